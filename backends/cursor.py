@@ -1,0 +1,213 @@
+"""LeasedCursor: what Django sees as the driver's cursor.
+
+It stands where the driver's cursor stands in Django, inside ``CursorWrapper``, so
+all that Django and others lay around a cursor stays as it is. It has the driver's
+cursor of its last statement, and passes on to it whatever is asked of results.
+What runs on the server runs through a lease.
+"""
+
+from __future__ import annotations
+
+from _thread import get_ident
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .wrapper import LeasingWrapper
+
+
+class _DriverSetting:
+    """A writable attribute of the driver's cursor; kept, for each statement may get a new one."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, cursor: LeasedCursor, owner: type | None = None) -> Any:
+        return getattr(cursor.driver_cursor(), self.name)
+
+    def __set__(self, cursor: LeasedCursor, value: object) -> None:
+        cursor._settings = {**cursor._settings, self.name: value}
+        if cursor._driver is not None:
+            setattr(cursor._driver, self.name, value)
+
+
+class LeasedCursor:
+    """A cursor that leases a connection for each statement it runs."""
+
+    __slots__ = ("_closed", "_db", "_driver", "_raw", "_settings", "pinned")
+
+    arraysize = _DriverSetting()
+    format = _DriverSetting()
+    row_factory = _DriverSetting()
+
+    #: The name of a server-side cursor.
+    name: str | None = None
+
+    def __init__(self, db: LeasingWrapper) -> None:
+        self._db = db
+        self._driver: Any = None
+        self._raw: Any = None
+        self._closed = False
+        self._settings: dict[str, object] = {}
+        #: Whether the lease is kept until this cursor is closed.
+        self.pinned = False
+
+    # What runs on the server.
+
+    def execute(self, *args: Any, **kwargs: Any) -> LeasedCursor:
+        self._run("execute", args, kwargs)
+        return self
+
+    def executemany(self, *args: Any, **kwargs: Any) -> None:
+        self._run("executemany", args, kwargs)
+
+    def callproc(self, *args: Any, **kwargs: Any) -> Any:
+        return self._run("callproc", args, kwargs)
+
+    def _run(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        db = self._db
+        guard = db._guard
+        if guard is not None:
+            # Shared between threads: no release under another's statement.
+            guard.acquire()
+        elif db._thread_ident != get_ident():
+            db.validate_thread_sharing()
+        try:
+            raw = db._begin()
+            try:
+                driver = self._driver if self._raw is raw else self._bind(raw)
+                return getattr(driver, method)(*args, **kwargs)
+            finally:
+                db._end(self)
+        finally:
+            if guard is not None:
+                guard.release()
+
+    @contextmanager
+    def copy(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """The driver's ``copy()``; the lease lasts until the block is left."""
+        pin = object()
+        driver = self._pinned_driver(pin)
+        try:
+            with driver.copy(*args, **kwargs) as copy:
+                yield copy
+        finally:
+            self._db._unpin(pin)
+
+    def stream(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """The driver's ``stream()``; the lease lasts until it is exhausted or closed."""
+        pin = object()
+        driver = self._pinned_driver(pin)
+        try:
+            yield from driver.stream(*args, **kwargs)
+        finally:
+            self._db._unpin(pin)
+
+    @property
+    def connection(self) -> Any:
+        """The driver's connection; the lease lasts until this cursor is closed."""
+        self._pinned_driver(self)
+        return self._raw
+
+    # Results, all of them on the client by now.
+
+    def fetchone(self) -> Any:
+        return self.driver_cursor().fetchone()
+
+    def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
+        return self.driver_cursor().fetchmany(*args, **kwargs)
+
+    def fetchall(self) -> Any:
+        return self.driver_cursor().fetchall()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.driver_cursor())
+
+    @property
+    def description(self) -> Any:
+        return None if self._driver is None else self._driver.description
+
+    @property
+    def rowcount(self) -> int:
+        return -1 if self._driver is None else self._driver.rowcount
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def __getattr__(self, name: str) -> Any:
+        # Whatever else the driver's cursor has.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.driver_cursor(), name)
+
+    # Life.
+
+    def close(self) -> None:
+        self._closed = True
+        try:
+            self.close_driver()
+        finally:
+            if self.pinned:
+                self.pinned = False
+                self._db._unpin(self)
+
+    def close_driver(self) -> None:
+        if self._driver is not None:
+            self._driver.close()
+
+    def __enter__(self) -> LeasedCursor:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def driver_cursor(self) -> Any:
+        """The driver's cursor of the last statement.
+
+        Before there was one, asking for it takes a lease, which then lasts until
+        this cursor is closed.
+        """
+        if self._driver is None:
+            self._pinned_driver(self)
+        return self._driver
+
+    def _pinned_driver(self, pin: object) -> Any:
+        raw = self._db._pin(pin)
+        if pin is self:
+            self.pinned = True
+        return self._driver if self._raw is raw else self._bind(raw)
+
+    def _bind(self, raw: Any) -> Any:
+        """Make a driver's cursor on the connection that is leased now."""
+        if self._closed:
+            raise self._db.Database.InterfaceError("the cursor is closed")
+        self._driver = driver = self._db._driver_cursor(raw, self.name)
+        self._raw = raw
+        for name, value in self._settings.items():
+            setattr(driver, name, value)
+        return driver
+
+
+class LeasedServerCursor(LeasedCursor):
+    """A named cursor: its rows are on the server, so the lease lasts until it is closed."""
+
+    __slots__ = ("name",)
+
+    itersize = _DriverSetting()
+
+    def __init__(self, db: LeasingWrapper, name: str) -> None:
+        super().__init__(db)
+        self.name = name
+
+    def execute(self, *args: Any, **kwargs: Any) -> LeasedCursor:
+        already = self.pinned
+        self._pinned_driver(self)
+        try:
+            return super().execute(*args, **kwargs)
+        except BaseException:
+            if not already:
+                self.pinned = False
+                self._db._unpin(self)
+            raise

@@ -1,0 +1,91 @@
+"""Engines: ``relet.backends.<name>.base`` for every registered adapter.
+
+Django imports ``<ENGINE>.base`` and takes ``DatabaseWrapper`` from it. There is one
+adapter interface and one wrapper, so nothing about such a module is worth a file:
+a finder at the end of `sys.meta_path` makes it when it is imported. What runs in it
+is ordinary source, `wrapper` and `cursor`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from relet.core import MissingDependency, UnknownAdapter, registry
+
+if TYPE_CHECKING:
+    from .wrapper import LeasingWrapper
+
+
+def build(adapter: str, base: str | None = None, *, module: str | None = None) -> type[LeasingWrapper]:
+    """Return a ``DatabaseWrapper`` class that leases from *adapter*'s pools.
+
+    :param adapter: the name of a registered adapter.
+    :param base: the Django backend to build on, such as
+        ``"django.contrib.gis.db.backends.postgis"``; the adapter's own by default.
+    :param module: what the class is to give as its ``__module__``.
+    :raises ImportError: there is no such adapter, or what it needs is missing.
+
+    An engine of your own over another backend is a module ``base`` with one line::
+
+        DatabaseWrapper = build("psycopg", base="django.contrib.gis.db.backends.postgis")
+    """
+    try:
+        adapter_class = registry.load(adapter)
+    except (UnknownAdapter, MissingDependency) as error:
+        raise ImportError(str(error)) from error
+    # Only now: these import Django's backend, and that its driver.
+    from .wrapper import LeasingWrapper
+
+    backend = import_module(f"{base or registry.spec(adapter).backend}.base")
+    return type(
+        "DatabaseWrapper",
+        (LeasingWrapper, backend.DatabaseWrapper),
+        {
+            "__doc__": f"{backend.DatabaseWrapper.display_name} over the adapter {adapter!r}.",
+            "__module__": module or __name__,
+            "adapter_class": adapter_class,
+            "plain_backend": backend.DatabaseWrapper,
+        },
+    )
+
+
+class EngineFinder(MetaPathFinder, Loader):
+    """Makes ``<package>.<adapter>`` and ``<package>.<adapter>.base``."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        parent, _, name = fullname.rpartition(".")
+        if parent == self.package:
+            try:
+                registry.spec(name)
+            except UnknownAdapter as error:
+                raise ModuleNotFoundError(f"{fullname}: {error}", name=fullname) from error
+            return ModuleSpec(fullname, self, is_package=True)
+        grandparent, _, adapter = parent.rpartition(".")
+        if grandparent == self.package and name == "base" and adapter in registry.specs():
+            return ModuleSpec(fullname, self)
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__name__.endswith(".base"):
+            adapter = module.__name__.split(".")[-2]
+            wrapper: Any = build(adapter, module=module.__name__)
+            vars(module).update(
+                __doc__=wrapper.__doc__, __all__=["DatabaseWrapper"], DatabaseWrapper=wrapper
+            )
+
+
+def install(package: str) -> None:
+    """Make the engines of *package* importable. Modules that are files come first."""
+    if not any(isinstance(finder, EngineFinder) for finder in sys.meta_path):
+        sys.meta_path.append(EngineFinder(package))

@@ -1,0 +1,328 @@
+"""Leasing: feeds a wrapper's lease with events and performs the actions it returns.
+
+`relet.core.lease` decides; this file does. `wrapper` lays Django's API over it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from relet.core import (
+    Action,
+    Event,
+    Lease,
+    PoolAdapter,
+    PoolConfig,
+    PooledConnection,
+    ReleasePolicy,
+)
+from relet.core.lease import TABLES, TransactionStatus
+
+from . import lifetimes
+from .options import check_max_age, pool_options, release_policy
+from .pools import pools
+
+if TYPE_CHECKING:
+    from django.db.backends.postgresql.base import DatabaseWrapper as Base
+else:
+    Base = object
+
+logger = logging.getLogger("relet")
+
+# Module constants: looking up an Enum's member costs more than using it.
+STATEMENT, CONNECT, ENDED, CLOSE = Event.STATEMENT, Event.CONNECT, Event.ENDED, Event.CLOSE
+UNAVAILABLE = Event.UNAVAILABLE
+NOTHING, CHECKOUT, CHECKIN = Action.NOTHING, Action.CHECKOUT, Action.CHECKIN
+IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
+
+#: What Django's connect() resets. A lease that begins inside an atomic block may be
+#: of a connection that is new, and has to be introduced as if outside of it.
+_DJANGO_STATE = (
+    "atomic_blocks",
+    "autocommit",
+    "closed_in_transaction",
+    "commit_on_exit",
+    "errors_occurred",
+    "in_atomic_block",
+    "needs_rollback",
+    "rollback_exc",
+    "run_commit_hooks_on_set_autocommit_on",
+    "run_on_commit",
+    "savepoint_ids",
+    "savepoint_state",
+    "_lease",
+    "_pending_savepoints",
+)
+
+
+class Leasing(Base):
+    """The part of the wrapper that has a lease. Not thread-safe but for `_guard`."""
+
+    adapter_class: ClassVar[type[PoolAdapter[Any]]]
+    plain_backend: ClassVar[type[Base]]
+
+    _lease: Lease
+    _policy: ReleasePolicy
+    #: Held for each use while the wrapper is shared between threads; else None.
+    _guard: threading.RLock | None
+    #: SAVEPOINTs of atomic blocks that were entered while there was no connection.
+    _pending_savepoints: list[str]
+    #: The new connection that is being introduced to Django.
+    _introducing: Any
+    #: The time zone that the pool's connections load timestamps in.
+    _pool_timezone: Any
+    #: Whether connections are pinged that were idle.
+    _health_checks: bool
+
+    def _init_lease(self) -> None:
+        self._policy = ReleasePolicy()
+        self._lease = Lease(self.alias)
+        self._guard = None
+        self._pending_savepoints = []
+        self._introducing = None
+        self._pool_timezone = None
+        self._health_checks = False
+        lifetimes.watch(self, self._lease)
+
+    # Statements: the hot path.
+
+    def _begin(self) -> Any:
+        """A statement is about to run: return the driver's connection for it."""
+        lease = self._lease
+        if lease.pool is None or lease.pool.closed:
+            # As in Django, the first use after close() goes through connect().
+            self.ensure_connection()
+        if lease.send(STATEMENT) is CHECKOUT:
+            self._checkout(lease)
+        return lease.connection.raw  # type: ignore[union-attr]
+
+    def _end(self, cursor: object) -> None:
+        """The statement that *cursor* ran has ended, well or not."""
+        lease = self._lease
+        if (connection := lease.connection) is None:
+            return  # close() came while it ran
+        status = lease.pool.transaction_status(connection.raw)  # type: ignore[union-attr]
+        action = lease.send(lease.condition(status, self.in_atomic_block))
+        if action is CHECKIN:
+            self._checkin(lease)
+        elif action is not NOTHING:
+            self._perform(action, cursor)
+
+    def _checkout(self, lease: Lease) -> None:
+        pool = lease.pool
+        assert pool is not None
+        connection = None
+        try:
+            connection = pool.checkout()
+            if connection.proven_at < pool.broken_at or self._health_checks:
+                suspect, connection = connection, None
+                connection = self._proven(pool, suspect)
+            if not connection.announced:
+                self._introduce(lease, connection)
+            lease.connection = connection
+            if not self.autocommit:
+                self._begin_transaction(connection.raw)
+        except BaseException:
+            lease.connection = None
+            lease.send(UNAVAILABLE)
+            if connection is not None:
+                pool.discard(connection)
+            raise
+
+    def _checkin(self, lease: Lease) -> None:
+        connection, pool = lease.connection, lease.pool
+        assert connection is not None and pool is not None
+        if not self.autocommit:
+            try:
+                connection.raw.autocommit = True
+            except self.Database.Error:
+                self._discard(lease)
+                return
+        lease.connection = None
+        pool.checkin(connection)
+
+    # Everything else is off the hot path.
+
+    def _perform(self, action: Action, cursor: object = None) -> None:
+        lease = self._lease
+        if action is Action.CHECKIN:
+            self._checkin(lease)
+        elif action is Action.CHECKOUT:
+            self._checkout(lease)
+        elif action is Action.DISCARD:
+            self._discard(lease)
+        elif action is Action.RESET_THEN_CHECKIN:
+            self._reset_then_checkin(lease)
+        elif action is Action.PIN_CURSOR and cursor is not None:
+            lease.pins.add(cursor)
+            cursor.pinned = True  # type: ignore[attr-defined]
+
+    def _settle(self) -> None:
+        """Something that may have kept the lease is gone: see whether it ends."""
+        lease = self._lease
+        if (connection := lease.connection) is None:
+            return
+        status = lease.pool.transaction_status(connection.raw)  # type: ignore[union-attr]
+        self._perform(lease.send(lease.condition(status, self.in_atomic_block)))
+
+    def _discard(self, lease: Lease) -> None:
+        connection, pool = lease.connection, lease.pool
+        assert connection is not None and pool is not None
+        lease.connection = None
+        lease.pins.clear()
+        if pool.transaction_status(connection.raw) == TransactionStatus.UNKNOWN:
+            pool.broken_at = monotonic()
+        pool.discard(connection)
+
+    def _reset_then_checkin(self, lease: Lease) -> None:
+        connection, pool = lease.connection, lease.pool
+        assert connection is not None and pool is not None
+        raw = connection.raw
+        try:
+            for pin in list(lease.pins):
+                close = getattr(pin, "close_driver", None)
+                if close is not None:
+                    close()
+            if pool.transaction_status(raw) not in (IDLE, TransactionStatus.UNKNOWN):
+                raw.rollback()
+        except self.Database.Error:
+            logger.debug("DATABASES[%r]: cannot be reset, discarded", self.alias, exc_info=True)
+            self._discard(lease)
+            return
+        lease.pins.clear()
+        if pool.transaction_status(raw) == IDLE:
+            self._checkin(lease)
+        else:
+            self._discard(lease)
+
+    def _begin_transaction(self, raw: Any) -> None:
+        """The lease begins inside a transaction that Django has begun already."""
+        raw.autocommit = False
+        if self._pending_savepoints:
+            # One round trip for all; in queries_log they stand where they were made.
+            sql = "; ".join(map(self.ops.savepoint_create_sql, self._pending_savepoints))
+            raw.cursor().execute(sql)
+            self._pending_savepoints = []
+
+    def _proven(self, pool: PoolAdapter[Any], connection: PooledConnection) -> PooledConnection:
+        """Return *connection* if it works, else the first that does.
+
+        One that was in use a moment ago is taken to work, unless another of the
+        same pool was found broken since.
+        """
+        idle = self._policy.check_idle if self._health_checks else float("inf")
+        while connection.proven_at < pool.broken_at or monotonic() - connection.proven_at > idle:
+            try:
+                usable = pool.ping(connection.raw)
+            except BaseException:
+                pool.discard(connection)
+                raise
+            if usable:
+                connection.proven_at = monotonic()
+                break
+            pool.broken_at = monotonic()
+            pool.discard(connection)
+            connection = pool.checkout()
+        return connection
+
+    def _introduce(self, outer: Lease, connection: PooledConnection) -> None:
+        """Run Django's connect() for a new connection, in a lease of its own.
+
+        So backends that do something to new connections do it, the server's version
+        is checked, and ``connection_created`` is sent, once. Its receivers run
+        queries in autocommit, whatever the wrapper was about to do: what they SET is
+        to outlive the transaction that the connection happened to be opened for.
+        """
+        state = {name: getattr(self, name) for name in _DJANGO_STATE}
+        self._lease = inner = Lease(self.alias)
+        inner.pool, inner.connection = outer.pool, connection
+        inner.pins.add(inner)
+        inner.send(CONNECT)
+        self._pending_savepoints = []
+        self._introducing = connection.raw
+        try:
+            super().connect()
+            if inner.pool.transaction_status(connection.raw) != IDLE:  # type: ignore[union-attr]
+                connection.raw.commit()
+            connection.raw.autocommit = True
+        finally:
+            self._introducing = None
+            for name, value in state.items():
+                setattr(self, name, value)
+        connection.announced = True
+
+    # What wrapper and cursor use.
+
+    def _open_lease(self) -> None:
+        """Read the settings, find the pool, and take a connection until the next statement."""
+        lease = self._lease
+        if lease.connection is None and (lease.pool is None or lease.pool.closed):
+            settings, alias = self.settings_dict, self.alias
+            self.check_settings()
+            self._policy = release_policy(alias, settings)
+            self._pool_timezone = self.timezone
+            self._health_checks = settings["CONN_HEALTH_CHECKS"]
+            lease.pool = self._find_pool()
+            lease.table = TABLES[self._policy.release]
+            lease.pool.open()
+        with self._exclusive():
+            self._perform(lease.send(CONNECT))
+
+    def _find_pool(self) -> PoolAdapter[Any]:
+        check_max_age(self.alias, self.settings_dict)
+        return pools.get(self.alias, self.settings_dict, self.timezone_name, self._make_pool)
+
+    def _make_pool(self) -> PoolAdapter[Any]:
+        # A wrapper of its own: the pool lives longer than this thread's.
+        wrapper = self.copy()
+        return self.adapter_class(
+            PoolConfig(
+                alias=self.alias,
+                connect={**wrapper.get_connection_params(), "autocommit": True},
+                options=pool_options(self.alias, self.settings_dict, self.adapter_class),
+                configure=wrapper._configure_connection,
+            )
+        )
+
+    def _close_lease(self) -> None:
+        with self._exclusive():
+            self._perform(self._lease.send(CLOSE))
+        self._lease.pool = None
+        self._pending_savepoints = []
+
+    def _end_transaction(self) -> None:
+        with self._exclusive():
+            self._pending_savepoints = []
+            self._lease.send(ENDED)
+            self._settle()
+
+    def _pin(self, pin: object) -> Any:
+        """Keep the lease until *pin* is given to `_unpin`; return the driver's connection."""
+        with self._exclusive():
+            lease = self._lease
+            if lease.connection is None:
+                self.ensure_connection()
+            lease.pins.add(pin)
+            return lease.connection.raw  # type: ignore[union-attr]
+
+    def _unpin(self, pin: object) -> None:
+        with self._exclusive():
+            lease = self._lease
+            if pin in lease.pins:
+                lease.pins.remove(pin)
+                if not lease.pins:
+                    self._settle()
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        guard = self._guard
+        if guard is None:
+            yield
+        else:
+            with guard:
+                yield

@@ -1,0 +1,94 @@
+"""Leases that outlive their owner: the thread is dead, or the process is a child.
+
+A lease ends with its statement, so this is about threads that die inside a
+transaction, or with a server-side cursor open, and about forks in such a moment.
+"""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from relet.core import Action, Event, Lease
+
+if TYPE_CHECKING:
+    from .leasing import Leasing
+
+logger = logging.getLogger("relet")
+
+#: Every wrapper of this process, for a child to find those it has inherited.
+_wrappers: weakref.WeakSet[Any] = weakref.WeakSet()
+
+#: Connections of the parent, in a child; never closed, so that its sockets stay open.
+_PARENTS: list[object] = []
+
+
+class _ThreadEnd:
+    """Lives in a thread's locals, and is destroyed with them when the thread ends."""
+
+    def __init__(self) -> None:
+        self.leases: weakref.WeakSet[Lease] = weakref.WeakSet()
+
+    def __del__(self) -> None:
+        for lease in list(self.leases):
+            _abandon(lease)
+
+
+_thread_locals = threading.local()
+
+
+def watch(wrapper: Leasing, lease: Lease) -> None:
+    """Discard the connection of *lease* when its thread has ended or *wrapper* is gone.
+
+    A wrapper is part of reference cycles, so the garbage collector comes to it late,
+    and anywhere: perhaps inside the pool's own lock. That is why the work is then
+    done in another thread, and why the end of a thread is watched as well.
+    """
+    _wrappers.add(wrapper)
+    weakref.finalize(wrapper, _abandon_elsewhere, lease).atexit = False
+    try:
+        _thread_locals.end.leases.add(lease)
+    except AttributeError:
+        _thread_locals.end = _ThreadEnd()
+        _thread_locals.end.leases.add(lease)
+
+
+def _abandon(lease: Lease) -> None:
+    if lease.shared:
+        return  # another thread may be using it
+    connection, pool = lease.connection, lease.pool
+    if lease.send(Event.ABANDON) is Action.DISCARD and connection is not None and pool is not None:
+        lease.connection = None
+        logger.warning(
+            "DATABASES[%r]: a thread ended without closing its connection; discarded. "
+            "Call django.db.close_old_connections() at the end of threads.",
+            lease.alias,
+        )
+        pool.discard(connection)
+
+
+def _abandon_elsewhere(lease: Lease) -> None:
+    if lease.connection is not None:
+        # Not threading.Thread: starting one takes locks, which the thread that the
+        # garbage collector has interrupted may hold.
+        _thread.start_new_thread(_abandon, (lease,))
+
+
+def _forget_parent() -> None:
+    """In a child: no wrapper has a lease, and none goes on with its parent's transaction."""
+    for wrapper in list(_wrappers):
+        lease = wrapper._lease
+        if lease.send(Event.FORK) is Action.FORGET:
+            _PARENTS.append(lease.connection)
+            lease.connection = None
+        lease.pins.clear()
+        lease.pool = None
+        wrapper._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)

@@ -1,0 +1,298 @@
+"""LeasingWrapper: Django's DatabaseWrapper API, over a lease.
+
+Each method here replaces one of Django's that asks for a connection, or takes for
+granted that there is one. In Django a wrapper connects with ``cursor()``,
+``atomic()`` or ``get_autocommit()`` and stays so until ``close()``. Here none of
+these takes a connection; what they change is kept in the wrapper, and the first
+statement finds it so.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from django.core import checks
+from django.db.backends.utils import debug_transaction
+
+from .checks import check_databases
+from .creation import PooledCreation
+from .cursor import LeasedCursor, LeasedServerCursor
+from .leasing import Leasing
+from .pools import pools
+
+if TYPE_CHECKING:
+    from django.db.backends.utils import CursorWrapper
+
+checks.register(check_databases, "relet")
+
+
+class _Handed:
+    """Stands in for the pool while Django's connect() runs for a new connection."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def open(self) -> None:
+        pass
+
+    def getconn(self) -> Any:
+        return self._raw
+
+
+class LeasingWrapper(Leasing):
+    """Mixed into a Django backend's ``DatabaseWrapper`` by `relet.backends.build`."""
+
+    #: Whether Django is to find the state of a wrapper that has not connected yet.
+    _fresh = True
+    #: Whether the backend makes cursors in Django's own way.
+    _plain_cursors = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        from django.db.backends.postgresql.base import DatabaseWrapper
+
+        cls._plain_cursors = cls.create_cursor is DatabaseWrapper.create_cursor
+        if not issubclass(cls.creation_class, PooledCreation):
+            cls.creation_class = type("DatabaseCreation", (PooledCreation, cls.creation_class), {})
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._init_lease()
+
+    # The connection.
+
+    @property
+    def connection(self) -> Any:
+        """The driver's connection, or None while there is no lease.
+
+        Inside a transaction there always is one: looking for it begins the lease.
+        """
+        try:
+            lease = self._lease
+        except AttributeError:
+            return None  # Django's __init__ is at work
+        if lease.connection is None:
+            if not self._in_transaction or self.closed_in_transaction:
+                return None
+            self.connect()
+        return lease.connection.raw  # type: ignore[union-attr]
+
+    @connection.setter
+    def connection(self, raw: Any) -> None:
+        if raw is None:
+            # Django's way to say: forget it. So after a close() inside atomic().
+            self._fresh = True
+        elif raw is not self._introducing:
+            raise AttributeError("relet leases connections from a pool; none can be set.")
+
+    @property
+    def _in_transaction(self) -> bool:
+        """Whether Django has begun a transaction, and not ended it."""
+        return self.in_atomic_block or not (self.autocommit or self._fresh)
+
+    def connect(self) -> None:
+        """Take a connection; it is kept until the next statement has ended."""
+        self._begin_session()
+        self._open_lease()
+
+    def ensure_connection(self) -> None:
+        # Django's own, that is: tests patch it to forbid databases.
+        if self._lease.connection is None:
+            super().ensure_connection()
+
+    def _begin_session(self) -> None:
+        """What Django's connect() does to the wrapper itself."""
+        if self._fresh and not self.in_atomic_block:
+            self._fresh = False
+            self.savepoint_ids = []
+            self.atomic_blocks = []
+            self.needs_rollback = False
+            self.closed_in_transaction = False
+            self.errors_occurred = False
+            self.run_on_commit = []
+            self.autocommit = self.settings_dict["AUTOCOMMIT"]
+
+    def get_connection_params(self) -> dict[str, Any]:
+        params: dict[str, Any] = super().get_connection_params()
+        params.pop("policy", None)
+        return params
+
+    def is_usable(self) -> bool:
+        lease = self._lease
+        if lease.connection is not None:
+            return super().is_usable()
+        if lease.pool is None:
+            return False
+        # Connected, as Django sees it.
+        try:
+            with self.temporary_connection():
+                return super().is_usable()
+        except self.Database.Error:
+            return False
+
+    @contextmanager
+    def temporary_connection(self) -> Iterator[CursorWrapper]:
+        with self.cursor() as cursor:
+            cursor.cursor.driver_cursor()
+            yield cursor
+
+    def close_if_health_check_failed(self) -> None:
+        """Nothing: connections are checked when they are taken from the pool."""
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        if not self._fresh:
+            self.close()
+
+    def close(self) -> None:
+        self.validate_thread_sharing()
+        self.run_on_commit = []
+        if self.closed_in_transaction:
+            return
+        try:
+            self._close()
+        finally:
+            if self.in_atomic_block:
+                self.closed_in_transaction = True
+                self.needs_rollback = True
+            else:
+                self._fresh = True
+
+    def _close(self) -> None:
+        with self.wrap_database_errors:
+            self._close_lease()
+
+    def _forked(self) -> None:
+        """This process is a child: the lease is gone, and with it any transaction."""
+        if self._guard is not None:
+            self._guard = threading.RLock()
+        if self.in_atomic_block:
+            self.closed_in_transaction = True
+            self.needs_rollback = True
+        else:
+            self._fresh = True
+
+    # Cursors.
+
+    def _cursor(self, name: str | None = None) -> CursorWrapper:
+        cursor = LeasedCursor(self) if name is None else LeasedServerCursor(self, name)
+        return self._prepare_cursor(cursor)
+
+    def _driver_cursor(self, raw: Any, name: str | None) -> Any:
+        # The pool's connections load timestamps in the time zone they were opened
+        # for; Django looks whether that is still the wrapper's, for each cursor.
+        if name is None and self._plain_cursors and self.timezone is self._pool_timezone:
+            return raw.cursor()
+        return self.create_cursor(name)
+
+    # Transactions.
+
+    def get_autocommit(self) -> bool:
+        self._begin_session()
+        return self.autocommit
+
+    def set_autocommit(
+        self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False
+    ) -> None:
+        self.validate_no_atomic_block()
+        self._begin_session()
+        if autocommit:
+            self._set_autocommit(autocommit)
+        else:
+            with debug_transaction(self, "BEGIN"):
+                self._set_autocommit(autocommit)
+        self.autocommit = autocommit
+        if autocommit and self.run_commit_hooks_on_set_autocommit_on:
+            self.run_and_clear_commit_hooks()
+            self.run_commit_hooks_on_set_autocommit_on = False
+
+    def _set_autocommit(self, autocommit: bool) -> None:
+        if (connection := self._lease.connection) is not None:
+            with self.wrap_database_errors:
+                connection.raw.autocommit = autocommit
+
+    def commit(self) -> None:
+        try:
+            super().commit()
+        finally:
+            self._end_transaction()
+
+    def rollback(self) -> None:
+        try:
+            super().rollback()
+        finally:
+            self._end_transaction()
+
+    def _commit(self) -> None:
+        self._end_driver_transaction("COMMIT")
+
+    def _rollback(self) -> None:
+        self._end_driver_transaction("ROLLBACK")
+
+    def _end_driver_transaction(self, sql: str) -> None:
+        if self._fresh:
+            return
+        with debug_transaction(self, sql), self.wrap_database_errors:
+            if (connection := self._lease.connection) is not None:
+                getattr(connection.raw, sql.lower())()
+
+    def _savepoint(self, sid: str) -> None:
+        if self._lease.connection is None and self.in_atomic_block:
+            self.validate_no_broken_transaction()
+            with debug_transaction(self, self.ops.savepoint_create_sql(sid)):
+                self._pending_savepoints.append(sid)
+        else:
+            super()._savepoint(sid)
+
+    def _savepoint_rollback(self, sid: str) -> None:
+        if sid in self._pending_savepoints:
+            with debug_transaction(self, self.ops.savepoint_rollback_sql(sid)):
+                del self._pending_savepoints[self._pending_savepoints.index(sid) + 1 :]
+        else:
+            super()._savepoint_rollback(sid)
+
+    def _savepoint_commit(self, sid: str) -> None:
+        if sid in self._pending_savepoints:
+            with debug_transaction(self, self.ops.savepoint_commit_sql(sid)):
+                del self._pending_savepoints[self._pending_savepoints.index(sid) :]
+        else:
+            super()._savepoint_commit(sid)
+
+    # Threads.
+
+    def inc_thread_sharing(self) -> None:
+        super().inc_thread_sharing()
+        self._lease.shared = True
+        if self._guard is None:
+            self._guard = threading.RLock()
+
+    def dec_thread_sharing(self) -> None:
+        super().dec_thread_sharing()
+        if not self.allow_thread_sharing:
+            self._lease.shared = False
+            self._guard = None
+
+    # Pools. Django's own names.
+
+    @property
+    def pool(self) -> Any:
+        if self._introducing is not None:
+            return _Handed(self._introducing)
+        return self._find_pool().native
+
+    def close_pool(self) -> None:
+        pools.close_alias(self.alias)
+
+    @contextmanager
+    def _nodb_cursor(self) -> Iterator[CursorWrapper]:
+        """A cursor beside any pool: it is for creating and dropping databases."""
+        options = {
+            key: value
+            for key, value in self.settings_dict["OPTIONS"].items()
+            if key not in ("pool", "policy")
+        }
+        plain = self.plain_backend({**self.settings_dict, "OPTIONS": options}, alias=self.alias)
+        with plain._nodb_cursor() as cursor:
+            yield cursor

@@ -1,0 +1,40 @@
+"""The policy engine of relet: leases, policies, and the adapter interface.
+
+Imports neither Django nor a driver nor a pool.
+"""
+
+from .adapter import PoolAdapter, PoolConfig, PooledConnection, PoolStats
+from .errors import (
+    ConfigurationError,
+    IllegalEvent,
+    MissingDependency,
+    RegistryError,
+    ReletError,
+    UnknownAdapter,
+)
+from .hookspecs import AdapterSpec, hookimpl
+from .lease import Action, Event, Lease, State, TransactionStatus
+from .policy import ReleasePolicy
+from .registry import registry
+
+__all__ = [
+    "Action",
+    "AdapterSpec",
+    "ConfigurationError",
+    "Event",
+    "IllegalEvent",
+    "Lease",
+    "MissingDependency",
+    "PoolAdapter",
+    "PoolConfig",
+    "PoolStats",
+    "PooledConnection",
+    "RegistryError",
+    "ReleasePolicy",
+    "ReletError",
+    "State",
+    "TransactionStatus",
+    "UnknownAdapter",
+    "hookimpl",
+    "registry",
+]

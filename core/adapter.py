@@ -1,0 +1,151 @@
+"""PoolAdapter: the one interface through which relet talks to a pool and its driver."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+Driver = TypeVar("Driver")
+"""The driver's connection type, such as ``psycopg.Connection``."""
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """What a pool is made from.
+
+    :param alias: the key in ``DATABASES``; for messages.
+    :param connect: keyword arguments of the driver's ``connect()``.
+    :param options: the pool's own keyword arguments; ``False`` means no pooling.
+    :param configure: to be called once with every new driver connection, in
+        autocommit, before it is first handed out.
+    """
+
+    alias: str
+    connect: Mapping[str, Any]
+    options: Mapping[str, Any] | Literal[False] = field(default_factory=dict)
+    configure: Callable[[Any], object] = lambda connection: None
+
+
+@dataclass(frozen=True)
+class PoolStats:
+    """A pool at one moment.
+
+    :param min_size: connections the pool keeps open.
+    :param max_size: connections it opens at most; ``None`` is no limit.
+    :param size: connections it has now, those being opened included.
+    :param idle: connections ready to be checked out.
+    :param in_use: connections checked out.
+    :param waiting: threads waiting for one.
+    :param checkouts: checkouts asked for since the pool was opened.
+    :param waits: those of them that had to wait.
+    :param wait_ms: milliseconds waited, all of them together.
+    """
+
+    min_size: int
+    max_size: int | None
+    size: int
+    idle: int
+    in_use: int
+    waiting: int
+    checkouts: int
+    waits: int
+    wait_ms: int
+
+
+class PooledConnection:
+    """A driver connection, and what relet remembers of it while it lives."""
+
+    __slots__ = ("announced", "proven_at", "raw")
+
+    def __init__(self, raw: Any, now: float) -> None:
+        #: The driver's connection.
+        self.raw = raw
+        #: When it was last known to work, in seconds of `time.monotonic`.
+        self.proven_at = now
+        #: Whether ``connection_created`` has been sent for it.
+        self.announced = False
+
+    def __repr__(self) -> str:
+        return f"<PooledConnection {self.raw!r}>"
+
+
+class PoolAdapter(ABC, Generic[Driver]):
+    """One pool. Subclass it once per kind of pool.
+
+    An instance is made when its alias is first used and shared by all threads.
+    What it raises when the database is at fault must be the driver's own
+    ``OperationalError``, so that Django wraps it as any other; its text should
+    name the alias and what to do.
+    """
+
+    #: When the pool closes a connection that is older than its maximum lifetime.
+    lifetime_enforced: ClassVar[Literal["checkin", "checkout", "never"]]
+    #: Whether the pool runs threads of its own (they do not survive a fork).
+    has_threads: ClassVar[bool]
+
+    #: Whether `close` has been called.
+    closed: bool = False
+    #: `time.monotonic` of the last time a connection was found broken. Connections
+    #: proven before that moment are checked before they are handed out.
+    broken_at: float = float("-inf")
+
+    def __init__(self, config: PoolConfig) -> None:
+        self.config = config
+
+    @classmethod
+    @abstractmethod
+    def check_options(cls, options: Mapping[str, Any] | Literal[False]) -> None:
+        """Raise `ConfigurationError` if the pool would not take *options*. No I/O."""
+
+    @property
+    @abstractmethod
+    def native(self) -> Any:
+        """The pool itself, for those who know it."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Get ready for `checkout`. Called often; only the first call does anything.
+
+        :raises OperationalError: (the driver's) the server cannot be reached, or
+            refuses. It is not open then, and may be called again.
+        """
+
+    @abstractmethod
+    def checkout(self, timeout: float | None = None) -> PooledConnection:
+        """Take a connection. It is in autocommit and no transaction is open on it.
+
+        Waiters are served in order. One that times out, or is interrupted by any
+        exception, loses no connection.
+
+        :param timeout: seconds; ``None`` is the pool's own.
+        :raises OperationalError: (the driver's) none came free in time, or too
+            many wait already.
+        """
+
+    @abstractmethod
+    def checkin(self, connection: PooledConnection) -> None:
+        """Give a connection back: clean, in autocommit, no transaction open."""
+
+    @abstractmethod
+    def discard(self, connection: PooledConnection) -> None:
+        """Close a connection and let the pool replace it. Never raises."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close all idle connections now, those checked out when they come back."""
+
+    @abstractmethod
+    def stats(self) -> PoolStats:
+        """Count."""
+
+    # Facts about the driver.
+
+    @abstractmethod
+    def transaction_status(self, raw: Driver) -> int:
+        """Return the driver's `TransactionStatus`. No round trip."""
+
+    @abstractmethod
+    def ping(self, raw: Driver) -> bool:
+        """Ask the server whether it still answers on this connection: one round trip."""

@@ -1,0 +1,54 @@
+"""What relet raises. Errors of the database are the driver's, never these."""
+
+from __future__ import annotations
+
+
+class ReletError(Exception):
+    """Base of all errors that relet itself raises."""
+
+
+class IllegalEvent(ReletError):
+    """A lease was told of something that cannot happen in its state.
+
+    Raised for a statement that is run from inside another one on the same
+    wrapper (a notice handler or a parameter that queries). A driver connection
+    can do one thing at a time; psycopg would wait for itself for ever.
+    """
+
+    def __init__(self, alias: str, state: str, event: str) -> None:
+        super().__init__(
+            f"The lease of DATABASES[{alias!r}] is {state!r}; {event!r} cannot happen now. "
+            "Most likely a statement is run from inside another one (a notice handler, a "
+            "generator given to executemany()): fetch what it needs before."
+        )
+        self.alias, self.state, self.event = alias, state, event
+
+
+class ConfigurationError(ReletError):
+    """A policy or pool option is wrong. The text says which, and what would be right."""
+
+
+class RegistryError(ReletError):
+    """A plugin registers an adapter wrongly. The text names the plugin."""
+
+
+class UnknownAdapter(ReletError):
+    """No adapter of that name is registered."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(
+            f"There is no adapter {name!r}. Registered are: {', '.join(known) or 'none'}. "
+            "An adapter plugin is found through the entry-point group 'relet'; is it installed?"
+        )
+        self.name, self.known = name, known
+
+
+class MissingDependency(ReletError):
+    """An adapter is registered, but what it needs is not installed."""
+
+    def __init__(self, name: str, missing: list[str], install: str) -> None:
+        super().__init__(
+            f"The adapter {name!r} needs {', '.join(missing)}. Install it with: "
+            f"pip install '{install}'"
+        )
+        self.name, self.missing, self.install = name, missing, install

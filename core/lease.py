@@ -1,0 +1,325 @@
+"""The lease: which connection a Django wrapper has, and when it goes back.
+
+This file owns every transition. It does no I/O, reads no clock, and imports
+neither Django nor a driver: the Django layer *feeds events* and *performs the
+actions* it gets in return.
+
+How to read it
+==============
+
+A lease is in one of six states. What moves it are events, of three kinds:
+
+* what the owner does: ``STATEMENT`` (one is about to run), ``CONNECT`` (the
+  connection itself is asked for), ``ENDED`` (``commit()`` or ``rollback()`` has
+  been called; it counts also when the call failed), ``CLOSE``;
+* what was found when something had run. This is the *condition* of the lease,
+  and it is read off the driver's own transaction status, never guessed:
+  ``QUIET``, ``PINNED``, ``TRANSACTION``, ``LOST``, ``LOST_IN_USE``;
+* what happens from outside: ``UNAVAILABLE`` (the pool had no connection to
+  give), ``ABANDON`` (the owner's thread is dead), ``FORK`` (this process is a
+  child and the connection is its parent's).
+
+So a statement outside a transaction is two events, and the whole of a statement
+lease can be read in two lines of the table::
+
+    RESTING  + STATEMENT -> RUNNING,  do CHECKOUT
+    RUNNING  + QUIET     -> RESTING,  do CHECKIN
+
+A raw ``BEGIN`` is no special case: the statement ends, the driver says a
+transaction is open, the event is ``TRANSACTION``, and the lease is kept.
+
+Why ``LOST`` is two events and ``BROKEN`` a state
+-------------------------------------------------
+
+A lost connection is thrown away at once, *unless somebody still relies on it*.
+All statements of one transaction run on one connection, which is never silently
+replaced: if it were, the second half of a transaction would run, alone and in
+autocommit, on another connection. So a connection that is lost inside a
+transaction is kept, each further statement fails on it, and only the owner's
+``commit()``, ``rollback()`` or ``close()`` ends it.
+
+Release modes
+-------------
+
+``STATEMENT_MODE`` is the table; the two other modes are that table with a few
+rows changed. Keep it so: a mode is data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, IntEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from .errors import IllegalEvent
+
+if TYPE_CHECKING:
+    from .adapter import PoolAdapter, PooledConnection
+
+
+class State(Enum):
+    """Where a lease stands."""
+
+    # Members are singletons, so identity is a correct hash, and a fast one:
+    # Enum's own is computed in Python and would be paid for each statement.
+    __hash__ = object.__hash__
+
+    RESTING = "resting"  #: no connection
+    RUNNING = "running"  #: a statement runs; no transaction was open before it
+    HELD = "held"  #: between statements, connection kept for a pin or on request
+    IN_TRANSACTION = "in transaction"  #: between statements of a transaction
+    RUNNING_IN_TRANSACTION = "running in transaction"
+    BROKEN = "broken"  #: connection lost; the transaction on it is not ended yet
+
+
+class Event(Enum):
+    """What can happen to a lease."""
+
+    __hash__ = object.__hash__
+
+    STATEMENT = "statement"
+    CONNECT = "connect"
+    ENDED = "ended"
+    CLOSE = "close"
+
+    QUIET = "quiet"
+    PINNED = "pinned"
+    TRANSACTION = "transaction"
+    LOST = "lost"
+    LOST_IN_USE = "lost in use"
+
+    UNAVAILABLE = "unavailable"
+    ABANDON = "abandon"
+    FORK = "fork"
+
+
+class Action(Enum):
+    """What the Django layer is to do next."""
+
+    __hash__ = object.__hash__
+
+    NOTHING = "nothing"
+    CHECKOUT = "checkout"
+    CHECKIN = "checkin"
+    DISCARD = "discard"
+    RESET_THEN_CHECKIN = "reset, then checkin"  #: roll back, close what is open
+    PIN_CURSOR = "pin the cursor"  #: the lease is to last until the cursor closes
+    FORGET = "forget"  #: drop the reference; do not use, reset or close
+
+
+class TransactionStatus(IntEnum):
+    """A connection's transaction status, numbered as libpq's ``PQTRANS_*``.
+
+    https://www.postgresql.org/docs/current/libpq-status.html#LIBPQ-PQTRANSACTIONSTATUS
+    """
+
+    IDLE = 0
+    ACTIVE = 1
+    IN_TRANSACTION = 2
+    IN_ERROR = 3
+    UNKNOWN = 4
+
+
+class Hold(IntEnum):
+    """Who, beside the server, still needs the connection."""
+
+    NOBODY = 0
+    DJANGO = 1  #: an ``atomic()`` block is open
+    PIN = 2  #: a server-side cursor, COPY, ``cursor.connection``, ...
+
+
+_IDLE, _ACTIVE, _IN_TRANSACTION, _IN_ERROR, _UNKNOWN = TransactionStatus
+
+#: (transaction status, who needs it) -> the condition to report.
+CONDITIONS: Mapping[tuple[int, int], Event] = MappingProxyType(
+    {
+        (_IDLE, Hold.NOBODY): Event.QUIET,
+        (_IDLE, Hold.DJANGO): Event.TRANSACTION,
+        (_IDLE, Hold.PIN): Event.PINNED,
+        # A command is still under way. With a pin that is COPY or stream() at
+        # work; without one a statement was interrupted and nobody knows what
+        # the server will send next.
+        (_ACTIVE, Hold.NOBODY): Event.LOST,
+        (_ACTIVE, Hold.DJANGO): Event.LOST_IN_USE,
+        (_ACTIVE, Hold.PIN): Event.PINNED,
+        (_IN_TRANSACTION, Hold.NOBODY): Event.TRANSACTION,
+        (_IN_TRANSACTION, Hold.DJANGO): Event.TRANSACTION,
+        (_IN_TRANSACTION, Hold.PIN): Event.TRANSACTION,
+        (_IN_ERROR, Hold.NOBODY): Event.TRANSACTION,
+        (_IN_ERROR, Hold.DJANGO): Event.TRANSACTION,
+        (_IN_ERROR, Hold.PIN): Event.TRANSACTION,
+        (_UNKNOWN, Hold.NOBODY): Event.LOST,
+        (_UNKNOWN, Hold.DJANGO): Event.LOST_IN_USE,
+        (_UNKNOWN, Hold.PIN): Event.LOST_IN_USE,
+    }
+)
+
+Move = tuple[State, Action]
+Table = Mapping[tuple[State, Event], Move]
+
+
+def _rows(rows: Mapping[State, Mapping[Event, Move]]) -> dict[tuple[State, Event], Move]:
+    return {(state, event): move for state, row in rows.items() for event, move in row.items()}
+
+
+_BASE = _rows(
+    {
+        State.RESTING: {
+            Event.STATEMENT: (State.RUNNING, Action.CHECKOUT),
+            Event.CONNECT: (State.HELD, Action.CHECKOUT),
+            Event.ENDED: (State.RESTING, Action.NOTHING),
+            Event.CLOSE: (State.RESTING, Action.NOTHING),
+            Event.ABANDON: (State.RESTING, Action.NOTHING),
+            Event.FORK: (State.RESTING, Action.NOTHING),
+        },
+        State.RUNNING: {
+            Event.CONNECT: (State.RUNNING, Action.NOTHING),
+            Event.QUIET: (State.RESTING, Action.CHECKIN),
+            Event.PINNED: (State.HELD, Action.NOTHING),
+            Event.TRANSACTION: (State.IN_TRANSACTION, Action.NOTHING),
+            Event.LOST: (State.RESTING, Action.DISCARD),
+            # Whoever needs it is asked again when the next statement ends.
+            Event.LOST_IN_USE: (State.HELD, Action.NOTHING),
+            Event.UNAVAILABLE: (State.RESTING, Action.NOTHING),
+            # close() under a running statement comes from a signal handler.
+            Event.CLOSE: (State.RESTING, Action.DISCARD),
+            Event.ABANDON: (State.RESTING, Action.DISCARD),
+            Event.FORK: (State.RESTING, Action.FORGET),
+        },
+        State.HELD: {
+            Event.STATEMENT: (State.RUNNING, Action.NOTHING),
+            Event.CONNECT: (State.HELD, Action.NOTHING),
+            Event.ENDED: (State.HELD, Action.NOTHING),
+            Event.QUIET: (State.RESTING, Action.CHECKIN),
+            Event.PINNED: (State.HELD, Action.NOTHING),
+            Event.TRANSACTION: (State.IN_TRANSACTION, Action.NOTHING),
+            Event.LOST: (State.RESTING, Action.DISCARD),
+            Event.LOST_IN_USE: (State.HELD, Action.NOTHING),
+            Event.UNAVAILABLE: (State.RESTING, Action.NOTHING),
+            Event.CLOSE: (State.RESTING, Action.RESET_THEN_CHECKIN),
+            Event.ABANDON: (State.RESTING, Action.DISCARD),
+            Event.FORK: (State.RESTING, Action.FORGET),
+        },
+        State.IN_TRANSACTION: {
+            Event.STATEMENT: (State.RUNNING_IN_TRANSACTION, Action.NOTHING),
+            Event.CONNECT: (State.IN_TRANSACTION, Action.NOTHING),
+            Event.ENDED: (State.HELD, Action.NOTHING),
+            Event.QUIET: (State.RESTING, Action.CHECKIN),
+            Event.PINNED: (State.HELD, Action.NOTHING),
+            Event.TRANSACTION: (State.IN_TRANSACTION, Action.NOTHING),
+            Event.LOST: (State.BROKEN, Action.NOTHING),
+            Event.LOST_IN_USE: (State.BROKEN, Action.NOTHING),
+            Event.CLOSE: (State.RESTING, Action.RESET_THEN_CHECKIN),
+            Event.ABANDON: (State.RESTING, Action.DISCARD),
+            Event.FORK: (State.RESTING, Action.FORGET),
+        },
+        State.RUNNING_IN_TRANSACTION: {
+            Event.CONNECT: (State.RUNNING_IN_TRANSACTION, Action.NOTHING),
+            Event.QUIET: (State.RESTING, Action.CHECKIN),
+            Event.PINNED: (State.HELD, Action.NOTHING),
+            Event.TRANSACTION: (State.IN_TRANSACTION, Action.NOTHING),
+            Event.LOST: (State.BROKEN, Action.NOTHING),
+            Event.LOST_IN_USE: (State.BROKEN, Action.NOTHING),
+            Event.CLOSE: (State.RESTING, Action.DISCARD),
+            Event.ABANDON: (State.RESTING, Action.DISCARD),
+            Event.FORK: (State.RESTING, Action.FORGET),
+        },
+        State.BROKEN: {
+            # The driver refuses it, in its own words.
+            Event.STATEMENT: (State.RUNNING_IN_TRANSACTION, Action.NOTHING),
+            Event.CONNECT: (State.BROKEN, Action.NOTHING),
+            # The owner has seen the end of the transaction; LOST follows.
+            Event.ENDED: (State.HELD, Action.NOTHING),
+            # Once in doubt, never trusted again.
+            Event.QUIET: (State.BROKEN, Action.NOTHING),
+            Event.PINNED: (State.BROKEN, Action.NOTHING),
+            Event.TRANSACTION: (State.BROKEN, Action.NOTHING),
+            Event.LOST: (State.BROKEN, Action.NOTHING),
+            Event.LOST_IN_USE: (State.BROKEN, Action.NOTHING),
+            Event.CLOSE: (State.RESTING, Action.DISCARD),
+            Event.ABANDON: (State.RESTING, Action.DISCARD),
+            Event.FORK: (State.RESTING, Action.FORGET),
+        },
+    }
+)
+
+#: The lease ends when the statement does.
+STATEMENT_MODE: Table = MappingProxyType(_BASE)
+
+#: The lease ends when the last cursor that ran a statement on it is closed.
+CURSOR_MODE: Table = MappingProxyType(
+    _BASE
+    | _rows(
+        {
+            state: {
+                Event.QUIET: (State.HELD, Action.PIN_CURSOR),
+                Event.PINNED: (State.HELD, Action.PIN_CURSOR),
+                Event.TRANSACTION: (State.IN_TRANSACTION, Action.PIN_CURSOR),
+            }
+            for state in (State.RUNNING, State.RUNNING_IN_TRANSACTION)
+        }
+    )
+)
+
+#: The lease ends with ``close()``, as in Django.
+REQUEST_MODE: Table = MappingProxyType(
+    _BASE
+    | _rows(
+        {
+            state: {Event.QUIET: (State.HELD, Action.NOTHING)}
+            for state in (
+                State.RUNNING,
+                State.HELD,
+                State.IN_TRANSACTION,
+                State.RUNNING_IN_TRANSACTION,
+            )
+        }
+    )
+)
+
+#: Release mode -> its table.
+TABLES: Mapping[str, Table] = MappingProxyType(
+    {"statement": STATEMENT_MODE, "cursor": CURSOR_MODE, "request": REQUEST_MODE}
+)
+
+
+class Lease:
+    """One Django wrapper's lease: a state, its pins and, while leased, a connection.
+
+    ``connection`` and ``pool`` are put there, and taken away, by the layer that
+    performs the actions; nothing here touches them.
+    """
+
+    __slots__ = ("__weakref__", "alias", "connection", "pins", "pool", "shared", "state", "table")
+
+    def __init__(self, alias: str, table: Table = STATEMENT_MODE) -> None:
+        self.alias = alias
+        self.table = table
+        self.state = State.RESTING
+        self.pins: set[object] = set()
+        #: Whether threads other than its owner use it.
+        self.shared = False
+        self.connection: PooledConnection | None = None
+        self.pool: PoolAdapter[Any] | None = None
+
+    def send(self, event: Event) -> Action:
+        """Take *event*, move on, and return what is to be done.
+
+        An event that has no meaning in this state raises `IllegalEvent` and
+        changes nothing.
+        """
+        try:
+            self.state, action = self.table[self.state, event]
+        except KeyError:
+            raise IllegalEvent(self.alias, self.state.value, event.value) from None
+        return action
+
+    def condition(self, status: int, in_atomic_block: bool) -> Event:
+        """Return the event that *status*, the driver's transaction status, means."""
+        if self.pins:
+            return CONDITIONS[status, 2]
+        return CONDITIONS[status, 1 if in_atomic_block else 0]
+
+    def __repr__(self) -> str:
+        return f"<Lease {self.alias!r} {self.state.value}, {len(self.pins)} pins>"

@@ -1,0 +1,126 @@
+"""The registry: which adapters there are."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import pluggy
+
+from . import hookspecs
+from .adapter import PoolAdapter
+from .errors import MissingDependency, RegistryError, UnknownAdapter
+from .hookspecs import AdapterSpec
+
+ENTRY_POINT_GROUP = "relet"
+
+
+class Registry:
+    """Adapters by name, from the plugins of the entry-point group ``relet``."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._specs: Mapping[str, AdapterSpec] | None = None
+        self._plugins = pluggy.PluginManager(ENTRY_POINT_GROUP)
+        self._plugins.add_hookspecs(hookspecs)
+
+    def register(self, plugin: object, name: str | None = None) -> None:
+        """Register *plugin* by hand; for tests, and for plugins that are not installed.
+
+        :raises RegistryError: the plugin is wrong; it stays unregistered.
+        """
+        with self._lock:
+            registered = self._plugins.register(plugin, name)
+            try:
+                self._specs = self._collect()
+            except RegistryError:
+                self._plugins.unregister(name=registered)
+                raise
+
+    def unregister(self, plugin: object) -> None:
+        """Undo `register`."""
+        with self._lock:
+            self._plugins.unregister(plugin)
+            self._specs = None
+
+    def specs(self) -> Mapping[str, AdapterSpec]:
+        """Return what is registered, by name, in alphabetical order."""
+        with self._lock:
+            if self._specs is None:
+                self._specs = self._collect()
+            return self._specs
+
+    def spec(self, name: str) -> AdapterSpec:
+        """Return the spec of *name*; raise `UnknownAdapter` if there is none."""
+        try:
+            return self.specs()[name]
+        except KeyError:
+            raise UnknownAdapter(name, list(self.specs())) from None
+
+    def load(self, name: str) -> type[PoolAdapter[Any]]:
+        """Import the adapter *name*.
+
+        :raises UnknownAdapter: there is none.
+        :raises MissingDependency: something it needs is not installed.
+        :raises RegistryError: what the plugin points to is not an adapter.
+        """
+        spec = self.spec(name)
+        if missing := self.missing(spec):
+            raise MissingDependency(name, missing, spec.install or name)
+        module, _, attribute = spec.adapter.partition(":")
+        try:
+            adapter = getattr(import_module(module), attribute)
+        except AttributeError:
+            raise RegistryError(f"adapter {name!r}: there is no {spec.adapter!r}.") from None
+        if not (isinstance(adapter, type) and issubclass(adapter, PoolAdapter)):
+            raise RegistryError(f"adapter {name!r}: {spec.adapter!r} is not a PoolAdapter class.")
+        return adapter
+
+    @staticmethod
+    def missing(spec: AdapterSpec) -> list[str]:
+        """Return the modules that *spec* requires and that cannot be imported."""
+        return [module for module in spec.requires if find_spec(module) is None]
+
+    def _collect(self) -> Mapping[str, AdapterSpec]:
+        # Loading is idempotent: pluggy skips entry points it has registered.
+        self._plugins.load_setuptools_entrypoints(ENTRY_POINT_GROUP)
+        try:
+            # A misspelt hook would otherwise be silent.
+            self._plugins.check_pending()
+        except pluggy.PluginValidationError as error:
+            raise RegistryError(str(error)) from error
+        found: dict[str, tuple[str, AdapterSpec]] = {}
+        for implementation in self._plugins.hook.relet_adapters.get_hookimpls():
+            plugin = implementation.plugin_name
+            for spec in implementation.function():
+                _validate(spec, plugin)
+                if spec.name in found:
+                    raise RegistryError(
+                        f"plugins {found[spec.name][0]!r} and {plugin!r} both register an "
+                        f"adapter {spec.name!r}; uninstall one of them."
+                    )
+                found[spec.name] = plugin, spec
+        return {name: found[name][1] for name in sorted(found)}
+
+
+def _validate(spec: object, plugin: str) -> None:
+    if not isinstance(spec, AdapterSpec):
+        raise RegistryError(
+            f"plugin {plugin!r}: relet_adapters() must return AdapterSpec objects, not {spec!r}."
+        )
+    if not spec.name.isidentifier():
+        raise RegistryError(
+            f"plugin {plugin!r}: the adapter name {spec.name!r} must be an identifier, "
+            "for it becomes the module relet.backends.<name>."
+        )
+    if spec.adapter.count(":") != 1:
+        raise RegistryError(
+            f"plugin {plugin!r}: adapter {spec.name!r} must be given as 'package.module:Class', "
+            f"not {spec.adapter!r}."
+        )
+
+
+registry = Registry()
