@@ -34,7 +34,7 @@ _RESERVED = {
 
 
 class PsycopgAdapter(PoolAdapter[Connection]):
-    """A `psycopg_pool.ConnectionPool`, or a `NullConnectionPool` where pooling is off."""
+    """A `psycopg_pool.ConnectionPool`; `Unpooled` where pooling is off."""
 
     lifetime_enforced: ClassVar[Literal["checkin", "checkout", "never"]] = "checkin"
     has_threads = True
@@ -64,7 +64,7 @@ class PsycopgAdapter(PoolAdapter[Connection]):
             raise ConfigurationError(f"{error}.") from error
 
     @property
-    def native(self) -> Pool:
+    def native(self) -> Pool | Unpooled:
         return self._pool
 
     def open(self) -> None:
@@ -76,9 +76,10 @@ class PsycopgAdapter(PoolAdapter[Connection]):
             # The pool connects in threads of its own and keeps what goes wrong
             # there to its log; whoever waits learns after `timeout` that there was
             # no connection, never that the password is wrong. Ask once, directly.
-            if error := self._try_to_connect():
-                raise error
-            self._pool.open()
+            if isinstance(self._pool, psycopg_pool.ConnectionPool):
+                if error := self._try_to_connect(self._pool):
+                    raise error
+                self._pool.open()
             self._opened = True
 
     def checkout(self, timeout: float | None = None) -> PooledConnection:
@@ -87,24 +88,33 @@ class PsycopgAdapter(PoolAdapter[Connection]):
         except psycopg.OperationalError as error:
             self._explain(error)
         except BaseException as error:
-            _leave_queue(self._pool, error)
+            if isinstance(self._pool, psycopg_pool.ConnectionPool):
+                _leave_queue(self._pool, error)
             raise
         try:
             connection: PooledConnection = raw.relet  # type: ignore[attr-defined]
         except AttributeError:
             connection = raw.relet = PooledConnection(raw, monotonic())  # type: ignore[attr-defined]
+        else:
+            connection.raw = raw
         self._in_use.add(connection)
         return connection
 
     def checkin(self, connection: PooledConnection) -> None:
         connection.proven_at = monotonic()
-        self._in_use.discard(connection)
-        self._putconn(connection.raw)
+        self._putconn(self._take(connection))
 
     def discard(self, connection: PooledConnection) -> None:
+        raw = self._take(connection)
+        raw.close()
+        self._putconn(raw)
+
+    def _take(self, connection: PooledConnection) -> Connection:
         self._in_use.discard(connection)
-        connection.raw.close()
-        self._putconn(connection.raw)
+        raw: Connection = connection.raw
+        # No reference loop while nobody looks after it.
+        connection.raw = None
+        return raw
 
     def close(self) -> None:
         self.closed = True
@@ -134,34 +144,37 @@ class PsycopgAdapter(PoolAdapter[Connection]):
             return False
         return self.transaction_status(raw) == TransactionStatus.IDLE
 
-    def _try_to_connect(self) -> psycopg.OperationalError | None:
-        pool = self._pool
+    def _try_to_connect(self, pool: Pool) -> psycopg.Error | None:
+        """Connect and disconnect; return what went wrong."""
         try:
             conninfo = pool.conninfo() if callable(pool.conninfo) else pool.conninfo
-            # No context or cursor_factory here: only whether the server lets us in counts.
-            pool.connection_class.connect(conninfo or "", **dict(self.config.connect)).close()
-        except psycopg.OperationalError as error:
-            return type(error)(
-                f"DATABASES[{self.config.alias!r}]: cannot connect: {str(error).strip()}\n"
-                "Check HOST, PORT, NAME, USER and PASSWORD, and that the server runs and has "
-                "connections left."
-            )
+            with pool.connection_class.connect(conninfo or "", **self.config.connect) as raw:
+                self.config.configure(raw)
+        except psycopg.Error as error:
+            return self._refused(error)
         return None
+
+    def _refused(self, error: psycopg.Error) -> psycopg.Error:
+        return type(error)(
+            f"DATABASES[{self.config.alias!r}]: cannot connect: {str(error).strip()}\n"
+            "Check HOST, PORT, NAME, USER, PASSWORD and OPTIONS, and that the server runs and "
+            "has connections left."
+        )
 
     def _explain(self, error: psycopg.OperationalError) -> NoReturn:
         """Raise *error* again, saying whose pool it was and what can be done."""
+        pool, stats = self._pool, self.stats()
         prefix = f"DATABASES[{self.config.alias!r}]: {error}. "
-        stats = self.stats()
+        if isinstance(pool, Unpooled):
+            raise self._refused(error) from error
         if isinstance(error, psycopg_pool.TooManyRequests):
             raise psycopg_pool.TooManyRequests(
-                f"{prefix}Raise OPTIONS['pool']['max_waiting'] ({self._pool.max_waiting}), or "
+                f"{prefix}Raise OPTIONS['pool']['max_waiting'] ({pool.max_waiting}), or "
                 f"'max_size' ({stats.max_size}) to have fewer wait."
             ) from error
         if isinstance(error, psycopg_pool.PoolTimeout):
             # Nobody holds them all, so none could be opened: say why.
-            if stats.in_use < (stats.max_size or stats.in_use + 1) and (
-                refused := self._try_to_connect()
-            ):
+            if stats.in_use < pool.max_size and (refused := self._try_to_connect(pool)):
                 raise refused from error
             raise psycopg_pool.PoolTimeout(
                 f"{prefix}{stats.in_use} of {stats.max_size} connections are leased and "
@@ -172,17 +185,43 @@ class PsycopgAdapter(PoolAdapter[Connection]):
         raise error
 
 
-def _make_pool(config: PoolConfig) -> Pool:
+class Unpooled:
+    """In place of a pool where there is to be none: connects, and disconnects.
+
+    psycopg_pool's NullConnectionPool would do, but for the threads it starts, which
+    somebody would have to stop for each wrapper that goes away.
+    """
+
+    min_size = max_size = max_waiting = 0
+
+    def __init__(self, config: PoolConfig) -> None:
+        self._connect, self._configure = config.connect, config.configure
+
+    def getconn(self, timeout: float | None = None) -> Connection:
+        raw: Connection = psycopg.connect(**self._connect)
+        try:
+            self._configure(raw)
+        except BaseException:
+            raw.close()
+            raise
+        return raw
+
+    def putconn(self, raw: Connection) -> None:
+        raw.close()
+
+    def open(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def get_stats(self) -> dict[str, int]:
+        return dict.fromkeys(("pool_size", "pool_available", "requests_waiting"), 0)
+
+
+def _make_pool(config: PoolConfig) -> Pool | Unpooled:
     if config.options is False:
-        return psycopg_pool.NullConnectionPool(
-            kwargs=dict(config.connect),
-            open=False,
-            min_size=0,
-            max_size=0,
-            num_workers=1,
-            name=f"relet-{config.alias}",
-            configure=config.configure,
-        )
+        return Unpooled(config)
     options = dict(config.options)
     own, theirs = config.configure, options.pop("configure", None)
 

@@ -18,14 +18,6 @@ else:
 class PooledCreation(Base):
     """Mixed into the backend's ``DatabaseCreation``."""
 
-    def create_test_db(self, *args: Any, **kwargs: Any) -> str:
-        name: str = super().create_test_db(*args, **kwargs)
-        # The connections were introduced before migrations created extensions, whose
-        # types django.contrib.postgres registers when a connection is new.
-        self.connection.close()
-        self._close_pools(name)
-        return name
-
     def _clone_test_db(self, *args: Any, **kwargs: Any) -> None:
         self._close_pools(self.connection.settings_dict["NAME"])
         super()._clone_test_db(*args, **kwargs)

@@ -35,7 +35,7 @@ class _DriverSetting:
 class LeasedCursor:
     """A cursor that leases a connection for each statement it runs."""
 
-    __slots__ = ("_closed", "_db", "_driver", "_raw", "_settings", "pinned")
+    __slots__ = ("_closed", "_db", "_driver", "_pin", "_raw", "_settings")
 
     arraysize = _DriverSetting()
     format = _DriverSetting()
@@ -50,8 +50,8 @@ class LeasedCursor:
         self._raw: Any = None
         self._closed = False
         self._settings: dict[str, object] = {}
-        #: Whether the lease is kept until this cursor is closed.
-        self.pinned = False
+        #: What keeps the lease until this cursor is closed.
+        self._pin: object = None
 
     # What runs on the server.
 
@@ -87,8 +87,7 @@ class LeasedCursor:
     @contextmanager
     def copy(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """The driver's ``copy()``; the lease lasts until the block is left."""
-        pin = object()
-        driver = self._pinned_driver(pin)
+        driver, pin = self._pinned_driver(object())
         try:
             with driver.copy(*args, **kwargs) as copy:
                 yield copy
@@ -97,8 +96,7 @@ class LeasedCursor:
 
     def stream(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """The driver's ``stream()``; the lease lasts until it is exhausted or closed."""
-        pin = object()
-        driver = self._pinned_driver(pin)
+        driver, pin = self._pinned_driver(object())
         try:
             yield from driver.stream(*args, **kwargs)
         finally:
@@ -107,7 +105,7 @@ class LeasedCursor:
     @property
     def connection(self) -> Any:
         """The driver's connection; the lease lasts until this cursor is closed."""
-        self._pinned_driver(self)
+        self.keep()
         return self._raw
 
     # Results, all of them on the client by now.
@@ -147,15 +145,21 @@ class LeasedCursor:
     def close(self) -> None:
         self._closed = True
         try:
-            self.close_driver()
+            if self._driver is not None:
+                self._driver.close()
         finally:
-            if self.pinned:
-                self.pinned = False
-                self._db._unpin(self)
+            self._release()
 
-    def close_driver(self) -> None:
-        if self._driver is not None:
-            self._driver.close()
+    def keep(self) -> None:
+        """Keep the lease, or take one, until this cursor is closed."""
+        if self._pin is None:
+            self._pin = object()
+        self._pinned_driver(self._pin)
+
+    def _release(self) -> None:
+        if (pin := self._pin) is not None:
+            self._pin = None
+            self._db._unpin(pin)
 
     def __enter__(self) -> LeasedCursor:
         return self
@@ -170,23 +174,27 @@ class LeasedCursor:
         this cursor is closed.
         """
         if self._driver is None:
-            self._pinned_driver(self)
+            self.keep()
+            if self._closed:
+                self._release()
         return self._driver
 
-    def _pinned_driver(self, pin: object) -> Any:
+    def _pinned_driver(self, pin: object) -> tuple[Any, object]:
         raw = self._db._pin(pin)
-        if pin is self:
-            self.pinned = True
-        return self._driver if self._raw is raw else self._bind(raw)
+        try:
+            return self._driver if self._raw is raw else self._bind(raw), pin
+        except BaseException:
+            self._db._unpin(pin)
+            raise
 
     def _bind(self, raw: Any) -> Any:
         """Make a driver's cursor on the connection that is leased now."""
-        if self._closed:
-            raise self._db.Database.InterfaceError("the cursor is closed")
         self._driver = driver = self._db._driver_cursor(raw, self.name)
         self._raw = raw
         for name, value in self._settings.items():
             setattr(driver, name, value)
+        if self._closed:
+            driver.close()  # it will say so itself
         return driver
 
 
@@ -202,12 +210,15 @@ class LeasedServerCursor(LeasedCursor):
         self.name = name
 
     def execute(self, *args: Any, **kwargs: Any) -> LeasedCursor:
-        already = self.pinned
-        self._pinned_driver(self)
+        kept = self._pin is not None
+        self.keep()
         try:
             return super().execute(*args, **kwargs)
         except BaseException:
-            if not already:
-                self.pinned = False
-                self._db._unpin(self)
+            if not kept:
+                self._release()
             raise
+
+    def keep(self) -> None:
+        super().keep()
+        self._db._lease.pins[self._pin] = self._driver

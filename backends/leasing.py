@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,9 +27,10 @@ from relet.core.lease import TABLES, TransactionStatus
 
 from . import lifetimes
 from .options import check_max_age, pool_options, release_policy
-from .pools import pools
+from .pools import OpenPool, pools
 
 if TYPE_CHECKING:
+    from .cursor import LeasedCursor
     from django.db.backends.postgresql.base import DatabaseWrapper as Base
 else:
     Base = object
@@ -101,7 +104,7 @@ class Leasing(Base):
             self._checkout(lease)
         return lease.connection.raw  # type: ignore[union-attr]
 
-    def _end(self, cursor: object) -> None:
+    def _end(self, cursor: LeasedCursor) -> None:
         """The statement that *cursor* ran has ended, well or not."""
         lease = self._lease
         if (connection := lease.connection) is None:
@@ -148,7 +151,7 @@ class Leasing(Base):
 
     # Everything else is off the hot path.
 
-    def _perform(self, action: Action, cursor: object = None) -> None:
+    def _perform(self, action: Action, cursor: LeasedCursor | None = None) -> None:
         lease = self._lease
         if action is Action.CHECKIN:
             self._checkin(lease)
@@ -159,8 +162,7 @@ class Leasing(Base):
         elif action is Action.RESET_THEN_CHECKIN:
             self._reset_then_checkin(lease)
         elif action is Action.PIN_CURSOR and cursor is not None:
-            lease.pins.add(cursor)
-            cursor.pinned = True  # type: ignore[attr-defined]
+            cursor.keep()
 
     def _settle(self) -> None:
         """Something that may have kept the lease is gone: see whether it ends."""
@@ -184,10 +186,9 @@ class Leasing(Base):
         assert connection is not None and pool is not None
         raw = connection.raw
         try:
-            for pin in list(lease.pins):
-                close = getattr(pin, "close_driver", None)
-                if close is not None:
-                    close()
+            for open_cursor in lease.pins.values():
+                if open_cursor is not None:
+                    open_cursor.close()
             if pool.transaction_status(raw) not in (IDLE, TransactionStatus.UNKNOWN):
                 raw.rollback()
         except self.Database.Error:
@@ -241,7 +242,7 @@ class Leasing(Base):
         state = {name: getattr(self, name) for name in _DJANGO_STATE}
         self._lease = inner = Lease(self.alias)
         inner.pool, inner.connection = outer.pool, connection
-        inner.pins.add(inner)
+        inner.pins[inner] = None
         inner.send(CONNECT)
         self._pending_savepoints = []
         self._introducing = connection.raw
@@ -262,32 +263,30 @@ class Leasing(Base):
         """Read the settings, find the pool, and take a connection until the next statement."""
         lease = self._lease
         if lease.connection is None and (lease.pool is None or lease.pool.closed):
-            settings, alias = self.settings_dict, self.alias
             self.check_settings()
-            self._policy = release_policy(alias, settings)
+            entry = self._find_pool()
+            entry.pool.open()
+            lease.pool, self._policy = entry.pool, entry.policy
+            lease.table = TABLES[entry.policy.release]
             self._pool_timezone = self.timezone
-            self._health_checks = settings["CONN_HEALTH_CHECKS"]
-            lease.pool = self._find_pool()
-            lease.table = TABLES[self._policy.release]
-            lease.pool.open()
+            self._health_checks = self.settings_dict["CONN_HEALTH_CHECKS"]
         with self._exclusive():
             self._perform(lease.send(CONNECT))
 
-    def _find_pool(self) -> PoolAdapter[Any]:
-        check_max_age(self.alias, self.settings_dict)
+    def _find_pool(self) -> OpenPool:
         return pools.get(self.alias, self.settings_dict, self.timezone_name, self._make_pool)
 
-    def _make_pool(self) -> PoolAdapter[Any]:
-        # A wrapper of its own: the pool lives longer than this thread's.
-        wrapper = self.copy()
-        return self.adapter_class(
-            PoolConfig(
-                alias=self.alias,
-                connect={**wrapper.get_connection_params(), "autocommit": True},
-                options=pool_options(self.alias, self.settings_dict, self.adapter_class),
-                configure=wrapper._configure_connection,
-            )
+    def _make_pool(self) -> tuple[PoolAdapter[Any], ReleasePolicy]:
+        alias, settings = self.alias, self.settings_dict
+        check_max_age(alias, settings)
+        policy = release_policy(alias, settings)
+        config = PoolConfig(
+            alias=alias,
+            connect={**self.get_connection_params(), "autocommit": True},
+            options=pool_options(alias, settings, self.adapter_class),
+            configure=_Configure(type(self), copy.deepcopy(settings), alias),
         )
+        return self.adapter_class(config), policy
 
     def _close_lease(self) -> None:
         with self._exclusive():
@@ -302,19 +301,22 @@ class Leasing(Base):
             self._settle()
 
     def _pin(self, pin: object) -> Any:
-        """Keep the lease until *pin* is given to `_unpin`; return the driver's connection."""
+        """Keep the lease until *pin* is given to `_unpin`; return the driver's connection.
+
+        What is put at ``lease.pins[pin]`` is closed when the lease is ended before that.
+        """
         with self._exclusive():
             lease = self._lease
             if lease.connection is None:
                 self.ensure_connection()
-            lease.pins.add(pin)
+            lease.pins.setdefault(pin)
             return lease.connection.raw  # type: ignore[union-attr]
 
     def _unpin(self, pin: object) -> None:
         with self._exclusive():
             lease = self._lease
             if pin in lease.pins:
-                lease.pins.remove(pin)
+                del lease.pins[pin]
                 if not lease.pins:
                     self._settle()
 
@@ -326,3 +328,27 @@ class Leasing(Base):
         else:
             with guard:
                 yield
+
+
+class _Configure:
+    """Configures a new connection of a pool, in whatever thread has opened it.
+
+    Django's way to do so is a method of a wrapper that has that connection, and a
+    wrapper belongs to one thread.
+    """
+
+    def __init__(self, wrapper_class: type[Leasing], settings: dict[str, Any], alias: str) -> None:
+        self._make_wrapper = partial(wrapper_class, settings, alias)
+
+    def __call__(self, raw: Any) -> None:
+        wrapper = self._make_wrapper()
+        lease = wrapper._lease
+        lease.send(CONNECT)
+        lease.connection = PooledConnection(raw, monotonic())
+        lease.pins[lease] = None
+        try:
+            wrapper._configure_connection(raw)
+        finally:
+            lease.pins.clear()
+            lease.send(Event.FORK)
+            lease.connection = None

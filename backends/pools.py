@@ -10,19 +10,34 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from relet.core import PoolAdapter
+from relet.core import PoolAdapter, ReleasePolicy
 
 #: Parent's pools, in a child. Kept for good: collecting one would join threads that
 #: do not exist here, and might close sockets that the parent still uses.
 _PARENTS: list[object] = []
 
 
+#: What a pool is made from, beside the time zone.
+_KEYS = ("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS")
+
+
 @dataclass(frozen=True)
-class _Entry:
+class OpenPool:
+    """A pool, its policy, and what they were made from."""
+
     alias: str
     settings: dict[str, Any]
     timezone_name: str
     pool: PoolAdapter[Any]
+    policy: ReleasePolicy
+
+    def serves(self, alias: str, settings: dict[str, Any], timezone_name: str) -> bool:
+        return (
+            self.alias == alias
+            and self.timezone_name == timezone_name
+            and all(self.settings[key] == settings[key] for key in _KEYS)
+            and not self.pool.closed
+        )
 
 
 class Pools:
@@ -34,34 +49,28 @@ class Pools:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries: list[_Entry] = []
+        self._open: list[OpenPool] = []
 
     def get(
         self,
         alias: str,
         settings: dict[str, Any],
         timezone_name: str,
-        make: Callable[[], PoolAdapter[Any]],
-    ) -> PoolAdapter[Any]:
+        make: Callable[[], tuple[PoolAdapter[Any], ReleasePolicy]],
+    ) -> OpenPool:
         """Return the pool for *alias* with *settings*; *make* one if there is none."""
         with self._lock:
-            for entry in self._entries:
-                if (
-                    entry.alias == alias
-                    and entry.timezone_name == timezone_name
-                    and entry.settings == settings
-                    and not entry.pool.closed
-                ):
-                    return entry.pool
-            pool = make()
-            self._entries.append(_Entry(alias, copy.deepcopy(settings), timezone_name, pool))
-            return pool
+            for entry in self._open:
+                if entry.serves(alias, settings, timezone_name):
+                    return entry
+            snapshot = copy.deepcopy({key: settings[key] for key in _KEYS})
+            entry = OpenPool(alias, snapshot, timezone_name, *make())
+            self._open.append(entry)
+            return entry
 
-    def __iter__(self) -> Iterator[tuple[str, PoolAdapter[Any]]]:
-        """Yield (alias, pool) for what is open now."""
+    def __iter__(self) -> Iterator[OpenPool]:
         with self._lock:
-            entries = list(self._entries)
-        return ((entry.alias, entry.pool) for entry in entries)
+            return iter(list(self._open))
 
     def close_alias(self, alias: str) -> None:
         """Close all pools of *alias*."""
@@ -74,7 +83,7 @@ class Pools:
         wants nobody else connected.
         """
 
-        def same_database(entry: _Entry) -> bool:
+        def same_database(entry: OpenPool) -> bool:
             return entry.settings["NAME"] == name and all(
                 entry.settings[key] == settings[key] for key in ("HOST", "PORT")
             )
@@ -85,19 +94,19 @@ class Pools:
         """Close every pool."""
         self._close(lambda entry: True)
 
-    def _close(self, chosen: Callable[[_Entry], bool]) -> None:
+    def _close(self, chosen: Callable[[OpenPool], bool]) -> None:
         with self._lock:
-            closing = [entry for entry in self._entries if chosen(entry)]
-            self._entries = [entry for entry in self._entries if entry not in closing]
+            closing = [entry for entry in self._open if chosen(entry)]
+            self._open = [entry for entry in self._open if entry not in closing]
         # Outside the lock: closing waits for the pool's threads.
         for entry in closing:
             entry.pool.close()
 
     def forget(self) -> None:
         """In a child process: drop the parent's pools without touching them."""
-        _PARENTS.append(self._entries)
+        _PARENTS.append(self._open)
         self._lock = threading.Lock()
-        self._entries = []
+        self._open = []
 
 
 pools = Pools()

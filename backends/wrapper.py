@@ -22,6 +22,7 @@ from .creation import PooledCreation
 from .cursor import LeasedCursor, LeasedServerCursor
 from .leasing import Leasing
 from .pools import pools
+from .schema import PooledSchemaEditor
 
 if TYPE_CHECKING:
     from django.db.backends.utils import CursorWrapper
@@ -57,6 +58,9 @@ class LeasingWrapper(Leasing):
         cls._plain_cursors = cls.create_cursor is DatabaseWrapper.create_cursor
         if not issubclass(cls.creation_class, PooledCreation):
             cls.creation_class = type("DatabaseCreation", (PooledCreation, cls.creation_class), {})
+        if not issubclass(cls.SchemaEditorClass, PooledSchemaEditor):
+            bases = (PooledSchemaEditor, cls.SchemaEditorClass)
+            cls.SchemaEditorClass = type("DatabaseSchemaEditor", bases, {})
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -97,11 +101,6 @@ class LeasingWrapper(Leasing):
         """Take a connection; it is kept until the next statement has ended."""
         self._begin_session()
         self._open_lease()
-
-    def ensure_connection(self) -> None:
-        # Django's own, that is: tests patch it to forbid databases.
-        if self._lease.connection is None:
-            super().ensure_connection()
 
     def _begin_session(self) -> None:
         """What Django's connect() does to the wrapper itself."""
@@ -177,6 +176,8 @@ class LeasingWrapper(Leasing):
     # Cursors.
 
     def _cursor(self, name: str | None = None) -> CursorWrapper:
+        if self._fresh:
+            self._begin_session()
         cursor = LeasedCursor(self) if name is None else LeasedServerCursor(self, name)
         return self._prepare_cursor(cursor)
 
@@ -280,7 +281,7 @@ class LeasingWrapper(Leasing):
     def pool(self) -> Any:
         if self._introducing is not None:
             return _Handed(self._introducing)
-        return self._find_pool().native
+        return self._find_pool().pool.native
 
     def close_pool(self) -> None:
         pools.close_alias(self.alias)

@@ -297,7 +297,9 @@ class Lease:
         self.alias = alias
         self.table = table
         self.state = State.RESTING
-        self.pins: set[object] = set()
+        #: What keeps it, and what of the driver's is to be closed with it, if anything.
+        #: A pin must not refer to the wrapper: a lease outlives a wrapper that is dropped.
+        self.pins: dict[object, Any] = {}
         #: Whether threads other than its owner use it.
         self.shared = False
         self.connection: PooledConnection | None = None

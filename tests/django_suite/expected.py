@@ -1,0 +1,13 @@
+"""Where relet differs from what Django's tests assert, and why."""
+
+_IDLE = "An idle wrapper holds no connection: "
+
+EXPECTED: dict[str, str] = {
+    "backends.tests.ConnectionCreatedSignalTest.test_signal": _IDLE
+    + "a cursor that runs nothing takes none, and the signal is for connections that are new.",
+    "backends.tests.ThreadTests.test_default_connection_thread_local": _IDLE
+    + "the test opens cursors in three threads and compares their wrappers' idle connections.",
+    "backends.postgresql.tests.Tests.test_pooling_health_checks": "The test looks whether "
+    "psycopg_pool's own `check`, a round trip for each checkout, is set. relet checks "
+    "connections itself, and only those that were idle; `check` stays the user's.",
+}
