@@ -87,8 +87,10 @@ class LeasingWrapper(Leasing):
     @connection.setter
     def connection(self, raw: Any) -> None:
         if raw is None:
-            # Django's way to say: forget it. So after a close() inside atomic().
+            # Django's way to say: forget it, at the end of a block that was closed inside.
             self._fresh = True
+            if hasattr(self, "_lease"):
+                self._begin_session()
         elif raw is not self._introducing:
             raise AttributeError("relet leases connections from a pool; none can be set.")
 
@@ -104,8 +106,9 @@ class LeasingWrapper(Leasing):
 
     def _begin_session(self) -> None:
         """What Django's connect() does to the wrapper itself."""
-        if self._fresh and not self.in_atomic_block:
+        if self._fresh:
             self._fresh = False
+            self.in_atomic_block = False
             self.savepoint_ids = []
             self.atomic_blocks = []
             self.needs_rollback = False

@@ -29,7 +29,7 @@ class ReleasePolicy:
     check_idle: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.release not in TABLES:
+        if self.release not in list(TABLES):  # a list, for it may not be hashable
             known = ", ".join(map(repr, TABLES))
             raise ConfigurationError(f"'release' is {self.release!r}; it can be {known}.")
         number = isinstance(self.check_idle, (int, float)) and not isinstance(self.check_idle, bool)

@@ -23,8 +23,7 @@ from pathlib import Path
 import django
 from expected import EXPECTED
 from labels import database_labels
-
-from relet.backends.commands.embedded import embedded_postgres
+from server import postgres
 
 HERE = Path(__file__).parent
 CACHE = HERE.parents[1] / "build" / "django_suite"
@@ -44,11 +43,11 @@ def main() -> int:
         labels = database_labels(tests)
     with tempfile.TemporaryDirectory() as directory:
         result = Path(directory) / "result.json"
-        with embedded_postgres({"fsync": "off", "synchronous_commit": "off"}) as server:
+        with postgres() as database:
             environment = {
                 **os.environ,
                 "PYTHONPATH": str(HERE),
-                "RELET_SUITE_DATABASE": json.dumps(server.database()),
+                "RELET_SUITE_DATABASE": json.dumps(database),
                 "RELET_SUITE_ENGINE": arguments.engine,
                 "RELET_SUITE_POLICY": json.dumps(arguments.policy),
                 "RELET_SUITE_RESULT": str(result),

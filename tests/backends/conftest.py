@@ -1,0 +1,83 @@
+"""Wrappers on small real pools, and a view of them from the server's side."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connections
+
+from relet.backends.pools import pools
+
+Make = Callable[..., Any]
+
+
+def stats(wrapper: Any) -> Any:
+    """The counts of the pool of *wrapper*."""
+    return wrapper._find_pool().pool.stats()
+
+
+def at_rest(wrapper: Any) -> bool:
+    """I4: it holds no connection, and the pool agrees."""
+    return wrapper.connection is None and stats(wrapper).in_use == 0
+
+
+def backend_pid(wrapper: Any) -> int:
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return int(cursor.fetchone()[0])
+
+
+@pytest.fixture
+def db(database: None) -> Iterator[Any]:
+    """``connections["default"]``, on a pool of one connection; at rest before and after."""
+    wrapper = connections["default"]
+    wrapper.close()
+    yield wrapper
+    wrapper.close()
+    # I5: whatever the test did, nothing is left in use.
+    assert at_rest(wrapper)
+
+
+@pytest.fixture
+def make(database: None) -> Iterator[Make]:
+    """Make a wrapper with a pool of its own, of one connection unless told otherwise."""
+    made: list[Any] = []
+
+    def make(
+        alias: str = "extra", *, pool: Any = None, policy: Any = None, **settings: Any
+    ) -> Any:
+        template = connections["default"]
+        merged = {**copy.deepcopy(template.settings_dict), **settings}
+        options = {**merged["OPTIONS"], **settings.get("OPTIONS", {})}
+        options["pool"] = {"min_size": 1, "max_size": 1, "timeout": 5} if pool is None else pool
+        if policy is not None:
+            options["policy"] = policy
+        merged["OPTIONS"] = options
+        wrapper = type(template)(merged, alias)
+        made.append(wrapper)
+        return wrapper
+
+    yield make
+    for wrapper in made:
+        wrapper.close()
+        pools.close_alias(wrapper.alias)
+
+
+@pytest.fixture
+def observer(database: None) -> Iterator[psycopg.Connection[Any]]:
+    """A connection beside all pools, to ask the server."""
+    params = connections["default"].get_connection_params()
+    names = ("dbname", "user", "password", "host", "port")
+    with psycopg.connect(
+        **{name: params[name] for name in names if name in params}, autocommit=True
+    ) as connection:
+        yield connection
+
+
+def kill(observer: psycopg.Connection[Any], pid: int) -> None:
+    """End a server process, and wait until it is gone."""
+    observer.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])

@@ -1,0 +1,165 @@
+"""I5, I6: every checkout ends, and what is broken or in doubt is thrown away."""
+
+import signal
+import threading
+
+import pytest
+from django.db import OperationalError, transaction
+from testapp.models import Item
+
+from .conftest import at_rest, backend_pid, kill, stats
+from .test_threads import wait_until
+
+
+@pytest.fixture
+def interrupt():
+    """Raise KeyboardInterrupt in the main thread, on SIGALRM, when told to."""
+
+    def handler(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, handler)
+    yield lambda: signal.raise_signal(signal.SIGALRM)
+    signal.signal(signal.SIGALRM, before)
+
+
+def interrupt_when(observer, sql):
+    """Send SIGALRM to the main thread when the server says that *sql* is true."""
+
+    def run():
+        wait_until(observer, sql)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+SLEEPING = """SELECT EXISTS (SELECT 1 FROM pg_stat_activity
+              WHERE query LIKE 'SELECT pg_sleep(60%' AND state = 'active')"""
+
+
+def test_keyboard_interrupt_during_a_statement(db, observer, interrupt):
+    thread = interrupt_when(observer, SLEEPING)
+    with pytest.raises(KeyboardInterrupt), db.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(60)")
+    thread.join()
+    assert at_rest(db)
+    assert backend_pid(db)
+
+
+def test_keyboard_interrupt_in_a_transaction(db, observer, interrupt):
+    thread = interrupt_when(observer, SLEEPING)
+    with pytest.raises(KeyboardInterrupt), transaction.atomic():
+        Item.objects.create(name="lost")
+        with db.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(60)")
+    thread.join()
+    assert at_rest(db)
+    assert not Item.objects.exists()
+
+
+def test_keyboard_interrupt_while_waiting_for_a_connection(make, interrupt):
+    keeper = make("interrupted")
+    other = type(keeper)(keeper.settings_dict, keeper.alias)
+    with keeper.temporary_connection():
+
+        def run():
+            while not stats(keeper).waiting:
+                pass
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt), other.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        thread.join()
+    # The place in the queue is given up: else the connection went to nobody.
+    assert backend_pid(other) == backend_pid(keeper)
+    assert at_rest(keeper)
+
+
+def test_an_exception_that_is_none_of_the_drivers(db):
+    class Awkward:
+        def __iter__(self):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), db.cursor() as cursor:
+        cursor.executemany("SELECT %s", Awkward())
+    assert at_rest(db)
+    assert backend_pid(db)
+
+
+def test_a_killed_connection_is_discarded_and_replaced(db, observer):
+    first = backend_pid(db)
+    kill(observer, first)
+    with pytest.raises(OperationalError):
+        backend_pid(db)
+    assert at_rest(db)
+    assert backend_pid(db) != first
+
+
+def test_after_one_broke_the_older_ones_are_checked(make, observer):
+    wrapper = make("older", pool={"min_size": 4, "max_size": 4, "timeout": 5})
+    pool = wrapper.pool
+    backend_pid(wrapper)
+    pool.wait(5)
+    pids = {backend_pid(wrapper) for _ in range(4)}
+    assert len(pids) == 4
+    for pid in pids:
+        kill(observer, pid)
+    # The first is found out by its statement; the three others are not handed out.
+    with pytest.raises(OperationalError):
+        backend_pid(wrapper)
+    for _ in range(8):
+        assert backend_pid(wrapper) not in pids
+
+
+def test_close_under_a_running_statement(db, observer, interrupt):
+    """A signal handler that closes connections, as some servers' do."""
+    signal.signal(signal.SIGALRM, lambda number, frame: db.close())
+    thread = interrupt_when(observer, SLEEPING)
+    with pytest.raises(Exception, match=r"closed|terminat|lost|bad|fd"), db.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(60)")
+    thread.join()
+    assert at_rest(db)
+    assert backend_pid(db)
+
+
+def test_a_statement_inside_a_statement_is_refused(db):
+    def parameters():
+        yield (1,)
+        with db.cursor() as inner:
+            inner.execute("SELECT 1")
+
+    from relet.core import IllegalEvent
+
+    # psycopg alone would wait for itself for ever.
+    with pytest.raises(IllegalEvent, match="from inside another one"), db.cursor() as cursor:
+        cursor.executemany("SELECT %s", parameters())
+    assert at_rest(db)
+    assert backend_pid(db)
+
+
+def test_a_pool_that_was_closed_is_opened_again(db):
+    first = backend_pid(db)
+    db.close_pool()
+    assert backend_pid(db) != first
+    assert at_rest(db)
+
+
+def test_a_pool_closed_inside_a_transaction_does_not_end_it(db):
+    with transaction.atomic():
+        pid = backend_pid(db)
+        db.close_pool()
+        assert backend_pid(db) == pid
+        Item.objects.create(name="kept")
+    assert at_rest(db)
+    assert Item.objects.all().delete()[0] == 1
+
+
+def test_the_server_refuses_while_the_pool_grows(make, observer):
+    """New connections fail: the one there is goes on being let."""
+    wrapper = make("growing", pool={"min_size": 1, "max_size": 2, "timeout": 1})
+    assert backend_pid(wrapper)
+    assert at_rest(wrapper)

@@ -1,0 +1,89 @@
+"""CONN_HEALTH_CHECKS: a round trip only for a connection that was idle for long."""
+
+import pytest
+from django.db import OperationalError
+
+from .conftest import at_rest, backend_pid, kill
+
+
+def statements(observer, pid):
+    """The last text that the server process *pid* was given."""
+    return observer.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone()
+
+
+@pytest.fixture
+def pings(make, monkeypatch):
+    """Make a wrapper, and count the pings of its pool."""
+
+    def start(**settings):
+        wrapper = make("health", **settings)
+        backend_pid(wrapper)
+        pool = wrapper._lease.pool
+        count = []
+        ping = pool.ping
+        monkeypatch.setattr(pool, "ping", lambda raw: count.append(1) or ping(raw))
+        return wrapper, count
+
+    return start
+
+
+def test_a_connection_used_a_moment_ago_is_not_pinged(pings):
+    wrapper, count = pings(CONN_HEALTH_CHECKS=True, policy={"check_idle": 60})
+    for _ in range(5):
+        backend_pid(wrapper)
+    assert not count
+
+
+def test_an_idle_connection_is_pinged(pings):
+    wrapper, count = pings(CONN_HEALTH_CHECKS=True, policy={"check_idle": 0})
+    for number in range(1, 4):
+        backend_pid(wrapper)
+        assert len(count) == number
+
+
+def test_without_health_checks_nothing_is_pinged(pings):
+    wrapper, count = pings(CONN_HEALTH_CHECKS=False, policy={"check_idle": 0})
+    for _ in range(5):
+        backend_pid(wrapper)
+    assert not count
+
+
+def test_the_default_is_half_a_second():
+    from relet.core import ReleasePolicy
+
+    assert ReleasePolicy().check_idle == 0.5
+
+
+def test_a_dead_connection_is_replaced_before_it_is_handed_out(pings, observer):
+    wrapper, _ = pings(CONN_HEALTH_CHECKS=True, policy={"check_idle": 0})
+    first = backend_pid(wrapper)
+    kill(observer, first)
+    assert backend_pid(wrapper) != first
+    assert at_rest(wrapper)
+
+
+def test_without_health_checks_the_statement_finds_out(pings, observer):
+    wrapper, _ = pings(CONN_HEALTH_CHECKS=False)
+    kill(observer, backend_pid(wrapper))
+    with pytest.raises(OperationalError):
+        backend_pid(wrapper)
+    assert backend_pid(wrapper)
+
+
+def test_each_older_connection_is_pinged_once_after_a_breakage(make, observer, monkeypatch):
+    wrapper = make("once", pool={"min_size": 3, "max_size": 3, "timeout": 5})
+    backend_pid(wrapper)
+    wrapper.pool.wait(5)
+    pids = [backend_pid(wrapper) for _ in range(3)]
+    pool = wrapper._lease.pool
+    kill(observer, pids[0])
+    with pytest.raises(OperationalError):
+        backend_pid(wrapper)
+    pinged = []
+    ping = pool.ping
+    monkeypatch.setattr(
+        pool, "ping", lambda raw: pinged.append(raw.info.backend_pid) or ping(raw)
+    )
+    for _ in range(9):
+        backend_pid(wrapper)
+    assert sorted(pinged) == sorted(pids[1:])

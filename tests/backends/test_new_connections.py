@@ -1,0 +1,139 @@
+"""``connection_created`` is sent once for each new connection."""
+
+import pytest
+from django.db import transaction
+from django.db.backends.signals import connection_created
+from testapp.models import Item
+
+from .conftest import at_rest, backend_pid, kill, stats
+
+
+@pytest.fixture
+def created():
+    """The server processes that ``connection_created`` was sent for; a receiver to replace."""
+    pids = []
+
+    def receiver(connection, **kwargs):
+        assert connection.connection is not None
+        pids.append(backend_pid(connection))
+        assert connection.connection is not None
+        for extra in receivers:
+            extra(connection)
+
+    receivers = []
+    connection_created.connect(receiver)
+    yield pids, receivers
+    connection_created.disconnect(receiver)
+
+
+def test_once_per_connection_not_per_checkout(make, created):
+    wrapper = make()
+    for _ in range(3):
+        pid = backend_pid(wrapper)
+        wrapper.close()
+    assert created[0] == [pid]
+
+
+def test_again_when_the_connection_is_another(make, created, observer):
+    wrapper = make()
+    first = backend_pid(wrapper)
+    kill(observer, first)
+    with pytest.raises(Exception, match=r"terminat|closed|lost"):
+        backend_pid(wrapper)
+    second = backend_pid(wrapper)
+    assert created[0] == [first, second]
+
+
+def test_receivers_may_use_the_orm_and_transactions(db, created):
+    def query(connection):
+        with transaction.atomic():
+            seen.append(Item.objects.count())
+
+    seen = []
+    created[1].append(query)
+    db.close_pool()
+    with db.cursor() as cursor:
+        cursor.execute("SELECT 2")
+        assert cursor.fetchone() == (2,)
+    assert seen == [0]
+    assert at_rest(db)
+
+
+def test_what_receivers_set_outlives_the_transaction_it_was_opened_for(make, created):
+    wrapper = make()
+
+    def configure(connection):
+        assert not connection.in_atomic_block
+        with connection.cursor() as cursor:
+            cursor.execute("SET statement_timeout = '12345ms'")
+
+    created[1].append(configure)
+    wrapper.set_autocommit(False)
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        wrapper.rollback()
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone() == ("12345ms",)
+    assert not wrapper.get_autocommit()
+
+
+def test_atomic_block_is_restored_after_the_introduction(make, created):
+    wrapper = make()
+    wrapper.set_autocommit(False)
+    wrapper.in_atomic_block = True
+    wrapper.savepoint_ids = ["x"]
+    wrapper.run_on_commit = [(set(), print, False)]
+    backend_pid(wrapper)
+    assert wrapper.in_atomic_block
+    assert wrapper.savepoint_ids == ["x"]
+    assert len(wrapper.run_on_commit) == 1
+    wrapper.in_atomic_block, wrapper.savepoint_ids, wrapper.run_on_commit = False, [], []
+
+
+def test_a_receiver_that_fails_costs_no_connection(make, created):
+    wrapper = make()
+
+    def fail(connection):
+        raise ZeroDivisionError
+
+    created[1].append(fail)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            backend_pid(wrapper)
+        assert stats(wrapper).in_use == 0
+    created[1].clear()
+    assert backend_pid(wrapper)
+
+
+def test_settings_of_the_alias_are_on_every_connection(make):
+    wrapper = make(TIME_ZONE="Africa/Nairobi", OPTIONS={"isolation_level": 4})
+    with wrapper.cursor() as cursor:
+        cursor.execute("SHOW TimeZone")
+        assert cursor.fetchone() == ("Africa/Nairobi",)
+    with wrapper.temporary_connection():
+        assert int(wrapper.connection.isolation_level) == 4
+
+
+def test_assume_role(make, observer):
+    observer.execute("DROP ROLE IF EXISTS relet_role; CREATE ROLE relet_role")
+    wrapper = make(OPTIONS={"assume_role": "relet_role"})
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT current_user")
+        assert cursor.fetchone() == ("relet_role",)
+
+
+def test_timestamps_are_read_in_the_time_zone_of_the_wrapper(db):
+    import datetime
+
+    with db.cursor() as cursor:
+        cursor.execute("SELECT TIMESTAMPTZ '2000-01-01 12:00+00'")
+        assert cursor.fetchone()[0].tzinfo == datetime.timezone.utc
+
+
+def test_extension_types_are_registered_after_create_extension(db):
+    # Here for the pool's part only: what was introduced before is opened anew.
+    before = backend_pid(db)
+    with db.schema_editor() as editor:
+        editor.execute("-- create extension if not exists x")
+    assert backend_pid(db) != before
+    assert Item.objects.count() == 0

@@ -1,0 +1,188 @@
+"""I4, I7: outside a transaction the lease covers the statement, and only that."""
+
+import psycopg
+import pytest
+from django.db import ProgrammingError, connection, connections
+from testapp.models import Item
+
+from .conftest import at_rest, backend_pid
+
+
+def test_connection_is_back_when_execute_returns(db):
+    cursor = db.cursor()
+    cursor.execute("SELECT 1")
+    assert at_rest(db)
+    assert cursor.fetchall() == [(1,)]
+
+
+def test_results_stay_readable_while_another_uses_the_connection(db, make):
+    cursor = db.cursor()
+    cursor.execute("SELECT generate_series(1, 3) AS n; SELECT 'second'")
+    # The pool has one connection: this statement runs on that of `cursor`.
+    with db.cursor() as other:
+        other.execute("SELECT 'other'")
+        assert cursor.description[0].name == "n"
+        assert cursor.rowcount == 3
+        assert cursor.fetchone() == (1,)
+        assert cursor.fetchmany(1) == [(2,)]
+        assert list(cursor) == [(3,)]
+        assert cursor.nextset()
+        assert cursor.fetchall() == [("second",)]
+        assert other.fetchall() == [("other",)]
+
+
+def test_executemany_and_callproc(db):
+    with db.cursor() as cursor:
+        cursor.executemany("SELECT %s", [(1,), (2,)])
+        assert at_rest(db)
+        assert cursor.callproc("abs", [-3]) == [-3]
+        assert at_rest(db)
+        assert cursor.fetchall() == [(3,)]
+
+
+def test_execute_can_be_chained_as_with_psycopg(db):
+    assert db.cursor().execute("SELECT 1").fetchone() == (1,)
+    assert at_rest(db)
+
+
+def test_one_cursor_takes_a_new_lease_for_each_statement(db):
+    with db.cursor() as cursor:
+        for number in range(3):
+            cursor.execute("SELECT %s", [number])
+            assert cursor.fetchone() == (number,)
+            assert at_rest(db)
+
+
+def test_a_failed_statement_gives_the_connection_back(db):
+    with db.cursor() as cursor:
+        with pytest.raises(ProgrammingError, match="no_such_table"):
+            cursor.execute("SELECT * FROM no_such_table")
+        assert at_rest(db)
+        cursor.execute("SELECT 1")
+
+
+def test_cursor_takes_no_connection(db):
+    with db.cursor() as cursor:
+        assert at_rest(db)
+        assert cursor.description is None
+        assert cursor.rowcount == -1
+        assert not cursor.closed
+        assert at_rest(db)
+    assert cursor.closed
+
+
+def test_closed_cursor_refuses_in_the_drivers_words(db):
+    cursor = db.cursor()
+    cursor.close()
+    with pytest.raises(Exception, match="the cursor is closed"):
+        cursor.execute("SELECT 1")
+    assert at_rest(db)
+
+
+def test_fetching_before_a_statement_fails_in_the_drivers_words(db):
+    with db.cursor() as cursor, pytest.raises(ProgrammingError, match="no result available"):
+        cursor.fetchone()
+
+
+def test_settings_of_the_drivers_cursor_survive_its_replacement(db):
+    with db.cursor() as cursor:
+        cursor.cursor.row_factory = psycopg.rows.dict_row
+        cursor.execute("SELECT 1 AS one")
+        assert cursor.fetchone() == {"one": 1}
+        with db.cursor() as other:
+            other.execute("SELECT 1")
+        cursor.execute("SELECT 2 AS two")
+        assert cursor.fetchone() == {"two": 2}
+
+
+def test_statements_through_the_inner_cursor_are_leased_too(db):
+    with db.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        cursor.cursor.execute("SELECT 2")
+        assert at_rest(db)
+        assert cursor.fetchone() == (2,)
+
+
+def test_orm(db):
+    item = Item.objects.create(name="orm")
+    assert at_rest(db)
+    assert Item.objects.get(pk=item.pk).name == "orm"
+    assert at_rest(db)
+    item.delete()
+    assert at_rest(db)
+
+
+def test_debug_cursor(db, settings_debug):
+    with db.cursor() as cursor:
+        cursor.execute("SELECT %s", [7])
+    assert db.queries[-1]["sql"] == "SELECT 7"
+    assert at_rest(db)
+
+
+def test_two_wrappers_share_one_connection(make):
+    first, second = make("shared"), make("shared")
+    assert backend_pid(first) == backend_pid(second)
+
+
+def test_ensure_connection_lasts_to_the_next_statement(db):
+    db.ensure_connection()
+    raw = db.connection
+    assert raw.info.backend_pid
+    with db.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    assert at_rest(db)
+
+
+def test_connect_and_close(db):
+    db.connect()
+    assert db.connection is not None
+    db.close()
+    assert at_rest(db)
+
+
+def test_is_usable_follows_django(db):
+    db.close()
+    assert not db.is_usable()  # never connected
+    backend_pid(db)
+    assert db.is_usable()
+    assert at_rest(db)
+
+
+def test_server_version_and_temporary_connection_hold_nothing(db):
+    db.__dict__.pop("pg_version", None)
+    assert db.pg_version >= 130000
+    with db.temporary_connection() as cursor:
+        assert db.connection is not None
+        cursor.execute("SELECT 1")
+        assert db.connection is not None
+    assert at_rest(db)
+
+
+def test_mogrify_and_sql_composition_hold_nothing(db):
+    assert str(db.ops.compose_sql("SELECT %s", ["x"])) == "SELECT 'x'"
+    assert at_rest(db)
+
+
+def test_execute_wrappers_see_the_statement(db):
+    seen = []
+
+    def wrapper(execute, sql, params, many, context):
+        seen.append(sql)
+        return execute(sql, params, many, context)
+
+    with db.execute_wrapper(wrapper), db.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    assert seen == ["SELECT 1"]
+
+
+def test_default_alias_is_what_django_hands_out(db):
+    assert connections["default"] is db
+    assert connection.vendor == "postgresql"
+
+
+@pytest.fixture
+def settings_debug():
+    from django.test import override_settings
+
+    with override_settings(DEBUG=True):
+        yield

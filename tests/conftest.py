@@ -1,0 +1,78 @@
+"""What all tests share: Django's settings, and a PostgreSQL server.
+
+The server is what ``RELET_TEST_DSN``, a libpq URI, points to, else one from a wheel. It
+is started when a test first asks for it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import django
+import pytest
+from django.conf import settings
+
+HERE = Path(__file__).parent
+
+
+def pytest_configure() -> None:
+    # `python -m pytest` puts the repo's root on the path, and from there `import core`
+    # would be a second copy of relet.core.
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != HERE.parent]
+    settings.configure(
+        DATABASES={
+            "default": {
+                "ENGINE": "relet.backends.psycopg",
+                # With one connection, a release that was missed is a timeout.
+                "OPTIONS": {"pool": {"min_size": 1, "max_size": 1, "timeout": 5}},
+            }
+        },
+        DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+        INSTALLED_APPS=["testapp"] if (HERE / "backends" / "testapp").exists() else [],
+        USE_TZ=True,
+    )
+    django.setup()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[dict[str, Any]]:
+    """What ``DATABASES[alias]`` says to reach a PostgreSQL server; for `dict.update`."""
+    if dsn := os.environ.get("RELET_TEST_DSN"):
+        yield _from_dsn(dsn)
+        return
+    from relet.backends.commands.embedded import embedded_postgres
+
+    unsafe = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+    with embedded_postgres(unsafe) as embedded:
+        yield embedded.database()
+
+
+@pytest.fixture(scope="session")
+def database(server: dict[str, Any]) -> Iterator[None]:
+    """Django's test database for the alias ``default``, with the tables of the test app."""
+    from django.db import connection, connections
+
+    from relet.backends.pools import pools
+
+    options = {**connection.settings_dict["OPTIONS"], **server.get("OPTIONS", {})}
+    connection.settings_dict.update({**server, "OPTIONS": options})
+    name = connection.settings_dict["NAME"]
+    connection.creation.create_test_db(verbosity=0, autoclobber=True)
+    yield
+    connection.creation.destroy_test_db(name, verbosity=0)
+    connections.close_all()
+    pools.close_all()
+
+
+def _from_dsn(dsn: str) -> dict[str, Any]:
+    from psycopg.conninfo import conninfo_to_dict
+
+    options = conninfo_to_dict(dsn)
+    names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST"}
+    names["port"] = "PORT"
+    found = {theirs: str(options.pop(ours, "")) for ours, theirs in names.items()}
+    return {**found, "OPTIONS": options}

@@ -1,0 +1,93 @@
+"""The registry: built-ins by the front door, and wrong plugins named."""
+
+import pytest
+
+from relet.core import (
+    AdapterSpec,
+    MissingDependency,
+    RegistryError,
+    UnknownAdapter,
+    hookimpl,
+)
+from relet.core.registry import Registry
+
+
+def plugin(*specs):
+    class Plugin:
+        @hookimpl
+        def relet_adapters(self):
+            return list(specs)
+
+    return Plugin()
+
+
+@pytest.fixture
+def registry():
+    return Registry()
+
+
+def test_built_ins_come_through_the_entry_point(registry):
+    assert "psycopg" in registry.specs()
+    assert registry.load("psycopg").__name__ == "PsycopgAdapter"
+
+
+def test_unknown(registry):
+    with pytest.raises(UnknownAdapter, match="Registered are: psycopg") as caught:
+        registry.spec("nope")
+    assert caught.value.name == "nope"
+
+
+def test_a_strangers_adapter(registry):
+    mine = plugin(AdapterSpec("mine", "relet.adapters.psycopg:PsycopgAdapter"))
+    registry.register(mine)
+    assert registry.load("mine").__name__ == "PsycopgAdapter"
+    registry.unregister(mine)
+    with pytest.raises(UnknownAdapter):
+        registry.spec("mine")
+
+
+def test_missing_dependency(registry):
+    registry.register(plugin(AdapterSpec("mine", "x:Y", ("no_such_module",), "mine[pool]")))
+    with pytest.raises(MissingDependency, match=r"no_such_module.*pip install 'mine\[pool\]'"):
+        registry.load("mine")
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("psycopg", "must return AdapterSpec objects, not 'psycopg'"),
+        (AdapterSpec("not a name", "x:Y"), "must be an identifier"),
+        (AdapterSpec("mine", "x.Y"), "must be given as 'package.module:Class'"),
+        (AdapterSpec("psycopg", "x:Y"), "both register an adapter 'psycopg'"),
+    ],
+)
+def test_a_wrong_plugin_is_named_and_stays_out(registry, spec, says):
+    wrong = plugin(spec)
+    with pytest.raises(RegistryError, match=says) as caught:
+        registry.register(wrong, "guilty")
+    assert "'guilty'" in str(caught.value)
+    assert registry.load("psycopg")
+
+
+def test_a_misspelt_hook_is_not_silent(registry):
+    class Misspelt:
+        @hookimpl
+        def relet_adaptors(self):
+            return []
+
+    with pytest.raises(RegistryError, match="relet_adaptors"):
+        registry.register(Misspelt(), "guilty")
+    assert registry.load("psycopg")
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("relet.adapters.psycopg:Nothing", "there is no"),
+        ("relet.core.errors:ReletError", "is not a PoolAdapter class"),
+    ],
+)
+def test_what_a_spec_points_to(registry, target, says):
+    registry.register(plugin(AdapterSpec("mine", target)))
+    with pytest.raises(RegistryError, match=says):
+        registry.load("mine")
