@@ -255,7 +255,11 @@ def _leave_queue(pool: Pool, error: BaseException) -> None:
             place = frame.f_locals.get("pos", place)
             raw = frame.f_locals.get("conn", raw)
         traceback = traceback.tb_next
-    if raw is None and place is not None and not place.fail(psycopg_pool.PoolTimeout("interrupted")):
+    if (
+        raw is None
+        and place is not None
+        and not place.fail(psycopg_pool.PoolTimeout("interrupted"))
+    ):
         raw = place.conn
     if isinstance(raw, psycopg.Connection):
         raw._pool = pool

@@ -19,17 +19,17 @@ def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:
     """Return an error for each wrong option of each alias that has a relet engine."""
     messages: list[checks.CheckMessage] = []
     for wrapper in connections.all():
-        if not isinstance(wrapper, Leasing):
-            continue
-        alias, settings, adapter = wrapper.alias, wrapper.settings_dict, wrapper.adapter_class
-        rules: tuple[Callable[[], object], ...] = (
-            lambda: options.check_max_age(alias, settings),
-            lambda: options.pool_options(alias, settings, adapter),
-            lambda: options.release_policy(alias, settings),
-        )
-        for rule in rules:
-            try:
-                rule()
-            except options.OptionError as error:
-                messages.append(checks.Error(str(error), id=error.code))
+        if isinstance(wrapper, Leasing):
+            alias, settings = wrapper.alias, wrapper.settings_dict
+            messages += _errors(options.check_max_age, alias, settings)
+            messages += _errors(options.pool_options, alias, settings, wrapper.adapter_class)
+            messages += _errors(options.release_policy, alias, settings)
     return messages
+
+
+def _errors(rule: Callable[..., object], *arguments: object) -> list[checks.CheckMessage]:
+    try:
+        rule(*arguments)
+    except options.OptionError as error:
+        return [checks.Error(str(error), id=error.code)]
+    return []

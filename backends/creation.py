@@ -5,17 +5,13 @@ https://docs.djangoproject.com/en/stable/topics/testing/overview/#the-test-datab
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .bases import CreationBase
 from .pools import pools
 
-if TYPE_CHECKING:
-    from django.db.backends.postgresql.creation import DatabaseCreation as Base
-else:
-    Base = object
 
-
-class PooledCreation(Base):
+class PooledCreation(CreationBase):
     """Mixed into the backend's ``DatabaseCreation``."""
 
     def _clone_test_db(self, *args: Any, **kwargs: Any) -> None:

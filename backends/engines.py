@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from .wrapper import LeasingWrapper
 
 
-def build(adapter: str, base: str | None = None, *, module: str | None = None) -> type[LeasingWrapper]:
+def build(
+    adapter: str, base: str | None = None, *, module: str | None = None
+) -> type[LeasingWrapper]:
     """Return a ``DatabaseWrapper`` class that leases from *adapter*'s pools.
 
     :param adapter: the name of a registered adapter.

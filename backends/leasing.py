@@ -26,14 +26,12 @@ from relet.core import (
 from relet.core.lease import TABLES, TransactionStatus
 
 from . import lifetimes
+from .bases import WrapperBase
 from .options import check_max_age, pool_options, release_policy
 from .pools import OpenPool, pools
 
 if TYPE_CHECKING:
     from .cursor import LeasedCursor
-    from django.db.backends.postgresql.base import DatabaseWrapper as Base
-else:
-    Base = object
 
 logger = logging.getLogger("relet")
 
@@ -63,11 +61,11 @@ _DJANGO_STATE = (
 )
 
 
-class Leasing(Base):
+class Leasing(WrapperBase):
     """The part of the wrapper that has a lease. Not thread-safe but for `_guard`."""
 
     adapter_class: ClassVar[type[PoolAdapter[Any]]]
-    plain_backend: ClassVar[type[Base]]
+    plain_backend: ClassVar[type[WrapperBase]]
 
     _lease: Lease
     _policy: ReleasePolicy

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from django.db.backends.postgresql.schema import DatabaseSchemaEditor as Base
-else:
-    Base = object
+from .bases import SchemaEditorBase
 
 
-class PooledSchemaEditor(Base):
+class PooledSchemaEditor(SchemaEditorBase):
     """Mixed into the backend's ``DatabaseSchemaEditor``."""
 
     def execute(self, sql: Any, params: Any = ()) -> None:

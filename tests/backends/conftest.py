@@ -47,9 +47,7 @@ def make(database: None) -> Iterator[Make]:
     """Make a wrapper with a pool of its own, of one connection unless told otherwise."""
     made: list[Any] = []
 
-    def make(
-        alias: str = "extra", *, pool: Any = None, policy: Any = None, **settings: Any
-    ) -> Any:
+    def make(alias: str = "extra", *, pool: Any = None, policy: Any = None, **settings: Any) -> Any:
         template = connections["default"]
         merged = {**copy.deepcopy(template.settings_dict), **settings}
         options = {**merged["OPTIONS"], **settings.get("OPTIONS", {})}

@@ -81,9 +81,7 @@ def test_each_older_connection_is_pinged_once_after_a_breakage(make, observer, m
         backend_pid(wrapper)
     pinged = []
     ping = pool.ping
-    monkeypatch.setattr(
-        pool, "ping", lambda raw: pinged.append(raw.info.backend_pid) or ping(raw)
-    )
+    monkeypatch.setattr(pool, "ping", lambda raw: pinged.append(raw.info.backend_pid) or ping(raw))
     for _ in range(9):
         backend_pid(wrapper)
     assert sorted(pinged) == sorted(pids[1:])

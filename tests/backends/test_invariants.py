@@ -149,9 +149,7 @@ class LeaseMachine(stateful.RuleBasedStateMachine):
         actor = self.actors[who]
         self.names += 1
         name = f"name {self.names}"
-        actor.sql(
-            "INSERT INTO testapp_item (name) VALUES (%s)", [name], old_cursor=old_cursor
-        )
+        actor.sql("INSERT INTO testapp_item (name) VALUES (%s)", [name], old_cursor=old_cursor)
         if actor.managed or actor.raw:
             actor.pending.append(name)
         else:

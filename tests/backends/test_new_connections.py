@@ -1,5 +1,7 @@
 """``connection_created`` is sent once for each new connection."""
 
+import datetime as dt
+
 import pytest
 from django.db import transaction
 from django.db.backends.signals import connection_created
@@ -123,11 +125,9 @@ def test_assume_role(make, observer):
 
 
 def test_timestamps_are_read_in_the_time_zone_of_the_wrapper(db):
-    import datetime
-
     with db.cursor() as cursor:
         cursor.execute("SELECT TIMESTAMPTZ '2000-01-01 12:00+00'")
-        assert cursor.fetchone()[0].tzinfo == datetime.timezone.utc
+        assert cursor.fetchone()[0].tzinfo == dt.timezone.utc
 
 
 def test_extension_types_are_registered_after_create_extension(db):

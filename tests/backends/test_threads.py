@@ -45,8 +45,7 @@ def test_a_thread_that_ends_at_rest_leaves_nothing(db):
 
 def test_threads_take_turns_on_one_connection(db):
     threads = [
-        threading.Thread(target=lambda: [Item.objects.count() for _ in range(20)])
-        for _ in range(8)
+        threading.Thread(target=lambda: [Item.objects.count() for _ in range(20)]) for _ in range(8)
     ]
     for thread in threads:
         thread.start()

@@ -70,8 +70,8 @@ def _source() -> Path:
     name = f"django-{django.__version__}"
     if not (CACHE / name).exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(CACHE)]
-        source_only = ["--no-binary", ":all:", "--no-build-isolation"]
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(CACHE)]
+        source_only = ["--no-deps", "--no-binary", ":all:", "--no-build-isolation"]
         subprocess.run([*pip, *source_only, f"django=={django.__version__}"], check=True)
         with tarfile.open(CACHE / f"{name}.tar.gz") as archive:
             archive.extractall(CACHE, filter="data")

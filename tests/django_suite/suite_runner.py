@@ -18,9 +18,7 @@ class RecordingRunner(DiscoverRunner):
         failed = {_id(test) for test, _ in result.failures + result.errors}
         failed |= {_id(test) for test in result.unexpectedSuccesses}
         Path(os.environ["RELET_SUITE_RESULT"]).write_text(
-            json.dumps(
-                {"ran": self._ran, "failed": sorted(failed), "skipped": len(result.skipped)}
-            )
+            json.dumps({"ran": self._ran, "failed": sorted(failed), "skipped": len(result.skipped)})
         )
         return super().suite_result(suite, result, **kwargs)
 

@@ -112,8 +112,7 @@ def test_i8_a_lost_transaction_is_ended_by_its_owner_only(table):
     ways_out = {
         event
         for (state, event), (target, _) in table.items()
-        if state is State.BROKEN
-        and target not in (State.BROKEN, State.RUNNING_IN_TRANSACTION)
+        if state is State.BROKEN and target not in (State.BROKEN, State.RUNNING_IN_TRANSACTION)
     }
     assert ways_out == {Event.ENDED, Event.CLOSE, Event.ABANDON, Event.FORK}
 

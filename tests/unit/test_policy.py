@@ -35,5 +35,5 @@ def test_check_idle(check_idle):
 
 
 def test_unknown_keys_are_all_named():
-    with pytest.raises(ConfigurationError, match="'releese'.*'release'.*'zzz'"):
+    with pytest.raises(ConfigurationError, match=r"'releese'.*'release'.*'zzz'"):
         ReleasePolicy.from_mapping({"releese": "cursor", "zzz": 1})

@@ -46,10 +46,21 @@ def test_a_strangers_adapter(registry):
         registry.spec("mine")
 
 
-def test_missing_dependency(registry):
-    registry.register(plugin(AdapterSpec("mine", "x:Y", ("no_such_module",), "mine[pool]")))
-    with pytest.raises(MissingDependency, match=r"no_such_module.*pip install 'mine\[pool\]'"):
+@pytest.mark.parametrize("module", ["no_such_module", "no_such.sub"])
+def test_missing_dependency(registry, module):
+    registry.register(plugin(AdapterSpec("mine", "x:Y", (module,), "mine[pool]")))
+    with pytest.raises(MissingDependency, match=rf"{module}.*pip install 'mine\[pool\]'"):
         registry.load("mine")
+
+
+def test_a_plugin_that_cannot_be_imported_is_named(registry, monkeypatch, tmp_path):
+    metadata = tmp_path / "guilty-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: guilty\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[relet]\nguilty = no_such_plugin\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RegistryError, match=r"'guilty' \(no_such_plugin\) cannot be loaded"):
+        registry.specs()
 
 
 @pytest.mark.parametrize(

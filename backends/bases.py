@@ -1,0 +1,34 @@
+"""What the mixins are mixed into, for type checkers; at run time they have no base.
+
+django-stubs leave out Django's private methods. These are the ones that relet calls or
+replaces, all of them there in Django 5.1 to 6.1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from django.db.backends.postgresql.base import DatabaseWrapper
+    from django.db.backends.postgresql.creation import DatabaseCreation
+    from django.db.backends.postgresql.schema import DatabaseSchemaEditor
+    from django.db.backends.utils import CursorWrapper
+
+    class WrapperBase(DatabaseWrapper):
+        _thread_ident: int
+
+        def _configure_connection(self, connection: Any) -> bool: ...
+        def _prepare_cursor(self, cursor: Any) -> CursorWrapper: ...
+        def _savepoint(self, sid: str) -> None: ...
+        def _savepoint_rollback(self, sid: str) -> None: ...
+        def _savepoint_commit(self, sid: str) -> None: ...
+
+    class CreationBase(DatabaseCreation):
+        def _clone_test_db(self, *args: Any, **kwargs: Any) -> None: ...
+        def _destroy_test_db(self, test_database_name: str, verbosity: int) -> None: ...
+
+    SchemaEditorBase = DatabaseSchemaEditor
+else:
+    WrapperBase = CreationBase = SchemaEditorBase = object

@@ -1,0 +1,32 @@
+"""``relet adapters``: what is registered, and what is there of what it needs."""
+
+from __future__ import annotations
+
+import sys
+
+from relet.core import AdapterSpec, RegistryError, registry
+
+_HEADER = ("NAME", "ENGINE", "STATUS")
+
+
+def list_adapters() -> int:
+    """Print the registered adapters; return the exit code."""
+    try:
+        specs = registry.specs()
+    except RegistryError as error:
+        print(f"relet: {error}", file=sys.stderr)
+        return 1
+    rows = [_HEADER, *(_row(spec) for spec in specs.values())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+    return 0
+
+
+def _row(spec: AdapterSpec) -> tuple[str, str, str]:
+    if missing := registry.missing(spec):
+        status = f"needs {', '.join(missing)}: pip install '{spec.install or spec.name}'"
+    else:
+        status = "ready"
+    return spec.name, f"relet.backends.{spec.name}", status
