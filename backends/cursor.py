@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from django.db.backends.utils import CursorWrapper
+
 if TYPE_CHECKING:
     from .wrapper import LeasingWrapper
 
@@ -27,7 +29,7 @@ class _DriverSetting:
         return getattr(cursor.driver_cursor(), self.name)
 
     def __set__(self, cursor: LeasedCursor, value: object) -> None:
-        cursor._settings = {**cursor._settings, self.name: value}
+        cursor._settings = {**(cursor._settings or {}), self.name: value}
         if cursor._driver is not None:
             setattr(cursor._driver, self.name, value)
 
@@ -49,14 +51,24 @@ class LeasedCursor:
         self._driver: Any = None
         self._raw: Any = None
         self._closed = False
-        self._settings: dict[str, object] = {}
+        self._settings: dict[str, object] | None = None
         #: What keeps the lease until this cursor is closed.
         self._pin: object = None
 
     # What runs on the server.
 
     def execute(self, *args: Any, **kwargs: Any) -> LeasedCursor:
-        self._run("execute", args, kwargs)
+        # The hot path, so `_run` stands here once more, without its detours.
+        db = self._db
+        if db._guard is not None or db._thread_ident != get_ident():
+            self._run("execute", args, kwargs)
+            return self
+        raw = db._begin()
+        try:
+            driver = self._driver if self._raw is raw else self._bind(raw)
+            driver.execute(*args, **kwargs)
+        finally:
+            db._end(self)
         return self
 
     def executemany(self, *args: Any, **kwargs: Any) -> None:
@@ -111,13 +123,13 @@ class LeasedCursor:
     # Results, all of them on the client by now.
 
     def fetchone(self) -> Any:
-        return self.driver_cursor().fetchone()
+        return (self._driver or self.driver_cursor()).fetchone()
 
     def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
-        return self.driver_cursor().fetchmany(*args, **kwargs)
+        return (self._driver or self.driver_cursor()).fetchmany(*args, **kwargs)
 
     def fetchall(self) -> Any:
-        return self.driver_cursor().fetchall()
+        return (self._driver or self.driver_cursor()).fetchall()
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.driver_cursor())
@@ -148,7 +160,8 @@ class LeasedCursor:
             if self._driver is not None:
                 self._driver.close()
         finally:
-            self._release()
+            if self._pin is not None:
+                self._release()
 
     def keep(self) -> None:
         """Keep the lease, or take one, until this cursor is closed."""
@@ -157,9 +170,8 @@ class LeasedCursor:
         self._pinned_driver(self._pin)
 
     def _release(self) -> None:
-        if (pin := self._pin) is not None:
-            self._pin = None
-            self._db._unpin(pin)
+        pin, self._pin = self._pin, None
+        self._db._unpin(pin)
 
     def __enter__(self) -> LeasedCursor:
         return self
@@ -191,8 +203,9 @@ class LeasedCursor:
         """Make a driver's cursor on the connection that is leased now."""
         self._driver = driver = self._db._driver_cursor(raw, self.name)
         self._raw = raw
-        for name, value in self._settings.items():
-            setattr(driver, name, value)
+        if self._settings is not None:
+            for name, value in self._settings.items():
+                setattr(driver, name, value)
         if self._closed:
             driver.close()  # it will say so itself
         return driver
@@ -222,3 +235,22 @@ class LeasedServerCursor(LeasedCursor):
     def keep(self) -> None:
         super().keep()
         self._db._lease.pins[self._pin] = self._driver
+
+
+class LeasedCursorWrapper(CursorWrapper):
+    """Django's, with methods for what it looks up by name on every call."""
+
+    def fetchone(self) -> Any:
+        with self.db.wrap_database_errors:
+            return self.cursor.fetchone()
+
+    def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
+        with self.db.wrap_database_errors:
+            return self.cursor.fetchmany(*args, **kwargs)
+
+    def fetchall(self) -> Any:
+        with self.db.wrap_database_errors:
+            return self.cursor.fetchall()
+
+    def close(self) -> None:
+        self.cursor.close()

@@ -22,6 +22,7 @@ from relet.core import (
     PoolConfig,
     PooledConnection,
     ReleasePolicy,
+    State,
 )
 from relet.core.lease import TABLES, TransactionStatus
 
@@ -105,54 +106,57 @@ class Leasing(WrapperBase):
     def _end(self, cursor: LeasedCursor) -> None:
         """The statement that *cursor* ran has ended, well or not."""
         lease = self._lease
-        if (connection := lease.connection) is None:
+        connection, pool = lease.connection, lease.pool
+        if connection is None or pool is None:
             return  # close() came while it ran
-        status = lease.pool.transaction_status(connection.raw)  # type: ignore[union-attr]
-        action = lease.send(lease.condition(status, self.in_atomic_block))
-        if action is CHECKIN:
-            self._checkin(lease)
-        elif action is not NOTHING:
-            self._perform(action, cursor)
-
-    def _checkout(self, lease: Lease) -> None:
-        pool = lease.pool
-        assert pool is not None
-        connection = None
         try:
-            connection = pool.checkout()
-            if connection.proven_at < pool.broken_at or self._health_checks:
-                suspect, connection = connection, None
-                connection = self._proven(pool, suspect)
-            if not connection.announced:
-                self._introduce(lease, connection)
-            lease.connection = connection
-            if not self.autocommit:
-                self._begin_transaction(connection.raw)
+            status = pool.transaction_status(connection.raw)
+            action = lease.send(lease.condition(status, self.in_atomic_block))
+            if action is CHECKIN:
+                self._checkin(lease, connection, pool)
+            elif action is not NOTHING:
+                self._perform(action, cursor)
         except BaseException:
-            lease.connection = None
-            lease.send(UNAVAILABLE)
-            if connection is not None:
-                pool.discard(connection)
+            # KeyboardInterrupt strikes anywhere: the lease has ended, its action has not.
+            if lease.state is State.RESTING and lease.connection is not None:
+                if connection.raw is not None:  # the pool has not taken it
+                    pool.discard(connection)
+                lease.connection = None
             raise
 
-    def _checkin(self, lease: Lease) -> None:
-        connection, pool = lease.connection, lease.pool
-        assert connection is not None and pool is not None
+    def _checkout(self, lease: Lease) -> None:
+        pool: PoolAdapter[Any] = lease.pool  # type: ignore[assignment]
+        try:
+            lease.connection = connection = pool.checkout()
+            if self._health_checks or connection.proven_at < pool.broken_at:
+                self._prove(lease, pool)
+            if not lease.connection.announced:
+                self._introduce(lease)
+            if not self.autocommit:
+                self._begin_transaction(lease)
+        except BaseException:
+            failed, lease.connection = lease.connection, None
+            lease.send(UNAVAILABLE)
+            if failed is not None:
+                pool.discard(failed)
+            raise
+
+    def _checkin(self, lease: Lease, connection: PooledConnection, pool: PoolAdapter[Any]) -> None:
         if not self.autocommit:
             try:
                 connection.raw.autocommit = True
             except self.Database.Error:
                 self._discard(lease)
                 return
-        lease.connection = None
         pool.checkin(connection)
+        lease.connection = None
 
     # Everything else is off the hot path.
 
     def _perform(self, action: Action, cursor: LeasedCursor | None = None) -> None:
         lease = self._lease
         if action is Action.CHECKIN:
-            self._checkin(lease)
+            self._checkin(lease, *self._leased(lease))
         elif action is Action.CHECKOUT:
             self._checkout(lease)
         elif action is Action.DISCARD:
@@ -171,17 +175,15 @@ class Leasing(WrapperBase):
         self._perform(lease.send(lease.condition(status, self.in_atomic_block)))
 
     def _discard(self, lease: Lease) -> None:
-        connection, pool = lease.connection, lease.pool
-        assert connection is not None and pool is not None
-        lease.connection = None
+        connection, pool = self._leased(lease)
         lease.pins.clear()
         if pool.transaction_status(connection.raw) == TransactionStatus.UNKNOWN:
             pool.broken_at = monotonic()
         pool.discard(connection)
+        lease.connection = None
 
     def _reset_then_checkin(self, lease: Lease) -> None:
-        connection, pool = lease.connection, lease.pool
-        assert connection is not None and pool is not None
+        connection, pool = self._leased(lease)
         raw = connection.raw
         try:
             for open_cursor in lease.pins.values():
@@ -195,12 +197,19 @@ class Leasing(WrapperBase):
             return
         lease.pins.clear()
         if pool.transaction_status(raw) == IDLE:
-            self._checkin(lease)
+            self._checkin(lease, connection, pool)
         else:
             self._discard(lease)
 
-    def _begin_transaction(self, raw: Any) -> None:
+    @staticmethod
+    def _leased(lease: Lease) -> tuple[PooledConnection, PoolAdapter[Any]]:
+        connection, pool = lease.connection, lease.pool
+        assert connection is not None and pool is not None
+        return connection, pool
+
+    def _begin_transaction(self, lease: Lease) -> None:
         """The lease begins inside a transaction that Django has begun already."""
+        raw = self._leased(lease)[0].raw
         raw.autocommit = False
         if self._pending_savepoints:
             # One round trip for all; in queries_log they stand where they were made.
@@ -208,28 +217,24 @@ class Leasing(WrapperBase):
             raw.cursor().execute(sql)
             self._pending_savepoints = []
 
-    def _proven(self, pool: PoolAdapter[Any], connection: PooledConnection) -> PooledConnection:
-        """Return *connection* if it works, else the first that does.
+    def _prove(self, lease: Lease, pool: PoolAdapter[Any]) -> None:
+        """Replace the connection just taken by the first that works.
 
         One that was in use a moment ago is taken to work, unless another of the
         same pool was found broken since.
         """
+        connection = self._leased(lease)[0]
         idle = self._policy.check_idle if self._health_checks else float("inf")
         while connection.proven_at < pool.broken_at or monotonic() - connection.proven_at > idle:
-            try:
-                usable = pool.ping(connection.raw)
-            except BaseException:
-                pool.discard(connection)
-                raise
-            if usable:
+            if pool.ping(connection.raw):
                 connection.proven_at = monotonic()
                 break
             pool.broken_at = monotonic()
             pool.discard(connection)
-            connection = pool.checkout()
-        return connection
+            lease.connection = None
+            lease.connection = connection = pool.checkout()
 
-    def _introduce(self, outer: Lease, connection: PooledConnection) -> None:
+    def _introduce(self, outer: Lease) -> None:
         """Run Django's connect() for a new connection, in a lease of its own.
 
         So backends that do something to new connections do it, the server's version
@@ -237,16 +242,17 @@ class Leasing(WrapperBase):
         queries in autocommit, whatever the wrapper was about to do: what they SET is
         to outlive the transaction that the connection happened to be opened for.
         """
+        connection, pool = self._leased(outer)
         state = {name: getattr(self, name) for name in _DJANGO_STATE}
         self._lease = inner = Lease(self.alias)
-        inner.pool, inner.connection = outer.pool, connection
+        inner.pool, inner.connection = pool, connection
         inner.pins[inner] = None
         inner.send(CONNECT)
         self._pending_savepoints = []
         self._introducing = connection.raw
         try:
             super().connect()
-            if inner.pool.transaction_status(connection.raw) != IDLE:  # type: ignore[union-attr]
+            if pool.transaction_status(connection.raw) != IDLE:
                 connection.raw.commit()
             connection.raw.autocommit = True
         finally:

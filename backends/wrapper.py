@@ -10,16 +10,19 @@ statement finds it so.
 from __future__ import annotations
 
 import threading
+from _thread import get_ident
+from asyncio import _get_running_loop
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.core import checks
 from django.db.backends.utils import debug_transaction
+from django.utils.asyncio import async_unsafe
 
 from .checks import check_databases
 from .creation import PooledCreation
-from .cursor import LeasedCursor, LeasedServerCursor
+from .cursor import LeasedCursor, LeasedCursorWrapper, LeasedServerCursor
 from .leasing import Leasing
 from .pools import pools
 from .schema import PooledSchemaEditor
@@ -99,6 +102,7 @@ class LeasingWrapper(Leasing):
         """Whether Django has begun a transaction, and not ended it."""
         return self.in_atomic_block or not (self.autocommit or self._fresh)
 
+    @async_unsafe
     def connect(self) -> None:
         """Take a connection; it is kept until the next statement has ended."""
         self._begin_session()
@@ -148,6 +152,7 @@ class LeasingWrapper(Leasing):
         if not self._fresh:
             self.close()
 
+    @async_unsafe
     def close(self) -> None:
         self.validate_thread_sharing()
         self.run_on_commit = []
@@ -178,11 +183,24 @@ class LeasingWrapper(Leasing):
 
     # Cursors.
 
+    def cursor(self) -> CursorWrapper:
+        # Django's own learns from an exception, for each cursor, that no event loop runs.
+        if _get_running_loop() is not None:
+            return super().cursor()
+        return self._cursor()
+
+    def make_cursor(self, cursor: Any) -> CursorWrapper:
+        return LeasedCursorWrapper(cursor, self)
+
     def _cursor(self, name: str | None = None) -> CursorWrapper:
         if self._fresh:
             self._begin_session()
-        cursor = LeasedCursor(self) if name is None else LeasedServerCursor(self, name)
-        return self._prepare_cursor(cursor)
+        # What follows is _prepare_cursor(), without a lock for each cursor.
+        if self._thread_ident != get_ident():
+            self.validate_thread_sharing()
+        cursor: Any = LeasedCursor(self) if name is None else LeasedServerCursor(self, name)
+        make = self.make_debug_cursor if self.queries_logged else self.make_cursor
+        return make(cursor)
 
     def _driver_cursor(self, raw: Any, name: str | None) -> Any:
         # The pool's connections load timestamps in the time zone they were opened

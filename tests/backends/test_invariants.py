@@ -406,6 +406,7 @@ def machine(server: dict[str, Any], observer: psycopg.Connection[Any]) -> Iterat
         },
     }
     yield type("Machine", (LeaseMachine,), {"observer": observer, "alias": alias})
+    observer.execute("TRUNCATE testapp_item")
     pools.close_alias(alias)
     del connections.settings[alias]
 

@@ -1,0 +1,284 @@
+"""What one statement costs the client, beside a held connection.
+
+All engines run in one process and one thread, in turns: many short rounds, in rotating
+order, so that what slows the machine for a while slows all of them. What an engine adds
+is the median, over the rounds, of its difference to ``held`` in the same round.
+
+    python benchmarks/statement.py --workload all --json FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import common
+
+#: relet may add this fraction of what the peer adds, at most.
+BOUND = 0.10
+BASELINE, PEER, SUBJECT = "held", "django-pg-real-pool", "relet"
+
+#: Variant -> (engine, whether the wrapper is closed after each statement). Django closes it
+#: at the end of a request: a loop over native without close() holds its connection.
+VARIANTS = {
+    "held": ("held", False),
+    "native": ("native", False),
+    "native+close": ("native", True),
+    "django-pg-real-pool": ("django-pg-real-pool", False),
+    "relet": ("relet", False),
+}
+
+
+class Sample(NamedTuple):
+    """Microseconds per statement, over one round.
+
+    :param cpu_us: of the thread that runs the statements.
+    :param process_us: of the whole process, the pools' own threads included.
+    """
+
+    cpu_us: float
+    process_us: float
+    wall_us: float
+
+
+Statement = Callable[[], object]
+
+
+def select1(alias: str) -> Statement:
+    """Return a function that runs ``SELECT 1`` through a cursor."""
+    from django.db import connections
+
+    connection = connections[alias]
+
+    def run() -> object:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            return cursor.fetchone()
+
+    return run
+
+
+def get(alias: str) -> Statement:
+    """Return a function that reads one object by its primary key."""
+    rows = row_model().objects.using(alias)
+    return lambda: rows.get(pk=1)
+
+
+def atomic(alias: str) -> Statement:
+    """Return a function that writes one row in a transaction."""
+    from django.db import transaction
+
+    rows = row_model().objects.using(alias)
+
+    def run() -> object:
+        with transaction.atomic(using=alias):
+            return rows.filter(pk=1).update(name="b")
+
+    return run
+
+
+WORKLOADS: dict[str, Callable[[str], Statement]] = {
+    "select1": select1,
+    "get": get,
+    "atomic": atomic,
+}
+
+
+def row_model() -> Any:
+    """Return the model of the table that `make_table` makes."""
+    from django.apps import apps
+    from django.db import models
+
+    try:
+        return apps.all_models["benchmark"]["row"]
+    except KeyError:
+        meta = type("Meta", (), {"app_label": "benchmark", "db_table": "relet_benchmark_row"})
+        fields = {"name": models.CharField(max_length=10), "made": models.DateTimeField(null=True)}
+        return type("Row", (models.Model,), {"__module__": __name__, "Meta": meta, **fields})
+
+
+def make_table() -> None:
+    from django.db import connections
+
+    with connections[BASELINE].cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS relet_benchmark_row")
+        cursor.execute(
+            "CREATE TABLE relet_benchmark_row"
+            " (id bigint PRIMARY KEY, name varchar(10) NOT NULL, made timestamptz)"
+            " WITH (fillfactor = 10)"
+        )
+        cursor.execute("INSERT INTO relet_benchmark_row VALUES (1, 'a', now())")
+
+
+def drop_table() -> None:
+    from django.db import connections
+
+    with connections[BASELINE].cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS relet_benchmark_row")
+
+
+def closing(statement: Statement, alias: str) -> Statement:
+    """Return *statement* with the wrapper closed after it."""
+    from django.db import connections
+
+    close = connections[alias].close
+
+    def run() -> None:
+        statement()
+        close()
+
+    return run
+
+
+def sample(statement: Statement, times: int) -> Sample:
+    # The last engine's code and server process have driven this one's out of the caches.
+    for _ in range(5):
+        statement()
+    thread, process, wall = time.thread_time_ns(), time.process_time_ns(), time.perf_counter_ns()
+    for _ in range(times):
+        statement()
+    wall, process, thread = (
+        time.perf_counter_ns() - wall,
+        time.process_time_ns() - process,
+        time.thread_time_ns() - thread,
+    )
+    return Sample(*(nanoseconds / 1000 / times for nanoseconds in (thread, process, wall)))
+
+
+def measure(workload: str, rounds: int, times: int) -> dict[str, list[Sample]]:
+    """Return each variant's samples, one a round."""
+    statements = {}
+    for variant, (_, closes) in VARIANTS.items():
+        statement = WORKLOADS[workload](variant)
+        statements[variant] = closing(statement, variant) if closes else statement
+        sample(statement, times)
+    samples: dict[str, list[Sample]] = {variant: [] for variant in VARIANTS}
+    order = list(VARIANTS)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        for number in range(rounds):
+            order.append(order.pop(0))
+            # There and back, so that none always follows the same other one.
+            for variant in order if number % 2 else reversed(order):
+                samples[variant].append(sample(statements[variant], times))
+            gc.collect()
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    return samples
+
+
+def summary(samples: dict[str, list[Sample]]) -> dict[str, Any]:
+    """Return medians, and medians of the differences to the baseline, of each variant."""
+    variants = {}
+    for variant, mine in samples.items():
+        figures: dict[str, float] = {}
+        for index, field in enumerate(Sample._fields):
+            added = [
+                one[index] - held[index] for one, held in zip(mine, samples[BASELINE], strict=True)
+            ]
+            low, _, high = statistics.quantiles(added, n=4)
+            figures[field] = statistics.median(one[index] for one in mine)
+            figures[f"added_{field}"] = statistics.median(added)
+            figures[f"added_{field}_quartile_1"] = low
+            figures[f"added_{field}_quartile_3"] = high
+        variants[variant] = figures
+    peer = variants[PEER]["added_cpu_us"]
+    fraction = variants[SUBJECT]["added_cpu_us"] / peer if peer > 0 else None
+    return {"variants": variants, "fraction_of_peer": fraction, "bound": BOUND}
+
+
+def report(workload: str, result: dict[str, Any]) -> None:
+    rows = []
+    for variant, figures in result["variants"].items():
+        added = [
+            f"{figures[f'added_{field}']:+.1f}" if variant != BASELINE else ""
+            for field in Sample._fields
+        ]
+        low, high = figures["added_cpu_us_quartile_1"], figures["added_cpu_us_quartile_3"]
+        rows.append(
+            [
+                variant,
+                f"{figures['cpu_us']:.1f}",
+                added[0],
+                f"{low:+.1f} to {high:+.1f}" if variant != BASELINE else "",
+                added[1],
+                f"{figures['wall_us']:.1f}",
+                added[2],
+            ]
+        )
+    common.print_table(
+        f"{workload}: microseconds per statement, medians",
+        ["engine", "CPU", "added", "quartiles", "process CPU added", "wall", "added"],
+        rows,
+    )
+    if (fraction := result["fraction_of_peer"]) is None:
+        print(f"\n{PEER} adds nothing to {BASELINE}: no fraction to report")
+    else:
+        verdict = "within" if fraction <= BOUND else "ABOVE"
+        print(
+            f"\n{SUBJECT} adds {fraction:+.3f} of the CPU time that {PEER} adds: "
+            f"{verdict} the bound of {BOUND:.2f}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--workload", choices=[*WORKLOADS, "all"], default="select1")
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--times", type=int, default=200, help="statements a round")
+    parser.add_argument("--connections", type=int, default=1, help="each pool's size")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+
+    environment = common.environment()
+    with common.server() as database:
+        size = options.connections
+        pool = {"min_size": size, "max_size": size, "timeout": 60}
+        common.configure(
+            {
+                variant: common.settings_for(engine, database, pool)
+                for variant, (engine, _) in VARIANTS.items()
+            }
+        )
+        common.note_environment(environment)
+        results = {}
+        try:
+            make_table()
+            for workload in WORKLOADS if options.workload == "all" else [options.workload]:
+                results[workload] = summary(measure(workload, options.rounds, options.times))
+                report(workload, results[workload])
+            drop_table()
+        finally:
+            close()
+    common.write_json(
+        options.json,
+        {
+            "benchmark": "statement",
+            "environment": environment,
+            "rounds": options.rounds,
+            "statements_per_round": options.times,
+            "connections": options.connections,
+            "workloads": results,
+        },
+    )
+
+
+def close() -> None:
+    """Close every connection and pool, before the server goes."""
+    from django.db import connections
+
+    for connection in connections.all(initialized_only=True):
+        connection.close()
+        connection.close_pool()  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    main()

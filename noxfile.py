@@ -1,0 +1,147 @@
+"""What is checked, and how.
+
+``nox --list`` names the sessions, ``nox -s lint docs`` runs some of them. What comes
+after ``--`` is passed on: ``nox -s tests -p 3.13 -k 6.1 -- tests/unit -x``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.sessions = ["lint", "typing", "imports", "docs", "package", "tests"]
+nox.options.reuse_venv = "yes"
+nox.options.error_on_external_run = True
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+DJANGOS = [
+    classifier.rpartition(" ")[2]
+    for classifier in PYPROJECT["project"]["classifiers"]
+    if classifier.startswith("Framework :: Django :: ")
+]
+#: The oldest Python of a Django version, where it is not the oldest of all.
+SINCE = {"6.0": "3.12", "6.1": "3.12"}
+
+
+def djangos(python: str) -> list[str]:
+    """Return the Django versions that run on *python*, oldest first."""
+    age = PYTHONS.index
+    return [django for django in DJANGOS if age(python) >= age(SINCE.get(django, PYTHONS[0]))]
+
+
+NEWEST = PYTHONS[-1]
+PAIRS = [(python, django) for python in PYTHONS for django in djangos(python)]
+
+
+def install(session: nox.Session, *requirements: str, group: str | None = None) -> None:
+    """Install *requirements*, and what pyproject.toml lists under *group*."""
+    listed = nox.project.dependency_groups(PYPROJECT, group) if group else ()
+    session.install(*requirements, *listed)
+
+
+@nox.session
+@nox.parametrize("python,django", PAIRS)
+def tests(session: nox.Session, django: str) -> None:
+    """The tests, on the wheel as a user would install it."""
+    install(session, ".[testing]", f"django~={django}.0")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(python=False)
+def oldest_and_newest(session: nox.Session) -> None:
+    """The tests on the oldest and the newest pair of those whose Python is here."""
+    found = [python for python in PYTHONS if runs(python)]
+    if not found:
+        session.error(f"none of python{', python'.join(PYTHONS)} is here")
+    if missing := {PYTHONS[0], NEWEST} - set(found):
+        session.warn(f"not here, so not tested: Python {' and '.join(sorted(missing))}")
+    oldest, newest = found[0], found[-1]
+    for python, django in (oldest, djangos(oldest)[0]), (newest, djangos(newest)[-1]):
+        session.notify(f"tests(python='{python}', django='{django}')")
+
+
+def runs(python: str) -> bool:
+    # A pyenv shim is on the PATH, and fails.
+    command = shutil.which(f"python{python}")
+    return (
+        bool(command) and subprocess.run([command, "-c", ""], capture_output=True).returncode == 0
+    )
+
+
+@nox.session(python=NEWEST)
+def coverage(session: nox.Session) -> None:
+    """The tests, and which lines and branches of the three packages they run."""
+    install(session, ".[testing]", f"django~={djangos(NEWEST)[-1]}.0")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    install(session, group="lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    install(session, "-e", ".[testing]", group="typing")
+    session.run("mypy")
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """What each layer may import."""
+    install(session, "-e", ".[testing]")
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    install(session, "-e", ".", group="docs")
+    session.run("python", "docs/lease_states.py", "--check")
+    output = Path("docs/_build")
+    session.run(
+        *("sphinx-build", "-W", "--keep-going", "-E", "-b", "html"),
+        *("-d", str(output / "doctrees"), "docs", str(output / "html")),
+    )
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build an sdist, from it a wheel, and look into both."""
+    install(session, group="package")
+    dist = Path(session.create_tmp(), "dist")
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist))
+    session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
+    (wheel,) = dist.glob("*.whl")
+    install(session, f"{wheel}[testing]")
+    session.run(
+        *("python", "-m", "pytest", "tests/repo/test_packaging.py"),
+        env={"RELET_TEST_DIST": str(dist)},
+    )
+    session.run("relet", "adapters")
+
+
+@nox.session(python=NEWEST)
+def django_suite(session: nox.Session) -> None:
+    """Django's own test suite on a relet engine."""
+    # Django's sdist needs setuptools to be looked into.
+    install(session, ".[demo]", f"django~={djangos(NEWEST)[-1]}.0", "setuptools>=77")
+    session.run("python", "tests/django_suite/run.py", *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def benchmarks(session: nox.Session) -> None:
+    """Both benchmarks, against the peers that are installed."""
+    install(session, ".[demo]", group="benchmarks")
+    session.run("python", "benchmarks/statement.py", *session.posargs)
+    session.run("python", "benchmarks/throughput.py", *session.posargs)

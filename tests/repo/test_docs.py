@@ -1,0 +1,117 @@
+"""The docs name what there is, and what they say to type is what CI runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import relet.backends
+import relet.core
+from relet.core import ReleasePolicy, hookspecs, registry
+
+DATABASE_SETTINGS = ("ENGINE", "OPTIONS", "CONN_MAX_AGE", "CONN_HEALTH_CHECKS")
+
+
+@pytest.fixture(scope="module")
+def pages(root: Path) -> str:
+    return "\n".join(page.read_text() for page in sorted((root / "docs").glob("*.md")))
+
+
+@pytest.fixture(scope="module")
+def readme(root: Path) -> str:
+    return (root / "README.md").read_text()
+
+
+def names_of_core() -> list[str]:
+    return relet.core.__all__
+
+
+@pytest.mark.parametrize("name", names_of_core())
+def test_public_name_of_core_is_documented(name: str, pages: str) -> None:
+    assert re.search(rf"\b{name}\b", pages)
+
+
+@pytest.mark.parametrize("name", names_of_core())
+def test_public_name_of_core_is_in_the_reference(name: str, root: Path) -> None:
+    reference = (root / "docs" / "api.md").read_text()
+    assert re.search(rf"^\.\. (auto)?\w+:: {name}$", reference, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", relet.backends.__all__)
+def test_public_name_of_backends_is_documented(name: str, pages: str) -> None:
+    assert f"relet.backends.{name}" in pages
+
+
+def test_hooks_are_documented(pages: str) -> None:
+    hooks = [name for name, value in vars(hookspecs).items() if hasattr(value, "relet_spec")]
+    assert hooks
+    assert [hook for hook in hooks if f"`{hook}`" not in pages] == []
+
+
+def test_settings_are_documented(root: Path) -> None:
+    page = (root / "docs" / "settings.md").read_text()
+    policy = [field.name for field in dataclasses.fields(ReleasePolicy)]
+    names = [*DATABASE_SETTINGS, *policy, 'OPTIONS["pool"]', 'OPTIONS["policy"]']
+    assert [name for name in names if f"`{name}`" not in page] == []
+
+
+def test_release_modes_are_documented(root: Path) -> None:
+    page = (root / "docs" / "settings.md").read_text()
+    modes = relet.core.lease.TABLES
+    assert [mode for mode in modes if f'`"{mode}"`' not in page] == []
+
+
+def test_check_ids_are_documented(root: Path) -> None:
+    check_id = re.compile(r"\brelet\.[EW]\d{3}\b")
+    sources = [path.read_text() for path in sorted((root / "backends").rglob("*.py"))]
+    used = set(check_id.findall("\n".join(sources)))
+    assert used
+    assert used == set(check_id.findall((root / "docs" / "errors.md").read_text()))
+
+
+def test_adapters_are_documented(pages: str) -> None:
+    ours = [spec for spec in registry.specs().values() if spec.adapter.startswith("relet.")]
+    assert ours
+    assert [spec.name for spec in ours if f"relet.backends.{spec.name}" not in pages] == []
+
+
+def test_lease_states_are_current(root: Path) -> None:
+    command = [sys.executable, str(root / "docs" / "lease_states.py"), "--check"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_ci_runs_the_test_command_of_the_readme(root: Path, readme: str) -> None:
+    command = ["bash", str(root / ".ci" / "run"), "--readme"]
+    extracted = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert "pip install -e '.[testing]'" in extracted
+    assert f"\n```shell\n{extracted}\n```\n" in readme
+    assert extracted in (root / "docs" / "testing.md").read_text()
+
+
+def test_each_command_of_the_readme_is_one_line(readme: str) -> None:
+    blocks = re.findall(r"^```shell\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    assert [block for block in blocks if block.count("\n") != 1] == []
+    assert blocks[0].endswith(" && .venv/bin/relet demo\n")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs"])
+def test_links_lead_somewhere(page: str, root: Path) -> None:
+    pages = sorted((root / page).glob("*.md")) if page == "docs" else [root / page]
+    broken = [
+        (path.name, target)
+        for path in pages
+        for target in re.findall(r"\]\(([^)#]+)", path.read_text())
+        if "://" not in target and not (path.parent / target).exists()
+    ]
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
+def test_figures_are_filled_in(page: str, root: Path) -> None:
+    assert "FIGURE" not in (root / page).read_text()

@@ -1,0 +1,60 @@
+"""The repo's shape: what is at the top, and which layer imports what."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+PACKAGES = ("core", "adapters", "backends")
+TOP_LEVEL = {
+    *PACKAGES,
+    "tests",
+    "docs",
+    "examples",
+    "benchmarks",
+    "pyproject.toml",
+    "noxfile.py",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+}
+
+
+def test_nothing_unexpected_at_the_top(files: set[str]) -> None:
+    top = {name.split("/")[0] for name in files}
+    assert not {name for name in top - TOP_LEVEL if not name.startswith(".")} - {"PKG-INFO"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_second_copy(package: str) -> None:
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module(package)
+
+
+def test_relet_is_a_namespace() -> None:
+    assert importlib.import_module("relet").__file__ is None
+
+
+def test_layers(root: Path) -> None:
+    assert lint_imports(str(root / "pyproject.toml"), no_cache=True, no_logo=True) == 0
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_dev_links_point_to_the_packages(package: str, root: Path) -> None:
+    link = root / ".dev" / "relet" / package
+    if not (root / ".git").exists() and not link.exists():
+        pytest.skip("an unpacked sdist has no .dev/relet; `pip install -e` makes it")
+    assert link.resolve() == root / package
+
+
+def test_core_needs_no_django() -> None:
+    # What import-linter cannot see: an import by name, at run time.
+    code = "import sys, relet.core; print([m for m in ('django', 'psycopg') if m in sys.modules])"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
