@@ -1,7 +1,7 @@
 """What is checked, and how.
 
 ``nox --list`` names the sessions, ``nox -s lint docs`` runs some of them. What comes
-after ``--`` is passed on: ``nox -s tests -p 3.13 -k 6.1 -- tests/unit -x``.
+after ``--`` is passed on: ``nox -s "tests(python='3.13', django='6.1')" -- tests/unit -x``.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def typing(session: nox.Session) -> None:
 def imports(session: nox.Session) -> None:
     """What each layer may import."""
     install(session, "-e", ".[testing]")
-    session.run("lint-imports", "--no-cache")
+    session.run("lint-imports", "--no-cache", "--no-logo")
 
 
 @nox.session
@@ -109,7 +109,7 @@ def docs(session: nox.Session) -> None:
     session.run("python", "docs/lease_states.py", "--check")
     output = Path("docs/_build")
     session.run(
-        *("sphinx-build", "-W", "--keep-going", "-E", "-b", "html"),
+        *("sphinx-build", "-q", "-W", "--keep-going", "-E", "-b", "html"),
         *("-d", str(output / "doctrees"), "docs", str(output / "html")),
     )
 

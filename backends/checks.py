@@ -5,7 +5,7 @@ https://docs.djangoproject.com/en/stable/topics/checks/
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.core import checks
@@ -17,14 +17,19 @@ from .leasing import Leasing
 
 def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:
     """Return an error for each wrong option of each alias that has a relet engine."""
-    messages: list[checks.CheckMessage] = []
-    for wrapper in connections.all():
-        if isinstance(wrapper, Leasing):
-            alias, settings = wrapper.alias, wrapper.settings_dict
-            messages += _errors(options.check_max_age, alias, settings)
-            messages += _errors(options.pool_options, alias, settings, wrapper.adapter_class)
-            messages += _errors(options.release_policy, alias, settings)
-    return messages
+    return [
+        message
+        for wrapper in connections.all()
+        if isinstance(wrapper, Leasing)
+        for message in _check(wrapper)
+    ]
+
+
+def _check(wrapper: Leasing) -> Iterator[checks.CheckMessage]:
+    alias, settings = wrapper.alias, wrapper.settings_dict
+    yield from _errors(options.check_max_age, alias, settings)
+    yield from _errors(options.pool_options, alias, settings, wrapper.adapter_class)
+    yield from _errors(options.release_policy, alias, settings)
 
 
 def _errors(rule: Callable[..., object], *arguments: object) -> list[checks.CheckMessage]:

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from relet.core import Action, Event, Lease
@@ -35,7 +36,7 @@ class _ThreadEnd:
 
     def __del__(self) -> None:
         for lease in list(self.leases):
-            _abandon(lease)
+            _abandon_elsewhere(lease)
 
 
 _thread_locals = threading.local()
@@ -44,9 +45,8 @@ _thread_locals = threading.local()
 def watch(wrapper: Leasing, lease: Lease) -> None:
     """Discard the connection of *lease* when its thread has ended or *wrapper* is gone.
 
-    A wrapper is part of reference cycles, so the garbage collector comes to it late,
-    and anywhere: perhaps inside the pool's own lock. That is why the work is then
-    done in another thread, and why the end of a thread is watched as well.
+    A wrapper is part of reference cycles, so the garbage collector may come to it late.
+    That is why the end of its thread is watched as well.
     """
     _wrappers.add(wrapper)
     weakref.finalize(wrapper, _abandon_elsewhere, lease).atexit = False
@@ -72,10 +72,16 @@ def _abandon(lease: Lease) -> None:
 
 
 def _abandon_elsewhere(lease: Lease) -> None:
+    """Abandon *lease* in a thread of its own.
+
+    The garbage collector calls this anywhere, perhaps inside the pool's own lock. A
+    dying thread calls it when `threading` takes it for gone, and whatever it logs
+    would leave a thread behind that is alive for `threading` only. So: another
+    thread, and not by way of `threading.Thread`, which takes locks to start one.
+    """
     if lease.connection is not None:
-        # Not threading.Thread: starting one takes locks, which the thread that the
-        # garbage collector has interrupted may hold.
-        _thread.start_new_thread(_abandon, (lease,))
+        with suppress(RuntimeError):  # the interpreter is shutting down
+            _thread.start_new_thread(_abandon, (lease,))
 
 
 def _forget_parent() -> None:

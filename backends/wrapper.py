@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings as django_settings
 from django.core import checks
 from django.db.backends.utils import debug_transaction
 from django.utils.asyncio import async_unsafe
@@ -59,11 +60,13 @@ class LeasingWrapper(Leasing):
         from django.db.backends.postgresql.base import DatabaseWrapper
 
         cls._plain_cursors = cls.create_cursor is DatabaseWrapper.create_cursor
-        if not issubclass(cls.creation_class, PooledCreation):
-            cls.creation_class = type("DatabaseCreation", (PooledCreation, cls.creation_class), {})
-        if not issubclass(cls.SchemaEditorClass, PooledSchemaEditor):
-            bases = (PooledSchemaEditor, cls.SchemaEditorClass)
-            cls.SchemaEditorClass = type("DatabaseSchemaEditor", bases, {})
+        for attribute, mixin in (
+            ("creation_class", PooledCreation),
+            ("SchemaEditorClass", PooledSchemaEditor),
+        ):
+            theirs = getattr(cls, attribute)
+            if not issubclass(theirs, mixin):
+                setattr(cls, attribute, type(theirs.__name__, (mixin, theirs), {}))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -75,14 +78,18 @@ class LeasingWrapper(Leasing):
     def connection(self) -> Any:
         """The driver's connection, or None while there is no lease.
 
-        Inside a transaction there always is one: looking for it begins the lease.
+        Inside a transaction there always is one: looking for it begins the lease. So it
+        does where django-debug-toolbar is installed, whose SQL panel looks at it before
+        each statement and takes for granted that it is there.
         """
         try:
             lease = self._lease
         except AttributeError:
             return None  # Django's __init__ is at work
         if lease.connection is None:
-            if not self._in_transaction or self.closed_in_transaction:
+            if self.closed_in_transaction or not (
+                self._in_transaction or "debug_toolbar" in django_settings.INSTALLED_APPS
+            ):
                 return None
             self.connect()
         return lease.connection.raw  # type: ignore[union-attr]

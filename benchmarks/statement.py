@@ -2,7 +2,9 @@
 
 All engines run in one process and one thread, in turns: many short rounds, in rotating
 order, so that what slows the machine for a while slows all of them. What an engine adds
-is the median, over the rounds, of its difference to ``held`` in the same round.
+is the median, over the rounds, of its difference to ``held`` in the same round. Client and
+server share one CPU where the system can be told so: else the figures are those of waking
+another CPU, two to three times as high and far from steady.
 
     python benchmarks/statement.py --workload all --json FILE
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -229,16 +232,29 @@ def report(workload: str, result: dict[str, Any]) -> None:
         )
 
 
+def stay_on_one_cpu() -> int | None:
+    """Keep this process, and what it starts, on one CPU. Return it; None if that cannot be."""
+    if not hasattr(os, "sched_setaffinity"):
+        print("note: this system cannot keep a process on one CPU; the figures will be noisy")
+        return None
+    cpu = max(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cpu})
+    return cpu
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--workload", choices=[*WORKLOADS, "all"], default="select1")
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--times", type=int, default=200, help="statements a round")
     parser.add_argument("--connections", type=int, default=1, help="each pool's size")
+    parser.add_argument("--spread", action="store_true", help="let the system choose CPUs")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
 
     environment = common.environment()
+    # Before the server starts, which then runs there too.
+    cpu = None if options.spread else stay_on_one_cpu()
     with common.server() as database:
         size = options.connections
         pool = {"min_size": size, "max_size": size, "timeout": 60}
@@ -266,6 +282,7 @@ def main() -> None:
             "rounds": options.rounds,
             "statements_per_round": options.times,
             "connections": options.connections,
+            "cpu": cpu,
             "workloads": results,
         },
     )

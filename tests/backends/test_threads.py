@@ -137,9 +137,10 @@ def test_a_thread_that_dies_in_a_transaction_gives_its_place_back(db, caplog):
         assert stats(db).in_use == 1
 
     in_thread(die)
+    # On the pool's only place: this waits until it is free.
+    assert not Item.objects.exists()
     assert stats(db).in_use == 0
     assert "ended without closing its connection" in caplog.text
-    assert not Item.objects.exists()  # on the pool's only place
 
 
 def test_a_thread_that_dies_with_an_iterator_open_gives_its_place_back(db):
@@ -152,6 +153,7 @@ def test_a_thread_that_dies_with_an_iterator_open_gives_its_place_back(db):
         kept.append(iterator)
 
     in_thread(die)
+    assert Item.objects.count() == 5
     assert stats(db).in_use == 0
     with pytest.raises(Exception, match="closed"):
         list(kept.pop())
