@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, NoReturn
 
 import psycopg
 import psycopg_pool
+from psycopg_pool import PoolTimeout
 
 from relet.core import ConfigurationError, PoolAdapter, PoolConfig, PooledConnection, PoolStats
 from relet.core.lease import TransactionStatus
@@ -33,41 +34,119 @@ _RESERVED = {
 }
 
 
-class LeanPool(psycopg_pool.ConnectionPool[Connection]):
-    """A `ConnectionPool` that makes less ado where there is nothing to decide.
+class Place:
+    """A place in the pool's queue, in the terms of psycopg_pool's ``WaitingClient``.
 
-    A lease is a `getconn()` and a `putconn()` for every statement, and most find a
-    connection ready and nobody waiting. Then what they do is to take it off a deque
-    and to put it back; the rest, mostly log calls and look-ups, is a fifth of the
-    CPU of a ``SELECT 1``. These two do that much, under the pool's own lock, and
-    leave all else to the pool. They rely on its insides, see `LEAN`.
+    `set` is called under the pool's lock, and so is the change of mind in `LeanPool.take`:
+    a connection is given to whoever takes it, or stays.
     """
 
-    def take(self) -> Connection | None:
-        """Return a connection that is ready; None if there is none, or it must be checked."""
+    __slots__ = ("conn", "error", "turn")
+
+    def __init__(self) -> None:
+        self.conn: Connection | None = None
+        self.error: BaseException | None = None
+        self.turn = threading.Lock()
+        self.turn.acquire()
+
+    def set(self, raw: Connection) -> bool:
+        if self.error is not None:
+            return False
+        self.conn = raw
+        self.turn.release()
+        return True
+
+    def fail(self, error: Exception) -> bool:
+        if self.conn is not None or self.error is not None:
+            return False
+        self.error = error
+        self.turn.release()
+        return True
+
+
+class LeanPool(psycopg_pool.ConnectionPool[Connection]):
+    """A `ConnectionPool` with a ``getconn()`` and a ``putconn()`` made for leases.
+
+    A lease is one of each for every statement. What there is to decide takes the
+    pool few steps; the others, mostly log calls and look-ups, and two locks for each
+    wait, are a fifth of the CPU of a ``SELECT 1``. `take` and `give` do what is to
+    be done, under the pool's own lock and in its own order, and leave to the pool
+    what is rare: to grow, to check, to expire, to close.
+
+    And they lose nothing to an interrupt. psycopg_pool cleans up after an `Exception`
+    only: a KeyboardInterrupt, SystemExit or GreenletExit that strikes in ``getconn()``
+    leaves a place in the queue, the next connection is given to nobody, and the pool is
+    one smaller for good.
+
+    They rely on the pool's insides, see `LEAN`.
+    """
+
+    def take(self, timeout: float | None) -> Connection:
         if self._check is not None:
-            return None
+            return self.getconn(timeout)
         with self._lock:
             ready = self._pool
-            if not ready or self._closed:
-                return None
-            raw: Connection = ready.popleft()
-            if len(ready) < self._nconns_min:
-                self._nconns_min = len(ready)
-            self._stats["requests_num"] += 1
+            if ready and not self._closed:
+                raw: Connection = ready.popleft()
+                if len(ready) < self._nconns_min:
+                    self._nconns_min = len(ready)
+                self._stats["requests_num"] += 1
+                raw._pool = self
+                return raw
+            refused = self._closed or 0 < self.max_waiting <= len(self._waiting)
+            if not refused:
+                place = Place()
+                self._waiting.append(place)  # type: ignore[arg-type]
+                self._stats["requests_num"] += 1
+                self._stats["requests_queued"] += 1
+                self._maybe_grow_pool()
+        if refused:
+            return self.getconn(timeout)  # says why
+        return self._wait_for(place, self.timeout if timeout is None else timeout)
+
+    def _wait_for(self, place: Place, timeout: float) -> Connection:
+        began = monotonic()
+        try:
+            place.turn.acquire(timeout=max(0.0, min(timeout, threading.TIMEOUT_MAX)))
+            raw = place.conn
+            if raw is None:
+                raise place.error or PoolTimeout(
+                    f"couldn't get a connection after {timeout:.2f} sec"
+                )
+        except BaseException as error:
+            with self._lock:
+                place.error = place.error or error
+                raw = place.conn
+                self._stats["requests_errors"] += 1
+            if raw is None:
+                raise
+            if not isinstance(error, Exception):
+                raw._pool = self
+                self.putconn(raw)
+                raise
+            # It came at the last moment.
+        finally:
+            self._stats["requests_wait_ms"] += int(1000 * (monotonic() - began))
         raw._pool = self
         return raw
 
-    def give(self, raw: Connection, now: float) -> bool:
-        """Put an idle connection back; False if somebody waits or it is not to be kept."""
-        if self._reset is not None or raw._expire_at <= now or raw._created_at <= self._drained_at:
-            return False
-        with self._lock:
-            if self._waiting or self._closed:
-                return False
-            raw._pool = None
-            self._pool.append(raw)
-        return True
+    def give(self, raw: Connection, now: float) -> None:
+        """Return *raw*, on which no transaction is open."""
+        if not (
+            self._reset is not None
+            or self._pool_full_event is not None
+            or raw._expire_at <= now
+            or raw._created_at <= self._drained_at
+        ):
+            with self._lock:
+                if not self._closed:
+                    raw._pool = None
+                    while self._waiting:
+                        if self._waiting.popleft().set(raw):
+                            return
+                    self._pool.append(raw)
+                    return
+        self.putconn(raw)
 
 
 #: Whether this psycopg_pool is one that `LeanPool` has been read against.
@@ -86,12 +165,14 @@ class PsycopgAdapter(PoolAdapter[Connection]):
         self._opened = False
         self._in_use: set[PooledConnection] = set()
         self._pool = _make_pool(config)
-        lean = self._pool if isinstance(self._pool, LeanPool) else None
         # Looked up once: they are called for every statement.
-        self._take: Callable[[], Connection | None] = lean.take if lean else lambda: None
-        self._give: Callable[[Connection, float], bool] = (
-            lean.give if lean else lambda raw, now: False
-        )
+        self._take: Callable[[float | None], Connection]
+        self._give: Callable[[Connection, float], None]
+        if isinstance(self._pool, LeanPool):
+            self._take, self._give = self._pool.take, self._pool.give
+        else:
+            putconn = self._pool.putconn
+            self._take, self._give = self._pool.getconn, lambda raw, now: putconn(raw)
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any] | Literal[False]) -> None:
@@ -128,9 +209,10 @@ class PsycopgAdapter(PoolAdapter[Connection]):
             self._opened = True
 
     def checkout(self, timeout: float | None = None) -> PooledConnection:
-        raw = self._take()
-        if raw is None:
-            raw = self._wait(timeout)
+        try:
+            raw = self._take(timeout)
+        except psycopg.OperationalError as error:
+            self._explain(error)
         try:
             connection: PooledConnection = raw.relet  # type: ignore[attr-defined]
         except AttributeError:
@@ -140,23 +222,12 @@ class PsycopgAdapter(PoolAdapter[Connection]):
         self._in_use.add(connection)
         return connection
 
-    def _wait(self, timeout: float | None) -> Connection:
-        try:
-            return self._pool.getconn(timeout)
-        except psycopg.OperationalError as error:
-            self._explain(error)
-        except BaseException as error:
-            if isinstance(self._pool, psycopg_pool.ConnectionPool):
-                _leave_queue(self._pool, error)
-            raise
-
     def checkin(self, connection: PooledConnection) -> None:
         connection.proven_at = now = monotonic()
         self._in_use.discard(connection)
         raw, connection.raw = connection.raw, None  # no reference loop in the pool
         try:
-            if not self._give(raw, now):
-                self._pool.putconn(raw)
+            self._give(raw, now)
         except BaseException:
             # KeyboardInterrupt strikes anywhere; `_pool` is set until the pool has it back.
             if raw._pool is self._pool:
@@ -226,11 +297,11 @@ class PsycopgAdapter(PoolAdapter[Connection]):
                 f"{prefix}Raise OPTIONS['pool']['max_waiting'] ({pool.max_waiting}), or "
                 f"'max_size' ({stats.max_size}) to have fewer wait."
             ) from error
-        if isinstance(error, psycopg_pool.PoolTimeout):
+        if isinstance(error, PoolTimeout):
             # Nobody holds them all, so none could be opened: say why.
             if stats.in_use < pool.max_size and (refused := self._try_to_connect(pool)):
                 raise refused from error
-            raise psycopg_pool.PoolTimeout(
+            raise PoolTimeout(
                 f"{prefix}{stats.in_use} of {stats.max_size} connections are leased and "
                 f"{stats.waiting} threads wait. Look for what holds leases (transactions left "
                 "open, server-side cursors not closed), or raise OPTIONS['pool']['max_size'] "
@@ -290,31 +361,3 @@ def _make_pool(config: PoolConfig) -> Pool | Unpooled:
         configure=configure,
         **{"name": f"relet-{config.alias}", **options},
     )
-
-
-def _leave_queue(pool: Pool, error: BaseException) -> None:
-    """Give up what *error* left behind on its way out of ``getconn()``.
-
-    psycopg_pool (to 3.3 at least) cleans up after an `Exception` only. A
-    KeyboardInterrupt, SystemExit or GreenletExit that strikes while a thread waits
-    leaves its place in the queue: the next connection given back is given to
-    nobody, and the pool is one smaller for good. The place, or the connection, is
-    a local of the frames that the exception has passed.
-    """
-    traceback = error.__traceback__
-    place = raw = None
-    while traceback is not None:
-        frame = traceback.tb_frame
-        if frame.f_globals.get("__name__") == psycopg_pool.ConnectionPool.__module__:
-            place = frame.f_locals.get("pos", place)
-            raw = frame.f_locals.get("conn", raw)
-        traceback = traceback.tb_next
-    if (
-        raw is None
-        and place is not None
-        and not place.fail(psycopg_pool.PoolTimeout("interrupted"))
-    ):
-        raw = place.conn
-    if isinstance(raw, psycopg.Connection):
-        raw._pool = pool
-        pool.putconn(raw)

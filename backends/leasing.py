@@ -8,8 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -42,6 +41,8 @@ UNAVAILABLE = Event.UNAVAILABLE
 NOTHING, CHECKOUT, CHECKIN = Action.NOTHING, Action.CHECKOUT, Action.CHECKIN
 IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
 
+_NOT_SHARED = nullcontext()
+
 #: What Django's connect() resets. A lease that begins inside an atomic block may be
 #: of a connection that is new, and has to be introduced as if outside of it.
 _DJANGO_STATE = (
@@ -57,6 +58,7 @@ _DJANGO_STATE = (
     "run_on_commit",
     "savepoint_ids",
     "savepoint_state",
+    "_closed",
     "_lease",
     "_pending_savepoints",
 )
@@ -80,6 +82,12 @@ class Leasing(WrapperBase):
     _pool_timezone: Any
     #: Whether connections are pinged that were idle.
     _health_checks: bool
+    #: Whether Django is to find the state of a wrapper that has not connected yet.
+    _fresh = True
+    #: Whether close() has been called since the settings were last looked at.
+    _closed: bool
+    #: The pool and what it was made from.
+    _entry: OpenPool | None
 
     def _init_lease(self) -> None:
         self._policy = ReleasePolicy()
@@ -89,6 +97,8 @@ class Leasing(WrapperBase):
         self._introducing = None
         self._pool_timezone = None
         self._health_checks = False
+        self._closed = True
+        self._entry = None
         lifetimes.watch(self, self._lease)
 
     # Statements: the hot path.
@@ -96,9 +106,8 @@ class Leasing(WrapperBase):
     def _begin(self) -> Any:
         """A statement is about to run: return the driver's connection for it."""
         lease = self._lease
-        if lease.pool is None or lease.pool.closed:
-            # As in Django, the first use after close() goes through connect().
-            self.ensure_connection()
+        if self._closed or lease.pool.closed:  # type: ignore[union-attr]
+            self._reopen()
         if lease.send(STATEMENT) is CHECKOUT:
             self._checkout(lease)
         return lease.connection.raw  # type: ignore[union-attr]
@@ -249,6 +258,7 @@ class Leasing(WrapperBase):
         inner.pins[inner] = None
         inner.send(CONNECT)
         self._pending_savepoints = []
+        self._closed = False
         self._introducing = connection.raw
         try:
             super().connect()
@@ -263,19 +273,49 @@ class Leasing(WrapperBase):
 
     # What wrapper and cursor use.
 
+    def _begin_session(self) -> None:
+        """What Django's connect() does to the wrapper itself."""
+        if self._fresh:
+            self._fresh = False
+            self.in_atomic_block = False
+            self.savepoint_ids = []
+            self.atomic_blocks = []
+            self.needs_rollback = False
+            self.closed_in_transaction = False
+            self.errors_occurred = False
+            self.run_on_commit = []
+            self.autocommit = self.settings_dict["AUTOCOMMIT"]
+
     def _open_lease(self) -> None:
         """Read the settings, find the pool, and take a connection until the next statement."""
         lease = self._lease
-        if lease.connection is None and (lease.pool is None or lease.pool.closed):
-            self.check_settings()
-            entry = self._find_pool()
-            entry.pool.open()
-            lease.pool, self._policy = entry.pool, entry.policy
-            lease.table = TABLES[entry.policy.release]
-            self._pool_timezone = self.timezone
-            self._health_checks = self.settings_dict["CONN_HEALTH_CHECKS"]
         with self._exclusive():
+            if lease.connection is None and (self._closed or lease.pool.closed):  # type: ignore[union-attr]
+                self.check_settings()
+                entry = self._find_pool()
+                entry.pool.open()
+                self._entry = entry
+                lease.pool, self._policy = entry.pool, entry.policy
+                lease.table = TABLES[entry.policy.release]
+                self._pool_timezone = self.timezone
+                self._health_checks = self.settings_dict["CONN_HEALTH_CHECKS"]
+                self._closed = False
             self._perform(lease.send(CONNECT))
+
+    def _reopen(self) -> None:
+        """The first statement after close(), or after the pool was closed."""
+        entry = self._entry
+        if (
+            entry is not None
+            and not self.in_atomic_block
+            and entry.serves(self.alias, self.settings_dict, self.timezone_name)
+        ):
+            self._begin_session()
+            self._health_checks = self.settings_dict["CONN_HEALTH_CHECKS"]
+            self._closed = False
+        else:
+            # As in Django, through connect().
+            self.ensure_connection()
 
     def _find_pool(self) -> OpenPool:
         return pools.get(self.alias, self.settings_dict, self.timezone_name, self._make_pool)
@@ -294,8 +334,9 @@ class Leasing(WrapperBase):
 
     def _close_lease(self) -> None:
         with self._exclusive():
-            self._perform(self._lease.send(CLOSE))
-        self._lease.pool = None
+            if self._lease.connection is not None:
+                self._perform(self._lease.send(CLOSE))
+            self._closed = True
         self._pending_savepoints = []
 
     def _end_transaction(self) -> None:
@@ -324,14 +365,8 @@ class Leasing(WrapperBase):
                 if not lease.pins:
                     self._settle()
 
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        guard = self._guard
-        if guard is None:
-            yield
-        else:
-            with guard:
-                yield
+    def _exclusive(self) -> AbstractContextManager[object]:
+        return _NOT_SHARED if self._guard is None else self._guard
 
 
 class _Configure:

@@ -50,8 +50,6 @@ class _Handed:
 class LeasingWrapper(Leasing):
     """Mixed into a Django backend's ``DatabaseWrapper`` by `relet.backends.build`."""
 
-    #: Whether Django is to find the state of a wrapper that has not connected yet.
-    _fresh = True
     #: Whether the backend makes cursors in Django's own way.
     _plain_cursors = False
 
@@ -115,19 +113,6 @@ class LeasingWrapper(Leasing):
         self._begin_session()
         self._open_lease()
 
-    def _begin_session(self) -> None:
-        """What Django's connect() does to the wrapper itself."""
-        if self._fresh:
-            self._fresh = False
-            self.in_atomic_block = False
-            self.savepoint_ids = []
-            self.atomic_blocks = []
-            self.needs_rollback = False
-            self.closed_in_transaction = False
-            self.errors_occurred = False
-            self.run_on_commit = []
-            self.autocommit = self.settings_dict["AUTOCOMMIT"]
-
     def get_connection_params(self) -> dict[str, Any]:
         params: dict[str, Any] = super().get_connection_params()
         params.pop("policy", None)
@@ -137,7 +122,7 @@ class LeasingWrapper(Leasing):
         lease = self._lease
         if lease.connection is not None:
             return super().is_usable()
-        if lease.pool is None:
+        if self._closed:
             return False
         # Connected, as Django sees it.
         try:
@@ -180,6 +165,7 @@ class LeasingWrapper(Leasing):
 
     def _forked(self) -> None:
         """This process is a child: the lease is gone, and with it any transaction."""
+        self._closed, self._entry = True, None
         if self._guard is not None:
             self._guard = threading.RLock()
         if self.in_atomic_block:

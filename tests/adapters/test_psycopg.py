@@ -6,6 +6,7 @@ import psycopg
 import psycopg_pool
 import pytest
 
+from relet.adapters import psycopg as psycopg_adapter
 from relet.adapters.psycopg import PsycopgAdapter
 from relet.core import ConfigurationError, PoolConfig, TransactionStatus
 
@@ -110,46 +111,156 @@ def test_open_is_repeatable_and_fails_again_if_it_failed(server):
     adapter.close()
 
 
-def test_i11_an_interrupted_waiter_loses_no_connection(adapter, monkeypatch):
+class Turn:
+    """A lock whose acquire() is interrupted, before or after it has succeeded."""
+
+    def __init__(self, turn, served):
+        self.turn, self.served = turn, served
+        self.release = turn.release
+
+    def acquire(self, timeout):
+        if self.served:
+            assert self.turn.acquire(timeout=timeout)
+        raise Interrupt
+
+
+class Interrupt(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_i11_an_interrupted_waiter_loses_no_connection(adapter, monkeypatch, served):
     """Struck at each of two moments: while it waits, and when it has been served."""
 
-    class Interrupt(BaseException):
+    class Place(psycopg_adapter.Place):
+        def __init__(self):
+            super().__init__()
+            self.turn = Turn(self.turn, served)
+
+        __slots__ = ()
+
+    held = adapter.checkout()
+    monkeypatch.setattr(psycopg_adapter, "Place", Place)
+    caught = []
+
+    def waiter():
+        try:
+            adapter.checkout()
+        except Interrupt as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=waiter)
+    thread.start()
+    if served:
+        while not adapter.stats().waiting:
+            pass
+        adapter.checkin(held)
+    thread.join(20)
+    monkeypatch.undo()
+    if not served:
+        adapter.checkin(held)
+    assert len(caught) == 1
+    adapter.checkin(adapter.checkout(timeout=5))
+
+
+def test_a_connection_that_comes_at_the_last_moment_is_taken(adapter, monkeypatch):
+    held = adapter.checkout()
+
+    class Late:
+        """Times out, and is served before the waiter has given up."""
+
+        def __init__(self, place):
+            self.place = place
+
+        def acquire(self, timeout):
+            adapter.checkin(held)
+            return False
+
+        def release(self):
+            pass
+
+    class Place(psycopg_adapter.Place):
+        __slots__ = ()
+
+        def __init__(self):
+            super().__init__()
+            self.turn = Late(self)
+
+    monkeypatch.setattr(psycopg_adapter, "Place", Place)
+    adapter.checkin(adapter.checkout())
+
+
+def test_waiters_are_told_when_the_pool_closes(adapter):
+    held = adapter.checkout()
+    caught = []
+
+    def waiter():
+        try:
+            adapter.checkout()
+        except psycopg.OperationalError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=waiter)
+    thread.start()
+    while not adapter.stats().waiting:
         pass
+    adapter.close()
+    thread.join(20)
+    assert isinstance(caught[0], psycopg_pool.PoolClosed)
+    raw = held.raw
+    adapter.checkin(held)
+    assert raw.closed
 
-    wait = psycopg_pool.pool.WaitingClient.wait
 
-    def interrupted_after(position, timeout):
-        connection = wait(position, timeout)
-        assert connection is not None
-        raise Interrupt
+def test_expired_and_drained_connections_are_not_kept(server):
+    adapter = make(server, max_lifetime=0)
+    adapter.open()
+    first = adapter.checkout()
+    raw = first.raw
+    adapter.checkin(first)
+    assert raw.closed
+    adapter.close()
+    adapter = make(server)
+    adapter.open()
+    first = adapter.checkout()
+    raw = first.raw
+    adapter.native.drain()
+    adapter.checkin(first)
+    assert raw.closed
+    adapter.close()
 
-    def interrupted_before(position, timeout):
-        raise Interrupt
 
-    for interrupted in (interrupted_before, interrupted_after):
-        held = adapter.checkout()
-        monkeypatch.setattr(psycopg_pool.pool.WaitingClient, "wait", interrupted)
-        caught = []
+def test_reset_and_check_of_the_user_are_called(server):
+    calls = []
+    adapter = make(
+        server, reset=lambda raw: calls.append("reset"), check=lambda raw: calls.append("check")
+    )
+    adapter.open()
+    adapter.checkin(adapter.checkout())
+    adapter.checkin(adapter.checkout())
+    assert calls[:3] == ["check", "reset", "check"]
+    adapter.close()
 
-        def waiter(caught=caught):
-            try:
-                adapter.checkout()
-            except Interrupt as error:
-                caught.append(error)
 
-        thread = threading.Thread(target=waiter)
-        thread.start()
-        if interrupted is interrupted_after:
-            while not adapter.stats().waiting:
-                pass
-            adapter.checkin(held)
-        thread.join(20)
-        monkeypatch.undo()
-        if interrupted is interrupted_before:
-            adapter.checkin(held)
-        assert len(caught) == 1
-        connection = adapter.checkout(timeout=5)
+def test_the_pool_grows_for_those_who_wait(server):
+    adapter = make(server, min_size=1, max_size=3)
+    adapter.open()
+    held = [adapter.checkout() for _ in range(3)]
+    assert len({connection.raw.info.backend_pid for connection in held}) == 3
+    for connection in held:
         adapter.checkin(connection)
+    assert adapter.stats().in_use == 0
+    adapter.close()
+
+
+def test_with_another_psycopg_pool_the_plain_one_does(server, monkeypatch):
+    monkeypatch.setattr(psycopg_adapter, "LEAN", False)
+    adapter = make(server)
+    assert type(adapter.native) is psycopg_pool.ConnectionPool
+    adapter.open()
+    adapter.checkin(adapter.checkout())
+    assert adapter.stats().in_use == 0
+    adapter.close()
 
 
 def test_i5_an_interrupted_checkin_loses_no_connection(adapter, monkeypatch):
