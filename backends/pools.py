@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from relet.core import PoolAdapter, ReleasePolicy
@@ -17,8 +18,8 @@ from relet.core import PoolAdapter, ReleasePolicy
 _PARENTS: list[object] = []
 
 
-#: What a pool is made from, beside the time zone.
-_KEYS = ("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS")
+#: Takes from an alias' settings what a pool is made from, beside the time zone.
+_made_from = itemgetter("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS")
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,16 @@ class OpenPool:
     """A pool, its policy, and what they were made from."""
 
     alias: str
-    settings: dict[str, Any]
+    made_from: tuple[Any, ...]
     timezone_name: str
     pool: PoolAdapter[Any]
     policy: ReleasePolicy
 
     def serves(self, alias: str, settings: dict[str, Any], timezone_name: str) -> bool:
         return (
-            self.alias == alias
+            self.made_from == _made_from(settings)
+            and self.alias == alias
             and self.timezone_name == timezone_name
-            and all(self.settings[key] == settings[key] for key in _KEYS)
             and not self.pool.closed
         )
 
@@ -63,8 +64,9 @@ class Pools:
             for entry in self._open:
                 if entry.serves(alias, settings, timezone_name):
                     return entry
-            snapshot = copy.deepcopy({key: settings[key] for key in _KEYS})
-            entry = OpenPool(alias, snapshot, timezone_name, *make())
+            # Copied, for Django's test runner changes settings in place.
+            made_from = copy.deepcopy(_made_from(settings))
+            entry = OpenPool(alias, made_from, timezone_name, *make())
             self._open.append(entry)
             return entry
 
@@ -84,9 +86,8 @@ class Pools:
         """
 
         def same_database(entry: OpenPool) -> bool:
-            return entry.settings["NAME"] == name and all(
-                entry.settings[key] == settings[key] for key in ("HOST", "PORT")
-            )
+            _, its_name, _, _, host, port, _ = entry.made_from
+            return (its_name, host, port) == (name, settings["HOST"], settings["PORT"])
 
         self._close(same_database)
 

@@ -146,9 +146,15 @@ class LeasingWrapper(Leasing):
 
     @async_unsafe
     def close(self) -> None:
-        self.validate_thread_sharing()
+        if self._thread_ident != get_ident():
+            self.validate_thread_sharing()
         self.run_on_commit = []
         if self.closed_in_transaction:
+            return
+        if self._lease.connection is None and not self.in_atomic_block:
+            # At rest: so it is at the end of most requests.
+            self._closed = self._fresh = True
+            self._pending_savepoints = []
             return
         try:
             self._close()
