@@ -70,7 +70,7 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
                 signals.request_finished.send(sender=None)
                 now = time.perf_counter()
                 mine.append((now, now - started))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  reported by the parent
             errors.append(f"{type(error).__name__}: {error}")
         finally:
             connections["default"].close()
@@ -200,7 +200,7 @@ def _pgbouncer_user(database: common.Settings) -> str | int | None:
     """PgBouncer does not run as root: return who it is to run as, or None to stay."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return None
-    if database["HOST"].startswith("/") and (uid := os.stat(database["HOST"]).st_uid):
+    if database["HOST"].startswith("/") and (uid := Path(database["HOST"]).stat().st_uid):
         return uid  # may look into the directory of the server's socket
     return "nobody"
 

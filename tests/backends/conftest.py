@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import psycopg
@@ -29,6 +30,15 @@ def backend_pid(wrapper: Any) -> int:
     with wrapper.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         return int(cursor.fetchone()[0])
+
+
+def all_pids(wrapper: Any) -> list[int]:
+    """The server processes of all connections of the pool of *wrapper*."""
+    with ExitStack() as leases:
+        copies = [wrapper.copy() for _ in range(stats(wrapper).max_size)]
+        for copied in copies:
+            leases.enter_context(copied.temporary_connection())
+        return [copied.connection.info.backend_pid for copied in copies]
 
 
 @pytest.fixture

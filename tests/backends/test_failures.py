@@ -7,7 +7,7 @@ import pytest
 from django.db import OperationalError, transaction
 from testapp.models import Item
 
-from .conftest import at_rest, backend_pid, kill, stats
+from .conftest import all_pids, at_rest, backend_pid, kill, stats
 from .test_threads import wait_until
 
 
@@ -119,18 +119,14 @@ def test_a_killed_connection_is_discarded_and_replaced(db, observer):
 
 def test_after_one_broke_the_older_ones_are_checked(make, observer):
     wrapper = make("older", pool={"min_size": 4, "max_size": 4, "timeout": 5})
-    pool = wrapper.pool
-    backend_pid(wrapper)
-    pool.wait(5)
-    pids = {backend_pid(wrapper) for _ in range(4)}
+    pids = set(all_pids(wrapper))
     assert len(pids) == 4
     for pid in pids:
         kill(observer, pid)
     # The first is found out by its statement; the three others are not handed out.
     with pytest.raises(OperationalError):
         backend_pid(wrapper)
-    for _ in range(8):
-        assert backend_pid(wrapper) not in pids
+    assert not pids & set(all_pids(wrapper))
 
 
 def test_close_under_a_running_statement(db, observer, interrupt):

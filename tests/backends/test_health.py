@@ -3,7 +3,7 @@
 import pytest
 from django.db import OperationalError
 
-from .conftest import at_rest, backend_pid, kill
+from .conftest import all_pids, at_rest, backend_pid, kill
 
 
 def statements(observer, pid):
@@ -72,16 +72,15 @@ def test_without_health_checks_the_statement_finds_out(pings, observer):
 
 def test_each_older_connection_is_pinged_once_after_a_breakage(make, observer, monkeypatch):
     wrapper = make("once", pool={"min_size": 3, "max_size": 3, "timeout": 5})
-    backend_pid(wrapper)
-    wrapper.pool.wait(5)
-    pids = [backend_pid(wrapper) for _ in range(3)]
+    pids = all_pids(wrapper)
+    broken = backend_pid(wrapper)
     pool = wrapper._lease.pool
-    kill(observer, pids[0])
+    kill(observer, broken)
     with pytest.raises(OperationalError):
         backend_pid(wrapper)
     pinged = []
     ping = pool.ping
     monkeypatch.setattr(pool, "ping", lambda raw: pinged.append(raw.info.backend_pid) or ping(raw))
-    for _ in range(9):
-        backend_pid(wrapper)
-    assert sorted(pinged) == sorted(pids[1:])
+    for _ in range(3):
+        all_pids(wrapper)
+    assert sorted(pinged) == sorted(set(pids) - {broken})
