@@ -6,8 +6,7 @@ import psycopg
 import psycopg_pool
 import pytest
 
-from relet.adapters import psycopg as psycopg_adapter
-from relet.adapters.psycopg import PsycopgAdapter
+from relet.adapters.psycopg import PsycopgAdapter, lean_pool
 from relet.core import ConfigurationError, PoolConfig, TransactionStatus
 
 
@@ -132,7 +131,7 @@ class Interrupt(BaseException):
 def test_i11_an_interrupted_waiter_loses_no_connection(adapter, monkeypatch, served):
     """Struck at each of two moments: while it waits, and when it has been served."""
 
-    class Place(psycopg_adapter.Place):
+    class Place(lean_pool.Place):
         def __init__(self):
             super().__init__()
             self.turn = Turn(self.turn, served)
@@ -140,7 +139,7 @@ def test_i11_an_interrupted_waiter_loses_no_connection(adapter, monkeypatch, ser
         __slots__ = ()
 
     held = adapter.checkout()
-    monkeypatch.setattr(psycopg_adapter, "Place", Place)
+    monkeypatch.setattr(lean_pool, "Place", Place)
     caught = []
 
     def waiter():
@@ -179,14 +178,14 @@ def test_a_connection_that_comes_at_the_last_moment_is_taken(adapter, monkeypatc
         def release(self):
             pass
 
-    class Place(psycopg_adapter.Place):
+    class Place(lean_pool.Place):
         __slots__ = ()
 
         def __init__(self):
             super().__init__()
             self.turn = Late(self)
 
-    monkeypatch.setattr(psycopg_adapter, "Place", Place)
+    monkeypatch.setattr(lean_pool, "Place", Place)
     adapter.checkin(adapter.checkout())
 
 
@@ -254,7 +253,7 @@ def test_the_pool_grows_for_those_who_wait(server):
 
 
 def test_with_another_psycopg_pool_the_plain_one_does(server, monkeypatch):
-    monkeypatch.setattr(psycopg_adapter, "LEAN", False)
+    monkeypatch.setattr(lean_pool, "LEAN", False)
     adapter = make(server)
     assert type(adapter.native) is psycopg_pool.ConnectionPool
     adapter.open()

@@ -1,0 +1,5 @@
+"""The adapter for psycopg_pool."""
+
+from .adapter import PsycopgAdapter
+
+__all__ = ["PsycopgAdapter"]

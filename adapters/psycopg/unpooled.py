@@ -1,0 +1,45 @@
+"""Unpooled: what stands in for a pool where there is to be none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from relet.core import PoolConfig
+
+Connection = psycopg.Connection[Any]
+
+
+class Unpooled:
+    """In place of a pool where there is to be none: connects, and disconnects.
+
+    psycopg_pool's NullConnectionPool would do, but for the threads it starts, which
+    somebody would have to stop for each wrapper that goes away.
+    """
+
+    min_size = max_size = max_waiting = 0
+
+    def __init__(self, config: PoolConfig) -> None:
+        self._connect, self._configure = config.connect, config.configure
+
+    def getconn(self, timeout: float | None = None) -> Connection:
+        raw: Connection = psycopg.connect(**self._connect)
+        try:
+            self._configure(raw)
+        except BaseException:
+            raw.close()
+            raise
+        return raw
+
+    def putconn(self, raw: Connection) -> None:
+        raw.close()
+
+    def open(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def get_stats(self) -> dict[str, int]:
+        return dict.fromkeys(("pool_size", "pool_available", "requests_waiting"), 0)
