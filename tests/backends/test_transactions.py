@@ -333,6 +333,22 @@ def test_request_end_ends_what_was_left_open(db):
     assert not Item.objects.exists()
 
 
+def test_a_view_that_does_not_query_takes_no_connection_under_atomic_requests(db):
+    from django.core.handlers.base import BaseHandler
+
+    db.settings_dict["ATOMIC_REQUESTS"] = True
+    try:
+        before = stats(db).checkouts
+        assert BaseHandler().make_view_atomic(lambda request: "response")(None) == "response"
+        assert stats(db).checkouts == before
+        view = BaseHandler().make_view_atomic(lambda request: backend_pid(db))
+        assert view(None)
+        assert stats(db).checkouts == before + 1
+    finally:
+        db.settings_dict["ATOMIC_REQUESTS"] = False
+    assert at_rest(db)
+
+
 def test_durable_and_nested_errors_are_djangos(db):
     with (
         transaction.atomic(),
