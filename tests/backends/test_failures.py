@@ -117,6 +117,37 @@ def test_a_killed_connection_is_discarded_and_replaced(db, observer):
     assert backend_pid(db) != first
 
 
+def test_close_of_a_transaction_that_the_server_has_ended(db, observer):
+    db.set_autocommit(False)
+    kill(observer, backend_pid(db))
+    db.close()  # the rollback fails; that is close()'s own affair
+    assert at_rest(db)
+    assert backend_pid(db)
+
+
+def test_close_of_an_iterator_that_the_server_has_ended(db, observer):
+    with db.chunked_cursor() as cursor:
+        cursor.execute("SELECT generate_series(1, 10)")
+        kill(observer, db.connection.info.backend_pid)
+        db.close()
+        assert at_rest(db)
+    assert backend_pid(db)
+
+
+def test_is_usable_tells_a_dead_connection(db, observer):
+    db.set_autocommit(False)
+    pid = backend_pid(db)
+    assert db.is_usable()
+    kill(observer, pid)
+    assert not db.is_usable()
+    db.close()
+    pid = backend_pid(db)
+    kill(observer, pid)
+    assert not db.is_usable()
+    assert db.is_usable()  # that one is thrown away
+    assert at_rest(db)
+
+
 def test_after_one_broke_the_older_ones_are_checked(make, observer):
     wrapper = make("older", pool={"min_size": 4, "max_size": 4, "timeout": 5})
     pids = set(all_pids(wrapper))

@@ -92,6 +92,20 @@ def test_atomic_block_is_restored_after_the_introduction(make, created):
     wrapper.in_atomic_block, wrapper.savepoint_ids, wrapper.run_on_commit = False, [], []
 
 
+def test_a_transaction_that_a_receiver_leaves_open_is_committed(make, created):
+    wrapper = make()
+
+    def begin(connection):
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN; SET LOCAL work_mem = '1MB'; SET statement_timeout = '12345ms'")
+
+    created[1].append(begin)
+    with wrapper.cursor() as cursor:
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone() == ("12345ms",)
+    assert at_rest(wrapper)
+
+
 def test_a_receiver_that_fails_costs_no_connection(make, created):
     wrapper = make()
 

@@ -105,6 +105,13 @@ def test_pool_false_means_no_pool(make, observer):
     assert backend_pid(wrapper) != pid
 
 
+def test_a_refusal_without_a_pool(make):
+    with pytest.raises(OperationalError, match=r"DATABASES\['extra'\]: cannot connect"):
+        backend_pid(make(pool=False, NAME="no_such_database"))
+    with pytest.raises(Exception, match="no_such_role"):
+        backend_pid(make(pool=False, OPTIONS={"assume_role": "no_such_role"}))
+
+
 def test_pool_options_are_passed_through(make):
     def configure(raw):
         configured.append(raw)

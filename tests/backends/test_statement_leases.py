@@ -163,6 +163,45 @@ def test_mogrify_and_sql_composition_hold_nothing(db):
     assert at_rest(db)
 
 
+def test_a_setting_of_the_drivers_cursor_can_be_changed_back(db):
+    with db.cursor() as cursor:
+        cursor.execute("SELECT generate_series(1, 5)")
+        assert cursor.cursor.arraysize == 1
+        cursor.cursor.arraysize = 3
+        assert cursor.fetchmany() == [(1,), (2,), (3,)]
+
+
+def test_no_connection_can_be_put_into_a_wrapper(db):
+    with pytest.raises(AttributeError, match="relet leases connections"):
+        db.connection = object()
+
+
+def test_commit_and_rollback_of_a_wrapper_that_never_connected(make):
+    wrapper = make()
+    wrapper.commit()
+    wrapper.rollback()
+    assert at_rest(wrapper)
+
+
+def test_async_code_is_told_to_use_a_thread(db):
+    import asyncio
+
+    from django.core.exceptions import SynchronousOnlyOperation
+
+    async def query():
+        db.cursor()
+
+    with pytest.raises(SynchronousOnlyOperation):
+        asyncio.run(query())
+
+
+def test_the_inner_cursor_is_a_context_manager_and_iterable(db):
+    with db.cursor().cursor as cursor:
+        cursor.execute("SELECT generate_series(1, 2)")
+        assert list(cursor) == [(1,), (2,)]
+    assert cursor.closed
+
+
 def test_execute_wrappers_see_the_statement(db):
     seen = []
 

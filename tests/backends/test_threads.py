@@ -269,6 +269,22 @@ def test_a_child_leaves_its_parents_transaction_alone(db):
 
 @needs_fork
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_of_a_shared_wrapper(db):
+    db.inc_thread_sharing()
+    # Forked under the guard of a statement in another thread.
+    guard = db._guard
+    in_thread(guard.acquire)
+
+    def child():
+        assert Item.objects.count() == 0
+        connection.close_pool()
+
+    assert in_child(child) == 0
+    db.dec_thread_sharing()
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_child_forked_inside_a_block_works_after_it(db):
     atomic = transaction.atomic()
     atomic.__enter__()
