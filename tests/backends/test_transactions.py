@@ -173,6 +173,15 @@ def test_autocommit_false_in_settings(make):
     assert [item.name for item in Item.objects.all()] == ["committed"]
 
 
+def test_autocommit_turned_on_before_the_first_connection_is_introduced(make):
+    wrapper = make(AUTOCOMMIT=False)
+    wrapper.set_autocommit(True)
+    with wrapper.cursor() as cursor:
+        cursor.execute("INSERT INTO testapp_item (name) VALUES ('at once')")
+        assert at_rest(wrapper)
+    assert [item.name for item in Item.objects.all()] == ["at once"]
+
+
 def test_close_restores_the_autocommit_of_the_settings(db):
     db.set_autocommit(False)
     Item.objects.create(name="lost")
@@ -208,12 +217,14 @@ def test_a_raw_transaction_in_error_keeps_the_lease(db):
 
 
 def test_close_rolls_a_raw_transaction_back(db):
+    pid = backend_pid(db)
     with db.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("INSERT INTO testapp_item (name) VALUES ('lost')")
     db.close()
     assert at_rest(db)
     assert not Item.objects.exists()
+    assert backend_pid(db) == pid  # clean, so it was kept
 
 
 def test_a_raw_commit_inside_atomic_does_not_change_the_connection(db):
