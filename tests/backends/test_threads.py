@@ -288,11 +288,12 @@ def test_a_child_of_a_shared_wrapper(db):
 def test_a_child_forked_inside_a_block_works_after_it(db):
     atomic = transaction.atomic()
     atomic.__enter__()
-    Item.objects.count()
+    pid = backend_pid(db)
 
     def child():
+        assert db.connection is None
         atomic.__exit__(None, None, None)
-        assert Item.objects.count() == 0
+        assert backend_pid(db) != pid
         connection.close_pool()
 
     code = in_child(child)
