@@ -46,7 +46,7 @@ def main() -> int:
         with postgres() as database:
             environment = {
                 **os.environ,
-                "PYTHONPATH": str(HERE),
+                "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
                 "RELET_SUITE_DATABASE": json.dumps(database),
                 "RELET_SUITE_ENGINE": arguments.engine,
                 "RELET_SUITE_POLICY": json.dumps(arguments.policy),
