@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -99,6 +100,8 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
                 place.error = place.error or error
                 raw = place.conn
                 self._stats["requests_errors"] += 1
+                with suppress(ValueError):  # the pool has taken it off
+                    self._waiting.remove(place)  # type: ignore[arg-type]
             if raw is None:
                 raise
             if not isinstance(error, Exception):

@@ -208,6 +208,7 @@ def test_a_waiter_that_times_out_loses_no_connection(make):
         assert "DATABASES['timeout']" in str(caught.value)
         assert "1 of 1 connections are leased" in str(caught.value)
         assert "max_size" in str(caught.value)
+        assert stats(keeper).waiting == 0
     assert backend_pid(other) == backend_pid(keeper)
     assert at_rest(keeper)
 
