@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -116,13 +117,53 @@ def _version(package: str) -> str | None:
         return None
 
 
+def wait_until_quiet(limit: float = 0.1, patience: float = 30) -> bool:
+    """Wait until the machine has nothing else to do; False if that did not come.
+
+    :param limit: the part of the CPU time that others may use.
+    :param patience: seconds to wait at most. Where there is no ``/proc/stat``, 0.
+    """
+    deadline = time.monotonic() + patience
+    before = _cpu_ticks()
+    while before is not None:
+        time.sleep(0.5)
+        after = _cpu_ticks()
+        assert after is not None
+        busy, total = (late - early for early, late in zip(before, after, strict=True))
+        if busy <= limit * total:
+            return True
+        if time.monotonic() > deadline:
+            print(f"note: others use {busy / total:.0%} of the CPUs; the figures will be noisy")
+            return False
+        before = after
+    return True
+
+
+def _cpu_ticks() -> tuple[int, int] | None:
+    """Return for how long the CPUs were busy, and for how long they have been there."""
+    try:
+        first, *_ = Path("/proc/stat").read_text().splitlines()
+    except OSError:
+        return None
+    user, nice, system, idle, iowait, *others = map(int, first.split()[1:9])
+    busy = user + nice + system + sum(others)
+    return busy, busy + idle + iowait
+
+
+def stay_on_one_cpu() -> int | None:
+    """Keep this process, and what it starts, on one CPU. Return it; None if that cannot be."""
+    if not hasattr(os, "sched_setaffinity"):
+        print("note: this system cannot keep a process on one CPU; the figures will be noisy")
+        return None
+    cpu = max(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cpu})
+    return cpu
+
+
 def note_environment(environment: dict[str, Any]) -> None:
-    """Print what the figures depend on, and whether the machine was busy at the start."""
+    """Print what the figures depend on."""
     packages = ", ".join(f"{name} {number}" for name, number in environment["packages"].items())
     print(f"Python {environment['python']}, {environment['cpus']} CPUs, {packages}")
-    load, cpus = environment["load_1min"], environment["cpus"]
-    if load is not None and cpus and load > cpus / 4:
-        print(f"note: the load was {load:.1f} at the start; figures of a busy machine are noisy")
 
 
 def print_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

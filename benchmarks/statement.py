@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -27,13 +26,15 @@ BOUND = 0.10
 BASELINE, PEER, SUBJECT = "held", "django-pg-real-pool", "relet"
 
 #: Variant -> (engine, whether the wrapper is closed after each statement). Django closes it
-#: at the end of a request: a loop over native without close() holds its connection.
+#: at the end of a request: a loop over native without close() holds its connection, and
+#: what close() adds is paid once a request.
 VARIANTS = {
     "held": ("held", False),
     "native": ("native", False),
     "native+close": ("native", True),
     "django-pg-real-pool": ("django-pg-real-pool", False),
     "relet": ("relet", False),
+    "relet+close": ("relet", True),
 }
 
 
@@ -100,9 +101,13 @@ def row_model() -> Any:
     try:
         return apps.all_models["benchmark"]["row"]
     except KeyError:
-        meta = type("Meta", (), {"app_label": "benchmark", "db_table": "relet_benchmark_row"})
-        fields = {"name": models.CharField(max_length=10), "made": models.DateTimeField(null=True)}
-        return type("Row", (models.Model,), {"__module__": __name__, "Meta": meta, **fields})
+        body: dict[str, Any] = {
+            "__module__": __name__,
+            "Meta": type("Meta", (), {"app_label": "benchmark", "db_table": "relet_benchmark_row"}),
+            "name": models.CharField(max_length=10),
+            "made": models.DateTimeField(null=True),
+        }
+        return type("Row", (models.Model,), body)
 
 
 def make_table() -> None:
@@ -232,16 +237,6 @@ def report(workload: str, result: dict[str, Any]) -> None:
         )
 
 
-def stay_on_one_cpu() -> int | None:
-    """Keep this process, and what it starts, on one CPU. Return it; None if that cannot be."""
-    if not hasattr(os, "sched_setaffinity"):
-        print("note: this system cannot keep a process on one CPU; the figures will be noisy")
-        return None
-    cpu = max(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cpu})
-    return cpu
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--workload", choices=[*WORKLOADS, "all"], default="select1")
@@ -254,7 +249,7 @@ def main() -> None:
 
     environment = common.environment()
     # Before the server starts, which then runs there too.
-    cpu = None if options.spread else stay_on_one_cpu()
+    cpu = None if options.spread else common.stay_on_one_cpu()
     with common.server() as database:
         size = options.connections
         pool = {"min_size": size, "max_size": size, "timeout": 60}
@@ -269,6 +264,7 @@ def main() -> None:
         try:
             make_table()
             for workload in WORKLOADS if options.workload == "all" else [options.workload]:
+                common.wait_until_quiet()
                 results[workload] = summary(measure(workload, options.rounds, options.times))
                 report(workload, results[workload])
             drop_table()

@@ -41,6 +41,8 @@ PATIENCE = 60
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
     """Run requests in threads for a while; return what came of it."""
+    if task["one_cpu"]:
+        common.stay_on_one_cpu()
     common.configure({"default": task["database"]})
     from django.core import signals
     from django.db import connections
@@ -265,6 +267,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=float, default=1, help="seconds before each run")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--engines", nargs="+", choices=[*ENGINES, PGBOUNCER])
+    parser.add_argument("--one-cpu", action="store_true", help="keep the threads on one CPU")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -301,7 +304,9 @@ def main() -> None:
                     "seconds": options.seconds,
                     "warmup": options.warmup,
                     "elsewhere": options.elsewhere / 1000,
+                    "one_cpu": options.one_cpu,
                 }
+                common.wait_until_quiet()
                 runs[name].append(run_worker(task))
             results[threads] = {name: summary(its_runs) for name, its_runs in runs.items()}
             report(threads, size, results[threads])
@@ -314,6 +319,7 @@ def main() -> None:
             "elsewhere_ms": options.elsewhere,
             "seconds": options.seconds,
             "repeats": options.repeats,
+            "one_cpu": options.one_cpu,
             "threads": results,
         },
     )

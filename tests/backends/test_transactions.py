@@ -265,6 +265,9 @@ def test_close_inside_atomic_does_not_reopen_inside_it(db):
             Item.objects.create(name="lost too")
         with pytest.raises(ProgrammingError, match="Cannot open a new connection"):
             db.ensure_connection()
+        # Nor for what goes past Django's own refusal.
+        with pytest.raises(ProgrammingError, match="Cannot open a new connection"):
+            db.cursor().cursor.execute("SELECT 1")
     assert at_rest(db)
     assert not Item.objects.exists()
     Item.objects.create(name="usable")
