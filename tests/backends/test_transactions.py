@@ -273,6 +273,17 @@ def test_close_inside_atomic_does_not_reopen_inside_it(db):
     Item.objects.create(name="usable")
 
 
+def test_an_old_cursor_works_after_a_block_that_was_closed_inside(db):
+    with db.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        with transaction.atomic():
+            cursor.execute("SELECT 2")
+            db.close()
+        cursor.execute("SELECT 3")
+        assert cursor.fetchone() == (3,)
+        assert at_rest(db)
+
+
 def test_close_inside_atomic_before_any_statement(db):
     with transaction.atomic():
         db.close()
