@@ -311,6 +311,7 @@ class Leasing(WrapperBase):
             and entry.serves(self.alias, self.settings_dict, self.timezone_name)
         ):
             self._begin_session()
+            self._lease.pool = entry.pool
             self._health_checks = self.settings_dict["CONN_HEALTH_CHECKS"]
             self._closed = False
         else:
@@ -337,6 +338,8 @@ class Leasing(WrapperBase):
             if self._lease.connection is not None:
                 self._perform(self._lease.send(CLOSE))
             self._closed = True
+            # The lease outlives a wrapper that is dropped; its pool need not.
+            self._lease.pool = None
         self._pending_savepoints = []
 
     def _end_transaction(self) -> None:

@@ -154,6 +154,7 @@ class LeasingWrapper(Leasing):
         if self._lease.connection is None and not self.in_atomic_block:
             # At rest: so it is at the end of most requests.
             self._closed = self._fresh = True
+            self._lease.pool = None
             return
         try:
             self._close()
