@@ -1,0 +1,231 @@
+"""Effects: what a statement leaves in its session, and what moves its transaction.
+
+`relet.core.classifier` finds them in SQL, `relet.core.session` keeps account of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+
+class Kind(Enum):
+    """Sorts of session state.
+
+    :ivar transactional: whether ROLLBACK takes it back.
+    :ivar noun: for messages.
+    :ivar cure: how to do without.
+    """
+
+    # As in Action: identity is a correct hash, and a fast one.
+    __hash__ = object.__hash__
+
+    transactional: bool
+    noun: str
+    cure: str
+
+    SETTING = (
+        "setting",
+        True,
+        "a setting",
+        "SET LOCAL or set_config(..., true) inside atomic(), or hold() around what needs it",
+    )
+    ROLE = (
+        "role",
+        True,
+        "the role",
+        "SET LOCAL ROLE inside atomic(), or hold() around what needs it",
+    )
+    TEMPORARY = (
+        "temporary object",
+        True,
+        "a temporary object",
+        "ON COMMIT DROP inside atomic(), or hold() around what needs it",
+    )
+    CHANNEL = (
+        "channel",
+        True,
+        "a channel that is listened on",
+        "hold() around the loop that listens, in a worker of its own",
+    )
+    LOCK = (
+        "advisory lock",
+        False,
+        "a session-level advisory lock",
+        "pg_advisory_xact_lock() inside atomic(), or hold() around what it guards",
+    )
+    PREPARED = (
+        "prepared statement",
+        False,
+        "a prepared statement",
+        "the driver's own (OPTIONS['prepare_threshold']), or hold() around what needs it",
+    )
+    CURSOR = (
+        "cursor",
+        True,
+        "a cursor WITH HOLD",
+        "QuerySet.iterator(), or a cursor without HOLD inside atomic()",
+    )
+    SEQUENCE = (
+        "sequence",
+        False,
+        "the value that currval() and lastval() return",
+        "INSERT ... RETURNING, or atomic() around both statements and setval()",
+    )
+    LIBRARY = (
+        "library",
+        False,
+        "a loaded library, which cannot be unloaded",
+        "session_preload_libraries, set for the role or the database",
+    )
+    UNKNOWN = (
+        "unknown",
+        False,
+        "session state that cannot be known",
+        "one statement per execute()",
+    )
+
+    def __init__(self, title: str, transactional: bool, noun: str, cure: str) -> None:
+        self._value_ = title
+        self.transactional, self.noun, self.cure = transactional, noun, cure
+
+
+class Unresolved(Exception):
+    """A parameter is not where the text says it is."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A placeholder: its position among the text's, or its name."""
+
+    key: int | str
+
+    def value(self, params: object) -> Any:
+        """Return what *params*, as given to ``execute()``, have for it.
+
+        :raises Unresolved: they have nothing.
+        """
+        known = isinstance(params, Mapping if isinstance(self.key, str) else Sequence)
+        try:
+            if known:
+                return params[self.key]  # type: ignore[index]
+        except (LookupError, TypeError):
+            pass
+        raise Unresolved(self.key)
+
+
+#: What is changed: words, and parameters that are part of it.
+Name = tuple[str | Parameter, ...]
+
+#: All of its kind.
+ALL: Name = ("*",)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Session state is made, or given back.
+
+    :param kind: which.
+    :param name: what it is called; None is what cannot be told from the text, so
+        nothing but "all of them" gives it back.
+    :param back: given back rather than made.
+    :param column: of the statement's only row: true if it happened.
+    :param unless: a parameter that, if true, makes it local to the transaction.
+    """
+
+    kind: Kind
+    name: Name | None
+    back: bool = False
+    column: int | None = None
+    unless: Parameter | None = None
+
+
+class Control(Enum):
+    """A statement that begins, ends, or goes back in a transaction."""
+
+    __hash__ = object.__hash__
+
+    COMMIT = "commit"
+    ROLLBACK = "rollback"
+    SAVEPOINT = "savepoint"
+    RELEASE = "release"
+    ROLLBACK_TO = "rollback to"
+
+
+@dataclass(frozen=True)
+class Move:
+    """A `Control` with the savepoint that it names, if any."""
+
+    control: Control
+    savepoint: str = ""
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What a text does to the session that runs it.
+
+    :param steps: changes of session state and moves of the transaction, in order.
+    :param single: whether the text is one statement; only then its row can be looked at.
+    :param reads_sequence: whether it calls ``currval()`` or ``lastval()``.
+    """
+
+    steps: tuple[Change | Move, ...]
+    single: bool = True
+    reads_sequence: bool = False
+
+    @property
+    def made(self) -> tuple[Change, ...]:
+        """The changes that make session state."""
+        return tuple(step for step in self.steps if isinstance(step, Change) and not step.back)
+
+    def resolve(self, params: object, row: Sequence[Any] | None) -> tuple[Change | Move, ...]:
+        """Return the steps with nothing left open: by *params*, and by the *row* they gave."""
+        return tuple(
+            resolved
+            for step in self.steps
+            if (resolved := _resolve(step, params, row if self.single else None)) is not None
+        )
+
+
+def _resolve(
+    step: Change | Move, params: object, row: Sequence[Any] | None
+) -> Change | Move | None:
+    if isinstance(step, Move):
+        return step
+    if step.unless is not None:
+        try:
+            if step.unless.value(params) in _TRUE:
+                return None
+        except (Unresolved, TypeError, ValueError):
+            pass  # it is no truth value at all
+    if step.column is not None and row is not None and not row[step.column]:
+        return None
+    name = step.name
+    if name is not None and any(isinstance(part, Parameter) for part in name):
+        try:
+            # A number and its text are the same key to a user, so to nobody here.
+            name = ("".join(_text(part, params) for part in name),)
+        except Unresolved:
+            if step.back:
+                return None
+            name = None
+    elif name is not None:
+        name = ("".join(map(str, name)),)
+    return Change(step.kind, name, step.back)
+
+
+_TRUE = (True, "true", "t", "yes", "y", "on", "1")
+
+
+def _text(part: str | Parameter, params: object) -> str:
+    if isinstance(part, str):
+        return part
+    value = part.value(params)
+    return quote(value) if isinstance(value, str) else str(value)
+
+
+def quote(text: str) -> str:
+    """*text* as a constant of SQL."""
+    return "'" + text.replace("'", "''") + "'"
