@@ -5,7 +5,8 @@
 
 from . import engines
 from .engines import build
+from .session_state import SessionStateError, SessionStateWarning
 
-__all__ = ["build"]
+__all__ = ["SessionStateError", "SessionStateWarning", "build"]
 
 engines.install(__name__)

@@ -15,8 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.backends.utils import CursorWrapper
 
+from relet.core.classifier import EFFECTS
+
 if TYPE_CHECKING:
+    from relet.core.effects import Effects
+
     from .wrapper import LeasingWrapper
+
+
+def _statement(method: str, query: Any, args: tuple[Any, ...]) -> tuple[Any, object]:
+    """Return the query that *method* runs, and its parameters, if they are known."""
+    params = args[0] if args else None
+    if method == "callproc":
+        placeholders = ", ".join(["%s"] * len(params or ()))
+        return f"SELECT {query}({placeholders})", params
+    return query, None if method == "executemany" else params
 
 
 class _DriverSetting:
@@ -57,27 +70,32 @@ class LeasedCursor:
 
     # What runs on the server.
 
-    def execute(self, *args: Any, **kwargs: Any) -> LeasedCursor:
+    def execute(self, query: Any, /, *args: Any, **kwargs: Any) -> LeasedCursor:
         # The hot path, so `_run` stands here once more, without its detours.
         db = self._db
-        if db._guard is not None or db._thread_ident != get_ident():
-            self._run("execute", args, kwargs)
+        if (
+            query.__class__ is not str
+            or EFFECTS[query] is not None
+            or db._guard is not None
+            or db._thread_ident != get_ident()
+        ):
+            self._run("execute", query, args, kwargs)
             return self
         raw = db._begin()
         try:
             driver = self._driver if self._raw is raw else self._bind(raw)
-            driver.execute(*args, **kwargs)
+            driver.execute(query, *args, **kwargs)
         finally:
             db._end(self)
         return self
 
-    def executemany(self, *args: Any, **kwargs: Any) -> None:
-        self._run("executemany", args, kwargs)
+    def executemany(self, query: Any, /, *args: Any, **kwargs: Any) -> None:
+        self._run("executemany", query, args, kwargs)
 
-    def callproc(self, *args: Any, **kwargs: Any) -> Any:
-        return self._run("callproc", args, kwargs)
+    def callproc(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        return self._run("callproc", name, args, kwargs)
 
-    def _run(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _run(self, method: str, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         db = self._db
         guard = db._guard
         if guard is not None:
@@ -86,38 +104,84 @@ class LeasedCursor:
         elif db._thread_ident != get_ident():
             db.validate_thread_sharing()
         try:
+            text, params = _statement(method, query, args)
+            if (effects := db._effects_of(text)) is not None:
+                return self._run_with(effects, text, params, method, (query, *args), kwargs)
             raw = db._begin()
             try:
                 driver = self._driver if self._raw is raw else self._bind(raw)
-                return getattr(driver, method)(*args, **kwargs)
+                return getattr(driver, method)(query, *args, **kwargs)
             finally:
                 db._end(self)
         finally:
             if guard is not None:
                 guard.release()
 
-    @contextmanager
-    def copy(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        """The driver's ``copy()``; the lease lasts until the block is left."""
-        driver, pin = self._pinned_driver(object())
+    def _run_with(
+        self,
+        effects: Effects,
+        query: Any,
+        params: object,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Run what leaves something in its session."""
+        db = self._db
+        db._expect(effects, query, params)
+        raw = db._begin()
         try:
-            with driver.copy(*args, **kwargs) as copy:
-                yield copy
+            before, ok = db._status(), False
+            try:
+                driver = self._driver if self._raw is raw else self._bind(raw)
+                result = getattr(driver, method)(*args, **kwargs)
+                ok = True
+                return result
+            finally:
+                db._ran(effects, query, params, self._driver, before, ok)
         finally:
-            self._db._unpin(pin)
+            db._end(self)
 
-    def stream(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    @contextmanager
+    def copy(self, query: Any, /, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """The driver's ``copy()``; the lease lasts until the block is left."""
+        with self._pinned(query, args) as driver, driver.copy(query, *args, **kwargs) as copy:
+            yield copy
+
+    def stream(self, query: Any, /, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """The driver's ``stream()``; the lease lasts until it is exhausted or closed."""
+        with self._pinned(query, args) as driver:
+            yield from driver.stream(query, *args, **kwargs)
+
+    @contextmanager
+    def _pinned(self, query: Any, args: tuple[Any, ...]) -> Iterator[Any]:
+        """The driver's cursor, with a lease that lasts until the block is left."""
+        db = self._db
+        text, params = _statement("stream", query, args)
+        if (effects := db._effects_of(text)) is not None:
+            db._expect(effects, text, params)
         driver, pin = self._pinned_driver(object())
         try:
-            yield from driver.stream(*args, **kwargs)
+            if effects is None:
+                yield driver
+                return
+            before, ok = db._status(), False
+            try:
+                yield driver
+                ok = True
+            finally:
+                db._ran(effects, text, params, None, before, ok)
         finally:
-            self._db._unpin(pin)
+            db._unpin(pin)
 
     @property
     def connection(self) -> Any:
-        """The driver's connection; the lease lasts until this cursor is closed."""
+        """The driver's connection; the lease lasts until this cursor is closed.
+
+        Of what is done with it, nobody knows, so the session is restored after.
+        """
         self.keep()
+        self._db._expose()
         return self._raw
 
     # Results, all of them on the client by now.
@@ -222,11 +286,14 @@ class LeasedServerCursor(LeasedCursor):
         super().__init__(db)
         self.name = name
 
-    def execute(self, *args: Any, **kwargs: Any) -> LeasedCursor:
+    def execute(self, query: Any, /, *args: Any, **kwargs: Any) -> LeasedCursor:
         kept = self._pin is not None
+        text, params = _statement("execute", query, args)
+        if (effects := self._db._effects_of(text)) is not None:
+            self._db._expect(effects, text, params)
         self.keep()
         try:
-            return super().execute(*args, **kwargs)
+            return super().execute(query, *args, **kwargs)
         except BaseException:
             if not kept:
                 self._release()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from time import monotonic
@@ -22,10 +23,14 @@ from relet.core import (
     PooledConnection,
     ReleasePolicy,
     State,
+    policies,
 )
+from relet.core.classifier import EFFECTS
+from relet.core.effects import Effects
 from relet.core.lease import TABLES, TransactionStatus
+from relet.core.session import SessionState
 
-from . import lifetimes
+from . import lifetimes, session_state
 from .bases import WrapperBase
 from .options import check_max_age, pool_options, release_policy
 from .pools import OpenPool, pools
@@ -38,6 +43,7 @@ logger = logging.getLogger("relet")
 # Module constants: looking up an Enum's member costs more than using it.
 STATEMENT, CONNECT, ENDED, CLOSE = Event.STATEMENT, Event.CONNECT, Event.ENDED, Event.CLOSE
 UNAVAILABLE = Event.UNAVAILABLE
+_overrides_here = policies.overrides.get
 NOTHING, CHECKOUT, CHECKIN = Action.NOTHING, Action.CHECKOUT, Action.CHECKIN
 IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
 
@@ -71,13 +77,18 @@ class Leasing(WrapperBase):
     plain_backend: ClassVar[type[WrapperBase]]
 
     _lease: Lease
+    #: The policy of the lease, or of the last one; and what it was chosen from.
     _policy: ReleasePolicy
+    _assigned: object
+    _overrides: object
     #: Held for each use while the wrapper is shared between threads; else None.
     _guard: threading.RLock | None
     #: SAVEPOINTs of atomic blocks that were entered while there was no connection.
     _pending_savepoints: list[str]
     #: The new connection that is being introduced to Django.
     _introducing: Any
+    #: The settings that it was given meanwhile.
+    _configured: set[str]
     #: The time zone that the pool's connections load timestamps in.
     _pool_timezone: Any
     #: Whether connections are pinged that were idle.
@@ -91,10 +102,12 @@ class Leasing(WrapperBase):
 
     def _init_lease(self) -> None:
         self._policy = ReleasePolicy()
+        self._assigned = self._overrides = None
         self._lease = Lease(self.alias)
         self._guard = None
         self._pending_savepoints = []
         self._introducing = None
+        self._configured = set()
         self._pool_timezone = None
         self._health_checks = False
         self._closed = True
@@ -126,15 +139,13 @@ class Leasing(WrapperBase):
             elif action is not NOTHING:
                 self._perform(action, cursor)
         except BaseException:
-            # KeyboardInterrupt strikes anywhere: the lease has ended, its action has not.
-            if lease.state is State.RESTING and lease.connection is not None:
-                if connection.raw is not None:  # the pool has not taken it
-                    pool.discard(connection)
-                lease.connection = None
+            self._give_up(lease)
             raise
 
     def _checkout(self, lease: Lease) -> None:
         pool: PoolAdapter[Any] = lease.pool  # type: ignore[assignment]
+        if _overrides_here() is not self._overrides or policies.assigned is not self._assigned:
+            self._choose_policy()
         try:
             lease.connection = connection = pool.checkout()
             if self._health_checks or connection.proven_at < pool.broken_at:
@@ -164,16 +175,29 @@ class Leasing(WrapperBase):
 
     def _perform(self, action: Action, cursor: LeasedCursor | None = None) -> None:
         lease = self._lease
-        if action is Action.CHECKIN:
-            self._checkin(lease, *self._leased(lease))
-        elif action is Action.CHECKOUT:
-            self._checkout(lease)
-        elif action is Action.DISCARD:
-            self._discard(lease)
-        elif action is Action.RESET_THEN_CHECKIN:
-            self._reset_then_checkin(lease)
-        elif action is Action.PIN_CURSOR and cursor is not None:
-            cursor.keep()
+        try:
+            if action is Action.CHECKIN:
+                self._checkin(lease, *self._leased(lease))
+            elif action is Action.CHECKOUT:
+                self._checkout(lease)
+            elif action is Action.DISCARD:
+                self._discard(lease)
+            elif action is Action.RESET_THEN_CHECKIN:
+                self._reset_then_checkin(lease)
+            elif action is Action.PIN_CURSOR and cursor is not None:
+                cursor.keep()
+        except BaseException:
+            self._give_up(lease)
+            raise
+
+    def _give_up(self, lease: Lease) -> None:
+        """Discard, if the lease has ended and its action has not: interrupts strike anywhere."""
+        connection, pool = lease.connection, lease.pool
+        if lease.state is State.RESTING and connection is not None and pool is not None:
+            if connection.raw is not None:  # the pool has not taken it
+                pool.discard(connection)
+            lease.connection = None
+            lease.clean()
 
     def _settle(self) -> None:
         """Something that may have kept the lease is gone: see whether it ends."""
@@ -190,6 +214,7 @@ class Leasing(WrapperBase):
             pool.broken_at = monotonic()
         pool.discard(connection)
         lease.connection = None
+        lease.clean()
 
     def _reset_then_checkin(self, lease: Lease) -> None:
         connection, pool = self._leased(lease)
@@ -205,10 +230,23 @@ class Leasing(WrapperBase):
             self._discard(lease)
             return
         lease.pins.clear()
-        if pool.transaction_status(raw) == IDLE:
+        if pool.transaction_status(raw) == IDLE and self._undo(lease, connection, pool):
+            lease.clean()
             self._checkin(lease, connection, pool)
         else:
             self._discard(lease)
+
+    def _undo(self, lease: Lease, connection: PooledConnection, pool: PoolAdapter[Any]) -> bool:
+        """Undo session state, in one round trip; return whether the session is as it was."""
+        if lease.session is None or not lease.session.left or not pool.pooled:
+            return True
+        try:
+            if not self.autocommit:
+                connection.raw.autocommit = True
+            return session_state.undo(connection, lease.session.left)
+        except self.Database.Error:
+            logger.debug("DATABASES[%r]: session not restored", self.alias, exc_info=True)
+            return False
 
     @staticmethod
     def _leased(lease: Lease) -> tuple[PooledConnection, PoolAdapter[Any]]:
@@ -260,6 +298,7 @@ class Leasing(WrapperBase):
         self._pending_savepoints = []
         self._closed = False
         self._introducing = connection.raw
+        self._configured = set()
         try:
             super().connect()
             if pool.transaction_status(connection.raw) != IDLE:
@@ -269,7 +308,120 @@ class Leasing(WrapperBase):
             self._introducing = None
             for name, value in state.items():
                 setattr(self, name, value)
+        if pool.pooled:
+            connection.baseline = session_state.read_baseline(connection.raw, self._configured)
         connection.announced = True
+
+    # Session state.
+
+    def _effects_of(self, query: Any) -> Effects | None:
+        """Return what *query* leaves in the session, if anything."""
+        return EFFECTS[query if query.__class__ is str else self.adapter_class.text(query)]
+
+    def _expect(self, effects: Effects, query: Any, params: object) -> None:
+        """A statement with *effects* is about to run: refuse it, or warn."""
+        if self._introducing is not None:
+            return
+        lease = self._lease
+        if effects.reads_sequence and lease.connection is None:
+            session_state.warn_of_sequence(self.alias, effects, query)
+        if lease.session is None or not lease.session.holds:
+            policy = self._policy if lease.connection is not None else self._next_policy()
+            session_state.refuse(self.alias, policy, effects.resolve(params, None), query)
+
+    def _ran(
+        self, effects: Effects, query: Any, params: object, driver: Any, before: int, ok: bool
+    ) -> None:
+        """A statement with *effects* has run, well or not."""
+        lease = self._lease
+        connection, pool = lease.connection, lease.pool
+        if self._introducing is not None:
+            self._configured.update(session_state.settings_made(effects))
+            return
+        if connection is None or pool is None:
+            return
+        session_state.account(
+            lease,
+            self._policy,
+            effects.resolve(params, pool.truths(driver) if ok and driver is not None else None),
+            query,
+            before=before,
+            after=pool.transaction_status(connection.raw),
+            ok=ok,
+        )
+
+    def _status(self) -> int:
+        """Return the driver's transaction status, of the connection that is leased."""
+        connection, pool = self._leased(self._lease)
+        return pool.transaction_status(connection.raw)
+
+    def _expose(self) -> None:
+        """The driver's connection is handed out: of what is done with it, nobody knows."""
+        lease = self._lease
+        if self._introducing is None and lease.connection is not None:
+            if lease.session is None:
+                lease.session = SessionState()
+            lease.session.dirty()
+
+    def _end_with_state(self, end: Callable[[], object], *, committing: bool) -> None:
+        """Call *end*, the driver's commit or rollback, where there is session state."""
+        lease = self._lease
+        connection, pool = self._leased(lease)
+        # COMMIT rolls back what has failed, and does not say so.
+        committing &= pool.transaction_status(connection.raw) != TransactionStatus.IN_ERROR
+        committed = False
+        try:
+            end()
+            committed = committing
+        finally:
+            if lease.session is not None:
+                session_state.transaction_ended(lease, lease.session, committed=committed)
+
+    def _hold(self) -> None:
+        with self._exclusive():
+            if self._lease.session is None:
+                self._lease.session = SessionState()
+            self._lease.session.holds += 1
+
+    def _let_go(self) -> None:
+        with self._exclusive():
+            lease = self._lease
+            session = lease.session
+            if session is None or not session.holds:
+                return
+            session.holds -= 1
+            if session.holds:
+                return
+            if lease.connection is None:
+                lease.session = None
+            else:
+                # Of what functions have done to it, nobody knows.
+                session.dirty()
+                self._settle()
+
+    def _overridden(self, policy: ReleasePolicy) -> None:
+        with self._exclusive():
+            if self._lease.connection is not None and self._policy is policy:
+                self._choose_policy()
+                self._settle()
+
+    def _next_policy(self) -> ReleasePolicy:
+        """Return the policy of the next lease."""
+        return (
+            _overrides_here().get(self.alias)
+            or policies.assigned.get(self.alias)
+            or release_policy(self.alias, self.settings_dict)
+        )
+
+    def _choose_policy(self) -> None:
+        """A lease begins: choose its policy."""
+        self._overrides, self._assigned = overrides, assigned = (
+            _overrides_here(),
+            policies.assigned,
+        )
+        settings_policy = self._entry.policy  # type: ignore[union-attr]
+        self._policy = overrides.get(self.alias) or assigned.get(self.alias) or settings_policy
+        self._lease.table = TABLES[self._policy.release]
 
     # What wrapper and cursor use.
 
@@ -295,8 +447,8 @@ class Leasing(WrapperBase):
                 entry = self._find_pool()
                 entry.pool.open()
                 self._entry = entry
-                lease.pool, self._policy = entry.pool, entry.policy
-                lease.table = TABLES[entry.policy.release]
+                lease.pool = entry.pool
+                self._choose_policy()
                 self._pool_timezone = self.timezone
                 self._health_checks = self.settings_dict["CONN_HEALTH_CHECKS"]
                 self._closed = False
@@ -388,6 +540,7 @@ class _Configure:
         lease.send(CONNECT)
         lease.connection = PooledConnection(raw, monotonic())
         lease.pins[lease] = None
+        wrapper._introducing = raw
         try:
             wrapper._configure_connection(raw)
         finally:

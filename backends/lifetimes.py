@@ -92,6 +92,7 @@ def _forget_parent() -> None:
             _PARENTS.append(lease.connection)
             lease.connection = None
         lease.pins.clear()
+        lease.clean()
         lease.pool = None
         wrapper._forked()
 

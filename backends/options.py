@@ -7,6 +7,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from relet.core import ConfigurationError, PoolAdapter, ReleasePolicy
+from relet.core.policies import load_policy
 
 
 class OptionError(ImproperlyConfigured):
@@ -51,9 +52,11 @@ def pool_options(alias: str, settings: dict[str, Any], adapter: type[PoolAdapter
 def release_policy(alias: str, settings: dict[str, Any]) -> ReleasePolicy:
     """Return the policy of the alias, as its settings have it."""
     options = settings["OPTIONS"]
+    policy = options.get("policy", {})
     # Without a pool, a release closes the connection: do it as Django does.
     defaults = {"release": "request"} if options.get("pool", True) is False else {}
     try:
-        return ReleasePolicy.from_mapping(options.get("policy", {}), **defaults)
+        return load_policy(policy, **defaults)
     except ConfigurationError as error:
-        raise OptionError(alias, "'OPTIONS']['policy'", error, "relet.E003") from error
+        code = "relet.E004" if isinstance(policy, str) else "relet.E003"
+        raise OptionError(alias, "'OPTIONS']['policy'", error, code) from error

@@ -31,6 +31,8 @@ from .schema import PooledSchemaEditor
 if TYPE_CHECKING:
     from django.db.backends.utils import CursorWrapper
 
+    from relet.core import ReleasePolicy
+
 checks.register(check_databases, "relet")
 
 
@@ -256,8 +258,13 @@ class LeasingWrapper(Leasing):
         if self._fresh:
             return
         with debug_transaction(self, sql), self.wrap_database_errors:
-            if (connection := self._lease.connection) is not None:
-                getattr(connection.raw, sql.lower())()
+            lease = self._lease
+            if lease.connection is not None:
+                end = getattr(lease.connection.raw, sql.lower())
+                if lease.session is None:
+                    end()
+                else:
+                    self._end_with_state(end, committing=sql == "COMMIT")
 
     def _savepoint(self, sid: str) -> None:
         if self._lease.connection is None and self.in_atomic_block:
@@ -280,6 +287,25 @@ class LeasingWrapper(Leasing):
                 del self._pending_savepoints[self._pending_savepoints.index(sid) :]
         else:
             super()._savepoint_commit(sid)
+
+    # Blocks that hold a connection: `relet.core.hold` and `relet.core.policies`.
+
+    @async_unsafe("There is an event loop here: use 'async with', or sync_to_async().")
+    def hold(self) -> None:
+        """Keep one connection, from the next statement on, until `let_go`. Counted."""
+        if self._thread_ident != get_ident():
+            self.validate_thread_sharing()
+        self._hold()
+
+    def let_go(self) -> None:
+        """End one `hold`; with the last, session state is undone and the lease ends."""
+        with self.wrap_database_errors:
+            self._let_go()
+
+    def overridden(self, policy: ReleasePolicy) -> None:
+        """A block that overrode the policy by *policy* is left."""
+        with self.wrap_database_errors:
+            self._overridden(policy)
 
     # Threads.
 

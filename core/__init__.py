@@ -4,6 +4,8 @@ Imports neither Django nor a driver nor a pool.
 """
 
 from .adapter import PoolAdapter, PoolConfig, PooledConnection, PoolStats
+from .blocks import hold
+from .effects import Kind
 from .errors import (
     ConfigurationError,
     IllegalEvent,
@@ -14,6 +16,7 @@ from .errors import (
 )
 from .hookspecs import AdapterSpec, hookimpl
 from .lease import Action, Event, Lease, State, TransactionStatus
+from .policies import policies
 from .policy import ReleasePolicy
 from .registry import registry
 
@@ -23,6 +26,7 @@ __all__ = [
     "ConfigurationError",
     "Event",
     "IllegalEvent",
+    "Kind",
     "Lease",
     "MissingDependency",
     "PoolAdapter",
@@ -35,6 +39,8 @@ __all__ = [
     "State",
     "TransactionStatus",
     "UnknownAdapter",
+    "hold",
     "hookimpl",
+    "policies",
     "registry",
 ]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from .session import Baseline
 
 Driver = TypeVar("Driver")
 """The driver's connection type, such as ``psycopg.Connection``."""
@@ -57,7 +60,7 @@ class PoolStats:
 class PooledConnection:
     """A driver connection, and what relet remembers of it while it lives."""
 
-    __slots__ = ("announced", "proven_at", "raw")
+    __slots__ = ("announced", "baseline", "proven_at", "raw")
 
     def __init__(self, raw: Any, now: float) -> None:
         #: The driver's connection.
@@ -66,6 +69,8 @@ class PooledConnection:
         self.proven_at = now
         #: Whether ``connection_created`` has been sent for it.
         self.announced = False
+        #: What its session was then; None if nobody looked.
+        self.baseline: Baseline | None = None
 
     def __repr__(self) -> str:
         return f"<PooledConnection {self.raw!r}>"
@@ -85,6 +90,8 @@ class PoolAdapter(ABC, Generic[Driver]):
     #: Whether the pool runs threads of its own (they do not survive a fork).
     has_threads: ClassVar[bool]
 
+    #: Whether connections are used again; else `checkin` closes them.
+    pooled: bool = True
     #: Whether `close` has been called.
     closed: bool = False
     #: `time.monotonic` of the last time a connection was found broken. Connections
@@ -149,3 +156,18 @@ class PoolAdapter(ABC, Generic[Driver]):
     @abstractmethod
     def ping(self, raw: Driver) -> bool:
         """Ask the server whether it still answers on this connection: one round trip."""
+
+    @classmethod
+    def text(cls, query: Any) -> str:
+        """Return the SQL text of *query*, which is whatever the driver's cursor executes."""
+        return query.decode(errors="replace") if isinstance(query, bytes) else str(query)
+
+    def truths(self, cursor: Any) -> Sequence[bool] | None:
+        """Return which columns are true, in the only row of the result that *cursor* has.
+
+        It is looked at, and not taken: the owner is to fetch it. So it is known whether
+        ``pg_try_advisory_lock()`` got its lock.
+
+        :return: None, here and by default, if that cannot be told.
+        """
+        return None

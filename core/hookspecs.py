@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pluggy
+
+if TYPE_CHECKING:
+    from .owners import Owners
+    from .policy import ReleasePolicy
 
 hookspec = pluggy.HookspecMarker("relet")
 hookimpl = pluggy.HookimplMarker("relet")
@@ -36,4 +41,22 @@ def relet_adapters() -> Iterable[AdapterSpec]:  # type: ignore[empty-body]
     A plugin is a module, or any object, with functions marked ``@hookimpl``,
     registered under the entry-point group ``relet``. Called once per process,
     when the first engine is imported.
+    """
+
+
+@hookspec
+def relet_policies() -> Mapping[str, ReleasePolicy]:  # type: ignore[empty-body]
+    """Return the policies that this plugin brings, by name.
+
+    ``OPTIONS["policy"]`` can be such a name. It has no dot, for a name with a dot is a
+    path to import. Called when a name is looked up.
+    """
+
+
+@hookspec(firstresult=True)
+def relet_owners() -> Owners | None:
+    """Return what finds the owners of leases.
+
+    relet's Django layer implements this, and nothing else should. It is a hook because
+    ``hold()`` and ``policies`` are in the core, which does not know Django.
     """

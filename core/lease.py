@@ -14,7 +14,7 @@ A lease is in one of six states. What moves it are events, of three kinds:
   been called; it counts also when the call failed), ``CLOSE``;
 * what was found when something had run. This is the *condition* of the lease,
   and it is read off the driver's own transaction status, never guessed:
-  ``QUIET``, ``PINNED``, ``TRANSACTION``, ``LOST``, ``LOST_IN_USE``;
+  ``QUIET``, ``DIRTY``, ``PINNED``, ``TRANSACTION``, ``LOST``, ``LOST_IN_USE``;
 * what happens from outside: ``UNAVAILABLE`` (the pool had no connection to
   give), ``ABANDON`` (the owner's thread is dead), ``FORK`` (this process is a
   child and the connection is its parent's).
@@ -56,6 +56,7 @@ from .errors import IllegalEvent
 
 if TYPE_CHECKING:
     from .adapter import PoolAdapter, PooledConnection
+    from .session import SessionState
 
 
 class State(Enum):
@@ -84,6 +85,7 @@ class Event(Enum):
     CLOSE = "close"
 
     QUIET = "quiet"
+    DIRTY = "dirty"
     PINNED = "pinned"
     TRANSACTION = "transaction"
     LOST = "lost"
@@ -103,7 +105,8 @@ class Action(Enum):
     CHECKOUT = "checkout"
     CHECKIN = "checkin"
     DISCARD = "discard"
-    RESET_THEN_CHECKIN = "reset, then checkin"  #: roll back, close what is open
+    #: Roll back, close what is open, undo session state.
+    RESET_THEN_CHECKIN = "reset, then checkin"
     PIN_CURSOR = "pin the cursor"  #: the lease is to last until the cursor closes
     FORGET = "forget"  #: drop the reference; do not use, reset or close
 
@@ -127,6 +130,8 @@ class Hold(IntEnum):
     NOBODY = 0
     DJANGO = 1  #: an ``atomic()`` block is open
     PIN = 2  #: a server-side cursor, COPY, ``cursor.connection``, ...
+    STATE = 3  #: its owner, who has made session state or opened a ``hold()`` block
+    UNDO = 4  #: nobody, but session state is to be undone
 
 
 _IDLE, _ACTIVE, _IN_TRANSACTION, _IN_ERROR, _UNKNOWN = TransactionStatus
@@ -137,21 +142,32 @@ CONDITIONS: Mapping[tuple[int, int], Event] = MappingProxyType(
         (_IDLE, Hold.NOBODY): Event.QUIET,
         (_IDLE, Hold.DJANGO): Event.TRANSACTION,
         (_IDLE, Hold.PIN): Event.PINNED,
+        (_IDLE, Hold.STATE): Event.PINNED,
+        (_IDLE, Hold.UNDO): Event.DIRTY,
         # A command is still under way. With a pin that is COPY or stream() at
         # work; without one a statement was interrupted and nobody knows what
         # the server will send next.
         (_ACTIVE, Hold.NOBODY): Event.LOST,
         (_ACTIVE, Hold.DJANGO): Event.LOST_IN_USE,
         (_ACTIVE, Hold.PIN): Event.PINNED,
+        (_ACTIVE, Hold.STATE): Event.LOST_IN_USE,
+        (_ACTIVE, Hold.UNDO): Event.LOST,
         (_IN_TRANSACTION, Hold.NOBODY): Event.TRANSACTION,
         (_IN_TRANSACTION, Hold.DJANGO): Event.TRANSACTION,
         (_IN_TRANSACTION, Hold.PIN): Event.TRANSACTION,
+        (_IN_TRANSACTION, Hold.STATE): Event.TRANSACTION,
+        (_IN_TRANSACTION, Hold.UNDO): Event.TRANSACTION,
         (_IN_ERROR, Hold.NOBODY): Event.TRANSACTION,
         (_IN_ERROR, Hold.DJANGO): Event.TRANSACTION,
         (_IN_ERROR, Hold.PIN): Event.TRANSACTION,
+        (_IN_ERROR, Hold.STATE): Event.TRANSACTION,
+        (_IN_ERROR, Hold.UNDO): Event.TRANSACTION,
         (_UNKNOWN, Hold.NOBODY): Event.LOST,
         (_UNKNOWN, Hold.DJANGO): Event.LOST_IN_USE,
         (_UNKNOWN, Hold.PIN): Event.LOST_IN_USE,
+        # Who has set the session up must not go on, unawares, in another.
+        (_UNKNOWN, Hold.STATE): Event.LOST_IN_USE,
+        (_UNKNOWN, Hold.UNDO): Event.LOST,
     }
 )
 
@@ -176,6 +192,7 @@ _BASE = _rows(
         State.RUNNING: {
             Event.CONNECT: (State.RUNNING, Action.NOTHING),
             Event.QUIET: (State.RESTING, Action.CHECKIN),
+            Event.DIRTY: (State.RESTING, Action.RESET_THEN_CHECKIN),
             Event.PINNED: (State.HELD, Action.NOTHING),
             Event.TRANSACTION: (State.IN_TRANSACTION, Action.NOTHING),
             Event.LOST: (State.RESTING, Action.DISCARD),
@@ -192,6 +209,7 @@ _BASE = _rows(
             Event.CONNECT: (State.HELD, Action.NOTHING),
             Event.ENDED: (State.HELD, Action.NOTHING),
             Event.QUIET: (State.RESTING, Action.CHECKIN),
+            Event.DIRTY: (State.RESTING, Action.RESET_THEN_CHECKIN),
             Event.PINNED: (State.HELD, Action.NOTHING),
             Event.TRANSACTION: (State.IN_TRANSACTION, Action.NOTHING),
             Event.LOST: (State.RESTING, Action.DISCARD),
@@ -206,6 +224,7 @@ _BASE = _rows(
             Event.CONNECT: (State.IN_TRANSACTION, Action.NOTHING),
             Event.ENDED: (State.HELD, Action.NOTHING),
             Event.QUIET: (State.RESTING, Action.CHECKIN),
+            Event.DIRTY: (State.RESTING, Action.RESET_THEN_CHECKIN),
             Event.PINNED: (State.HELD, Action.NOTHING),
             Event.TRANSACTION: (State.IN_TRANSACTION, Action.NOTHING),
             Event.LOST: (State.BROKEN, Action.NOTHING),
@@ -217,6 +236,7 @@ _BASE = _rows(
         State.RUNNING_IN_TRANSACTION: {
             Event.CONNECT: (State.RUNNING_IN_TRANSACTION, Action.NOTHING),
             Event.QUIET: (State.RESTING, Action.CHECKIN),
+            Event.DIRTY: (State.RESTING, Action.RESET_THEN_CHECKIN),
             Event.PINNED: (State.HELD, Action.NOTHING),
             Event.TRANSACTION: (State.IN_TRANSACTION, Action.NOTHING),
             Event.LOST: (State.BROKEN, Action.NOTHING),
@@ -233,6 +253,7 @@ _BASE = _rows(
             Event.ENDED: (State.HELD, Action.NOTHING),
             # Once in doubt, never trusted again.
             Event.QUIET: (State.BROKEN, Action.NOTHING),
+            Event.DIRTY: (State.BROKEN, Action.NOTHING),
             Event.PINNED: (State.BROKEN, Action.NOTHING),
             Event.TRANSACTION: (State.BROKEN, Action.NOTHING),
             Event.LOST: (State.BROKEN, Action.NOTHING),
@@ -254,6 +275,7 @@ CURSOR_MODE: Table = MappingProxyType(
         {
             state: {
                 Event.QUIET: (State.HELD, Action.PIN_CURSOR),
+                Event.DIRTY: (State.HELD, Action.PIN_CURSOR),
                 Event.PINNED: (State.HELD, Action.PIN_CURSOR),
                 Event.TRANSACTION: (State.IN_TRANSACTION, Action.PIN_CURSOR),
             }
@@ -267,7 +289,10 @@ REQUEST_MODE: Table = MappingProxyType(
     _BASE
     | _rows(
         {
-            state: {Event.QUIET: (State.HELD, Action.NOTHING)}
+            state: {
+                Event.QUIET: (State.HELD, Action.NOTHING),
+                Event.DIRTY: (State.HELD, Action.NOTHING),
+            }
             for state in (
                 State.RUNNING,
                 State.HELD,
@@ -291,7 +316,10 @@ class Lease:
     performs the actions; nothing here touches them.
     """
 
-    __slots__ = ("__weakref__", "alias", "connection", "pins", "pool", "shared", "state", "table")
+    __slots__ = (
+        *("__weakref__", "alias", "connection", "pins", "pool", "session", "shared"),
+        *("state", "table"),
+    )
 
     def __init__(self, alias: str, table: Table = STATEMENT_MODE) -> None:
         self.alias = alias
@@ -300,6 +328,8 @@ class Lease:
         #: What keeps it, and what of the driver's is to be closed with it, if anything.
         #: A pin must not refer to the wrapper: a lease outlives a wrapper that is dropped.
         self.pins: dict[object, Any] = {}
+        #: What its owner has left in the session; None is nothing.
+        self.session: SessionState | None = None
         #: Whether threads other than its owner use it.
         self.shared = False
         self.connection: PooledConnection | None = None
@@ -319,9 +349,21 @@ class Lease:
 
     def condition(self, status: int, in_atomic_block: bool) -> Event:
         """Return the event that *status*, the driver's transaction status, means."""
-        if self.pins:
-            return CONDITIONS[status, 2]
+        if self.pins or self.session is not None:
+            return CONDITIONS[status, self._hold(in_atomic_block)]
         return CONDITIONS[status, 1 if in_atomic_block else 0]
+
+    def _hold(self, in_atomic_block: bool) -> Hold:
+        if self.pins:
+            return Hold.PIN
+        if self.session is not None and self.session.keeps:
+            return Hold.STATE
+        return Hold.DJANGO if in_atomic_block else Hold.UNDO
+
+    def clean(self) -> None:
+        """The connection is gone, or its session is as it was: nothing is left in it."""
+        if self.session is not None:
+            self.session = self.session.renewed()
 
     def __repr__(self) -> str:
         return f"<Lease {self.alias!r} {self.state.value}, {len(self.pins)} pins>"

@@ -1,42 +1,69 @@
-"""ReleasePolicy: when a lease ends."""
+"""ReleasePolicy: when a lease ends, and what becomes of session state."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
+from .effects import Kind
 from .errors import ConfigurationError
 from .lease import TABLES
 
 ReleaseMode = Literal["statement", "cursor", "request"]
+StateMode = Literal["pin", "reset", "error", "ignore"]
+STATE_MODES = get_args(StateMode)
 
 
 @dataclass(frozen=True)
 class ReleasePolicy:
-    """When the leases of a pool end.
+    """When the leases of a pool end, and what becomes of session state.
+
+    Subclass it for a policy of your own; `state_mode` is made to be overridden.
 
     :param release: ``"statement"`` ends a lease with its statement, ``"cursor"``
         when the cursor is closed, ``"request"`` with ``close()``, as Django does.
         In all of them an open transaction, server-side cursor, COPY, or stream keeps it.
+    :param session_state: what happens when a statement leaves something in its session
+        (SET, LISTEN, a temporary table, ...). ``"pin"`` keeps the lease until ``close()``,
+        then undoes it; ``"reset"`` undoes it when the lease ends, which it does not keep;
+        ``"error"`` refuses to run the statement; ``"ignore"`` leaves it to whoever gets
+        the connection next.
     :param check_idle: seconds. With ``CONN_HEALTH_CHECKS``, a connection that was
         idle in the pool for longer is pinged before it is handed out.
     :raises ConfigurationError: a value is not one of these.
     """
 
     release: ReleaseMode = "statement"
+    session_state: StateMode = "pin"
     check_idle: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.release not in list(TABLES):  # a list, for it may not be hashable
-            known = ", ".join(map(repr, TABLES))
-            raise ConfigurationError(f"'release' is {self.release!r}; it can be {known}.")
+        for name, known in ("release", list(TABLES)), ("session_state", STATE_MODES):
+            if (value := getattr(self, name)) not in known:
+                allowed = ", ".join(map(repr, known))
+                raise ConfigurationError(f"{name!r} is {value!r}; it can be {allowed}.")
         number = isinstance(self.check_idle, (int, float)) and not isinstance(self.check_idle, bool)
         if not number or not self.check_idle >= 0:
             raise ConfigurationError(
                 f"'check_idle' is {self.check_idle!r}; it must be a number of seconds, 0 or more."
             )
+
+    def state_mode(self, kind: Kind) -> StateMode:
+        """Return what happens to session state of *kind*: `session_state`, for all kinds.
+
+        Asked when a statement makes such state, and not for any other statement.
+        """
+        return self.session_state
+
+    def replaced(self, changes: Mapping[str, Any]) -> ReleasePolicy:
+        """Return this policy with *changes*.
+
+        :raises ConfigurationError: it has no such key, or does not take a value.
+        """
+        check_keys(changes, [field.name for field in fields(self)])
+        return replace(self, **changes)
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any], **defaults: Any) -> ReleasePolicy:

@@ -1,9 +1,9 @@
-"""The registry: which adapters there are."""
+"""The registry: which adapters and policies there are."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -15,16 +15,19 @@ from . import hookspecs
 from .adapter import PoolAdapter
 from .errors import MissingDependency, RegistryError, UnknownAdapter
 from .hookspecs import AdapterSpec
+from .owners import Owners
+from .policy import ReleasePolicy
 
 ENTRY_POINT_GROUP = "relet"
 
 
 class Registry:
-    """Adapters by name, from the plugins of the entry-point group ``relet``."""
+    """Adapters and policies by name, from the plugins of the entry-point group ``relet``."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._specs: Mapping[str, AdapterSpec] | None = None
+        self._owners: Owners | None = None
         self._plugins = pluggy.PluginManager(ENTRY_POINT_GROUP)
         self._plugins.add_hookspecs(hookspecs)
 
@@ -79,6 +82,40 @@ class Registry:
         if not (isinstance(adapter, type) and issubclass(adapter, PoolAdapter)):
             raise RegistryError(f"adapter {name!r}: {spec.adapter!r} is not a PoolAdapter class.")
         return adapter
+
+    def policies(self) -> Mapping[str, ReleasePolicy]:
+        """Return the policies that plugins bring, by name.
+
+        :raises RegistryError: a plugin brings something else, or a name twice.
+        """
+        self.specs()  # loads the plugins
+        found: dict[str, tuple[str, ReleasePolicy]] = {}
+        for implementation in self._plugins.hook.relet_policies.get_hookimpls():
+            plugin = implementation.plugin_name
+            brought: Mapping[str, ReleasePolicy] = implementation.function()  # type: ignore[assignment]
+            for name, policy in _validated(brought, plugin):
+                if name in found:
+                    raise RegistryError(
+                        f"plugins {found[name][0]!r} and {plugin!r} both register a "
+                        f"policy {name!r}; uninstall one of them."
+                    )
+                found[name] = plugin, policy
+        return {name: found[name][1] for name in sorted(found)}
+
+    def owners(self) -> Owners:
+        """Return what finds the owners of leases.
+
+        :raises RegistryError: nothing does; relet is not installed as a distribution.
+        """
+        if self._owners is None:
+            self.specs()  # loads the plugins
+            self._owners = self._plugins.hook.relet_owners()
+            if self._owners is None:
+                raise RegistryError(
+                    "no plugin implements relet_owners(). relet's own does: its entry point is "
+                    "missing, so install relet with pip rather than put it on the path."
+                )
+        return self._owners
 
     @staticmethod
     def missing(spec: AdapterSpec) -> list[str]:
@@ -137,6 +174,25 @@ def _validate(spec: object, plugin: str) -> None:
             f"plugin {plugin!r}: adapter {spec.name!r} must be given as 'package.module:Class', "
             f"not {spec.adapter!r}."
         )
+
+
+def _validated(brought: object, plugin: str) -> Iterator[tuple[str, ReleasePolicy]]:
+    if not isinstance(brought, Mapping):
+        raise RegistryError(
+            f"plugin {plugin!r}: relet_policies() must return a mapping of names to policies, "
+            f"not {brought!r}."
+        )
+    for name, policy in brought.items():
+        if not (isinstance(name, str) and name.isidentifier()):
+            raise RegistryError(
+                f"plugin {plugin!r}: the policy name {name!r} must be an identifier; "
+                "one with a dot would be taken for a path."
+            )
+        if not isinstance(policy, ReleasePolicy):
+            raise RegistryError(
+                f"plugin {plugin!r}: policy {name!r} must be a ReleasePolicy, not {policy!r}."
+            )
+        yield name, policy
 
 
 registry = Registry()

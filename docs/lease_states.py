@@ -86,7 +86,13 @@ def diagram(table: Table) -> Iterator[str]:
 
 
 def conditions() -> Iterator[str]:
-    names = {Hold.NOBODY: "nobody", Hold.DJANGO: "an `atomic()` block", Hold.PIN: "a pin"}
+    names = {
+        Hold.NOBODY: "nobody",
+        Hold.DJANGO: "an `atomic()` block",
+        Hold.PIN: "a pin",
+        Hold.STATE: "session state, `hold()`",
+        Hold.UNDO: "nobody; session state is to be undone",
+    }
     yield from grid(
         "transaction status",
         [names[hold] for hold in Hold],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any, ClassVar, Literal, NoReturn
 
@@ -30,6 +30,8 @@ _POOL_OPTIONS = [
     for name, parameter in inspect.signature(psycopg_pool.ConnectionPool).parameters.items()
     if parameter.kind is inspect.Parameter.KEYWORD_ONLY
 ]
+#: A true boolean, in text and in binary.
+_TRUE = (b"t", b"\x01")
 _RESERVED = {
     "kwargs": "connection parameters belong in DATABASES[alias] and its OPTIONS",
     "open": "the pool is opened with its first lease",
@@ -49,6 +51,7 @@ class PsycopgAdapter(PoolAdapter[Connection]):
         self._opened = False
         self._in_use: set[PooledConnection] = set()
         self._pool = _make_pool(config)
+        self.pooled = config.options is not False
         # Looked up once: they are called for every statement.
         self._take: Callable[[float | None], Connection]
         self._give: Callable[[Connection, float], None]
@@ -145,6 +148,20 @@ class PsycopgAdapter(PoolAdapter[Connection]):
 
     def transaction_status(self, raw: Connection) -> int:
         return raw.pgconn.transaction_status
+
+    @classmethod
+    def text(cls, query: Any) -> str:
+        if isinstance(query, (str, bytes)):
+            return super().text(query)
+        if isinstance(query, psycopg.sql.Composable):
+            query = query.as_string(None)
+        return str(query)
+
+    def truths(self, cursor: psycopg.Cursor[Any]) -> Sequence[bool] | None:
+        result = cursor.pgresult
+        if result is None or result.ntuples != 1:
+            return None
+        return [result.get_value(0, column) in _TRUE for column in range(result.nfields)]
 
     def ping(self, raw: Connection) -> bool:
         try:

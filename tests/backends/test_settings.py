@@ -65,7 +65,7 @@ def test_pool_options(make, in_settings, pool, says):
         ({"check_idle": -1}, "'check_idle' is -1; it must be a number of seconds"),
         ({"check_idle": True}, "'check_idle' is True"),
         ({"check_idle": float("nan")}, "'check_idle' is nan"),
-        ("cursor", "a policy is a dict, not 'cursor'"),
+        (17, "it is 17; it can be a dict, a ReleasePolicy, the name"),
     ],
 )
 def test_policy(make, in_settings, policy, says):

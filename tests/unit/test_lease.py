@@ -134,7 +134,7 @@ def test_modes_differ_from_statement_in_their_own_rows_only():
     changed = {pair for pair in statement if statement[pair] != cursor[pair]}
     assert {state for state, _ in changed} == RUNNING
     changed = {pair for pair in statement if statement[pair] != request[pair]}
-    assert {event for _, event in changed} == {Event.QUIET}
+    assert {event for _, event in changed} == {Event.QUIET, Event.DIRTY}
 
 
 def test_conditions_are_total():

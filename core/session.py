@@ -1,0 +1,334 @@
+"""Session state: what a lease's owner has left in the session, and how it is undone.
+
+`SessionState` is the account of one lease. It is told which statements ran and how the
+transaction went; it says what is left and whether that is to be kept. `Baseline` is what
+a session was when its connection had been configured, and writes the SQL that leads back
+to it. Neither does I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .effects import ALL, Change, Control, Kind, Move
+from .lease import TransactionStatus
+
+_IDLE, _IN_ERROR = TransactionStatus.IDLE, TransactionStatus.IN_ERROR
+
+Key = tuple[Kind, tuple[Any, ...] | None]
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """What there was at the beginning of a transaction, or at a savepoint."""
+
+    savepoint: str | None
+    kept: dict[Key, int]
+    left: frozenset[Kind]
+
+
+class SessionState:
+    """What the owner of one lease has left in its session.
+
+    ROLLBACK takes back what is transactional (SET, LISTEN, temporary objects), and
+    nothing else (advisory locks, PREPARE, nextval). ROLLBACK TO does so since the
+    savepoint. What cannot be known counts as left.
+    """
+
+    __slots__ = ("_kept", "_left", "_marks", "holds", "texts")
+
+    def __init__(self) -> None:
+        #: ``hold()`` blocks that are open: one connection serves them all.
+        self.holds = 0
+        #: The texts of the open transaction, and the kinds of state by which they keep the lease.
+        self.texts: list[tuple[object, frozenset[Kind]]] = []
+        self._kept: dict[Key, int] = {}
+        self._left: frozenset[Kind] = frozenset()
+        #: The transaction's beginning, then its savepoints; empty while none is open.
+        self._marks: list[_Mark] = []
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it keeps the lease."""
+        return self.holds > 0 or bool(self._kept)
+
+    @property
+    def left(self) -> frozenset[Kind]:
+        """The kinds of state that are to be undone before others get the connection."""
+        # Whoever holds a connection may have called functions that change it.
+        return self._left | {Kind.UNKNOWN} if self.holds else self._left
+
+    @property
+    def blank(self) -> bool:
+        """Whether there is nothing to keep account of."""
+        return not (self.holds or self._left or self._marks)
+
+    @property
+    def kinds_kept(self) -> frozenset[Kind]:
+        """The kinds of state that keep the lease."""
+        return frozenset(kind for kind, _ in self._kept)
+
+    def ran(
+        self,
+        steps: Sequence[Change | Move],
+        *,
+        before: int,
+        after: int,
+        ok: bool,
+        keep: Callable[[Kind], bool],
+        baseline: Baseline | None,
+    ) -> None:
+        """A text with *steps* has run.
+
+        :param before: the transaction status before, see `TransactionStatus`.
+        :param after: the same after.
+        :param ok: whether it ran without an error.
+        :param keep: whether state of that kind keeps the lease.
+        :param baseline: the session's, if it is known.
+        """
+        if before == _IDLE:
+            self._marks.clear()
+        if ok:
+            aborted = before == _IN_ERROR
+            for step in steps:
+                if isinstance(step, Change):
+                    self._change(step, keep, baseline)
+                else:
+                    aborted = self._move(step, aborted)
+        else:
+            self._failed(steps, keep, baseline)
+            if after == _IDLE:
+                self._roll_back_to(0)
+        if after == _IDLE:
+            self._marks.clear()
+
+    def ended(self, *, committed: bool) -> None:
+        """The transaction has ended."""
+        if not committed:
+            self._roll_back_to(0)
+        self._marks.clear()
+
+    def renewed(self) -> SessionState | None:
+        """The account of the next lease: blocks that hold a connection hold the next one."""
+        if not self.holds:
+            return None
+        renewed = SessionState()
+        renewed.holds = self.holds
+        return renewed
+
+    def dirty(self) -> None:
+        """The session may have been changed in ways that no text tells."""
+        self._left |= {Kind.UNKNOWN}
+
+    def _change(
+        self, change: Change, keep: Callable[[Kind], bool], baseline: Baseline | None
+    ) -> None:
+        self._begin()
+        kind, name = change.kind, change.name
+        if change.back:
+            self._give_back(kind, name)
+            if baseline is not None and not baseline.sets(kind, name):
+                return
+            # What was configured is gone, with it.
+        self._left |= {kind}
+        if keep(kind):
+            key = kind, name
+            self._kept[key] = self._kept.get(key, 0) + 1
+
+    def _give_back(self, kind: Kind, name: tuple[Any, ...] | None) -> None:
+        if name == ALL:
+            self._kept = {key: n for key, n in self._kept.items() if key[0] is not kind}
+        elif kind is Kind.LOCK and self._kept.get((kind, name), 0) > 1:
+            self._kept[kind, name] -= 1
+        else:
+            self._kept.pop((kind, name), None)
+
+    def _begin(self) -> None:
+        if not self._marks:
+            self._mark(None)
+
+    def _mark(self, savepoint: str | None) -> None:
+        self._marks.append(_Mark(savepoint, dict(self._kept), self._left))
+
+    def _move(self, move: Move, aborted: bool) -> bool:
+        """Follow the transaction; return whether it is aborted still."""
+        control = move.control
+        if control is Control.ROLLBACK or (control is Control.COMMIT and aborted):
+            self.ended(committed=False)
+        elif control is Control.COMMIT:
+            self.ended(committed=True)
+        elif control is Control.SAVEPOINT:
+            self._begin()
+            self._mark(move.savepoint)
+        elif control is Control.RELEASE:
+            if position := self._find(move.savepoint):
+                del self._marks[position:]
+        else:
+            position = self._find(move.savepoint)
+            self._roll_back_to(position)
+            del self._marks[position + 1 :]
+        return False
+
+    def _find(self, savepoint: str) -> int:
+        """The position of its mark; that of the transaction's beginning if it is older."""
+        for position in range(len(self._marks) - 1, 0, -1):
+            if self._marks[position].savepoint == savepoint:
+                return position
+        return 0
+
+    def _roll_back_to(self, position: int) -> None:
+        if not self._marks:
+            return
+        mark = self._marks[position]
+        kept = {key: n for key, n in mark.kept.items() if key[0].transactional}
+        kept.update((key, n) for key, n in self._kept.items() if not key[0].transactional)
+        self._kept = kept
+        transactional = (kind for kind in mark.left if kind.transactional)
+        self._left = frozenset(transactional).union(
+            kind for kind in self._left if not kind.transactional
+        )
+
+    def _failed(
+        self,
+        steps: Sequence[Change | Move],
+        keep: Callable[[Kind], bool],
+        baseline: Baseline | None,
+    ) -> None:
+        """Some of *steps* may have been taken before the error."""
+        for step in steps:
+            if isinstance(step, Change) and not (step.kind.transactional or step.back):
+                self._change(step, keep, baseline)
+        moves = any(isinstance(step, Move) for step in steps)
+        if moves and len(steps) > 1 and not (self.blank and not _makes_state(steps)):
+            # It may have committed something, or made a savepoint: nobody knows.
+            self._change(Change(Kind.UNKNOWN, None), keep, baseline)
+
+
+def _makes_state(steps: Iterable[Change | Move]) -> bool:
+    return any(isinstance(step, Change) for step in steps)
+
+
+#: Kind -> the SQL that does away with all of it.
+#: https://www.postgresql.org/docs/current/sql-discard.html lists what DISCARD ALL is made of.
+#: It is not used itself: it would drop the driver's own prepared statements, too.
+_UNDO = {
+    Kind.CURSOR: "CLOSE ALL",
+    Kind.CHANNEL: "UNLISTEN *",
+    Kind.LOCK: "SELECT pg_catalog.pg_advisory_unlock_all()",
+    Kind.TEMPORARY: "DISCARD TEMP",
+    Kind.SEQUENCE: "DISCARD SEQUENCES",
+}
+#: Those of the driver were not made by SQL.
+_DEALLOCATE = """DO $relet$
+DECLARE name text;
+BEGIN
+  FOR name IN SELECT p.name FROM pg_catalog.pg_prepared_statements p WHERE p.from_sql LOOP
+    EXECUTE pg_catalog.format('DEALLOCATE %I', name);
+  END LOOP;
+END $relet$"""
+
+
+_BASELINE = f"""
+SELECT 'role' AS what, NULL AS name, pg_catalog.current_setting('role') AS setting
+UNION ALL SELECT 'user', NULL, session_user::text
+UNION ALL SELECT 'setting', name, setting FROM pg_catalog.pg_settings
+  WHERE source = 'session' AND name NOT LIKE 'transaction\\_%'
+UNION ALL SELECT 'kind', '{Kind.TEMPORARY.name}', NULL WHERE EXISTS
+  (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema())
+UNION ALL SELECT 'kind', '{Kind.CHANNEL.name}', NULL WHERE EXISTS
+  (SELECT FROM pg_catalog.pg_listening_channels())
+UNION ALL SELECT 'kind', '{Kind.PREPARED.name}', NULL WHERE EXISTS
+  (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)
+UNION ALL SELECT 'kind', '{Kind.CURSOR.name}', NULL WHERE EXISTS
+  (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)
+UNION ALL SELECT 'kind', '{Kind.LOCK.name}', NULL WHERE EXISTS
+  (SELECT FROM pg_catalog.pg_locks
+   WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())"""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a session was when its connection had been configured.
+
+    :param settings: settings made in the session, by name.
+    :param role: as ``current_setting('role')`` has it.
+    :param session_user: as ``session_user`` has it.
+    :param kinds: what else there was, such as temporary tables. It cannot be told from
+        what was made later, so state of that kind is never undone.
+    """
+
+    settings: dict[str, str]
+    role: str
+    session_user: str
+    kinds: frozenset[Kind]
+
+    @staticmethod
+    def query(settings: Iterable[str] = ()) -> str:
+        """Return the SQL that returns what `from_rows` takes, in one round trip.
+
+        :param settings: names that have been set. The server lists its own and those of
+            extensions, but none that it does not know, such as ``app.tenant``.
+        """
+        custom = [_literal(name) for name in settings if "." in name]
+        if not custom:
+            return _BASELINE
+        return (
+            f"{_BASELINE}\nUNION ALL SELECT 'setting', name, pg_catalog.current_setting(name, true)"
+            f"\n  FROM pg_catalog.unnest(ARRAY[{', '.join(custom)}]) AS name"
+            "\n  WHERE pg_catalog.current_setting(name, true) <> ''"
+        )
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Sequence[Any]]) -> Baseline:
+        """Return the baseline that the rows of `QUERY` describe."""
+        found: dict[str, dict[Any, Any]] = {"role": {}, "user": {}, "setting": {}, "kind": {}}
+        for what, name, setting in rows:
+            found[what][name] = setting
+        return cls(
+            settings=found["setting"],
+            role=found["role"][None],
+            session_user=found["user"][None],
+            kinds=frozenset(Kind[name] for name in found["kind"]),
+        )
+
+    def sets(self, kind: Kind, name: tuple[Any, ...] | None) -> bool:
+        """Whether state of *kind* called *name* was there from the beginning."""
+        if kind is Kind.SETTING:
+            names = {setting.lower() for setting in self.settings}
+            return bool(names) if name in (None, ALL) else "".join(name or ()) in names
+        if kind is Kind.ROLE:
+            return self.role != "none"
+        return kind in self.kinds
+
+    def undo(self, left: frozenset[Kind]) -> str | None:
+        """Return SQL that undoes all session state, in one round trip.
+
+        :param left: what there is to undo. All is undone, whatever it is, for one
+            statement can hide another (with a ``search_path`` of ``pg_temp``, each
+            CREATE TABLE makes a temporary one).
+        :return: None if that cannot be undone.
+        """
+        beyond = self.kinds if Kind.UNKNOWN in left else self.kinds & left
+        if beyond or Kind.LIBRARY in left:
+            return None
+        parts = ["SET SESSION AUTHORIZATION DEFAULT"]
+        parts += [f"SET SESSION AUTHORIZATION {_literal(self.session_user)}", "RESET ALL"]
+        if self.settings:
+            calls = (
+                f"pg_catalog.set_config({_literal(name)}, {_literal(value)}, false)"
+                for name, value in self.settings.items()
+            )
+            parts.append(f"SELECT {', '.join(calls)}")
+        parts.append(f"SET ROLE {'NONE' if self.role == 'none' else _literal(self.role)}")
+        parts += [sql for kind, sql in _UNDO.items() if kind not in self.kinds]
+        if {Kind.PREPARED, Kind.UNKNOWN} & left:
+            parts.append(_DEALLOCATE)
+        return "; ".join(parts)
+
+
+def _literal(text: str) -> str:
+    # With E, a backslash is the same whatever standard_conforming_strings is set to.
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{escaped}'"

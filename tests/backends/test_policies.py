@@ -1,0 +1,536 @@
+"""Policies from settings, from code and for a block, and hold()."""
+
+import asyncio
+import sys
+import threading
+from dataclasses import dataclass
+from types import ModuleType
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
+from django.db import OperationalError, connection, connections, transaction
+from testapp.models import Item
+
+from relet.backends import SessionStateError
+from relet.core import (
+    ConfigurationError,
+    Kind,
+    RegistryError,
+    ReleasePolicy,
+    hold,
+    hookimpl,
+    policies,
+    registry,
+)
+
+from .conftest import at_rest, backend_pid, kill, stats
+from .test_session_state import in_session, run
+
+
+@pytest.fixture(autouse=True)
+def restored():
+    yield
+    del policies["default"]
+    assert not policies.overrides.get()
+
+
+@dataclass(frozen=True)
+class Gentle(ReleasePolicy):
+    """A policy of one's own: nextval() is not worth a connection, LISTEN is refused."""
+
+    def state_mode(self, kind):
+        return {Kind.SEQUENCE: "ignore", Kind.CHANNEL: "error"}.get(kind, self.session_state)
+
+
+GENTLE = Gentle(check_idle=3)
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """A module of a project, with policies in it."""
+    module = ModuleType("relet_test_project")
+    module.GENTLE, module.Gentle, module.other = GENTLE, Gentle, 17
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module.__name__
+
+
+@pytest.fixture
+def plugin():
+    plugin = ModuleType("relet_test_plugin")
+    plugin.relet_policies = hookimpl(lambda: {"gentle": GENTLE}, specname="relet_policies")
+    registry.register(plugin)
+    yield plugin
+    registry.unregister(plugin)
+
+
+class TestSettings:
+    @pytest.mark.parametrize("policy", ["gentle", "{}.GENTLE", "{}:GENTLE", GENTLE])
+    def test_a_policy_of_ones_own(self, make, plugin, module, policy):
+        wrapper = make(policy=policy.format(module) if isinstance(policy, str) else policy)
+        run(wrapper, "CREATE TEMP SEQUENCE relet_s")
+        wrapper.close()
+        with pytest.raises(SessionStateError):
+            run(wrapper, "LISTEN relet_news")
+        assert wrapper._policy is not None
+        assert wrapper._policy.check_idle == 3
+        run(wrapper, "SET lock_timeout = 5")
+        assert stats(wrapper).in_use == 1
+
+    def test_its_class_will_do(self, make, module):
+        wrapper = make(policy=f"{module}.Gentle")
+        backend_pid(wrapper)
+        assert wrapper._policy == Gentle()
+
+    @pytest.mark.parametrize(
+        ("policy", "says"),
+        [
+            ("gentel", "no policy 'gentel' is registered; registered are: 'gentle'"),
+            ("cursor", r"Did you mean \{'release': 'cursor'\}"),
+            ("no.such.module", "'no.such.module' cannot be imported: No module named 'no'"),
+            ("relet_test_project.nothing", "'relet_test_project.nothing' cannot be imported"),
+            ("relet_test_project.other", "'relet_test_project.other' is 17, and no ReleasePolicy"),
+        ],
+    )
+    def test_one_that_is_not_there(self, make, plugin, module, policy, says, monkeypatch):
+        with pytest.raises(ImproperlyConfigured, match=says) as caught:
+            backend_pid(make(policy=policy))
+        assert "DATABASES['extra']['OPTIONS']['policy']" in str(caught.value)
+        monkeypatch.setitem(connection.settings_dict["OPTIONS"], "policy", policy)
+        assert [message.id for message in checks.run_checks(tags=["relet"])] == ["relet.E004"]
+
+    def test_a_wrong_value(self, make):
+        with pytest.raises(ImproperlyConfigured, match="'pin', 'reset', 'error', 'ignore'"):
+            backend_pid(make(policy={"session_state": "keep"}))
+
+    def test_nothing_is_wrong(self, plugin, monkeypatch):
+        monkeypatch.setitem(connection.settings_dict["OPTIONS"], "policy", "gentle")
+        assert checks.run_checks(tags=["relet"]) == []
+
+
+class TestPlugins:
+    @pytest.mark.parametrize(
+        ("brought", "says"),
+        [
+            ([GENTLE], "must return a mapping"),
+            ({"a.b": GENTLE}, "'a.b' must be an identifier"),
+            ({"gentle": {}}, "'gentle' must be a ReleasePolicy"),
+        ],
+    )
+    def test_one_that_is_wrong(self, plugin, brought, says):
+        plugin.relet_policies = hookimpl(lambda: brought, specname="relet_policies")
+        registry.unregister(plugin)
+        registry.register(plugin)
+        with pytest.raises(RegistryError, match=says) as caught:
+            registry.policies()
+        assert "relet_test_plugin" in str(caught.value)
+
+    def test_two_of_a_name(self, plugin):
+        other = ModuleType("relet_other_plugin")
+        other.relet_policies = plugin.relet_policies
+        registry.register(other)
+        try:
+            with pytest.raises(RegistryError, match="both register a policy 'gentle'"):
+                registry.policies()
+        finally:
+            registry.unregister(other)
+
+
+class TestAssigned:
+    def test_it_is_that_of_the_settings(self, db):
+        assert policies["default"] == ReleasePolicy()
+
+    def test_the_next_statement_sees_it(self, db):
+        backend_pid(db)
+        policies["default"] = ReleasePolicy(release="request")
+        assert policies["default"].release == "request"
+        backend_pid(db)
+        assert stats(db).in_use == 1
+        db.close()
+        del policies["default"]
+        backend_pid(db)
+        assert at_rest(db)
+
+    def test_a_lease_in_flight_does_not(self, db):
+        with transaction.atomic():
+            backend_pid(db)
+            policies["default"] = ReleasePolicy(release="request")
+        assert at_rest(db)
+        backend_pid(db)
+        policies["default"] = ReleasePolicy()
+        backend_pid(db)
+        assert stats(db).in_use == 1
+        db.close()
+        backend_pid(db)
+        assert at_rest(db)
+
+    def test_every_thread_sees_it(self, db):
+        policies["default"] = {"session_state": "error"}
+
+        def other():
+            try:
+                run(connections["default"], "SET lock_timeout = 5")
+            except SessionStateError as error:
+                errors.append(error)
+            finally:
+                connections.close_all()
+
+        errors = []
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert len(errors) == 1
+
+    def test_check_idle_and_names(self, db, plugin):
+        policies["default"] = "gentle"
+        backend_pid(db)
+        assert db._policy.check_idle == 3
+
+    @pytest.mark.parametrize(
+        ("alias", "policy", "says"),
+        [
+            (
+                "defualt",
+                ReleasePolicy(),
+                r"There is no DATABASES\['defualt'\]; there are 'default'",
+            ),
+            ("default", {"release": "x"}, r"policies\['default'\]: 'release' is 'x'"),
+            ("default", "nothing", r"policies\['default'\]: no policy 'nothing'"),
+            ("default", None, r"policies\['default'\]: it is None"),
+        ],
+    )
+    def test_wrong(self, db, alias, policy, says):
+        with pytest.raises(ConfigurationError, match=says):
+            policies[alias] = policy
+        assert policies["default"] == ReleasePolicy()
+
+    def test_an_engine_that_is_not_relets(self, db):
+        connections.settings["plain"] = {
+            **connections.settings["default"],
+            "ENGINE": "django.db.backends.postgresql",
+        }
+        try:
+            for use in (
+                lambda: policies["plain"],
+                lambda: policies.override("plain").__enter__(),
+                lambda: hold("plain").__enter__(),
+            ):
+                with pytest.raises(ConfigurationError, match=r"DATABASES\['plain'\]\['ENGINE'\]"):
+                    use()
+        finally:
+            del connections.settings["plain"]
+            del connections["plain"]
+
+
+class TestOverride:
+    def test_it_is_for_the_block(self, db):
+        with policies.override("default", release="request") as policy:
+            assert policies["default"] is policy
+            backend_pid(db)
+            assert stats(db).in_use == 1
+        # What the block kept, and nothing else keeps, goes back with it.
+        assert at_rest(db)
+        backend_pid(db)
+        assert at_rest(db)
+
+    def test_nested_and_left_by_an_error(self, db):
+        with policies.override("default", release="cursor", check_idle=7):
+            with pytest.raises(ZeroDivisionError), policies.override("default", check_idle=8):
+                assert policies["default"] == ReleasePolicy(release="cursor", check_idle=8)
+                raise ZeroDivisionError
+            assert policies["default"] == ReleasePolicy(release="cursor", check_idle=7)
+        assert policies["default"] == ReleasePolicy()
+
+    def test_one_object_nested_in_itself(self, db):
+        override = policies.override("default", ReleasePolicy(release="request"))
+        with override, override:
+            assert policies["default"].release == "request"
+        assert policies["default"].release == "statement"
+
+    def test_it_is_above_what_is_assigned(self, db):
+        with policies.override("default", check_idle=7):
+            policies["default"] = ReleasePolicy(check_idle=8)
+            assert policies["default"].check_idle == 7
+        assert policies["default"].check_idle == 8
+
+    def test_a_lease_in_flight_keeps_its_own(self, db):
+        with transaction.atomic():
+            backend_pid(db)
+            with policies.override("default", release="request"):
+                backend_pid(db)
+        assert at_rest(db)
+        with policies.override("default", release="request"):
+            backend_pid(db)
+            with policies.override("default", release="statement"):
+                backend_pid(db)
+            assert stats(db).in_use == 1
+        assert at_rest(db)
+
+    def test_a_transaction_outlasts_it(self, db):
+        atomic = transaction.atomic()
+        with policies.override("default", release="request"):
+            atomic.__enter__()
+            backend_pid(db)
+        assert stats(db).in_use == 1
+        atomic.__exit__(None, None, None)
+        assert at_rest(db)
+
+    def test_session_state_outlasts_it(self, db):
+        with policies.override("default", release="request"):
+            run(db, "SET lock_timeout = 5")
+        assert stats(db).in_use == 1
+
+    def test_another_thread_does_not_see_it(self, db):
+        seen = []
+        with policies.override("default", release="request"):
+            thread = threading.Thread(target=lambda: seen.append(policies["default"].release))
+            thread.start()
+            thread.join()
+        assert seen == ["statement"]
+
+    def test_another_task_does_not_see_it(self, db):
+        async def overriding(entered, seen):
+            with policies.override("default", check_idle=9):
+                entered.set()
+                await seen.wait()
+                return policies["default"].check_idle
+
+        async def main():
+            entered, seen = asyncio.Event(), asyncio.Event()
+            task = asyncio.create_task(overriding(entered, seen))
+            await entered.wait()
+            here = policies["default"].check_idle
+            seen.set()
+            return here, await task
+
+        assert asyncio.run(main()) == (0.5, 9)
+
+    def test_a_tasks_synchronous_code_sees_it(self, db):
+        def query():
+            backend_pid(connections["default"])
+            return connections["default"]._lease.connection is not None
+
+        async def main():
+            async with policies.override("default", release="request"):
+                kept = await sync_to_async(query)()
+            rest = await sync_to_async(lambda: at_rest(connections["default"]))()
+            await sync_to_async(connections.close_all)()
+            return kept, rest
+
+        assert asyncio.run(main()) == (True, True)
+
+    def test_decorators(self, db):
+        @policies.override("default", release="request")
+        def query(depth):
+            """Doc."""
+            assert policies["default"].release == "request"
+            return depth and query(depth - 1)
+
+        @policies.override("default", release="request")
+        async def coroutine():
+            await asyncio.sleep(0)
+            return policies["default"].release
+
+        assert query(2) == 0
+        assert (query.__name__, query.__doc__) == ("query", "Doc.")
+        assert asyncio.run(coroutine()) == "request"
+        assert policies["default"].release == "statement"
+
+    @pytest.mark.parametrize("block", [policies.override("default"), hold()])
+    def test_generators_cannot_be_decorated(self, block):
+        def generator():
+            yield
+
+        async def asynchronous():
+            yield
+
+        for function in generator, asynchronous:
+            with pytest.raises(TypeError, match=r"is a generator.*Put a 'with' block into it"):
+                block(function)
+
+    @pytest.mark.parametrize(
+        ("arguments", "changes", "says"),
+        [
+            (("default",), {"releese": "cursor"}, r"'default', ...\): unknown 'releese'"),
+            (("default",), {"release": "x"}, r"'default', ...\): 'release' is 'x'"),
+            (("default", "cursor"), {}, "'cursor' is no ReleasePolicy"),
+            (("nothing",), {}, r"There is no DATABASES\['nothing'\]"),
+        ],
+    )
+    def test_wrong(self, db, arguments, changes, says):
+        with pytest.raises(ConfigurationError, match=says):
+            policies.override(*arguments, **changes).__enter__()
+        assert not policies.overrides.get()
+
+
+class TestHold:
+    def test_one_connection_for_the_block(self, make, db):
+        with hold("default") as held:
+            assert held is connections["default"]
+            # It is taken with the first statement.
+            assert stats(db).in_use == 0
+            pid = backend_pid(db)
+            assert stats(db).in_use == 1
+            with transaction.atomic():
+                assert backend_pid(db) == pid
+            assert stats(db).in_use == 1
+        assert at_rest(db)
+
+    def test_what_was_set_inside_is_undone(self, db):
+        before = in_session(db)
+        with hold():
+            run(db, "SET app.tenant = '1'")
+            run(db, "CREATE TEMP TABLE relet_t (a int)")
+            run(db, "PREPARE relet_p AS SELECT 1")
+            run(db, "LISTEN relet_news")
+            assert run(db, "SELECT current_setting('app.tenant')") == [("1",)]
+        assert at_rest(db)
+        assert in_session(db) == before
+
+    def test_also_what_functions_have_made(self, db, observer):
+        observer.execute(
+            "CREATE FUNCTION relet_f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
+            " PERFORM set_config('app.tenant', '1', false);"
+            " PERFORM pg_advisory_lock(99); EXECUTE 'LISTEN relet_news';"
+            " EXECUTE 'PREPARE relet_p AS SELECT 1'; END $$"
+        )
+        before = in_session(db)
+        with hold():
+            run(db, "SELECT relet_f()")
+        assert at_rest(db)
+        assert in_session(db) == before
+        observer.execute("DROP FUNCTION relet_f()")
+
+    def test_reentrant(self, db):
+        block = hold()
+        with block, hold(), block:
+            run(db, "SET app.tenant = '1'")
+        assert at_rest(db)
+        with hold():
+            with pytest.raises(ZeroDivisionError), hold():
+                run(db, "SET app.tenant = '1'")
+                raise ZeroDivisionError
+            assert run(db, "SELECT current_setting('app.tenant')") == [("1",)]
+        assert at_rest(db)
+
+    def test_no_statement_no_connection(self, db):
+        before = stats(db).checkouts
+        with hold(), hold():
+            pass
+        assert stats(db).checkouts == before
+        assert db._lease.session is None
+
+    def test_nothing_is_logged_and_nothing_refused(self, db, caplog):
+        policies["default"] = ReleasePolicy(session_state="error")
+        with hold():
+            run(db, "SET app.tenant = '1'")
+        assert caplog.records == []
+        with pytest.raises(SessionStateError):
+            run(db, "SET app.tenant = '1'")
+
+    def test_a_transaction_outlasts_it(self, db):
+        before = in_session(db)
+        with transaction.atomic():
+            with hold():
+                run(db, "SET app.tenant = '1'")
+            assert stats(db).in_use == 1
+            assert backend_pid(db) == before[0]
+        assert at_rest(db)
+        assert in_session(db) == before
+
+    def test_session_state_from_before_outlasts_it(self, db):
+        before = in_session(db)
+        run(db, "SET app.tenant = '1'")
+        with hold():
+            run(db, "SET app.reader = '2'")
+        assert run(db, "SELECT current_setting('app.tenant')") == [("1",)]
+        assert stats(db).in_use == 1
+        db.close()
+        assert in_session(db) == before
+
+    def test_close_inside_of_it(self, db):
+        before = in_session(db)
+        with hold():
+            run(db, "SET app.tenant = '1'")
+            db.close()
+            assert at_rest(db)
+            assert in_session(db) == before
+            pid = backend_pid(db)
+            # It goes on, with the next connection.
+            assert stats(db).in_use == 1
+            assert backend_pid(db) == pid
+        assert at_rest(db)
+
+    def test_a_connection_that_is_lost_is_not_replaced(self, db, observer):
+        with hold():
+            kill(observer, backend_pid(db))
+            for _ in range(2):
+                with pytest.raises(OperationalError):
+                    backend_pid(db)
+        assert at_rest(db)
+        assert backend_pid(db)
+
+    def test_server_side_cursors_inside(self, db):
+        Item.objects.bulk_create(Item(name=str(n)) for n in range(5))
+        with hold():
+            for _ in Item.objects.iterator(chunk_size=2):
+                run(db, "SET app.tenant = '1'")
+        assert at_rest(db)
+        Item.objects.all().delete()
+
+    def test_a_cursor_that_outlives_it(self, db):
+        iterator = iter(Item.objects.iterator(chunk_size=2))
+        Item.objects.bulk_create(Item(name=str(n)) for n in range(5))
+        with hold():
+            next(iterator)
+            run(db, "SET app.tenant = '1'")
+        assert stats(db).in_use == 1
+        assert len(list(iterator)) == 4
+        assert at_rest(db)
+        assert run(db, "SELECT current_setting('app.tenant', true)") != [("1",)]
+        Item.objects.all().delete()
+
+    def test_decorators(self, db):
+        @hold("default")
+        def job():
+            pid = backend_pid(connection)
+            run(connection, "SET app.tenant = '1'")
+            return backend_pid(connection) == pid
+
+        assert job()
+        assert at_rest(db)
+
+    def test_asynchronous(self, db):
+        @hold()
+        async def job():
+            pid = await sync_to_async(lambda: backend_pid(connections["default"]))()
+            await sync_to_async(lambda: run(connections["default"], "SET app.tenant = '1'"))()
+            return pid == await sync_to_async(lambda: backend_pid(connections["default"]))()
+
+        async def main():
+            same = await job()
+            rest = await sync_to_async(lambda: at_rest(connections["default"]))()
+            with pytest.raises(SynchronousOnlyOperation, match="async with"), hold():
+                pass
+            await sync_to_async(connections.close_all)()
+            return same, rest
+
+        assert asyncio.run(main()) == (True, True)
+
+    def test_an_unknown_alias(self, db):
+        with pytest.raises(ConfigurationError, match=r"There is no DATABASES\['nothing'\]"):
+            hold("nothing").__enter__()
+
+    def test_other_threads_are_not_held(self, db):
+        def other():
+            with connections["default"].cursor() as cursor:
+                cursor.execute("SELECT 1")
+            seen.append(connections["default"]._lease.connection)
+
+        seen = []
+        with hold():
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join()
+        assert seen == [None]

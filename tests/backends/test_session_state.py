@@ -1,0 +1,674 @@
+"""I3: session state keeps the lease, and is undone before others get the connection."""
+
+import logging
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.db import DatabaseError, NotSupportedError, OperationalError, connection, transaction
+from django.db.backends.signals import connection_created
+from psycopg import sql as composed
+from testapp.models import Item
+
+from relet.backends import SessionStateError, SessionStateWarning, session_state
+from relet.core import State
+
+from .conftest import at_rest, backend_pid, kill, stats
+from .fingerprint import fingerprint
+
+MADE = {
+    "SET": "SET statement_timeout = '55s'",
+    "SET SESSION": "set session application_name to 'someone'",
+    "SET TIME ZONE": "SET TIME ZONE 'Asia/Tokyo'",
+    "set_config": "SELECT set_config('lock_timeout', '1h', false)",
+    "CTE": "WITH x AS (SELECT set_config('lock_timeout', '1h', false)) SELECT * FROM x",
+    "RESET": "RESET TimeZone",
+    "CHARACTERISTICS": "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+    "ROLE": "SET ROLE relet_other",
+    "SESSION AUTHORIZATION": "SET SESSION AUTHORIZATION relet_other",
+    "TEMP TABLE": "CREATE TEMP TABLE relet_t (a int)",
+    "TEMP VIEW": "CREATE OR REPLACE TEMPORARY VIEW relet_t AS SELECT 1",
+    "TEMP SEQUENCE": "CREATE TEMP SEQUENCE relet_t",
+    "SELECT INTO": "SELECT 1 AS a INTO TEMP relet_t",
+    "pg_temp": "CREATE TABLE pg_temp.relet_t (a int)",
+    "LISTEN": "LISTEN relet_news",
+    "lock": "SELECT pg_advisory_lock(4711)",
+    "try lock": "SELECT pg_try_advisory_lock_shared(4711, 1)",
+    "PREPARE": "PREPARE relet_p AS SELECT 1",
+    "HOLD": "DECLARE relet_c CURSOR WITH HOLD FOR SELECT 1",
+    "DO": "DO $$ BEGIN PERFORM set_config('lock_timeout', '1h', false); END $$",
+    "several": "SELECT 1; SET lock_timeout = '7s'; SELECT 2",
+}
+made = pytest.mark.parametrize("statement", MADE.values(), ids=MADE)
+
+NOT_MADE = {
+    "SET LOCAL": "SET LOCAL statement_timeout = '55s'",
+    "set_config": "SELECT set_config('app.tenant', '1', true)",
+    "xact lock": "SELECT pg_advisory_xact_lock(4711)",
+    "ON COMMIT DROP": "CREATE TEMP TABLE relet_t (a int) ON COMMIT DROP",
+    "CONSTRAINTS": "SET CONSTRAINTS ALL DEFERRED",
+    "TRANSACTION": "SET TRANSACTION READ ONLY",
+    "cursor": "DECLARE relet_c CURSOR FOR SELECT 1",
+    "NOTIFY": "NOTIFY relet_news",
+}
+not_made = pytest.mark.parametrize("statement", NOT_MADE.values(), ids=NOT_MADE)
+
+
+@pytest.fixture(autouse=True)
+def role(observer):
+    observer.execute("DROP ROLE IF EXISTS relet_other")
+    observer.execute("CREATE ROLE relet_other")
+    yield
+    observer.execute("DROP ROLE relet_other")
+
+
+@pytest.fixture(autouse=True)
+def nothing_logged(monkeypatch):
+    monkeypatch.setattr(session_state, "_logged", set())
+
+
+def run(wrapper, sql, params=None):
+    with wrapper.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchall() if cursor.description else None
+
+
+@contextmanager
+def leased(wrapper):
+    """The driver's connection of the pool's only one, whoever had it."""
+    pool = wrapper._find_pool().pool
+    pool.open()
+    connection = pool.checkout()
+    try:
+        yield connection.raw
+    finally:
+        pool.checkin(connection)
+
+
+def in_session(wrapper):
+    with leased(wrapper) as raw:
+        return raw.info.backend_pid, fingerprint(raw)
+
+
+@contextmanager
+def round_trips(raw):
+    """Collects the queries that the driver sends."""
+    sent = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "trace")
+        with path.open("w") as file:
+            raw.pgconn.trace(file.fileno())
+            yield sent
+            raw.pgconn.untrace()
+        sent += [
+            line for line in path.read_text().splitlines() if "\tF\t" in line and "Query" in line
+        ]
+
+
+@contextmanager
+def receiver(function):
+    def receive(connection, **kwargs):
+        function(connection)
+
+    connection_created.connect(receive)
+    try:
+        yield
+    finally:
+        connection_created.disconnect(receive)
+
+
+class TestPin:
+    @made
+    def test_it_keeps_the_lease_until_close_and_is_undone(self, db, statement):
+        backend_pid(db)
+        before = in_session(db)
+        run(db, statement)
+        assert stats(db).in_use == 1
+        assert fingerprint(db.connection) != before[1]
+        assert db._lease.state is State.HELD
+        pid = db.connection.info.backend_pid
+        assert backend_pid(db) == pid
+        db.close()
+        assert at_rest(db)
+        # The same connection, as it was.
+        assert in_session(db) == before
+
+    @made
+    def test_close_old_connections_ends_it(self, db, statement):
+        before = in_session(db)
+        run(db, statement)
+        db.close_if_unusable_or_obsolete()
+        assert at_rest(db)
+        assert in_session(db) == before
+
+    @made
+    def test_inside_a_transaction_it_counts_with_the_commit(self, db, statement):
+        before = in_session(db)
+        with transaction.atomic():
+            run(db, statement)
+        assert stats(db).in_use == 1
+        db.close()
+        assert in_session(db) == before
+
+    @made
+    def test_a_rollback_undoes_it_or_relet_does(self, db, statement):
+        before = in_session(db)
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            run(db, statement)
+            raise ZeroDivisionError
+        kept = stats(db).in_use
+        assert kept == (db._lease.session is not None)
+        assert bool(kept) == any(
+            word in statement for word in ("pg_advisory", "pg_try_advisory", "PREPARE")
+        )
+        db.close()
+        assert in_session(db) == before
+
+    @made
+    def test_rolled_back_to_a_savepoint(self, db, statement):
+        with transaction.atomic():
+            run(db, "SELECT 1")
+            with pytest.raises(ZeroDivisionError), transaction.atomic():
+                run(db, statement)
+                raise ZeroDivisionError
+        pins = any(word in statement for word in ("pg_advisory", "pg_try_advisory", "PREPARE"))
+        assert bool(stats(db).in_use) == pins
+
+    @made
+    def test_by_a_raw_transaction(self, db, statement):
+        before = in_session(db)
+        for end in "ROLLBACK", "COMMIT":
+            run(db, "BEGIN")
+            run(db, statement)
+            run(db, end)
+            if end == "COMMIT":
+                assert stats(db).in_use == 1
+            db.close()
+            assert in_session(db) == before
+
+    @made
+    def test_with_autocommit_off(self, make, statement):
+        wrapper = make(AUTOCOMMIT=False)
+        run(wrapper, "SELECT 1")
+        wrapper.rollback()
+        before = in_session(wrapper)
+        run(wrapper, statement)
+        wrapper.commit()
+        assert stats(wrapper).in_use == 1
+        wrapper.close()
+        assert in_session(wrapper) == before
+
+    @not_made
+    def test_what_ends_with_its_transaction_is_none(self, db, statement):
+        before = in_session(db)
+        with transaction.atomic():
+            run(db, statement)
+            assert db._lease.session is None
+        assert at_rest(db)
+        assert in_session(db) == before
+
+    def test_restoring_is_one_round_trip(self, db):
+        for statement in MADE.values():
+            with leased(db) as raw, round_trips(raw) as sent:
+                pass
+            assert sent == []
+            run(db, statement)
+            with round_trips(db.connection) as sent:
+                db.close()
+            assert len(sent) == 1, statement
+
+    def test_a_lease_without_state_costs_none(self, db):
+        with leased(db) as raw:
+            pass
+        with round_trips(raw) as sent:
+            run(db, "SELECT 1")
+            with transaction.atomic():
+                run(db, "SET LOCAL lock_timeout = 5")
+            with pytest.raises(ZeroDivisionError), transaction.atomic():
+                run(db, "SET lock_timeout = 5")
+                raise ZeroDivisionError
+            db.close()
+        # SELECT; BEGIN, SET LOCAL, COMMIT; BEGIN, SET, ROLLBACK.
+        assert len(sent) == 7
+
+    def test_a_session_that_its_owner_cleans_goes_back(self, db):
+        before = in_session(db)
+        for make, undo in {
+            "SET lock_timeout = 5": "RESET lock_timeout",
+            "SELECT pg_advisory_lock(7)": "SELECT pg_advisory_unlock(7)",
+            "CREATE TEMP TABLE relet_t (a int)": "DROP TABLE relet_t",
+            "LISTEN relet_news": "UNLISTEN relet_news",
+            "PREPARE relet_p AS SELECT 1": "DEALLOCATE relet_p",
+            "DECLARE relet_c CURSOR WITH HOLD FOR SELECT 1": "CLOSE relet_c",
+            "SET ROLE relet_other": "RESET ROLE",
+            "CREATE TEMP SEQUENCE relet_t": "DROP SEQUENCE relet_t",
+        }.items():
+            run(db, make)
+            assert stats(db).in_use == 1
+            run(db, undo)
+            assert at_rest(db)
+            assert in_session(db) == before
+
+    def test_locks_are_counted(self, db, observer):
+        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 11"
+        for _ in range(2):
+            run(db, "SELECT pg_advisory_lock(%s)", [11])
+        run(db, "SELECT pg_advisory_unlock(11)")
+        assert stats(db).in_use == 1
+        assert observer.execute(held).fetchone() == (1,)
+        run(db, "SELECT pg_advisory_unlock(%s)", [11])
+        assert at_rest(db)
+        assert observer.execute(held).fetchone() == (0,)
+
+    def test_a_lock_that_was_not_got_is_none(self, db, observer):
+        observer.execute("SELECT pg_advisory_lock(12)")
+        assert run(db, "SELECT pg_try_advisory_lock(%s)", [12]) == [(False,)]
+        assert at_rest(db)
+        observer.execute("SELECT pg_advisory_unlock(12)")
+        assert run(db, "SELECT pg_try_advisory_lock(%s)", [12]) == [(True,)]
+        assert stats(db).in_use == 1
+
+    def test_a_lock_that_somebody_else_would_have_to_unlock(self, db):
+        run(db, "SELECT pg_advisory_lock(13)")
+        # False, and a warning of the server's.
+        assert run(db, "SELECT pg_advisory_unlock(14)") == [(False,)]
+        assert stats(db).in_use == 1
+
+    def test_a_parameter_can_make_it_local(self, db):
+        run(db, "SELECT set_config('app.tenant', %s, %s)", ["1", True])
+        assert at_rest(db)
+        run(db, "SELECT set_config('app.tenant', %s, %s)", ["1", False])
+        assert stats(db).in_use == 1
+
+    def test_a_library_ends_the_connection(self, db):
+        before, _ = in_session(db)
+        run(db, "LOAD 'auto_explain'")
+        assert stats(db).in_use == 1
+        db.close()
+        assert in_session(db)[0] != before
+
+    def test_state_of_another_kind_goes_with_it(self, db):
+        before = in_session(db)
+        run(db, "SET search_path = pg_temp")
+        run(db, "CREATE TABLE relet_hidden (a int)")
+        db.close()
+        assert in_session(db) == before
+
+    @pytest.mark.parametrize("release", ["cursor", "request"])
+    @made
+    def test_in_other_release_modes(self, make, release, statement):
+        wrapper = make(policy={"release": release})
+        backend_pid(wrapper)
+        wrapper.close()
+        before = in_session(wrapper)
+        run(wrapper, statement)
+        assert stats(wrapper).in_use == 1
+        wrapper.close()
+        assert in_session(wrapper) == before
+
+    def test_without_a_pool(self, make):
+        wrapper = make(pool=False)
+        run(wrapper, "SET lock_timeout = 5")
+        run(wrapper, "LISTEN relet_news")
+        raw = wrapper.connection
+        wrapper.close()
+        assert raw.closed
+
+    def test_a_tight_statement_timeout(self, db):
+        """A restore that fails discards the connection, and whoever comes next has another."""
+        before = in_session(db)[1]
+        run(db, "SET statement_timeout = 1")
+        db.close()
+        assert in_session(db)[1] == before
+
+    def test_restored_with_backslashes_taken_literally_or_not(self, db):
+        with receiver(lambda c: run(c, r"SET app.path = 'C:\temp'")):
+            db.close_pool()
+            backend_pid(db)
+        before = in_session(db)
+        run(db, "SET standard_conforming_strings = off")
+        db.close()
+        assert in_session(db) == before
+        db.close_pool()
+
+
+class TestLost:
+    def test_a_session_that_is_lost_is_not_replaced_unawares(self, db, observer):
+        run(db, "SET app.tenant = '1'")
+        pid = backend_pid(db)
+        kill(observer, pid)
+        for _ in range(2):
+            with pytest.raises(OperationalError):
+                run(db, "SELECT current_setting('app.tenant')")
+        assert stats(db).in_use == 1
+        db.close()
+        assert at_rest(db)
+        assert backend_pid(db) != pid
+
+    def test_one_in_a_pool_that_is_closed(self, db):
+        run(db, "SET app.tenant = '1'")
+        db.close_pool()
+        assert run(db, "SELECT current_setting('app.tenant')") == [("1",)]
+        db.close()
+        assert run(db, "SELECT current_setting('app.tenant', true)") == [(None,)]
+
+    def test_a_restore_that_fails_discards(self, db, observer):
+        observer.execute("CREATE ROLE relet_gone")
+        with receiver(lambda c: run(c, "SET ROLE relet_gone")):
+            db.close_pool()
+            pid = backend_pid(db)
+        run(db, "SET app.tenant = '1'")
+        observer.execute("DROP ROLE relet_gone")
+        db.close()
+        assert at_rest(db)
+        assert backend_pid(db) != pid
+
+
+class TestBaseline:
+    def configure(self, connection):
+        run(connection, "SET ROLE relet_other")
+        run(connection, "SET app.tenant = 'O''Neill'")
+        run(connection, "SET TIME ZONE 'Asia/Tokyo'")
+
+    def test_what_receivers_set_stays(self, db):
+        with receiver(self.configure):
+            db.close_pool()
+            pid = backend_pid(db)
+        assert at_rest(db)
+        before = in_session(db)
+        assert before[0] == pid
+        for statement in (
+            "SET app.tenant = '2'",
+            "RESET app.tenant",
+            "RESET ALL",
+            "RESET ROLE",
+            "SET TIME ZONE DEFAULT",
+            "DISCARD ALL",
+        ):
+            run(db, statement)
+            assert stats(db).in_use == 1, statement
+            db.close()
+            assert in_session(db) == before, statement
+        db.close_pool()
+
+    @pytest.mark.parametrize(
+        "statement", ["LISTEN relet_news", "CREATE TEMP TABLE relet_t (a int)"], ids=str.split
+    )
+    def test_what_cannot_be_told_from_it_ends_the_connection(self, db, statement):
+        with receiver(lambda c: run(c, statement)):
+            db.close_pool()
+            pid, before = in_session_of_new(db)
+            run(db, "SET lock_timeout = 5")
+            db.close()
+            assert in_session(db) == (pid, before)
+            run(db, statement.replace("relet_", "relet_other_"))
+            db.close()
+            new_pid, after = in_session_of_new(db)
+            assert (new_pid != pid, after) == (True, before)
+        db.close_pool()
+
+
+def in_session_of_new(wrapper):
+    backend_pid(wrapper)
+    return in_session(wrapper)
+
+
+class TestReset:
+    @made
+    def test_it_is_undone_with_the_lease_which_it_does_not_keep(self, make, statement):
+        wrapper = make(policy={"session_state": "reset"})
+        backend_pid(wrapper)
+        before = in_session(wrapper)
+        run(wrapper, statement)
+        assert at_rest(wrapper)
+        assert in_session(wrapper) == before
+
+    def test_it_lasts_as_long_as_its_transaction(self, make):
+        wrapper = make(policy={"session_state": "reset"})
+        run(wrapper, "BEGIN; SET app.tenant = '1'")
+        assert run(wrapper, "SELECT current_setting('app.tenant')") == [("1",)]
+        run(wrapper, "COMMIT")
+        assert at_rest(wrapper)
+        assert run(wrapper, "SELECT current_setting('app.tenant', true)") != [("1",)]
+
+    def test_nothing_is_logged(self, make, caplog):
+        run(make(policy={"session_state": "reset"}), "SET app.tenant = '1'")
+        assert caplog.records == []
+
+
+class TestError:
+    @made
+    def test_it_is_refused_before_it_runs(self, make, statement):
+        if statement.startswith("RESET"):
+            return  # gives back
+        wrapper = make(policy={"session_state": "error"})
+        with pytest.raises(SessionStateError, match=r"DATABASES\['extra'\]") as caught:
+            run(wrapper, f"INSERT INTO testapp_item (name) VALUES ('never'); {statement}")
+        assert isinstance(caught.value, NotSupportedError)
+        assert "session_state" in str(caught.value)
+        assert statement in str(caught.value)
+        assert at_rest(wrapper)
+        assert stats(wrapper).checkouts == 0
+        assert not Item.objects.exists()
+
+    @not_made
+    def test_what_ends_with_its_transaction_is_allowed(self, make, statement):
+        wrapper = make(policy={"session_state": "error"})
+        run(wrapper, f"BEGIN; {statement}; COMMIT")
+        assert at_rest(wrapper)
+
+    def test_giving_back_is_allowed(self, make):
+        wrapper = make(policy={"session_state": "error"})
+        for statement in "RESET lock_timeout", "UNLISTEN *", "SELECT pg_advisory_unlock_all()":
+            run(wrapper, statement)
+        assert at_rest(wrapper)
+
+    def test_a_parameter_that_makes_it_local(self, make):
+        wrapper = make(policy={"session_state": "error"})
+        run(wrapper, "SELECT set_config('app.tenant', %s, %s)", ["1", True])
+        with pytest.raises(SessionStateError):
+            run(wrapper, "SELECT set_config('app.tenant', %s, %s)", ["1", False])
+
+    def test_the_transaction_goes_on_without_it(self, make):
+        wrapper = make(policy={"session_state": "error"})
+        run(wrapper, "BEGIN")
+        with pytest.raises(SessionStateError):
+            run(wrapper, "SET app.tenant = '1'")
+        assert run(wrapper, "SELECT 1") == [(1,)]
+        run(wrapper, "ROLLBACK")
+        assert at_rest(wrapper)
+
+
+class TestIgnore:
+    def test_it_is_left_to_whoever_comes_next(self, make):
+        wrapper = make(policy={"session_state": "ignore"})
+        run(wrapper, "SET app.tenant = '1'")
+        assert at_rest(wrapper)
+        wrapper.close()
+        assert run(wrapper.copy(), "SELECT current_setting('app.tenant')") == [("1",)]
+
+
+class TestWaysToRunIt:
+    """Whatever runs SQL is looked at."""
+
+    SQL = "SELECT set_config('app.tenant', '1', false)"
+
+    @pytest.fixture
+    def kept(self, db):
+        before = in_session(db)
+        yield
+        assert stats(db).in_use == 1
+        assert run(db, "SELECT current_setting('app.tenant')") == [("1",)]
+        db.close()
+        assert in_session(db) == before
+
+    def test_executemany(self, db, kept):
+        with db.cursor() as cursor:
+            cursor.executemany("SELECT set_config('app.tenant', %s, %s)", [("1", False)])
+
+    def test_callproc(self, db, kept):
+        with db.cursor() as cursor:
+            cursor.callproc("set_config", ["app.tenant", "1", False])
+
+    def test_composed(self, db, kept):
+        query = composed.SQL("SET {} = {}").format(
+            composed.Identifier("app", "tenant"), composed.Literal("1")
+        )
+        with db.cursor() as cursor:
+            cursor.execute(query)
+
+    def test_bytes(self, db, kept):
+        with db.cursor() as cursor:
+            cursor.cursor.execute(self.SQL.encode())
+
+    def test_server_side(self, db, kept):
+        with db.chunked_cursor() as cursor:
+            cursor.execute(self.SQL)
+            assert cursor.fetchall() == [("1",)]
+
+    def test_copy(self, db, kept):
+        with db.cursor() as cursor, cursor.copy(f"COPY ({self.SQL}) TO STDOUT") as copy:
+            assert list(copy.rows()) == [("1",)]
+
+    def test_stream(self, db, kept):
+        with db.cursor() as cursor:
+            assert list(cursor.stream(self.SQL)) == [("1",)]
+
+    def test_stream_with_parameters(self, db, kept):
+        with db.cursor() as cursor:
+            sql = "SELECT set_config('app.tenant', %s, false)"
+            assert list(cursor.stream(sql, ["1"])) == [("1",)]
+
+    def test_the_orm(self, db, kept):
+        Item.objects.raw("SELECT 1 AS id, set_config('app.tenant', '1', false) AS name")[0]
+
+    def test_refused_as_well(self, make):
+        wrapper = make(policy={"session_state": "error"})
+        with wrapper.cursor() as cursor:
+            for call in (
+                lambda: cursor.executemany(self.SQL, [()]),
+                lambda: cursor.callproc("set_config", ["app.tenant", "1", False]),
+                lambda: list(cursor.stream(self.SQL)),
+                lambda: cursor.copy(f"COPY ({self.SQL}) TO STDOUT").__enter__(),
+                lambda: wrapper.chunked_cursor().execute(self.SQL),
+            ):
+                with pytest.raises(SessionStateError):
+                    call()
+                assert at_rest(wrapper)
+
+    def test_what_is_done_with_the_drivers_connection_is_undone(self, db):
+        before = in_session(db)
+        with db.cursor() as cursor:
+            cursor.connection.execute("SET app.tenant = '1'")
+        assert at_rest(db)
+        assert in_session(db) == before
+
+    def test_a_statement_that_fails_leaves_nothing(self, db):
+        with pytest.raises(DatabaseError):
+            run(db, "SET no_such_setting = 1")
+        with pytest.raises(DatabaseError):
+            run(db, "SET lock_timeout = 5; SELECT 1/0")
+        assert at_rest(db)
+        with pytest.raises(DatabaseError):
+            run(db, "SELECT pg_advisory_lock(1), 1/0")
+        # Nobody knows.
+        assert stats(db).in_use == 1
+
+
+class TestLog:
+    def test_once_for_each_text(self, db, caplog):
+        for _ in range(2):
+            run(db, "SET app.tenant = '1'")
+            run(db, "SET app.tenant = '2'")
+            db.close()
+        texts = [record.getMessage() for record in caplog.records if record.name == "relet"]
+        assert len(texts) == 2
+        assert all(record.levelno == logging.WARNING for record in caplog.records)
+        for text in texts:
+            assert "DATABASES['default']" in text
+            assert "SET app.tenant = " in text
+            assert "a setting" in text
+            assert "SET LOCAL" in text
+            assert "hold()" in text
+
+    def test_a_pin_by_a_commit(self, db, caplog):
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            run(db, "LISTEN relet_news")
+            raise ZeroDivisionError
+        assert caplog.records == []
+        with transaction.atomic():
+            run(db, "LISTEN relet_news")
+            assert caplog.records == []
+        assert "a channel" in caplog.text
+
+    def test_long_texts_are_shortened(self, db, caplog):
+        run(db, f"SET app.tenant = '{'x' * 2000}'")
+        assert "xxx..." in caplog.text
+        assert len(caplog.text) < 1500
+
+    def test_not_for_ever(self, db, caplog, monkeypatch):
+        monkeypatch.setattr(session_state, "_MOST_LOGGED", 3)
+        for n in range(6):
+            run(db, f"SET app.tenant = '{n}'")
+        assert len(caplog.records) == 4
+        assert "No more" in caplog.records[-1].getMessage()
+
+
+class TestSequences:
+    @pytest.fixture(autouse=True)
+    def sequence(self, observer):
+        observer.execute("CREATE SEQUENCE relet_s")
+        yield
+        observer.execute("DROP SEQUENCE relet_s")
+
+    @pytest.mark.parametrize("function", ["nextval('relet_s')", "setval('relet_s', 5)"])
+    def test_the_value_stays_readable(self, db, function, recwarn):
+        value = run(db, f"SELECT {function}")
+        assert stats(db).in_use == 1
+        assert run(db, "SELECT currval('relet_s')") == value
+        db.close()
+        with pytest.warns(SessionStateWarning), pytest.raises(OperationalError, match="not yet"):
+            run(db, "SELECT currval('relet_s')")
+        assert [w for w in recwarn if w.category is SessionStateWarning] == []
+
+    @pytest.mark.parametrize("function", ["lastval()", "currval('relet_s')"])
+    def test_a_lease_that_never_called_nextval_warns(self, db, function):
+        with (
+            pytest.warns(SessionStateWarning, match=r"DATABASES\['default'\].*RETURNING") as caught,
+            pytest.raises(DatabaseError),
+        ):
+            run(db, f"SELECT {function}")
+        assert caught[0].filename == __file__
+
+    def test_one_text(self, db, recwarn):
+        run(db, "SELECT nextval('relet_s'); SELECT lastval()")
+        assert not recwarn.list
+
+    def test_an_insert_in_the_same_transaction(self, db, recwarn):
+        with transaction.atomic():
+            run(db, "INSERT INTO testapp_item (name) VALUES ('a')")
+            run(db, "SELECT lastval()")
+            transaction.set_rollback(True)
+        assert not recwarn.list
+
+
+def test_a_signal_handlers_close_in_a_statement(db, monkeypatch):
+    """The session of a statement that close() came upon is gone with its connection."""
+    pid = backend_pid(db)
+
+    def close(*args):
+        db.close()
+        raise KeyboardInterrupt
+
+    with db.cursor() as cursor:
+        cursor.cursor._bind(None if False else db._pin("x"))
+        db._unpin("x")
+        monkeypatch.setattr(psycopg.Cursor, "execute", close)
+        with pytest.raises(KeyboardInterrupt):
+            cursor.execute("SET app.tenant = '1'")
+        monkeypatch.undo()
+    assert at_rest(db)
+    assert backend_pid(db) != pid
+    assert connection.connection is None
