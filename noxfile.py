@@ -140,8 +140,21 @@ def django_suite(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST)
+def nightly(session: nox.Session) -> None:
+    """What the tests generate, at length: an hour and more."""
+    install(session, ".[testing]", f"django~={djangos(NEWEST)[-1]}.0")
+    generated = ("classifier_oracle", "invariants", "session_machine")
+    session.run(
+        *("python", "-m", "pytest", "-rP"),
+        *(session.posargs or [f"tests/backends/test_{name}.py" for name in generated]),
+        env={"RELET_ORACLE": "200000", "RELET_EXAMPLES": "3000"},
+    )
+
+
+@nox.session(python=NEWEST)
 def benchmarks(session: nox.Session) -> None:
-    """Both benchmarks, against the peers that are installed."""
+    """The benchmarks, against the peers that are installed."""
     install(session, ".[demo]", group="benchmarks")
+    session.run("python", "benchmarks/classifier.py", *session.posargs)
     session.run("python", "benchmarks/statement.py", *session.posargs)
     session.run("python", "benchmarks/throughput.py", *session.posargs)

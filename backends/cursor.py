@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.backends.utils import CursorWrapper
 
+from relet.core import TransactionStatus
 from relet.core.classifier import EFFECTS
 
 if TYPE_CHECKING:
@@ -302,6 +303,13 @@ class LeasedServerCursor(LeasedCursor):
     def keep(self) -> None:
         super().keep()
         self._db._lease.pins[self._pin] = self._driver
+
+    def close(self) -> None:
+        pinned = self._pin is not None and self._pin in self._db._lease.pins
+        if pinned and self._db._status() == TransactionStatus.IN_ERROR:
+            # It cannot be closed now. One WITH HOLD outlives the transaction.
+            self._db._expose()
+        super().close()
 
 
 class LeasedCursorWrapper(CursorWrapper):

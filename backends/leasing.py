@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import logging
 import threading
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from time import monotonic
@@ -25,10 +24,7 @@ from relet.core import (
     State,
     policies,
 )
-from relet.core.classifier import EFFECTS
-from relet.core.effects import Effects
 from relet.core.lease import TABLES, TransactionStatus
-from relet.core.session import SessionState
 
 from . import lifetimes, session_state
 from .bases import WrapperBase
@@ -254,6 +250,11 @@ class Leasing(WrapperBase):
         assert connection is not None and pool is not None
         return connection, pool
 
+    def _status(self) -> int:
+        """Return the driver's transaction status, of the connection that is leased."""
+        connection, pool = self._leased(self._lease)
+        return pool.transaction_status(connection.raw)
+
     def _begin_transaction(self, lease: Lease) -> None:
         """The lease begins inside a transaction that Django has begun already."""
         raw = self._leased(lease)[0].raw
@@ -312,98 +313,7 @@ class Leasing(WrapperBase):
             connection.baseline = session_state.read_baseline(connection.raw, self._configured)
         connection.announced = True
 
-    # Session state.
-
-    def _effects_of(self, query: Any) -> Effects | None:
-        """Return what *query* leaves in the session, if anything."""
-        return EFFECTS[query if query.__class__ is str else self.adapter_class.text(query)]
-
-    def _expect(self, effects: Effects, query: Any, params: object) -> None:
-        """A statement with *effects* is about to run: refuse it, or warn."""
-        if self._introducing is not None:
-            return
-        lease = self._lease
-        if effects.reads_sequence and lease.connection is None:
-            session_state.warn_of_sequence(self.alias, effects, query)
-        if lease.session is None or not lease.session.holds:
-            policy = self._policy if lease.connection is not None else self._next_policy()
-            session_state.refuse(self.alias, policy, effects.resolve(params, None), query)
-
-    def _ran(
-        self, effects: Effects, query: Any, params: object, driver: Any, before: int, ok: bool
-    ) -> None:
-        """A statement with *effects* has run, well or not."""
-        lease = self._lease
-        connection, pool = lease.connection, lease.pool
-        if self._introducing is not None:
-            self._configured.update(session_state.settings_made(effects))
-            return
-        if connection is None or pool is None:
-            return
-        session_state.account(
-            lease,
-            self._policy,
-            effects.resolve(params, pool.truths(driver) if ok and driver is not None else None),
-            query,
-            before=before,
-            after=pool.transaction_status(connection.raw),
-            ok=ok,
-        )
-
-    def _status(self) -> int:
-        """Return the driver's transaction status, of the connection that is leased."""
-        connection, pool = self._leased(self._lease)
-        return pool.transaction_status(connection.raw)
-
-    def _expose(self) -> None:
-        """The driver's connection is handed out: of what is done with it, nobody knows."""
-        lease = self._lease
-        if self._introducing is None and lease.connection is not None:
-            if lease.session is None:
-                lease.session = SessionState()
-            lease.session.dirty()
-
-    def _end_with_state(self, end: Callable[[], object], *, committing: bool) -> None:
-        """Call *end*, the driver's commit or rollback, where there is session state."""
-        lease = self._lease
-        connection, pool = self._leased(lease)
-        # COMMIT rolls back what has failed, and does not say so.
-        committing &= pool.transaction_status(connection.raw) != TransactionStatus.IN_ERROR
-        committed = False
-        try:
-            end()
-            committed = committing
-        finally:
-            if lease.session is not None:
-                session_state.transaction_ended(lease, lease.session, committed=committed)
-
-    def _hold(self) -> None:
-        with self._exclusive():
-            if self._lease.session is None:
-                self._lease.session = SessionState()
-            self._lease.session.holds += 1
-
-    def _let_go(self) -> None:
-        with self._exclusive():
-            lease = self._lease
-            session = lease.session
-            if session is None or not session.holds:
-                return
-            session.holds -= 1
-            if session.holds:
-                return
-            if lease.connection is None:
-                lease.session = None
-            else:
-                # Of what functions have done to it, nobody knows.
-                session.dirty()
-                self._settle()
-
-    def _overridden(self, policy: ReleasePolicy) -> None:
-        with self._exclusive():
-            if self._lease.connection is not None and self._policy is policy:
-                self._choose_policy()
-                self._settle()
+    # Policies.
 
     def _next_policy(self) -> ReleasePolicy:
         """Return the policy of the next lease."""

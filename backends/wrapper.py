@@ -24,9 +24,9 @@ from django.utils.asyncio import async_unsafe
 from .checks import check_databases
 from .creation import PooledCreation
 from .cursor import LeasedCursor, LeasedCursorWrapper, LeasedServerCursor
-from .leasing import Leasing
 from .pools import pools
 from .schema import PooledSchemaEditor
+from .stateful import Stateful
 
 if TYPE_CHECKING:
     from django.db.backends.utils import CursorWrapper
@@ -49,7 +49,7 @@ class _Handed:
         return self._raw
 
 
-class LeasingWrapper(Leasing):
+class LeasingWrapper(Stateful):
     """Mixed into a Django backend's ``DatabaseWrapper`` by `relet.backends.build`."""
 
     #: Whether the backend makes cursors in Django's own way.

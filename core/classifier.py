@@ -199,7 +199,7 @@ def _assignment(rest: Statement) -> Iterator[Change]:
             back = _is_default(values) or (first, values[:1]) == ("time", [_LOCAL])
             yield Change(Kind.SETTING, (_SPELLINGS[first],), back)
             return
-    name = _dotted_name(rest).lower()
+    name = ".".join(_parts(rest)).lower()
     if name not in _OF_THE_TRANSACTION:
         yield _setting(name, back=_is_default(rest[-1:]))
     if name == "search_path" and _makes_temporary(token.text for token in rest[2:]):
@@ -228,12 +228,12 @@ def _makes_temporary(search_path: Iterable[str]) -> bool:
     return _is_temporary_schema(first.lower())
 
 
-def _dotted_name(statement: Statement) -> str:
-    """The name that *statement* begins with."""
+def _parts(statement: Statement) -> list[str]:
+    """The parts of the name that *statement* begins with: of ``a.b.c``, three."""
     end = 1
     while _text_at(statement, end) == ".":
         end += 2
-    return "".join(token.text for token in statement[:end])
+    return [token.text for token in statement[:end:2]]
 
 
 def _is_default(value: Statement) -> bool:
@@ -256,7 +256,7 @@ def _reset(statement: Statement, words: list[str]) -> Iterator[Step]:
     elif words[1:] == ["time", "zone"]:
         yield Change(Kind.SETTING, ("timezone",), back=True)
     elif len(statement) > 1:
-        yield _setting(_dotted_name(statement[1:]).lower(), back=True)
+        yield _setting(".".join(_parts(statement[1:])).lower(), back=True)
 
 
 def _create(statement: Statement, words: list[str]) -> Iterator[Step]:
@@ -301,33 +301,20 @@ def _is_temporary_schema(name: str) -> bool:
 
 def _object_name(statement: Statement) -> Name | None:
     """The last part of the name that *statement* begins with."""
-    name = None
-    for position, token in enumerate(statement):
-        if position % 2 == 0 and token.kind is WORD:
-            name = token.text
-        elif position % 2 == 0 or token.text != ".":
-            break
-    return None if name is None else (name,)
+    if not statement or statement[0].kind is not WORD:
+        return None
+    name = _parts(statement)[-1]
+    return None if name == "*" else (name,)  # it would be ALL
 
 
 def _drop(statement: Statement, words: list[str]) -> Iterator[Step]:
     if words[1:2] not in (["table"], ["view"], ["sequence"]):
         return
-    position = 4 if words[2:4] == ["if", "exists"] else 2
-    while position < len(statement) and statement[position].kind is WORD:
-        name = statement[position].text
-        following = statement[position + 1].text if position + 1 < len(statement) else ""
-        if following == "." and position + 2 < len(statement):
-            # Of another schema it would be another table.
-            qualified = _is_temporary_schema(name)
-            name = statement[position + 2].text if qualified else ""
-            position += 2
-            following = statement[position + 1].text if position + 1 < len(statement) else ""
-        if name:
-            yield Change(Kind.TEMPORARY, (name,), back=True)
-        if following != ",":
-            return
-        position += 2
+    for named in _list(statement[4 if words[2:4] == ["if", "exists"] else 2 :]):
+        schema, name = _parts(named)[:-1], _object_name(named)
+        # Of another schema it would be another table.
+        if name is not None and (not schema or _is_temporary_schema(schema[-1])):
+            yield Change(Kind.TEMPORARY, name, back=True)
 
 
 def _discard(statement: Statement, words: list[str]) -> Iterator[Step]:
@@ -355,7 +342,8 @@ def _declare(statement: Statement, words: list[str]) -> Iterator[Step]:
     texts = ["" if token.quoted else token.text for token in statement[2:10]]
     if "cursor" in texts and texts[texts.index("cursor") + 1 :][:2] == ["with", "hold"]:
         yield Change(Kind.CURSOR, _object_name(statement[1:2]))
-    yield from _later(statement)
+    if "cursor" in texts:  # else it is DECLARE of PL/pgSQL
+        yield from _later(statement)
 
 
 def _later(statement: Statement) -> Iterator[Step]:
@@ -375,7 +363,7 @@ def _nameless(steps: Iterable[Step]) -> Iterator[Step]:
 
 def _give_back(kind: Kind, skipped: str = "") -> Callable[[Statement, list[str]], Iterator[Step]]:
     def rule(statement: Statement, words: list[str]) -> Iterator[Step]:
-        named = statement[2:] if words[1:2] == [skipped] else statement[1:]
+        named = statement[2:] if skipped and words[1:2] == [skipped] else statement[1:]
         if named[:1] in ([Token(WORD, "all")], [Token(OTHER, "*")]):
             yield Change(kind, ALL, back=True)
         elif name := _object_name(named[:1]):
@@ -503,10 +491,7 @@ def _is_write(before: str, named: Statement) -> bool:
     """Whether it is INSERT INTO or MERGE INTO, not ``SELECT 1 AS insert INTO``."""
     if before == "merge":
         return "using" in (token.text for token in named[1:6])
-    end = 1
-    while _text_at(named, end) == ".":
-        end += 2
-    return _text_at(named, end) in _AFTER_INSERT
+    return _text_at(named, 2 * len(_parts(named)) - 1) in _AFTER_INSERT
 
 
 def _new_table(named: Statement) -> Iterator[Step]:
@@ -629,9 +614,14 @@ def _text_at(statement: Statement, position: int) -> str:
 
 def _arguments(statement: Statement, opening: int) -> list[Statement]:
     """The arguments of the call whose parenthesis is at *opening*."""
+    return _list(statement[opening + 1 : _closing(statement, opening)])
+
+
+def _list(statement: Statement) -> list[Statement]:
+    """What is between commas."""
     found: list[Statement] = [[]]
     depth = 0
-    for token in statement[opening + 1 : _closing(statement, opening)]:
+    for token in statement:
         if token.kind is OTHER:
             depth += (token.text in ("(", "[")) - (token.text in (")", "]"))
             if token.text == "," and not depth:

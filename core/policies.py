@@ -7,6 +7,7 @@ what was assigned from code, else that of the settings.
 from __future__ import annotations
 
 import pkgutil
+import threading
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from types import MappingProxyType
@@ -72,6 +73,7 @@ class Policies:
     """
 
     def __init__(self) -> None:
+        self._assigning = threading.Lock()
         #: Assigned from code. Replaced, not changed: that it is another tells of a change.
         self.assigned: Mapping[str, ReleasePolicy] = _NONE
         #: Of the blocks that this thread, or task, is in.
@@ -98,13 +100,15 @@ class Policies:
             loaded = load_policy(policy)
         except ConfigurationError as error:
             raise ConfigurationError(f"policies[{alias!r}]: {error}") from error
-        self.assigned = MappingProxyType({**self.assigned, alias: loaded})
+        with self._assigning:
+            self.assigned = MappingProxyType({**self.assigned, alias: loaded})
 
     def __delitem__(self, alias: str) -> None:
         """Go back to the policy of the settings."""
-        self.assigned = MappingProxyType(
-            {name: policy for name, policy in self.assigned.items() if name != alias}
-        )
+        with self._assigning:
+            self.assigned = MappingProxyType(
+                {name: policy for name, policy in self.assigned.items() if name != alias}
+            )
 
     def override(
         self, alias: str, policy: ReleasePolicy | None = None, /, **changes: Any

@@ -282,3 +282,45 @@ def test_check_options_takes_what_the_pool_takes():
     PsycopgAdapter.check_options(False)
     with pytest.raises(ConfigurationError):
         PsycopgAdapter.check_options({"connection_klass": 1})
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("SELECT 1", "SELECT 1"),
+        (b"SELECT '\xc3\xa9'", "SELECT 'é'"),
+        (
+            psycopg.sql.SQL("SET {} = {}").format(psycopg.sql.Identifier("a", "b"), 5),
+            'SET "a"."b" = 5',
+        ),
+        (17, "17"),
+    ],
+    ids=repr,
+)
+def test_the_text_of_a_query(query, text):
+    assert PsycopgAdapter.text(query) == text
+
+
+@pytest.mark.parametrize(
+    ("query", "truths"),
+    [
+        ("SELECT true, false, 1, NULL::boolean", [True, False, False, False]),
+        ("SELECT true WHERE false", None),
+        ("SELECT true FROM generate_series(1, 2)", None),
+        ("SET lock_timeout = 0", None),
+    ],
+)
+@pytest.mark.parametrize("binary", [False, True])
+def test_the_truths_of_a_row_that_stays(adapter, query, truths, binary):
+    connection = adapter.checkout()
+    cursor = connection.raw.cursor(binary=binary)
+    cursor.execute(query)
+    assert adapter.truths(cursor) == truths
+    if truths is not None:
+        assert len(cursor.fetchone()) == 4
+    adapter.checkin(connection)
+
+
+def test_pooled(server):
+    assert make(server).pooled
+    assert not PsycopgAdapter(PoolConfig("alias", {}, False)).pooled

@@ -8,9 +8,7 @@ waits, and each of the four can be wrong on its own.
 from __future__ import annotations
 
 import os
-import queue
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -23,39 +21,12 @@ from hypothesis import strategies as st
 from relet.backends.pools import pools
 from relet.core import State
 
+from .threads import Thread
+
 ACTORS = 2
 APPLICATION = "relet machine"
 
 pytestmark = pytest.mark.usefixtures("database")
-
-
-class Thread:
-    """Runs functions in a thread of its own, one after the other."""
-
-    def __init__(self) -> None:
-        self._todo: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
-
-    def _work(self) -> None:
-        while (function := self._todo.get()) is not None:
-            try:
-                self._done.put((function(), None))
-            except BaseException as error:
-                self._done.put((None, error))
-
-    def __call__(self, function: Callable[[], Any]) -> Any:
-        self._todo.put(function)
-        # A missed release would block for good.
-        result, error = self._done.get(timeout=30)
-        if error is not None:
-            raise error
-        return result
-
-    def end(self) -> None:
-        self._todo.put(None)
-        self._thread.join(30)
 
 
 class Actor:

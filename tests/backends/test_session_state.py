@@ -565,6 +565,20 @@ class TestWaysToRunIt:
         assert at_rest(db)
         assert in_session(db) == before
 
+    def test_a_cursor_that_cannot_be_closed_is_undone(self, db):
+        before = in_session(db)
+        iterator = Item.objects.iterator(chunk_size=2)
+        Item.objects.bulk_create(Item(name=str(n)) for n in range(5))
+        next(iterator)
+        with pytest.raises(DatabaseError), transaction.atomic():
+            try:
+                run(db, "SELECT 1/0")
+            finally:
+                iterator.close()  # WITH HOLD, and the transaction is aborted
+        Item.objects.all().delete()
+        assert at_rest(db)
+        assert in_session(db) == before
+
     def test_a_statement_that_fails_leaves_nothing(self, db):
         with pytest.raises(DatabaseError):
             run(db, "SET no_such_setting = 1")

@@ -4,11 +4,40 @@ import dataclasses
 
 import pytest
 
-from relet.core import ConfigurationError, ReleasePolicy
+from relet.core import ConfigurationError, Kind, ReleasePolicy
 
 
 def test_defaults():
-    assert ReleasePolicy() == ReleasePolicy(release="statement", check_idle=0.5)
+    assert ReleasePolicy() == ReleasePolicy("statement", "pin", 0.5)
+
+
+@pytest.mark.parametrize("session_state", ["Pin", None, 1, "", ["pin"]])
+def test_session_state(session_state):
+    with pytest.raises(ConfigurationError, match="'pin', 'reset', 'error', 'ignore'"):
+        ReleasePolicy(session_state=session_state)
+
+
+def test_one_mode_for_every_kind_of_session_state():
+    policy = ReleasePolicy(session_state="error")
+    assert {policy.state_mode(kind) for kind in Kind} == {"error"}
+
+
+def test_replaced():
+    policy = ReleasePolicy(check_idle=3)
+    assert policy.replaced({"release": "cursor"}) == ReleasePolicy("cursor", check_idle=3)
+    assert policy.replaced({}) == policy
+    with pytest.raises(ConfigurationError, match="did you mean 'release'"):
+        policy.replaced({"relase": "cursor"})
+    with pytest.raises(ConfigurationError, match="'release' is 'x'"):
+        policy.replaced({"release": "x"})
+
+
+def test_replaced_in_a_policy_of_ones_own():
+    @dataclasses.dataclass(frozen=True)
+    class Own(ReleasePolicy):
+        tenant: str = "a"
+
+    assert Own().replaced({"tenant": "b", "release": "request"}) == Own("request", tenant="b")
 
 
 def test_from_mapping():

@@ -1,11 +1,14 @@
 """The registry: built-ins by the front door, and wrong plugins named."""
 
+import sys
+
 import pytest
 
 from relet.core import (
     AdapterSpec,
     MissingDependency,
     RegistryError,
+    ReleasePolicy,
     UnknownAdapter,
     hookimpl,
 )
@@ -102,3 +105,24 @@ def test_what_a_spec_points_to(registry, target, says):
     registry.register(plugin(AdapterSpec("mine", target)))
     with pytest.raises(RegistryError, match=says):
         registry.load("mine")
+
+
+def test_policies_and_owners_come_by_hooks(registry):
+    class Plugin:
+        @hookimpl
+        def relet_policies(self):
+            return {"gentle": ReleasePolicy(check_idle=3), "eager": ReleasePolicy()}
+
+    assert registry.policies() == {}
+    registry.register(Plugin())
+    assert list(registry.policies()) == ["eager", "gentle"]
+    # relet's own Django layer.
+    assert registry.owners() is registry.owners()
+    assert type(registry.owners()).__name__ == "DjangoOwners"
+
+
+def test_no_plugin_has_owners(registry, monkeypatch):
+    module = sys.modules["relet.core.registry"]  # the attribute is the registry itself
+    monkeypatch.setattr(module, "entry_points", lambda group: [])
+    with pytest.raises(RegistryError, match=r"relet_owners\(\).*install relet with pip"):
+        registry.owners()

@@ -1,0 +1,129 @@
+"""What it costs to know whether SQL leaves something in its session.
+
+A text seen before is one look-up in a dictionary. It is measured with texts that are equal but
+not the same object, as Django's ORM makes them: so the text is hashed, and compared. New texts are
+classified; most are done with when none of a few words is in them.
+
+    python benchmarks/classifier.py --json FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import common
+
+#: Microseconds: of SQL seen before, and of new SQL of 500 characters.
+SEEN_BOUND, NEW_BOUND = 0.3, 200.0
+LENGTH = 500
+
+
+def padded(sql: str) -> str:
+    """Return *sql* with conditions added, up to `LENGTH` characters."""
+    condition = ' AND "shop_order"."paid_at" IS NOT NULL'
+    missing = LENGTH - len(sql)
+    return (sql + condition * (missing // len(condition) + 1))[:LENGTH]
+
+
+COLUMNS = ", ".join(f'"shop_order"."{name}"' for name in ("id", "number", "made", "state"))
+#: What it is -> the text.
+TEXTS = {
+    "an ORM query": padded(f'SELECT {COLUMNS} FROM "shop_order" WHERE "shop_order"."id" = %s'),
+    "one with a suspicious name": padded(
+        f'SELECT {COLUMNS}, "temperature" FROM "shop_order" WHERE "shop_order"."id" = %s'
+    ),
+    "one with an effect": padded(
+        "SELECT set_config('app.tenant', %s, false), pg_advisory_lock(%s) FROM shop_order"
+        " WHERE state = 'new'"
+    ),
+    "several statements": "".join(
+        f"SET LOCAL lock_timeout = {n}; UPDATE shop_order SET state = 'a' /* SET */ WHERE id = {n}; "
+        for n in range(10)
+    )[:LENGTH],
+    "SET": "SET statement_timeout = '5s'",
+    "SAVEPOINT": 'SAVEPOINT "s140123456789_x1"',
+}
+
+
+def microseconds(function: Callable[[Any], object], arguments: Iterable[Any]) -> float:
+    """Return the mean time of *function* over *arguments*."""
+    arguments = list(arguments)
+    gc.collect()
+    gc.disable()
+    try:
+        began = time.perf_counter_ns()
+        for argument in arguments:
+            function(argument)
+        return (time.perf_counter_ns() - began) / 1000 / len(arguments)
+    finally:
+        gc.enable()
+
+
+def copies(text: str, count: int) -> list[str]:
+    """Return strings that are equal to *text*, and not hashed yet."""
+    return [(text + " ")[:-1] for _ in range(count)]
+
+
+def measure(rounds: int) -> dict[str, dict[str, float]]:
+    from relet.core.classifier import Memo, classify
+
+    memo = Memo()
+    samples: dict[str, dict[str, list[float]]] = {
+        name: {"seen": [], "new": [], "loop": []} for name in TEXTS
+    }
+    for _ in range(rounds):
+        for name, text in TEXTS.items():
+            memo[text]
+            seen = samples[name]["seen"]
+            seen.append(microseconds(memo.__getitem__, copies(text, 2000)))
+            samples[name]["loop"].append(microseconds(id, copies(text, 2000)))
+            samples[name]["new"].append(microseconds(classify, copies(text, 50)))
+    return {
+        name: {
+            "characters": len(TEXTS[name]),
+            # Without the loop around it.
+            "seen_us": statistics.median(taken["seen"]) - statistics.median(taken["loop"]),
+            "new_us": statistics.median(taken["new"]),
+        }
+        for name, taken in samples.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+
+    environment = common.environment()
+    common.stay_on_one_cpu()
+    common.wait_until_quiet()
+    measure(2)
+    results = measure(options.rounds)
+    common.print_table(
+        "microseconds to classify a text, medians",
+        ["text", "characters", "seen before", "new"],
+        [
+            [name, str(taken["characters"]), f"{taken['seen_us']:.2f}", f"{taken['new_us']:.1f}"]
+            for name, taken in results.items()
+        ],
+    )
+    seen = max(taken["seen_us"] for taken in results.values())
+    new = max(taken["new_us"] for taken in results.values())
+    for what, worst, bound in ("seen before", seen, SEEN_BOUND), ("new", new, NEW_BOUND):
+        verdict = "within" if worst < bound else "ABOVE"
+        print(f"\n{what}: {worst:.2f} at most, {verdict} the bound of {bound}")
+    common.write_json(
+        options.json,
+        {"benchmark": "classifier", "environment": environment, "texts": results},
+    )
+
+
+if __name__ == "__main__":
+    main()
