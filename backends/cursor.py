@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.backends.utils import CursorWrapper
 
-from relet.core import TransactionStatus
 from relet.core.classifier import EFFECTS
 
 if TYPE_CHECKING:
@@ -107,6 +106,7 @@ class LeasedCursor:
         try:
             text, params = _statement(method, query, args)
             if (effects := db._effects_of(text)) is not None:
+                effects = effects.repeated if method == "executemany" else effects
                 return self._run_with(effects, text, params, method, (query, *args), kwargs)
             raw = db._begin()
             try:
@@ -305,10 +305,7 @@ class LeasedServerCursor(LeasedCursor):
         self._db._lease.pins[self._pin] = self._driver
 
     def close(self) -> None:
-        pinned = self._pin is not None and self._pin in self._db._lease.pins
-        if pinned and self._db._status() == TransactionStatus.IN_ERROR:
-            # It cannot be closed now. One WITH HOLD outlives the transaction.
-            self._db._expose()
+        self._db._closing(self._pin)
         super().close()
 
 

@@ -226,15 +226,15 @@ class Leasing(WrapperBase):
             self._discard(lease)
             return
         lease.pins.clear()
-        if pool.transaction_status(raw) == IDLE and self._undo(lease, connection, pool):
+        if pool.transaction_status(raw) == IDLE and self._undo(lease, connection):
             lease.clean()
             self._checkin(lease, connection, pool)
         else:
             self._discard(lease)
 
-    def _undo(self, lease: Lease, connection: PooledConnection, pool: PoolAdapter[Any]) -> bool:
+    def _undo(self, lease: Lease, connection: PooledConnection) -> bool:
         """Undo session state, in one round trip; return whether the session is as it was."""
-        if lease.session is None or not lease.session.left or not pool.pooled:
+        if lease.session is None or not lease.session.left:
             return True
         try:
             if not self.autocommit:

@@ -66,6 +66,7 @@ def account(
     before: int,
     after: int,
     ok: bool,
+    single: bool,
 ) -> None:
     """Keep account of *steps*, which a statement has taken."""
     session = lease.session
@@ -86,7 +87,9 @@ def account(
         return not held and policy.state_mode(kind) == "pin"
 
     baseline = lease.connection.baseline if lease.connection is not None else None
-    session.ran(steps, before=before, after=after, ok=ok, keep=keep, baseline=baseline)
+    session.ran(
+        steps, before=before, after=after, ok=ok, single=single, keep=keep, baseline=baseline
+    )
     made = {step.kind for step in steps if isinstance(step, Change) and not step.back}
     session.texts.append((query, frozenset(kind for kind in made if keep(kind))))
     _settled(lease, session, after)

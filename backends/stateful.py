@@ -57,6 +57,7 @@ class Stateful(Leasing):
             before=before,
             after=pool.transaction_status(connection.raw),
             ok=ok,
+            single=effects.single,
         )
 
     def _expose(self) -> None:
@@ -66,6 +67,14 @@ class Stateful(Leasing):
             if lease.session is None:
                 lease.session = SessionState()
             lease.session.dirty()
+
+    def _closing(self, pin: object) -> None:
+        """The server-side cursor that *pin* is of is about to be closed."""
+        lease = self._lease
+        pinned = lease.connection is not None and pin in lease.pins
+        if pinned and self._status() == TransactionStatus.IN_ERROR:
+            # It cannot be closed now, and one WITH HOLD outlives the transaction.
+            self._expose()
 
     def _end_with_state(self, end: Callable[[], object], *, committing: bool) -> None:
         """Call *end*, the driver's commit or rollback, where there is session state."""

@@ -43,7 +43,7 @@ TEXTS = {
         " WHERE state = 'new'"
     ),
     "several statements": "".join(
-        f"SET LOCAL lock_timeout = {n}; UPDATE shop_order SET state = 'a' /* SET */ WHERE id = {n}; "
+        f"SET LOCAL lock_timeout = {n}; UPDATE shop_order SET state = 'a' /* x */ WHERE id = {n}; "
         for n in range(10)
     )[:LENGTH],
     "SET": "SET statement_timeout = '5s'",

@@ -176,6 +176,18 @@ class Effects:
     reads_sequence: bool = False
 
     @property
+    def repeated(self) -> Effects:
+        """Those of a text that runs nobody knows how often: locks are counted, so none is."""
+        steps = (
+            Change(Kind.LOCK, None)
+            if isinstance(step, Change) and step.kind is Kind.LOCK and not step.back
+            else step
+            for step in self.steps
+            if not (isinstance(step, Change) and step.kind is Kind.LOCK and step.back)
+        )
+        return Effects(tuple(steps), single=False)
+
+    @property
     def made(self) -> tuple[Change, ...]:
         """The changes that make session state."""
         return tuple(step for step in self.steps if isinstance(step, Change) and not step.back)

@@ -77,6 +77,7 @@ class SessionState:
         before: int,
         after: int,
         ok: bool,
+        single: bool,
         keep: Callable[[Kind], bool],
         baseline: Baseline | None,
     ) -> None:
@@ -85,6 +86,7 @@ class SessionState:
         :param before: the transaction status before, see `TransactionStatus`.
         :param after: the same after.
         :param ok: whether it ran without an error.
+        :param single: whether it is one statement.
         :param keep: whether state of that kind keeps the lease.
         :param baseline: the session's, if it is known.
         """
@@ -98,7 +100,7 @@ class SessionState:
                 else:
                     aborted = self._move(step, aborted)
         else:
-            self._failed(steps, keep, baseline)
+            self._failed(steps, single, keep, baseline)
             if after == _IDLE:
                 self._roll_back_to(0)
         if after == _IDLE:
@@ -193,6 +195,7 @@ class SessionState:
     def _failed(
         self,
         steps: Sequence[Change | Move],
+        single: bool,
         keep: Callable[[Kind], bool],
         baseline: Baseline | None,
     ) -> None:
@@ -201,7 +204,7 @@ class SessionState:
             if isinstance(step, Change) and not (step.kind.transactional or step.back):
                 self._change(step, keep, baseline)
         moves = any(isinstance(step, Move) for step in steps)
-        if moves and len(steps) > 1 and not (self.blank and not _makes_state(steps)):
+        if moves and not single and not (self.blank and not _makes_state(steps)):
             # It may have committed something, or made a savepoint: nobody knows.
             self._change(Change(Kind.UNKNOWN, None), keep, baseline)
 
@@ -234,7 +237,8 @@ _BASELINE = f"""
 SELECT 'role' AS what, NULL AS name, pg_catalog.current_setting('role') AS setting
 UNION ALL SELECT 'user', NULL, session_user::text
 UNION ALL SELECT 'setting', name, setting FROM pg_catalog.pg_settings
-  WHERE source = 'session' AND name NOT LIKE 'transaction\\_%'
+  WHERE source = 'session' AND name NOT IN
+    ('transaction_isolation', 'transaction_read_only', 'transaction_deferrable')
 UNION ALL SELECT 'kind', '{Kind.TEMPORARY.name}', NULL WHERE EXISTS
   (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema())
 UNION ALL SELECT 'kind', '{Kind.CHANNEL.name}', NULL WHERE EXISTS

@@ -279,7 +279,6 @@ HARMLESS: dict[str, list[str]] = {
             " SELECT 1 AS case ;"
             " SELECT CASE WHEN true THEN {set_config} ( 'a.b' , 'x' , false ) END ; END"
         ),
-        "ALTER SYSTEM RESET work_mem",
     ],
     "other": [
         "SHOW {guc}",
@@ -309,7 +308,7 @@ CONTROL = [
     *("BEGIN", "BEGIN", "START TRANSACTION", "COMMIT", "COMMIT", "END", "ROLLBACK", "ABORT"),
     *("SAVEPOINT {savepoint}", "SAVEPOINT {savepoint}", "ROLLBACK TO {savepoint}"),
     *("ROLLBACK WORK TO SAVEPOINT {savepoint}", "RELEASE {savepoint}"),
-    *("COMMIT AND CHAIN", "ROLLBACK AND CHAIN", "PREPARE TRANSACTION 'relet'"),
+    *("COMMIT AND CHAIN", "ROLLBACK AND CHAIN"),
 ]
 
 #: What stands in strings and comments, and is no effect there.

@@ -12,8 +12,9 @@ the session's fingerprint is taken.
 - What `classify` has told of and is not there is a false positive. It costs a connection
   that is kept too long; they are counted by category, and printed at the end.
 
-RELET_ORACLE: how many statements (5000; 200000 at night). RELET_ORACLE_SEED: of what
-random numbers (0); another seed, other statements.
+RELET_ORACLE: how many statements (5000; 200000 at night); those of texts that fail run,
+and are judged, but do not count.
+RELET_ORACLE_SEED: of what random numbers (0); another seed, other statements.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ class Oracle:
             effects = classify(text.sql)
             before, row, error = self._run(text)
             undone = undone or error
+            self.statements += 0 if error else text.statements
             if effects is None:
                 continue
             steps = effects.resolve(text.params, row)
@@ -96,6 +98,7 @@ class Oracle:
                 before=before,
                 after=after,
                 ok=not error,
+                single=effects.single,
                 keep=lambda kind: True,
                 baseline=self.baseline,
             )
@@ -137,7 +140,6 @@ class Oracle:
         return before, [result.get_value(0, n) == b"t" for n in range(result.nfields)], False
 
     def _count(self, script: list[Text], changed: set[Kind], kept: set[Kind], undone: bool) -> None:
-        self.statements += sum(text.statements for text in script)
         self.changed.update(changed)
         if len(script) > 1 or undone:
             return

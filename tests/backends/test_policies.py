@@ -242,6 +242,58 @@ class TestOverride:
             assert policies["default"] == ReleasePolicy(release="cursor", check_idle=7)
         assert policies["default"] == ReleasePolicy()
 
+    def test_of_two_aliases(self, db):
+        connections.settings["other"] = connections.settings["default"]
+        try:
+            with policies.override("default", check_idle=7):
+                with policies.override("other", check_idle=8):
+                    assert policies["default"].check_idle == 7
+                    assert policies["other"].check_idle == 8
+                assert policies["other"].check_idle == 0.5
+        finally:
+            del connections.settings["other"]
+            del connections["other"]
+
+    def test_a_decorated_function_in_two_threads(self, db):
+        entered, leave = threading.Barrier(2), threading.Barrier(2)
+
+        @policies.override("default", check_idle=7)
+        def work():
+            entered.wait(10)
+            seen.append(policies["default"].check_idle)
+            leave.wait(10)
+
+        seen, errors = [], []
+
+        def guarded():
+            try:
+                work()
+                seen.append(policies["default"].check_idle)
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=guarded) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        assert sorted(seen) == [0.5, 0.5, 7, 7]
+
+    def test_what_is_refused_is_up_to_the_lease(self, db):
+        with transaction.atomic():
+            backend_pid(db)
+            with policies.override("default", session_state="error"):
+                run(db, "SET app.tenant = '1'")
+            transaction.set_rollback(True)
+
+    def test_leaving_it_is_nothing_to_another_lease(self, db):
+        policies["default"] = ReleasePolicy(release="request")
+        backend_pid(db)
+        with policies.override("default", check_idle=7):
+            policies["default"] = ReleasePolicy(release="statement")
+        assert stats(db).in_use == 1
+
     def test_one_object_nested_in_itself(self, db):
         override = policies.override("default", ReleasePolicy(release="request"))
         with override, override:

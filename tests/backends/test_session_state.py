@@ -200,6 +200,14 @@ class TestPin:
         wrapper.close()
         assert in_session(wrapper) == before
 
+    def test_commit_of_what_has_failed_is_a_rollback(self, make):
+        wrapper = make(AUTOCOMMIT=False)
+        run(wrapper, "SET lock_timeout = 5")
+        with pytest.raises(DatabaseError):
+            run(wrapper, "SELECT 1/0")
+        wrapper.commit()
+        assert stats(wrapper).in_use == 0
+
     @not_made
     def test_what_ends_with_its_transaction_is_none(self, db, statement):
         before = in_session(db)
@@ -508,6 +516,16 @@ class TestWaysToRunIt:
         with db.cursor() as cursor:
             cursor.executemany("SELECT set_config('app.tenant', %s, %s)", [("1", False)])
 
+    def test_executemany_of_a_lock(self, db):
+        with db.cursor() as cursor:
+            cursor.executemany("SELECT pg_advisory_lock(%s)", [(31,), (31,)])
+            cursor.execute("SELECT pg_advisory_unlock(31)")
+            cursor.execute("SELECT pg_advisory_unlock(31)")
+            # Of how often it was taken, nothing is known.
+            assert stats(db).in_use == 1
+            cursor.execute("SELECT pg_advisory_unlock_all()")
+        assert at_rest(db)
+
     def test_callproc(self, db, kept):
         with db.cursor() as cursor:
             cursor.callproc("set_config", ["app.tenant", "1", False])
@@ -606,6 +624,11 @@ class TestLog:
             assert "a setting" in text
             assert "SET LOCAL" in text
             assert "hold()" in text
+
+    def test_texts_are_not_kept(self, db):
+        for n in range(3):
+            run(db, f"SET app.tenant = '{n}'")
+        assert db._lease.session.texts == []
 
     def test_a_pin_by_a_commit(self, db, caplog):
         with pytest.raises(ZeroDivisionError), transaction.atomic():

@@ -7,6 +7,8 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection, connections, transaction
 from testapp.models import Item
 
+from relet.core import Kind, hold
+
 from .conftest import at_rest, backend_pid, stats
 
 
@@ -243,6 +245,35 @@ def test_a_child_has_a_pool_of_its_own(db):
 
     assert in_child(child) == 0
     assert backend_pid(db) == pid
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_has_nothing_of_its_parents_session(db):
+    with db.cursor() as cursor, hold():
+        cursor.execute("SET app.tenant = '1'")
+
+        def child():
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT current_setting('app.tenant', true)")
+                assert cursor.fetchone() == (None,)
+            # The block it was forked in holds a connection of its own.
+            assert stats(connection).in_use == 1
+            assert connection._lease.session.left == {Kind.UNKNOWN}
+            connection.close_pool()
+
+        assert in_child(child) == 0
+        cursor.execute("SELECT current_setting('app.tenant')")
+        assert cursor.fetchone() == ("1",)
+    with db.cursor() as cursor:
+        cursor.execute("SET app.tenant = '1'")
+
+        def child_outside():
+            backend_pid(connection)
+            assert at_rest(connection)
+            connection.close_pool()
+
+        assert in_child(child_outside) == 0
 
 
 @needs_fork

@@ -29,6 +29,7 @@ class Session:
                 before=self.status,
                 after=after,
                 ok=ok,
+                single=effects.single,
                 keep=lambda kind: self.keep,
                 baseline=self.baseline,
             )
@@ -165,6 +166,8 @@ def test_of_a_text_that_fails_in_the_middle_nobody_knows():
     session.run("SAVEPOINT a; SELECT 1/0; SAVEPOINT b", after=IN_ERROR, ok=False)
     session.run("ROLLBACK TO a", after=IN_TRANSACTION).run("COMMIT", after=IDLE)
     assert session.state.keeps
+    session = Session().begin().run("LISTEN a").run("COMMIT; SELECT 1/0", after=IDLE, ok=False)
+    assert session.seen == (True, {"UNKNOWN"})
     # Nothing was made, so nothing can be left.
     assert Session().run("SELECT 1; COMMIT; SELECT 1/0", ok=False).state.blank
 
