@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from itertools import takewhile
 from typing import ClassVar, NamedTuple
 
 WORD, STRING, PARAMETER, OTHER = "word", "string", "parameter", "other"
@@ -242,3 +243,51 @@ def _apply_escape_characters(found: list[Token], unicode: dict[int, str]) -> Non
 
 
 _UESCAPE = Token(WORD, "uescape")
+
+
+# What the classifier asks of a statement's tokens.
+
+
+def text_at(statement: Statement, position: int) -> str:
+    """The text of what is there, if that is no string."""
+    if not 0 <= position < len(statement) or statement[position].kind is STRING:
+        return ""
+    return statement[position].text
+
+
+def closing(statement: Statement, opening: int) -> int:
+    """The position of the parenthesis that closes the one at *opening*."""
+    depth = 0
+    for position in range(opening, len(statement)):
+        token = statement[position]
+        if token.kind is OTHER:
+            depth += (token.text == "(") - (token.text == ")")
+            if not depth:
+                return position
+    return len(statement)
+
+
+def key_words(statement: Statement) -> list[str]:
+    """The words that a statement begins with; "" stands for one that is quoted.
+
+    A parenthesis around a query is passed over.
+    """
+    start = 0
+    while start < len(statement) and statement[start].text == "(":
+        start += 1
+    leading = takewhile(lambda token: token.kind is WORD, statement[start : start + 8])
+    return ["" if token.quoted else token.text for token in leading]
+
+
+def comma_list(statement: Statement) -> list[Statement]:
+    """What is between commas."""
+    found: list[Statement] = [[]]
+    depth = 0
+    for token in statement:
+        if token.kind is OTHER:
+            depth += (token.text in ("(", "[")) - (token.text in (")", "]"))
+            if token.text == "," and not depth:
+                found.append([])
+                continue
+        found[-1].append(token)
+    return found

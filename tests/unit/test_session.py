@@ -126,6 +126,11 @@ def test_a_commit_that_fails_rolls_back():
         (["SAVEPOINT a", "SET x.y = 1", "SAVEPOINT a", "RELEASE a", "ROLLBACK TO a"], False),
         # ROLLBACK TO leaves its savepoint where it is.
         (["SAVEPOINT a", "SET x.y = 1", "ROLLBACK TO a", "SET x.z = 1", "ROLLBACK TO a"], False),
+        (
+            ["SAVEPOINT b", "SET x.y = 1", "SAVEPOINT a", "SAVEPOINT b"]
+            + ["ROLLBACK TO a", "ROLLBACK TO b"],  # the first of that name: the other is gone
+            False,
+        ),
         # Inner ones go with the outer.
         (["SAVEPOINT a", "SET x.y = 1", "SAVEPOINT b", "ROLLBACK TO a"], False),
         (["SAVEPOINT a", "SAVEPOINT b", "SET x.y = 1", "RELEASE a"], True),
@@ -170,6 +175,13 @@ def test_of_a_text_that_fails_in_the_middle_nobody_knows():
     assert session.seen == (True, {"UNKNOWN"})
     # Nothing was made, so nothing can be left.
     assert Session().run("SELECT 1; COMMIT; SELECT 1/0", ok=False).state.blank
+
+
+def test_a_transaction_that_ended_unseen():
+    """By the driver's own commit(), or in a procedure."""
+    session = Session().begin().run("SET a.b = 1")
+    session.status = IDLE
+    assert session.run("SET a.c = 1; SELECT 1/0", ok=False).state.keeps
 
 
 def test_an_implicit_transaction_that_fails_leaves_nothing():
