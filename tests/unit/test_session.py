@@ -111,6 +111,9 @@ def test_a_commit_that_fails_rolls_back():
     assert session.state.blank
 
 
+_BACK_TO_A_AND_B = ("ROLLBACK TO a", "ROLLBACK TO b")
+
+
 @pytest.mark.parametrize(
     ("statements", "keeps"),
     [
@@ -127,8 +130,8 @@ def test_a_commit_that_fails_rolls_back():
         # ROLLBACK TO leaves its savepoint where it is.
         (["SAVEPOINT a", "SET x.y = 1", "ROLLBACK TO a", "SET x.z = 1", "ROLLBACK TO a"], False),
         (
-            ["SAVEPOINT b", "SET x.y = 1", "SAVEPOINT a", "SAVEPOINT b"]
-            + ["ROLLBACK TO a", "ROLLBACK TO b"],  # the first of that name: the other is gone
+            # The first of its name, for the other is gone.
+            [*("SAVEPOINT b", "SET x.y = 1", "SAVEPOINT a", "SAVEPOINT b"), *_BACK_TO_A_AND_B],
             False,
         ),
         # Inner ones go with the outer.
