@@ -240,7 +240,7 @@ class Leasing(WrapperBase):
             if not self.autocommit:
                 connection.raw.autocommit = True
             return session_state.undo(connection, lease.session.left)
-        except self.Database.Error:
+        except (self.Database.Error, UnicodeError):  # of a client_encoding that has not all of it
             logger.debug("DATABASES[%r]: session not restored", self.alias, exc_info=True)
             return False
 

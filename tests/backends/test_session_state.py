@@ -56,6 +56,10 @@ NOT_MADE = {
 not_made = pytest.mark.parametrize("statement", NOT_MADE.values(), ids=NOT_MADE)
 
 
+#: Settings that the server does not list.
+CUSTOM = ("app.tenant", "app.reader", "app.path")
+
+
 @pytest.fixture(autouse=True)
 def role(observer):
     observer.execute("DROP ROLE IF EXISTS relet_other")
@@ -89,7 +93,7 @@ def leased(wrapper):
 
 def in_session(wrapper):
     with leased(wrapper) as raw:
-        return raw.info.backend_pid, fingerprint(raw)
+        return raw.info.backend_pid, fingerprint(raw, CUSTOM)
 
 
 @contextmanager
@@ -330,6 +334,17 @@ class TestPin:
         run(db, "SET statement_timeout = 1")
         db.close()
         assert in_session(db)[1] == before
+
+    def test_a_client_encoding_that_has_not_every_character(self, db):
+        with receiver(lambda c: run(c, "SET app.path = 'Ελλάδα'")):
+            db.close_pool()
+            pid = backend_pid(db)
+            run(db, "SET client_encoding = LATIN1")
+            db.close()
+            assert at_rest(db)
+            assert backend_pid(db) != pid
+            assert run(db, "SHOW client_encoding") == [("UTF8",)]
+        db.close_pool()
 
     def test_restored_with_backslashes_taken_literally_or_not(self, db):
         with receiver(lambda c: run(c, r"SET app.path = 'C:\temp'")):
