@@ -132,12 +132,15 @@ class LeasedCursor:
         db._expect(effects, query, params)
         raw = db._begin()
         try:
-            before, ok = db._status(), False
+            before, ok = db._status(), None
             try:
                 driver = self._driver if self._raw is raw else self._bind(raw)
                 result = getattr(driver, method)(*args, **kwargs)
                 ok = True
                 return result
+            except db.Database.Error:
+                ok = False
+                raise
             finally:
                 db._ran(effects, query, params, self._driver, before, ok)
         finally:
@@ -166,10 +169,13 @@ class LeasedCursor:
             if effects is None:
                 yield driver
                 return
-            before, ok = db._status(), False
+            before, ok = db._status(), None
             try:
                 yield driver
                 ok = True
+            except db.Database.Error:
+                ok = False
+                raise
             finally:
                 db._ran(effects, text, params, None, before, ok)
         finally:

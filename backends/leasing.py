@@ -84,7 +84,7 @@ class Leasing(WrapperBase):
     #: The new connection that is being introduced to Django.
     _introducing: Any
     #: The settings that it was given meanwhile.
-    _configured: set[str]
+    _configured: set[str | None]
     #: The time zone that the pool's connections load timestamps in.
     _pool_timezone: Any
     #: Whether connections are pinged that were idle.
@@ -226,20 +226,21 @@ class Leasing(WrapperBase):
             self._discard(lease)
             return
         lease.pins.clear()
-        if pool.transaction_status(raw) == IDLE and self._undo(lease, connection):
+        if pool.transaction_status(raw) == IDLE and self._undo(lease):
             lease.clean()
             self._checkin(lease, connection, pool)
         else:
             self._discard(lease)
 
-    def _undo(self, lease: Lease, connection: PooledConnection) -> bool:
+    def _undo(self, lease: Lease) -> bool:
         """Undo session state, in one round trip; return whether the session is as it was."""
         if lease.session is None or not lease.session.left:
             return True
+        connection, pool = self._leased(lease)
         try:
             if not self.autocommit:
                 connection.raw.autocommit = True
-            return session_state.undo(connection, lease.session.left)
+            return session_state.undo(pool, connection, lease.session.left)
         except (self.Database.Error, UnicodeError):  # of a client_encoding that has not all of it
             logger.debug("DATABASES[%r]: session not restored", self.alias, exc_info=True)
             return False
@@ -257,12 +258,13 @@ class Leasing(WrapperBase):
 
     def _begin_transaction(self, lease: Lease) -> None:
         """The lease begins inside a transaction that Django has begun already."""
-        raw = self._leased(lease)[0].raw
+        connection, pool = self._leased(lease)
+        raw = connection.raw
         raw.autocommit = False
         if self._pending_savepoints:
             # One round trip for all; in queries_log they stand where they were made.
             sql = "; ".join(map(self.ops.savepoint_create_sql, self._pending_savepoints))
-            raw.cursor().execute(sql)
+            pool.run(raw, sql)
             self._pending_savepoints = []
 
     def _prove(self, lease: Lease, pool: PoolAdapter[Any]) -> None:
@@ -310,27 +312,22 @@ class Leasing(WrapperBase):
             for name, value in state.items():
                 setattr(self, name, value)
         if pool.pooled:
-            connection.baseline = session_state.read_baseline(connection.raw, self._configured)
+            connection.baseline = session_state.read_baseline(
+                pool, connection.raw, self._configured
+            )
         connection.announced = True
 
     # Policies.
 
     def _next_policy(self) -> ReleasePolicy:
         """Return the policy of the next lease."""
-        return (
-            _overrides_here().get(self.alias)
-            or policies.assigned.get(self.alias)
-            or release_policy(self.alias, self.settings_dict)
-        )
+        return policies.from_code(self.alias) or release_policy(self.alias, self.settings_dict)
 
     def _choose_policy(self) -> None:
         """A lease begins: choose its policy."""
-        self._overrides, self._assigned = overrides, assigned = (
-            _overrides_here(),
-            policies.assigned,
-        )
+        self._overrides, self._assigned = _overrides_here(), policies.assigned
         settings_policy = self._entry.policy  # type: ignore[union-attr]
-        self._policy = overrides.get(self.alias) or assigned.get(self.alias) or settings_policy
+        self._policy = policies.from_code(self.alias) or settings_policy
         self._lease.table = TABLES[self._policy.release]
 
     # What wrapper and cursor use.

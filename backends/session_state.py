@@ -6,15 +6,24 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from django.db import NotSupportedError
 
-from relet.core import Lease, PooledConnection, ReleasePolicy, ReletError
+from relet.core import (
+    ConfigurationError,
+    Lease,
+    PoolAdapter,
+    PooledConnection,
+    ReleasePolicy,
+    ReletError,
+)
 from relet.core.effects import Change, Effects, Kind, Move
 from relet.core.lease import TransactionStatus
+from relet.core.policy import STATE_MODES
 from relet.core.session import Baseline, SessionState
 
 logger = logging.getLogger("relet")
@@ -33,14 +42,24 @@ class SessionStateWarning(RuntimeWarning):
     """A statement reads session state that its own lease has not made."""
 
 
+def _mode(policy: ReleasePolicy, kind: Kind) -> str:
+    mode = policy.state_mode(kind)
+    if mode not in STATE_MODES:
+        known = ", ".join(map(repr, STATE_MODES))
+        raise ConfigurationError(
+            f"{type(policy).__name__}.state_mode({kind}) returned {mode!r}; it can be {known}."
+        )
+    return mode
+
+
 def refuse(alias: str, policy: ReleasePolicy, steps: Steps, query: object) -> None:
     """Raise `SessionStateError` if *policy* does not allow what *steps* leave."""
     for step in steps:
-        if isinstance(step, Change) and not step.back and policy.state_mode(step.kind) == "error":
+        if isinstance(step, Change) and not step.back and _mode(policy, step.kind) == "error":
             raise SessionStateError(
                 f"DATABASES[{alias!r}]: this statement leaves {step.kind.noun} in its session, "
-                f"which OPTIONS['policy']['session_state'], 'error', does not allow: "
-                f"{_shown(query)}\nUse {step.kind.cure}."
+                f"which its policy does not allow ('session_state' is 'error'): {_shown(query)}\n"
+                f"Use {step.kind.cure}."
             )
 
 
@@ -53,8 +72,20 @@ def warn_of_sequence(alias: str, effects: Effects, query: object) -> None:
         "session, and this statement is the first of its lease: what it returns is "
         f"somebody else's, or an error. Use {Kind.SEQUENCE.cure}. {_shown(query)}",
         SessionStateWarning,
-        stacklevel=9,
+        stacklevel=_outside(),
     )
+
+
+def _outside() -> int:
+    """The stack level, as seen from the caller, of the code that uses Django."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and _is_inside(frame.f_globals.get("__name__", "")):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _is_inside(module: str) -> bool:
+    return module.partition(".")[0] in ("relet", "django", "contextlib")
 
 
 def account(
@@ -65,7 +96,7 @@ def account(
     *,
     before: int,
     after: int,
-    ok: bool,
+    ok: bool | None,
     single: bool,
 ) -> None:
     """Keep account of *steps*, which a statement has taken."""
@@ -73,9 +104,7 @@ def account(
     held = session is not None and session.holds > 0
     if not held:
         steps = [
-            step
-            for step in steps
-            if isinstance(step, Move) or policy.state_mode(step.kind) != "ignore"
+            step for step in steps if isinstance(step, Move) or _mode(policy, step.kind) != "ignore"
         ]
     if session is None:
         if not any(isinstance(step, Change) for step in steps):
@@ -84,18 +113,18 @@ def account(
 
     def keep(kind: Kind) -> bool:
         # What is made in a hold() block is undone when it is left.
-        return not held and policy.state_mode(kind) == "pin"
+        return not held and _mode(policy, kind) == "pin"
 
     baseline = lease.connection.baseline if lease.connection is not None else None
     session.ran(
         steps, before=before, after=after, ok=ok, single=single, keep=keep, baseline=baseline
     )
     made = {step.kind for step in steps if isinstance(step, Change) and not step.back}
-    session.texts.append((query, frozenset(kind for kind in made if keep(kind))))
+    session.texts[str(query)] = frozenset(kind for kind in made if keep(kind))
     _settled(lease, session, after)
 
 
-def transaction_ended(lease: Lease, session: SessionState, *, committed: bool) -> None:
+def transaction_ended(lease: Lease, session: SessionState, *, committed: bool | None) -> None:
     """Django has ended the transaction."""
     session.ended(committed=committed)
     _settled(lease, session, TransactionStatus.IDLE)
@@ -105,8 +134,8 @@ def _settled(lease: Lease, session: SessionState, status: int) -> None:
     if session.blank:
         lease.session = None
     if status == TransactionStatus.IDLE:
-        for query, kinds in session.texts:
-            _log(lease.alias, query, kinds & session.kinds_kept)
+        for text, kinds in session.texts.items():
+            _log(lease.alias, text, kinds & session.kinds_kept)
         session.texts.clear()
 
 
@@ -115,9 +144,8 @@ _logged: set[str] = set()
 _MOST_LOGGED = 1000
 
 
-def _log(alias: str, query: object, kinds: frozenset[Kind]) -> None:
-    """Log, once for each text, that the session state of *query* keeps the lease."""
-    text = str(query)
+def _log(alias: str, text: str, kinds: frozenset[Kind]) -> None:
+    """Log, once for each text, that the session state it leaves keeps the lease."""
     if not kinds or text in _logged or len(_logged) >= _MOST_LOGGED:
         return
     _logged.add(text)
@@ -139,29 +167,30 @@ def _shown(query: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def settings_made(effects: Effects) -> set[str]:
-    """Return the names of the settings that *effects* make, as far as they are known."""
+def settings_made(steps: Steps) -> set[str | None]:
+    """Return the names of the settings that *steps* make; None is one that is not known."""
     return {
-        "".join(map(str, change.name))
-        for change in effects.made
-        if change.kind is Kind.SETTING and change.name is not None
+        None if step.name is None else "".join(map(str, step.name))
+        for step in steps
+        if isinstance(step, Change) and not step.back and step.kind is Kind.SETTING
     }
 
 
-def read_baseline(raw: Any, settings: Iterable[str]) -> Baseline:
+def read_baseline(pool: PoolAdapter[Any], raw: Any, settings: Set[str | None]) -> Baseline:
     """Return what the session of a connection is now: one round trip.
 
-    :param settings: names that have been set; see `Baseline.query`.
+    :param settings: names that have been set; see `Baseline.query`. With None among them it
+        is not known what the session is, and nothing leads back to it.
     """
-    cursor = raw.cursor()
-    cursor.execute(Baseline.query(settings))
-    return Baseline.from_rows(cursor.fetchall())
+    rows = pool.run(raw, Baseline.query(name for name in settings if name is not None))
+    return Baseline.from_rows(rows, driver=pool.settings(raw), known=None not in settings)
 
 
-def undo(connection: PooledConnection, left: frozenset[Kind]) -> bool:
+def undo(pool: PoolAdapter[Any], connection: PooledConnection, left: frozenset[Kind]) -> bool:
     """Restore the session: one round trip. Return whether it is as it was."""
-    sql = connection.baseline.undo(left) if connection.baseline is not None else None
-    if sql is None:
+    baseline, raw = connection.baseline, connection.raw
+    sql = baseline.undo(left) if baseline is not None else None
+    if baseline is None or sql is None:
         return False
-    connection.raw.cursor().execute(sql)
-    return True
+    pool.run(raw, sql)
+    return bool(pool.settings(raw) == baseline.driver)

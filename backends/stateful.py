@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from relet.core import ReleasePolicy, TransactionStatus
+from relet.core import Event, ReleasePolicy, TransactionStatus
 from relet.core.classifier import EFFECTS
 from relet.core.effects import Effects
 from relet.core.session import SessionState
@@ -39,13 +39,19 @@ class Stateful(Leasing):
             session_state.refuse(self.alias, policy, effects.resolve(params, None), query)
 
     def _ran(
-        self, effects: Effects, query: Any, params: object, driver: Any, before: int, ok: bool
+        self,
+        effects: Effects,
+        query: Any,
+        params: object,
+        driver: Any,
+        before: int,
+        ok: bool | None,
     ) -> None:
-        """A statement with *effects* has run, well or not."""
+        """A statement with *effects* has run, well or not; None is that an interrupt came."""
         lease = self._lease
         connection, pool = lease.connection, lease.pool
         if self._introducing is not None:
-            self._configured.update(session_state.settings_made(effects))
+            self._configured.update(session_state.settings_made(effects.resolve(params, None)))
             return
         if connection is None or pool is None:
             return
@@ -82,10 +88,13 @@ class Stateful(Leasing):
         connection, pool = self._leased(lease)
         # COMMIT rolls back what has failed, and does not say so.
         committing &= pool.transaction_status(connection.raw) != TransactionStatus.IN_ERROR
-        committed = False
+        committed: bool | None = None
         try:
             end()
             committed = committing
+        except self.Database.Error:
+            committed = False
+            raise
         finally:
             if lease.session is not None:
                 session_state.transaction_ended(lease, lease.session, committed=committed)
@@ -113,6 +122,27 @@ class Stateful(Leasing):
                 # Of what functions have done to it, nobody knows.
                 session.dirty()
                 self._settle()
+                self._undo_in_place()
+
+    def _undo_in_place(self) -> None:
+        """Undo session state now, if the lease goes on for its release mode alone."""
+        lease = self._lease
+        session = lease.session
+        if (
+            lease.connection is None
+            or session is None
+            or session.keeps
+            or self.in_atomic_block
+            or self._status() != TransactionStatus.IDLE
+            or (lease.pins and self._policy.release != "cursor")
+            or any(open_cursor is not None for open_cursor in lease.pins.values())
+        ):
+            return
+        if self._undo(lease):
+            lease.clean()
+        else:
+            lease.pins.clear()
+            self._perform(lease.send(Event.LOST))
 
     def _overridden(self, policy: ReleasePolicy) -> None:
         with self._exclusive():

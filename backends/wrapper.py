@@ -54,6 +54,8 @@ class LeasingWrapper(Stateful):
 
     #: Whether the backend makes cursors in Django's own way.
     _plain_cursors = False
+    #: Whether it is Django that looks at `connection`, and does nothing to its session.
+    _trusted = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -81,6 +83,8 @@ class LeasingWrapper(Stateful):
         Inside a transaction there always is one: looking for it begins the lease. So it
         does where django-debug-toolbar is installed, whose SQL panel looks at it before
         each statement and takes for granted that it is there.
+
+        Of what is done with it nobody knows, so the session is restored after the lease.
         """
         try:
             lease = self._lease
@@ -92,6 +96,8 @@ class LeasingWrapper(Stateful):
             ):
                 return None
             self.connect()
+        if not self._trusted:
+            self._expose()
         return lease.connection.raw  # type: ignore[union-attr]
 
     @connection.setter
@@ -110,6 +116,11 @@ class LeasingWrapper(Stateful):
         return self.in_atomic_block or not (self.autocommit or self._fresh)
 
     @async_unsafe
+    def ensure_connection(self) -> None:
+        with self._trusting():
+            super().ensure_connection()
+
+    @async_unsafe
     def connect(self) -> None:
         """Take a connection; it is kept until the next statement has ended."""
         self._begin_session()
@@ -122,13 +133,11 @@ class LeasingWrapper(Stateful):
 
     def is_usable(self) -> bool:
         lease = self._lease
-        if lease.connection is not None:
-            return super().is_usable()
-        if self._closed:
+        if lease.connection is None and self._closed:
             return False
         # Connected, as Django sees it.
         try:
-            with self.temporary_connection():
+            with self.temporary_connection(), self._trusting():
                 return super().is_usable()
         except self.Database.Error:
             return False
@@ -208,7 +217,16 @@ class LeasingWrapper(Stateful):
         # for; Django looks whether that is still the wrapper's, for each cursor.
         if name is None and self._plain_cursors and self.timezone is self._pool_timezone:
             return raw.cursor()
-        return self.create_cursor(name)
+        with self._trusting():
+            return self.create_cursor(name)
+
+    @contextmanager
+    def _trusting(self) -> Iterator[None]:
+        before, self._trusted = self._trusted, True
+        try:
+            yield
+        finally:
+            self._trusted = before
 
     # Transactions.
 

@@ -157,6 +157,23 @@ class PoolAdapter(ABC, Generic[Driver]):
     def ping(self, raw: Driver) -> bool:
         """Ask the server whether it still answers on this connection: one round trip."""
 
+    def run(self, raw: Driver, sql: str) -> list[tuple[Any, ...]]:
+        """Run SQL of relet's own in one round trip; return the rows of its first statement.
+
+        :param sql: one statement or several, without parameters; not to be prepared.
+        """
+        cursor = raw.cursor()  # type: ignore[attr-defined]
+        cursor.execute(sql)
+        return list(cursor.fetchall()) if cursor.description else []
+
+    def settings(self, raw: Driver) -> object:
+        """Return what the driver keeps of its own for a session, to be compared.
+
+        Such as the isolation level of its transactions, and handlers of notices. When a
+        session has been restored, and this is not what it was, it is discarded.
+        """
+        return None
+
     @classmethod
     def text(cls, query: Any) -> str:
         """Return the SQL text of *query*, which is whatever the driver's cursor executes."""

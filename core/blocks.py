@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Any, TypeVar, cast
 
 from .registry import registry
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Result = TypeVar("Result")
 
 
 class Block(ABC):
     """A block of code for which something holds.
 
-    ``with`` and ``async with`` take it, and so do functions, by ``@``. Blocks may be
-    nested, be it the same one, and a decorated function may run in many threads.
+    ``with`` and ``async with`` take it, and so do functions, by ``@``. It keeps nothing
+    of its own: the same one may be nested in itself, and be in use in many threads.
     """
 
     @abstractmethod
@@ -32,31 +35,68 @@ class Block(ABC):
     @abstractmethod
     async def __aexit__(self, *exc_info: object) -> None: ...
 
-    @abstractmethod
-    def _again(self) -> Block:
-        """Return such a block that has not been entered."""
-
     def __call__(self, function: Function) -> Function:
+        if not callable(function) or isinstance(function, type):
+            raise TypeError(f"{function!r} is no function, and cannot be decorated.")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(
-                f"{function.__qualname__}() is a generator: it would run when the block is left. "
-                "Put a 'with' block into it."
+                f"{function!r} is a generator function: its body would run when the block has "
+                "been left. Put a 'with' block into it."
             )
-        if inspect.iscoroutinefunction(function):
+        if _is_asynchronous(function):
 
             @wraps(function)
             async def decorated(*args: Any, **kwargs: Any) -> Any:
-                async with self._again():
+                async with self:
                     return await function(*args, **kwargs)
 
         else:
 
             @wraps(function)
             def decorated(*args: Any, **kwargs: Any) -> Any:
-                with self._again():
+                with self:
                     return function(*args, **kwargs)
 
         return cast(Function, decorated)
+
+
+def _is_asynchronous(function: Callable[..., Any]) -> bool:
+    marker = getattr(asyncio.coroutines, "_is_coroutine", None)  # asgiref's, before Python 3.12
+    return (
+        inspect.iscoroutinefunction(function)
+        or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+        or (marker is not None and getattr(function, "_is_coroutine", None) is marker)
+    )
+
+
+async def in_thread(
+    function: Callable[[], Result], undo: Callable[[], object] | None = None
+) -> Result:
+    """Run *function* where synchronous code of this task runs, to its end.
+
+    A task that is cancelled meanwhile would leave it half done, or done unawares.
+
+    :param undo: what is to be run, there, if it was done and the task was cancelled.
+    """
+    owners = registry.owners()
+    running = asyncio.ensure_future(_awaited(owners.run(function)))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await _finished(running)
+        if undo is not None and not running.cancelled() and running.exception() is None:
+            await _finished(asyncio.ensure_future(_awaited(owners.run(undo))))
+        raise
+
+
+async def _awaited(awaitable: Awaitable[Result]) -> Result:
+    return await awaitable
+
+
+async def _finished(future: asyncio.Future[Any]) -> None:
+    while not future.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([future])
 
 
 class HeldBlock(Block):
@@ -64,25 +104,20 @@ class HeldBlock(Block):
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
-        self._owners: list[Any] = []
-
-    def _again(self) -> HeldBlock:
-        return HeldBlock(self.alias)
 
     def __enter__(self) -> Any:
         owner = registry.owners().here(self.alias)
         owner.hold()
-        self._owners.append(owner)
         return owner
 
     def __exit__(self, *exc_info: object) -> None:
-        self._owners.pop().let_go()
+        registry.owners().here(self.alias).let_go()
 
     async def __aenter__(self) -> Any:
-        return await registry.owners().run(self.__enter__)
+        return await in_thread(self.__enter__, undo=self.__exit__)
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await registry.owners().run(self.__exit__)
+        await in_thread(self.__exit__)
 
 
 def hold(alias: str = "default") -> HeldBlock:
@@ -90,8 +125,8 @@ def hold(alias: str = "default") -> HeldBlock:
 
     The connection is taken with the block's first statement. When the outermost block of
     its thread is left, all session state that was made inside is undone, also what
-    functions have made, unseen; then the connection goes back. If a transaction is open
-    by then, or session state from before the block keeps the connection, that happens
+    functions have made, unseen; then the connection goes back. If a transaction or a cursor is
+    open by then, or session state from before the block keeps the connection, that happens
     when it ends. If the connection is lost inside of the block it is not replaced before
     ``close()``.
 
@@ -111,4 +146,6 @@ def hold(alias: str = "default") -> HeldBlock:
         @hold()
         def report(): ...
     """
+    if not isinstance(alias, str):
+        raise TypeError(f"hold() takes an alias, not {alias!r}. As a decorator it is @hold().")
     return HeldBlock(alias)

@@ -100,7 +100,8 @@ def _function_effects(statement: Statement) -> Iterator[Step]:
         if function == "set_config":
             yield from _set_config(arguments)
         elif function in ("nextval", "setval"):
-            sequences = sequences or not _is_column_default(statement, position)
+            if not (_is_column_default(statement, position) or _is_of_django(arguments)):
+                sequences = True
         elif position not in columns:
             # It may be called often, or not at all.
             if function in _LOCKS:
@@ -115,6 +116,14 @@ def _function_effects(statement: Statement) -> Iterator[Step]:
                 yield Change(Kind.LOCK, name, back, column)
     if sequences:
         yield Change(Kind.SEQUENCE, None)
+
+
+def _is_of_django(arguments: list[Statement]) -> bool:
+    """Whether it is what Django sets sequences by: after ``loaddata``, and between tests.
+
+    No one reads the value again. An INSERT, which is not looked at either, leaves as much.
+    """
+    return text_at(arguments[0], 0) == "pg_get_serial_sequence"
 
 
 def _is_column_default(statement: Statement, call: int) -> bool:

@@ -72,7 +72,7 @@ class Kind(Enum):
         "sequence",
         False,
         "the value that currval() and lastval() return",
-        "INSERT ... RETURNING, or atomic() around both statements and setval()",
+        "INSERT ... RETURNING, or hold() around nextval() and what reads its value again",
     )
     LIBRARY = (
         "library",

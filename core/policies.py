@@ -9,11 +9,11 @@ from __future__ import annotations
 import pkgutil
 import threading
 from collections.abc import Mapping
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
-from .blocks import Block
+from .blocks import Block, in_thread
 from .errors import ConfigurationError
 from .lease import TABLES
 from .policy import ReleasePolicy
@@ -66,6 +66,14 @@ def _import(path: str) -> ReleasePolicy:
     return found
 
 
+class Overriding(NamedTuple):
+    """A block that overrides the policy of an alias."""
+
+    alias: str
+    policy: ReleasePolicy
+    block: object
+
+
 class Policies:
     """The policies of all aliases. There is one: ``relet.core.policies``.
 
@@ -77,17 +85,23 @@ class Policies:
         #: Assigned from code. Replaced, not changed: that it is another tells of a change.
         self.assigned: Mapping[str, ReleasePolicy] = _NONE
         #: Of the blocks that this thread, or task, is in.
-        self.overrides: ContextVar[Mapping[str, ReleasePolicy]] = ContextVar(
-            "relet.policies.overrides", default=_NONE
+        self.overrides: ContextVar[tuple[Overriding, ...]] = ContextVar(
+            "relet.policies.overrides", default=()
         )
+
+    def from_code(self, alias: str) -> ReleasePolicy | None:
+        """Return the policy of the innermost block, or that which is assigned, if there is one."""
+        for entry in reversed(self.overrides.get()):
+            if entry.alias == alias:
+                return entry.policy
+        return self.assigned.get(alias)
 
     def __getitem__(self, alias: str) -> ReleasePolicy:
         """Return the policy of the next lease for *alias* here.
 
         :raises ConfigurationError: *alias* has no relet engine.
         """
-        policy = self.overrides.get().get(alias) or self.assigned.get(alias)
-        return policy or registry.owners().policy(alias)
+        return self.from_code(alias) or registry.owners().policy(alias)
 
     def __setitem__(self, alias: str, policy: ReleasePolicy | Mapping[str, Any] | str) -> None:
         """Assign a policy, for all threads, in place of that of the settings.
@@ -115,9 +129,9 @@ class Policies:
     ) -> Override:
         """Have another policy for a block, or a function that it decorates.
 
-        It is that of this thread, or asynchronous task, only. A lease that has begun
-        inside the block has the block's policy to its end; when the block is left, and
-        nothing else keeps it, it ends.
+        It is that of this thread, or asynchronous task, only. When the block is left, a lease
+        that has begun inside it goes on with the policy outside of it, and so ends if
+        nothing else keeps it.
 
         :param alias: the key in ``DATABASES``.
         :param policy: the policy; by default, that which there is when the block is entered.
@@ -148,37 +162,39 @@ class Override(Block):
     ) -> None:
         self._policies, self._alias = policies, alias
         self._policy, self._changes = policy, changes
-        self._entered: list[tuple[Token[Mapping[str, ReleasePolicy]], ReleasePolicy]] = []
-
-    def _again(self) -> Override:
-        return Override(self._policies, self._alias, self._policy, self._changes)
 
     def __enter__(self) -> ReleasePolicy:
-        alias, overrides = self._alias, self._policies.overrides
+        alias = self._alias
         registry.owners().check(alias)
         try:
             policy = (self._policy or self._policies[alias]).replaced(self._changes)
         except ConfigurationError as error:
             raise ConfigurationError(f"policies.override({alias!r}, ...): {error}") from error
-        token = overrides.set(MappingProxyType({**overrides.get(), alias: policy}))
-        self._entered.append((token, policy))
+        overrides = self._policies.overrides
+        overrides.set((*overrides.get(), Overriding(alias, policy, self)))
         return policy
 
-    def _leave(self) -> ReleasePolicy:
-        token, policy = self._entered.pop()
-        self._policies.overrides.reset(token)
-        return policy
+    def _leave(self) -> ReleasePolicy | None:
+        """Take the last of this block's own away, wherever it is: blocks may end out of order."""
+        overrides = self._policies.overrides
+        present = overrides.get()
+        mine = [entry for entry in present if entry.block is self]
+        if not mine:
+            return None
+        overrides.set(tuple(entry for entry in present if entry is not mine[-1]))
+        return mine[-1].policy
 
     def __exit__(self, *exc_info: object) -> None:
-        policy = self._leave()
-        registry.owners().here(self._alias).overridden(policy)
+        if (policy := self._leave()) is not None:
+            registry.owners().here(self._alias).overridden(policy)
 
     async def __aenter__(self) -> ReleasePolicy:
         return self.__enter__()
 
     async def __aexit__(self, *exc_info: object) -> None:
-        policy, owners = self._leave(), registry.owners()
-        await owners.run(lambda: owners.here(self._alias).overridden(policy))
+        if (policy := self._leave()) is not None:
+            owners = registry.owners()
+            await in_thread(lambda: owners.here(self._alias).overridden(policy))
 
 
 policies = Policies()

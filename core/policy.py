@@ -62,8 +62,15 @@ class ReleasePolicy:
 
         :raises ConfigurationError: it has no such key, or does not take a value.
         """
+        if not changes:
+            return self
         check_keys(changes, [field.name for field in fields(self)])
-        return replace(self, **changes)
+        try:
+            return replace(self, **changes)
+        except TypeError as error:  # it has an __init__ of its own
+            raise ConfigurationError(
+                f"{type(self).__name__} cannot be changed: {error}."
+            ) from error
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any], **defaults: Any) -> ReleasePolicy:

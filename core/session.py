@@ -17,6 +17,8 @@ from .lease import TransactionStatus
 
 _IDLE, _IN_ERROR = TransactionStatus.IDLE, TransactionStatus.IN_ERROR
 
+_UNKNOWN = Change(Kind.UNKNOWN, None)
+
 Key = tuple[Kind, tuple[Any, ...] | None]
 
 
@@ -42,8 +44,8 @@ class SessionState:
     def __init__(self) -> None:
         #: ``hold()`` blocks that are open: one connection serves them all.
         self.holds = 0
-        #: The texts of the open transaction, and the kinds of state by which they keep the lease.
-        self.texts: list[tuple[object, frozenset[Kind]]] = []
+        #: The texts of the open transaction -> the kinds of state by which they keep the lease.
+        self.texts: dict[str, frozenset[Kind]] = {}
         self._kept: dict[Key, int] = {}
         self._left: frozenset[Kind] = frozenset()
         #: The transaction's beginning, then its savepoints; empty while none is open.
@@ -76,7 +78,7 @@ class SessionState:
         *,
         before: int,
         after: int,
-        ok: bool,
+        ok: bool | None,
         single: bool,
         keep: Callable[[Kind], bool],
         baseline: Baseline | None,
@@ -85,20 +87,23 @@ class SessionState:
 
         :param before: the transaction status before, see `TransactionStatus`.
         :param after: the same after.
-        :param ok: whether it ran without an error.
+        :param ok: whether it ran without an error of the server's; None if an interrupt
+            came, before its end or after it.
         :param single: whether it is one statement.
         :param keep: whether state of that kind keeps the lease.
         :param baseline: the session's, if it is known.
         """
         if before == _IDLE:
             self._marks.clear()
-        if ok:
+        if ok is not False:
             aborted = before == _IN_ERROR
             for step in steps:
                 if isinstance(step, Change):
                     self._change(step, keep, baseline)
                 else:
                     aborted = self._move(step, aborted)
+            if ok is None:
+                self._change(_UNKNOWN, keep, baseline)
         else:
             self._failed(steps, single, keep, baseline)
             if after == _IDLE:
@@ -106,10 +111,12 @@ class SessionState:
         if after == _IDLE:
             self._marks.clear()
 
-    def ended(self, *, committed: bool) -> None:
-        """The transaction has ended."""
-        if not committed:
+    def ended(self, *, committed: bool | None) -> None:
+        """The transaction has ended; None is that nobody knows how."""
+        if committed is False:
             self._roll_back_to(0)
+        elif committed is None:
+            self.dirty()
         self._marks.clear()
 
     def renewed(self) -> SessionState | None:
@@ -206,7 +213,7 @@ class SessionState:
         moves = any(isinstance(step, Move) for step in steps)
         if moves and not single and not (self.blank and not _makes_state(steps)):
             # It may have committed something, or made a savepoint: nobody knows.
-            self._change(Change(Kind.UNKNOWN, None), keep, baseline)
+            self._change(_UNKNOWN, keep, baseline)
 
 
 def _makes_state(steps: Iterable[Change | Move]) -> bool:
@@ -261,12 +268,16 @@ class Baseline:
     :param session_user: as ``session_user`` has it.
     :param kinds: what else there was, such as temporary tables. It cannot be told from
         what was made later, so state of that kind is never undone.
+    :param driver: what the driver had of its own, see `PoolAdapter.settings`.
+    :param known: whether this is all of it; if not, nothing leads back to it.
     """
 
     settings: dict[str, str]
     role: str
     session_user: str
     kinds: frozenset[Kind]
+    driver: object = None
+    known: bool = True
 
     @staticmethod
     def query(settings: Iterable[str] = ()) -> str:
@@ -285,8 +296,10 @@ class Baseline:
         )
 
     @classmethod
-    def from_rows(cls, rows: Iterable[Sequence[Any]]) -> Baseline:
-        """Return the baseline that the rows of `QUERY` describe."""
+    def from_rows(
+        cls, rows: Iterable[Sequence[Any]], driver: object = None, known: bool = True
+    ) -> Baseline:
+        """Return the baseline that the rows of `query` describe."""
         found: dict[str, dict[Any, Any]] = {"role": {}, "user": {}, "setting": {}, "kind": {}}
         for what, name, setting in rows:
             found[what][name] = setting
@@ -295,6 +308,8 @@ class Baseline:
             role=found["role"][None],
             session_user=found["user"][None],
             kinds=frozenset(Kind[name] for name in found["kind"]),
+            driver=driver,
+            known=known,
         )
 
     def sets(self, kind: Kind, name: tuple[Any, ...] | None) -> bool:
@@ -315,7 +330,7 @@ class Baseline:
         :return: None if that cannot be undone.
         """
         beyond = self.kinds if Kind.UNKNOWN in left else self.kinds & left
-        if beyond or Kind.LIBRARY in left:
+        if beyond or Kind.LIBRARY in left or not self.known:
             return None
         parts = ["SET SESSION AUTHORIZATION DEFAULT"]
         parts += [f"SET SESSION AUTHORIZATION {_literal(self.session_user)}", "RESET ALL"]

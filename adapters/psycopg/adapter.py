@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, NoReturn
 
 import psycopg
 import psycopg_pool
+from psycopg.rows import tuple_row
 from psycopg_pool import PoolTimeout
 
 from relet.core import ConfigurationError, PoolAdapter, PoolConfig, PooledConnection, PoolStats
@@ -30,6 +31,8 @@ _POOL_OPTIONS = [
     for name, parameter in inspect.signature(psycopg_pool.ConnectionPool).parameters.items()
     if parameter.kind is inspect.Parameter.KEYWORD_ONLY
 ]
+#: What a connection hands on to whoever asks next: handlers, and notifications not asked for.
+_HANDED_ON = ("_notice_handlers", "_notify_handlers", "_notifies_backlog")
 #: A true boolean, in text and in binary.
 _TRUE = (b"t", b"\x01")
 _RESERVED = {
@@ -148,6 +151,20 @@ class PsycopgAdapter(PoolAdapter[Connection]):
 
     def transaction_status(self, raw: Connection) -> int:
         return raw.pgconn.transaction_status
+
+    def run(self, raw: Connection, sql: str) -> list[tuple[Any, ...]]:
+        # Whatever cursor and row factories are set. Several statements cannot be prepared.
+        cursor = psycopg.Cursor(raw, row_factory=tuple_row)
+        cursor.execute(sql, prepare=False)
+        return cursor.fetchall() if cursor.description else []
+
+    def settings(self, raw: Connection) -> object:
+        return (
+            *(raw.isolation_level, raw.read_only, raw.deferrable),
+            *(raw.cursor_factory, raw.row_factory, raw.prepare_threshold, raw.prepared_max),
+            # Not public, but nothing else tells: a handler would be called for others.
+            *(tuple(getattr(raw, name, None) or ()) for name in _HANDED_ON),
+        )
 
     @classmethod
     def text(cls, query: Any) -> str:

@@ -97,6 +97,11 @@ def test_it_compares(scratch: Path, environment: dict[str, str], tmp_path: Path)
         assert 0 < each["in_use_mean"] <= each["in_use_most"] <= 2
 
 
+def heed_interrupts() -> None:
+    """A shell has its background jobs ignore them, and what these start inherits that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize(
     ("line", "signum"),
     [
@@ -115,6 +120,7 @@ def test_a_signal_leaves_nothing(
         text=True,
         env=environment,
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     ) as demo:
         assert demo.stdout is not None
         while line not in (said := demo.stdout.readline()):
@@ -138,7 +144,7 @@ def test_ctrl_c_in_a_terminal_leaves_nothing(scratch: Path, environment: dict[st
         env=environment,
         start_new_session=True,
         # Only a process of the terminal's own session is sent what is typed.
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=lambda: (heed_interrupts(), fcntl.ioctl(0, termios.TIOCSCTTY, 0)),
     ) as demo:
         os.close(terminal)
         shown = read_until(keyboard, "requests/s")

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -300,6 +301,73 @@ class TestOverride:
             assert policies["default"].release == "request"
         assert policies["default"].release == "statement"
 
+    def test_left_out_of_order(self, db):
+        def generator(value):
+            with policies.override("default", check_idle=value):
+                yield policies["default"].check_idle
+                yield policies["default"].check_idle
+
+        assert list(zip(generator(7), generator(8), strict=False)) == [(7, 8), (8, 8)]
+        first, second = policies.override("default"), policies.override("default", check_idle=8)
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert policies["default"].check_idle == 8
+        second.__exit__(None, None, None)
+        assert policies["default"] == ReleasePolicy()
+
+    def test_one_object_in_two_threads(self, db):
+        block, barrier, seen = policies.override("default", check_idle=7), threading.Barrier(2), []
+
+        def work(first):
+            with block:
+                barrier.wait(10)
+                seen.append(policies["default"].check_idle)
+                if first:
+                    barrier.wait(10)
+            seen.append(policies["default"].check_idle)
+            if not first:
+                barrier.wait(10)
+
+        threads = [threading.Thread(target=work, args=[first]) for first in (True, False)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(seen) == [0.5, 0.5, 7, 7]
+
+    def test_entered_and_left_in_other_threads_of_the_task(self, db):
+        async def main():
+            block = policies.override("default", check_idle=7)
+            await sync_to_async(block.__enter__)()
+            inside = policies["default"].check_idle
+            await sync_to_async(block.__exit__)(None, None, None)
+            return inside, policies["default"].check_idle
+
+        assert asyncio.run(main()) == (7, 0.5)
+
+    def test_a_policy_with_an_init_of_its_own(self, db):
+        class Own(ReleasePolicy):
+            def __init__(self):
+                super().__init__(release="request")
+
+        with policies.override("default", Own()) as policy:
+            assert policy.release == "request"
+        with pytest.raises(ConfigurationError, match="Own cannot be changed"):
+            policies.override("default", Own(), check_idle=7).__enter__()
+
+    def test_a_state_mode_that_there_is_not(self, db):
+        class Wrong(ReleasePolicy):
+            def state_mode(self, kind):
+                return "Pin"
+
+        with (
+            policies.override("default", Wrong()),
+            pytest.raises(ConfigurationError, match=r"Wrong.state_mode\(.*\) returned 'Pin'"),
+        ):
+            run(db, "SET app.tenant = '1'")
+        assert at_rest(db)
+
     def test_it_is_above_what_is_assigned(self, db):
         with policies.override("default", check_idle=7):
             policies["default"] = ReleasePolicy(check_idle=8)
@@ -569,6 +637,125 @@ class TestHold:
             return same, rest
 
         assert asyncio.run(main()) == (True, True)
+
+    @pytest.mark.parametrize("pool", [{"min_size": 1, "max_size": 1}, False])
+    @pytest.mark.parametrize("release", ["cursor", "request"])
+    def test_what_was_set_is_undone_where_the_lease_goes_on(self, make, release, pool):
+        wrapper = make(policy={"release": release}, pool=pool)
+        with wrapper.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            wrapper.hold()
+            cursor.execute("SET app.tenant = '1'")
+            cursor.execute("SELECT pg_advisory_lock(77)")
+            wrapper.let_go()
+            cursor.execute("SELECT current_setting('app.tenant', true)")
+            assert cursor.fetchone() in [("",), (None,)]
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE objid = 77")
+            assert cursor.fetchone() == (0,)
+            assert wrapper._lease.session is None
+
+    def test_one_object_in_two_threads(self, db):
+        block, barrier, kept = hold(), threading.Barrier(2), []
+
+        def work(first):
+            wrapper = connections["default"]
+            with block:
+                barrier.wait(10)
+                if not first:
+                    barrier.wait(10)  # the other has left
+                kept.append(wrapper._lease.session.holds)
+            kept.append(wrapper._lease.session)
+            if first:
+                barrier.wait(10)
+            wrapper.close()
+
+        threads = [threading.Thread(target=work, args=[first]) for first in (True, False)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(kept, key=str) == [1, 1, None, None]
+
+    @pytest.mark.parametrize("turns", range(6))
+    def test_a_task_that_is_cancelled(self, db, turns):
+        """At any moment: nothing is held when it is over."""
+
+        async def job():
+            async with hold():
+                await sync_to_async(lambda: run(connections["default"], "SELECT 1"))()
+                await asyncio.sleep(0)
+
+        async def main():
+            task = asyncio.create_task(job())
+            for _ in range(turns * 3):
+                await asyncio.sleep(0)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            session, rest = await sync_to_async(
+                lambda: (connections["default"]._lease.session, at_rest(connections["default"]))
+            )()
+            await sync_to_async(connections.close_all)()
+            return session, rest
+
+        assert asyncio.run(main()) == (None, True)
+
+    @pytest.mark.parametrize("entering", [True, False])
+    def test_a_task_that_is_cancelled_while_its_thread_is_busy(self, db, entering):
+        async def job(inside):
+            async with hold():
+                inside.set()
+                await sync_to_async(lambda: run(connections["default"], "SET app.tenant = '1'"))()
+
+        async def main():
+            inside, busy, go_on = asyncio.Event(), threading.Event(), threading.Event()
+
+            def wait():
+                busy.set()
+                go_on.wait(10)
+
+            blocker = asyncio.create_task(sync_to_async(wait)()) if entering else None
+            if entering:
+                await asyncio.to_thread(busy.wait, 10)
+            task = asyncio.create_task(job(inside))
+            if entering:
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            else:
+                await inside.wait()
+            task.cancel()
+            await asyncio.sleep(0)
+            task.cancel()  # once more, while it waits for its end
+            go_on.set()
+            with suppress(asyncio.CancelledError):
+                await task
+            if blocker is not None:
+                await blocker
+            session = await sync_to_async(lambda: connections["default"]._lease.session)()
+            await sync_to_async(connections.close_all)()
+            return session is None or session.holds == 0
+
+        assert asyncio.run(main())
+
+    def test_objects_that_are_called_asynchronously(self, db):
+        class Job:
+            async def __call__(self):
+                pid = await sync_to_async(lambda: backend_pid(connections["default"]))()
+                return pid == await sync_to_async(lambda: backend_pid(connections["default"]))()
+
+        async def main():
+            same = await hold()(Job())()
+            await sync_to_async(connections.close_all)()
+            return same
+
+        assert asyncio.run(main())
+
+    def test_what_cannot_be_decorated(self, db):
+        for wrong in 5, ReleasePolicy:
+            with pytest.raises(TypeError, match="is no function"):
+                hold()(wrong)
+        with pytest.raises(TypeError, match=r"As a decorator it is @hold\(\)"):
+            hold(lambda: None)
 
     def test_an_unknown_alias(self, db):
         with pytest.raises(ConfigurationError, match=r"There is no DATABASES\['nothing'\]"):

@@ -6,14 +6,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+import psycopg.rows
 import pytest
+from django.core.management.color import no_style
 from django.db import DatabaseError, NotSupportedError, OperationalError, connection, transaction
 from django.db.backends.signals import connection_created
 from psycopg import sql as composed
 from testapp.models import Item
 
 from relet.backends import SessionStateError, SessionStateWarning, session_state
-from relet.core import State
+from relet.core import State, hold
 
 from .conftest import at_rest, backend_pid, kill, stats
 from .fingerprint import fingerprint
@@ -394,6 +396,7 @@ class TestBaseline:
         run(connection, "SET ROLE relet_other")
         run(connection, "SET app.tenant = 'O''Neill'")
         run(connection, "SET TIME ZONE 'Asia/Tokyo'")
+        run(connection, "SELECT set_config('app.reader', %s, false)", ["x"])
 
     def test_what_receivers_set_stays(self, db):
         with receiver(self.configure):
@@ -430,6 +433,17 @@ class TestBaseline:
             db.close()
             new_pid, after = in_session_of_new(db)
             assert (new_pid != pid, after) == (True, before)
+        db.close_pool()
+
+    def test_what_is_set_by_a_name_that_nobody_sees_ends_the_connection(self, db):
+        sql = "DO $$ BEGIN PERFORM set_config('app.' || 'tenant', '1', false); END $$"
+        with receiver(lambda c: run(c, sql)):
+            db.close_pool()
+            pid = backend_pid(db)
+            run(db, "SET lock_timeout = 5")
+            db.close()
+            assert run(db, "SELECT current_setting('app.tenant')") == [("1",)]
+            assert backend_pid(db) != pid
         db.close_pool()
 
 
@@ -643,7 +657,7 @@ class TestLog:
     def test_texts_are_not_kept(self, db):
         for n in range(3):
             run(db, f"SET app.tenant = '{n}'")
-        assert db._lease.session.texts == []
+        assert db._lease.session.texts == {}
 
     def test_a_pin_by_a_commit(self, db, caplog):
         with pytest.raises(ZeroDivisionError), transaction.atomic():
@@ -694,6 +708,30 @@ class TestSequences:
             run(db, f"SELECT {function}")
         assert caught[0].filename == __file__
 
+    @pytest.mark.filterwarnings("ignore:.*lastval")
+    def test_it_names_the_code_that_runs_it(self, db, recwarn):
+        db.force_debug_cursor = True
+        try:
+            with db.execute_wrapper(lambda execute, *args: execute(*args)), db.cursor() as cursor:
+                with pytest.warns(SessionStateWarning) as caught, pytest.raises(DatabaseError):
+                    cursor.execute("SELECT lastval()")
+                with pytest.warns(SessionStateWarning) as streamed, pytest.raises(psycopg.Error):
+                    list(cursor.stream("SELECT lastval()"))
+        finally:
+            db.force_debug_cursor = False
+        assert {caught[0].filename, streamed[0].filename} == {__file__}
+
+    def test_what_django_sets_sequences_by_is_none(self, make):
+        wrapper = make(policy={"session_state": "error"})
+        style = no_style()
+        for sql in wrapper.ops.sequence_reset_sql(style, [Item]):
+            run(wrapper, sql)
+        for sql in wrapper.ops.sequence_reset_by_name_sql(
+            style, [{"table": "testapp_item", "column": "id"}]
+        ):
+            run(wrapper, sql)
+        assert at_rest(wrapper)
+
     def test_one_text(self, db, recwarn):
         run(db, "SELECT nextval('relet_s'); SELECT lastval()")
         assert not recwarn.list
@@ -706,6 +744,140 @@ class TestSequences:
         assert not recwarn.list
 
 
+class Interrupted(KeyboardInterrupt):
+    """Strikes as the driver returns, so when the server has done what it was told."""
+
+
+def interrupting(monkeypatch, owner, name):
+    """Have a method of the driver's do its work, and then be interrupted."""
+    original = getattr(owner, name)
+
+    def work(*args, **kwargs):
+        original(*args, **kwargs)
+        raise Interrupted
+
+    monkeypatch.setattr(owner, name, work)
+
+
+class TestInterrupts:
+    """What cannot be known counts as left."""
+
+    def driver_cursor(self, db):
+        with db.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            return type(cursor.cursor._driver)
+
+    def test_a_statement(self, db, monkeypatch):
+        before, driver = in_session(db), self.driver_cursor(db)
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+            interrupting(patch, driver, "execute")
+            run(db, "SET lock_timeout = 5")
+        assert stats(db).in_use == 1
+        db.close()
+        assert in_session(db) == before
+
+    def test_a_statement_of_a_transaction(self, db, monkeypatch):
+        before, driver = in_session(db), self.driver_cursor(db)
+        with transaction.atomic():
+            with monkeypatch.context() as patch, pytest.raises(Interrupted):
+                interrupting(patch, driver, "execute")
+                run(db, "SET lock_timeout = 5")
+            assert stats(db).in_use == 1
+        assert stats(db).in_use == 1
+        db.close()
+        assert in_session(db) == before
+
+    def test_a_commit(self, db, monkeypatch):
+        before = in_session(db)
+        with monkeypatch.context() as patch, pytest.raises(Interrupted), transaction.atomic():
+            run(db, "SET lock_timeout = 5")
+            interrupting(patch, psycopg.Connection, "commit")
+        db.close()
+        assert in_session(db) == before
+
+    def test_a_stream_that_is_broken_off(self, db):
+        before = in_session(db)
+        with db.cursor() as cursor:
+            stream = cursor.stream("SELECT set_config('lock_timeout', '7s', false)")
+            next(stream)
+            stream.close()
+        db.close()
+        assert in_session(db) == before
+
+    def test_the_undoing(self, db, monkeypatch):
+        before = in_session(db)
+        run(db, "SET lock_timeout = 5")
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+            interrupting(patch, psycopg.Cursor, "execute")
+            db.close()
+        assert at_rest(db)
+        assert in_session(db)[1] == before[1]
+
+
+class TestDriver:
+    """What the driver keeps for a session is not handed on either."""
+
+    @pytest.fixture(autouse=True)
+    def as_it_was(self, db):
+        backend_pid(db)
+        before = in_session(db)[1]
+        yield
+        assert at_rest(db)
+        with leased(db) as raw:
+            assert fingerprint(raw, CUSTOM) == before
+            assert (raw.read_only, raw.isolation_level) == (None, None)
+            assert raw._notice_handlers == raw._notify_handlers == []
+            assert raw.row_factory is psycopg.rows.tuple_row
+            raw.execute("LISTEN relet_other")
+            assert list(raw.notifies(timeout=0)) == []
+            raw.execute("UNLISTEN *")
+
+    def test_what_is_set_in_a_transaction(self, db):
+        with transaction.atomic():
+            db.connection.execute("SET lock_timeout = 5")
+        assert at_rest(db)
+
+    def test_what_is_set_after_ensure_connection(self, db):
+        db.ensure_connection()
+        db.connection.execute("LISTEN relet_news")
+        run(db, "SELECT 1")
+
+    def test_attributes(self, db):
+        with db.cursor() as cursor:
+            cursor.connection.row_factory = psycopg.rows.dict_row
+        with hold():
+            run(db, "SELECT 1")
+            db.connection.read_only = True
+            db.connection.add_notice_handler(print)
+            db.connection.add_notify_handler(print)
+
+    def test_notifications_that_nobody_read(self, db, observer):
+        run(db, "LISTEN relet_news")
+        observer.execute("NOTIFY relet_news, 'secret'")
+        run(db, "SELECT 1")
+        db.close()
+
+    def test_django_itself_looks_for_nothing(self, db):
+        """Neither cursors nor health checks have the session restored."""
+        with leased(db) as raw:
+            pass
+        Item.objects.bulk_create(Item(name=str(n)) for n in range(5))
+        with round_trips(raw) as sent:
+            list(Item.objects.iterator(chunk_size=10))
+            assert db.is_usable()
+        # DECLARE, two times FETCH, CLOSE; SELECT 1.
+        assert len(sent) <= 5
+        Item.objects.all().delete()
+
+    def test_statements_prepared_at_once(self, make):
+        wrapper = make(OPTIONS={"prepare_threshold": 0, "server_side_binding": True})
+        pid = backend_pid(wrapper)
+        for _ in range(3):
+            run(wrapper, "SET lock_timeout = 5")
+            wrapper.close()
+            assert backend_pid(wrapper) == pid
+
+
 def test_a_signal_handlers_close_in_a_statement(db, monkeypatch):
     """The session of a statement that close() came upon is gone with its connection."""
     pid = backend_pid(db)
@@ -715,7 +887,7 @@ def test_a_signal_handlers_close_in_a_statement(db, monkeypatch):
         raise KeyboardInterrupt
 
     with db.cursor() as cursor:
-        cursor.cursor._bind(None if False else db._pin("x"))
+        cursor.cursor._bind(db._pin("x"))
         db._unpin("x")
         monkeypatch.setattr(psycopg.Cursor, "execute", close)
         with pytest.raises(KeyboardInterrupt):
