@@ -133,6 +133,7 @@ class Stateful(Leasing):
             or session is None
             or session.keeps
             or self.in_atomic_block
+            or not self.autocommit
             or self._status() != TransactionStatus.IDLE
             or (lease.pins and self._policy.release != "cursor")
             or any(open_cursor is not None for open_cursor in lease.pins.values())

@@ -654,6 +654,19 @@ class TestHold:
             assert cursor.fetchone() == (0,)
             assert wrapper._lease.session is None
 
+    def test_it_leaves_manual_transactions_alone(self, make):
+        wrapper = make(policy={"release": "request"}, AUTOCOMMIT=False)
+        wrapper.hold()
+        run(wrapper, "SET app.tenant = '1'")
+        wrapper.commit()
+        wrapper.let_go()
+        run(wrapper, "INSERT INTO testapp_item (name) VALUES ('never')")
+        wrapper.rollback()
+        assert run(wrapper, "SELECT count(*) FROM testapp_item WHERE name = 'never'") == [(0,)]
+        wrapper.rollback()
+        wrapper.close()
+        assert run(wrapper, "SELECT current_setting('app.tenant', true)") != [("1",)]
+
     def test_one_object_in_two_threads(self, db):
         block, barrier, kept = hold(), threading.Barrier(2), []
 
