@@ -24,7 +24,8 @@ from relet.core import (
     State,
     policies,
 )
-from relet.core.lease import TABLES, TransactionStatus
+from relet.core.lease import TABLES
+from relet.core.status import TransactionStatus
 
 from . import lifetimes, session_state
 from .bases import WrapperBase

@@ -21,10 +21,11 @@ from relet.core import (
     ReleasePolicy,
     ReletError,
 )
+from relet.core.baseline import Baseline
 from relet.core.effects import Change, Effects, Kind, Move
-from relet.core.lease import TransactionStatus
 from relet.core.policy import STATE_MODES
-from relet.core.session import Baseline, SessionState
+from relet.core.session import SessionState
+from relet.core.status import TransactionStatus
 
 logger = logging.getLogger("relet")
 

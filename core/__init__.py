@@ -15,10 +15,11 @@ from .errors import (
     UnknownAdapter,
 )
 from .hookspecs import AdapterSpec, hookimpl
-from .lease import Action, Event, Lease, State, TransactionStatus
+from .lease import Action, Event, Lease, State
 from .policies import policies
 from .policy import ReleasePolicy
 from .registry import registry
+from .status import TransactionStatus
 
 __all__ = [
     "Action",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
-    from .session import Baseline
+    from .baseline import Baseline
 
 Driver = TypeVar("Driver")
 """The driver's connection type, such as ``psycopg.Connection``."""

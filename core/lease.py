@@ -53,6 +53,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .errors import IllegalEvent
+from .status import TransactionStatus
 
 if TYPE_CHECKING:
     from .adapter import PoolAdapter, PooledConnection
@@ -109,19 +110,6 @@ class Action(Enum):
     RESET_THEN_CHECKIN = "reset, then checkin"
     PIN_CURSOR = "pin the cursor"  #: the lease is to last until the cursor closes
     FORGET = "forget"  #: drop the reference; do not use, reset or close
-
-
-class TransactionStatus(IntEnum):
-    """A connection's transaction status, numbered as libpq's ``PQTRANS_*``.
-
-    https://www.postgresql.org/docs/current/libpq-status.html#LIBPQ-PQTRANSACTIONSTATUS
-    """
-
-    IDLE = 0
-    ACTIVE = 1
-    IN_TRANSACTION = 2
-    IN_ERROR = 3
-    UNKNOWN = 4
 
 
 class Hold(IntEnum):

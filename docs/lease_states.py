@@ -19,8 +19,8 @@ from relet.core.lease import (
     Hold,
     State,
     Table,
-    TransactionStatus,
 )
+from relet.core.status import TransactionStatus
 
 PAGE = Path(__file__).with_name("lease-states.md")
 

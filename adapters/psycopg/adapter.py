@@ -17,8 +17,8 @@ from psycopg.rows import tuple_row
 from psycopg_pool import PoolTimeout
 
 from relet.core import ConfigurationError, PoolAdapter, PoolConfig, PooledConnection, PoolStats
-from relet.core.lease import TransactionStatus
 from relet.core.policy import check_keys
+from relet.core.status import TransactionStatus
 
 from . import lean_pool
 from .unpooled import Unpooled

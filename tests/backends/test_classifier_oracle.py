@@ -29,9 +29,10 @@ import psycopg
 import pytest
 
 from relet.core import Kind, TransactionStatus
+from relet.core.baseline import Baseline
 from relet.core.classifier import classify
 from relet.core.effects import Change, Control, Move
-from relet.core.session import Baseline, SessionState
+from relet.core.session import SessionState
 
 from . import generated_sql
 from .fingerprint import AS_RESET, PARTS, Fingerprint, difference, fingerprint

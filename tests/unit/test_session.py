@@ -3,9 +3,10 @@
 import pytest
 
 from relet.core import Kind, Lease, TransactionStatus
+from relet.core.baseline import Baseline
 from relet.core.classifier import classify
 from relet.core.lease import Hold
-from relet.core.session import Baseline, SessionState
+from relet.core.session import SessionState
 
 IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
 IN_ERROR = TransactionStatus.IN_ERROR
