@@ -181,6 +181,22 @@ def test_of_a_text_that_fails_in_the_middle_nobody_knows():
     assert Session().run("SELECT 1; COMMIT; SELECT 1/0", ok=False).state.blank
 
 
+@statements
+def test_what_is_interrupted_may_have_been_done(sql, kind):
+    session = Session().run(sql, ok=None)
+    assert session.state.keeps and Kind[kind] in session.state.left
+
+
+def test_what_is_interrupted_may_not_have_been_done():
+    session = Session().run("SET a.b = 1").run("RESET a.b", ok=None)
+    assert session.seen == (True, {"SETTING", "UNKNOWN"})
+    session = Session().begin().run("SET a.b = 1").run("ROLLBACK", after=IDLE, ok=None)
+    assert session.seen == (True, {"UNKNOWN"})
+    session = Session().begin().run("SET a.b = 1")
+    session.state.ended(committed=None)
+    assert session.seen == (True, {"SETTING", "UNKNOWN"})
+
+
 def test_a_transaction_that_ended_unseen():
     """By the driver's own commit(), or in a procedure."""
     session = Session().begin().run("SET a.b = 1")
