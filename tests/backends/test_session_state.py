@@ -109,7 +109,9 @@ def round_trips(raw):
             yield sent
             raw.pgconn.untrace()
         sent += [
-            line for line in path.read_text().splitlines() if "\tF\t" in line and "Query" in line
+            line
+            for line in path.read_text().splitlines()
+            if "\tF\t" in line and ("Query" in line or "Parse" in line)
         ]
 
 
