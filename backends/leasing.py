@@ -8,7 +8,8 @@ from __future__ import annotations
 import copy
 import logging
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -88,6 +89,8 @@ class Leasing(WrapperBase):
     _configured: set[str | None]
     #: The time zone that the pool's connections load timestamps in.
     _pool_timezone: Any
+    #: Whether whoever looks at `connection` is known to do nothing to its session.
+    _trusted = False
     #: Whether connections are pinged that were idle.
     _health_checks: bool
     #: Whether Django is to find the state of a wrapper that has not connected yet.
@@ -169,6 +172,19 @@ class Leasing(WrapperBase):
         lease.connection = None
 
     # Everything else is off the hot path.
+
+    def _ensure_connection(self) -> None:
+        with self._trusting():
+            self.ensure_connection()
+
+    @contextmanager
+    def _trusting(self) -> Iterator[None]:
+        """Django looks at `connection` meanwhile, and does nothing to its session."""
+        before, self._trusted = self._trusted, True
+        try:
+            yield
+        finally:
+            self._trusted = before
 
     def _perform(self, action: Action, cursor: LeasedCursor | None = None) -> None:
         lease = self._lease
@@ -376,7 +392,7 @@ class Leasing(WrapperBase):
             self._closed = False
         else:
             # As in Django, through connect().
-            self.ensure_connection()
+            self._ensure_connection()
 
     def _find_pool(self) -> OpenPool:
         return pools.get(self.alias, self.settings_dict, self.timezone_name, self._make_pool)
@@ -416,7 +432,7 @@ class Leasing(WrapperBase):
         with self._exclusive():
             lease = self._lease
             if lease.connection is None:
-                self.ensure_connection()
+                self._ensure_connection()
             lease.pins.setdefault(pin)
             return lease.connection.raw  # type: ignore[union-attr]
 

@@ -54,8 +54,6 @@ class LeasingWrapper(Stateful):
 
     #: Whether the backend makes cursors in Django's own way.
     _plain_cursors = False
-    #: Whether it is Django that looks at `connection`, and does nothing to its session.
-    _trusted = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -114,11 +112,6 @@ class LeasingWrapper(Stateful):
     def _in_transaction(self) -> bool:
         """Whether Django has begun a transaction, and not ended it."""
         return self.in_atomic_block or not (self.autocommit or self._fresh)
-
-    @async_unsafe
-    def ensure_connection(self) -> None:
-        with self._trusting():
-            super().ensure_connection()
 
     @async_unsafe
     def connect(self) -> None:
@@ -219,14 +212,6 @@ class LeasingWrapper(Stateful):
             return raw.cursor()
         with self._trusting():
             return self.create_cursor(name)
-
-    @contextmanager
-    def _trusting(self) -> Iterator[None]:
-        before, self._trusted = self._trusted, True
-        try:
-            yield
-        finally:
-            self._trusted = before
 
     # Transactions.
 
