@@ -654,6 +654,30 @@ class TestHold:
             assert cursor.fetchone() == (0,)
             assert wrapper._lease.session is None
 
+    @pytest.mark.parametrize("release", ["statement", "cursor", "request"])
+    def test_a_cursor_that_is_open_outlasts_it(self, make, release):
+        wrapper = make(policy={"release": release})
+        wrapper.hold()
+        cursor = wrapper.chunked_cursor()
+        cursor.execute("SELECT generate_series(1, 10)")
+        assert cursor.fetchmany(2) == [(1,), (2,)]
+        wrapper.let_go()
+        assert cursor.fetchmany(2) == [(3,), (4,)]
+        cursor.close()
+        wrapper.close()
+        assert at_rest(wrapper)
+
+    def test_the_drivers_connection_in_use_outlasts_it(self, make):
+        wrapper = make(policy={"release": "request"})
+        with wrapper.cursor() as cursor:
+            raw = cursor.connection
+            wrapper.hold()
+            raw.execute("SET app.tenant = '1'")
+            wrapper.let_go()
+            assert raw.execute("SELECT current_setting('app.tenant')").fetchone() == ("1",)
+        wrapper.close()
+        assert run(wrapper, "SELECT current_setting('app.tenant', true)") == [("",)]
+
     def test_it_leaves_manual_transactions_alone(self, make):
         wrapper = make(policy={"release": "request"}, AUTOCOMMIT=False)
         wrapper.hold()

@@ -437,6 +437,18 @@ class TestBaseline:
             assert (new_pid != pid, after) == (True, before)
         db.close_pool()
 
+    def test_a_driver_that_was_configured_to_return_something_else(self, db):
+        def receive(connection):
+            connection.connection.row_factory = psycopg.rows.dict_row
+
+        with receiver(receive):
+            db.close_pool()
+            pid = backend_row(db)
+            run(db, "SET lock_timeout = 5")
+            db.close()
+            assert backend_row(db) == pid
+        db.close_pool()
+
     def test_what_is_set_by_a_name_that_nobody_sees_ends_the_connection(self, db):
         sql = "DO $$ BEGIN PERFORM set_config('app.' || 'tenant', '1', false); END $$"
         with receiver(lambda c: run(c, sql)):
@@ -447,6 +459,10 @@ class TestBaseline:
             assert run(db, "SELECT current_setting('app.tenant')") == [("1",)]
             assert backend_pid(db) != pid
         db.close_pool()
+
+
+def backend_row(wrapper):
+    return run(wrapper, "SELECT pg_backend_pid() AS pid")[0]["pid"]
 
 
 def in_session_of_new(wrapper):
