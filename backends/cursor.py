@@ -70,21 +70,25 @@ class LeasedCursor:
 
     # What runs on the server.
 
-    def execute(self, query: Any, /, *args: Any, **kwargs: Any) -> LeasedCursor:
+    def execute(self, query: Any, params: Any = None, /, **kwargs: Any) -> LeasedCursor:
         # The hot path, so `_run` stands here once more, without its detours.
         db = self._db
         if (
             query.__class__ is not str
             or EFFECTS[query] is not None
+            or kwargs
             or db._guard is not None
             or db._thread_ident != get_ident()
         ):
-            self._run("execute", query, args, kwargs)
+            self._run("execute", query, () if params is None else (params,), kwargs)
             return self
         raw = db._begin()
         try:
             driver = self._driver if self._raw is raw else self._bind(raw)
-            driver.execute(query, *args, **kwargs)
+            if params is None:
+                driver.execute(query)
+            else:
+                driver.execute(query, params)
         finally:
             db._end(self)
         return self
@@ -293,14 +297,13 @@ class LeasedServerCursor(LeasedCursor):
         super().__init__(db)
         self.name = name
 
-    def execute(self, query: Any, /, *args: Any, **kwargs: Any) -> LeasedCursor:
+    def execute(self, query: Any, params: Any = None, /, **kwargs: Any) -> LeasedCursor:
         kept = self._pin is not None
-        text, params = _statement("execute", query, args)
-        if (effects := self._db._effects_of(text)) is not None:
-            self._db._expect(effects, text, params)
+        if (effects := self._db._effects_of(query)) is not None:
+            self._db._expect(effects, query, params)
         self.keep()
         try:
-            return super().execute(query, *args, **kwargs)
+            return super().execute(query, params, **kwargs)
         except BaseException:
             if not kept:
                 self._release()

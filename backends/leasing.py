@@ -41,7 +41,6 @@ logger = logging.getLogger("relet")
 # Module constants: looking up an Enum's member costs more than using it.
 STATEMENT, CONNECT, ENDED, CLOSE = Event.STATEMENT, Event.CONNECT, Event.ENDED, Event.CLOSE
 UNAVAILABLE = Event.UNAVAILABLE
-_overrides_here = policies.overrides.get
 NOTHING, CHECKOUT, CHECKIN = Action.NOTHING, Action.CHECKOUT, Action.CHECKIN
 IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
 
@@ -77,6 +76,7 @@ class Leasing(WrapperBase):
     _lease: Lease
     #: The policy of the lease, or of the last one; and what it was chosen from.
     _policy: ReleasePolicy
+    _stamp: object
     _assigned: object
     _overrides: object
     #: Held for each use while the wrapper is shared between threads; else None.
@@ -102,7 +102,7 @@ class Leasing(WrapperBase):
 
     def _init_lease(self) -> None:
         self._policy = ReleasePolicy()
-        self._assigned = self._overrides = None
+        self._stamp = self._assigned = self._overrides = None
         self._lease = Lease(self.alias)
         self._guard = None
         self._pending_savepoints = []
@@ -144,8 +144,8 @@ class Leasing(WrapperBase):
 
     def _checkout(self, lease: Lease) -> None:
         pool: PoolAdapter[Any] = lease.pool  # type: ignore[assignment]
-        if _overrides_here() is not self._overrides or policies.assigned is not self._assigned:
-            self._choose_policy()
+        if policies.stamp is not self._stamp:
+            self._look_at_policies()
         try:
             lease.connection = connection = pool.checkout()
             if self._health_checks or connection.proven_at < pool.broken_at:
@@ -340,9 +340,18 @@ class Leasing(WrapperBase):
         """Return the policy of the next lease."""
         return policies.from_code(self.alias) or release_policy(self.alias, self.settings_dict)
 
+    def _look_at_policies(self) -> None:
+        """A lease begins: choose its policy, if it may be another than the last one's."""
+        if (
+            policies.overrides.get() is not self._overrides
+            or policies.assigned is not self._assigned
+        ):
+            self._choose_policy()
+
     def _choose_policy(self) -> None:
-        """A lease begins: choose its policy."""
-        self._overrides, self._assigned = _overrides_here(), policies.assigned
+        # With no stamp, overrides are in use, and each lease looks for them.
+        self._stamp = policies.stamp or self
+        self._overrides, self._assigned = policies.overrides.get(), policies.assigned
         settings_policy = self._entry.policy  # type: ignore[union-attr]
         self._policy = policies.from_code(self.alias) or settings_policy
         self._lease.table = TABLES[self._policy.release]

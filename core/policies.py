@@ -82,7 +82,9 @@ class Policies:
 
     def __init__(self) -> None:
         self._assigning = threading.Lock()
-        #: Assigned from code. Replaced, not changed: that it is another tells of a change.
+        #: Another object whenever a policy is assigned; None since there was an `override`.
+        self.stamp: object = object()
+        #: Assigned from code.
         self.assigned: Mapping[str, ReleasePolicy] = _NONE
         #: Of the blocks that this thread, or task, is in.
         self.overrides: ContextVar[tuple[Overriding, ...]] = ContextVar(
@@ -115,14 +117,17 @@ class Policies:
         except ConfigurationError as error:
             raise ConfigurationError(f"policies[{alias!r}]: {error}") from error
         with self._assigning:
-            self.assigned = MappingProxyType({**self.assigned, alias: loaded})
+            self._assign({**self.assigned, alias: loaded})
 
     def __delitem__(self, alias: str) -> None:
         """Go back to the policy of the settings."""
         with self._assigning:
-            self.assigned = MappingProxyType(
-                {name: policy for name, policy in self.assigned.items() if name != alias}
-            )
+            self._assign({name: own for name, own in self.assigned.items() if name != alias})
+
+    def _assign(self, assigned: Mapping[str, ReleasePolicy]) -> None:
+        self.assigned = MappingProxyType(assigned)
+        if self.stamp is not None:
+            self.stamp = object()
 
     def override(
         self, alias: str, policy: ReleasePolicy | None = None, /, **changes: Any
@@ -170,6 +175,7 @@ class Override(Block):
             policy = (self._policy or self._policies[alias]).replaced(self._changes)
         except ConfigurationError as error:
             raise ConfigurationError(f"policies.override({alias!r}, ...): {error}") from error
+        self._policies.stamp = None
         overrides = self._policies.overrides
         overrides.set((*overrides.get(), Overriding(alias, policy, self)))
         return policy
