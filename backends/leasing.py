@@ -45,6 +45,7 @@ NOTHING, CHECKOUT, CHECKIN = Action.NOTHING, Action.CHECKOUT, Action.CHECKIN
 IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
 
 _NOT_SHARED = nullcontext()
+_NO_STAMP = object()
 
 #: What Django's connect() resets. A lease that begins inside an atomic block may be
 #: of a connection that is new, and has to be introduced as if outside of it.
@@ -133,7 +134,7 @@ class Leasing(WrapperBase):
             return  # close() came while it ran
         try:
             status = pool.transaction_status(connection.raw)
-            action = lease.send(lease.condition(status, self.in_atomic_block))
+            action = lease.report(status, self.in_atomic_block)
             if action is CHECKIN:
                 self._checkin(lease, connection, pool)
             elif action is not NOTHING:
@@ -218,7 +219,7 @@ class Leasing(WrapperBase):
         if (connection := lease.connection) is None:
             return
         status = lease.pool.transaction_status(connection.raw)  # type: ignore[union-attr]
-        self._perform(lease.send(lease.condition(status, self.in_atomic_block)))
+        self._perform(lease.report(status, self.in_atomic_block))
 
     def _discard(self, lease: Lease) -> None:
         connection, pool = self._leased(lease)
@@ -350,7 +351,7 @@ class Leasing(WrapperBase):
 
     def _choose_policy(self) -> None:
         # With no stamp, overrides are in use, and each lease looks for them.
-        self._stamp = policies.stamp or self
+        self._stamp = policies.stamp or _NO_STAMP
         self._overrides, self._assigned = policies.overrides.get(), policies.assigned
         settings_policy = self._entry.policy  # type: ignore[union-attr]
         self._policy = policies.from_code(self.alias) or settings_policy

@@ -335,6 +335,18 @@ class Lease:
             raise IllegalEvent(self.alias, self.state.value, event.value) from None
         return action
 
+    def report(self, status: int, in_atomic_block: bool) -> Action:
+        """Take the event that `condition` finds, and return what is to be done."""
+        if self.pins or self.session is not None:
+            return self.send(self.condition(status, in_atomic_block))
+        # The same, for what most statements leave behind, and for all of them.
+        event = CONDITIONS[status, 1 if in_atomic_block else 0]
+        try:
+            self.state, action = self.table[self.state, event]
+        except KeyError:
+            raise IllegalEvent(self.alias, self.state.value, event.value) from None
+        return action
+
     def condition(self, status: int, in_atomic_block: bool) -> Event:
         """Return the event that *status*, the driver's transaction status, means."""
         if self.pins or self.session is not None:

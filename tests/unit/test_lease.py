@@ -161,3 +161,22 @@ def test_a_statement_lease_is_two_events():
 
 def test_repr_tells_alias_and_state():
     assert repr(Lease("replica")) == "<Lease 'replica' resting, 0 pins>"
+
+
+@tables
+@pytest.mark.parametrize("state", LEASED, ids=str)
+@pytest.mark.parametrize("status", TransactionStatus, ids=str)
+def test_report_is_condition_and_send(table, state, status):
+    for in_atomic_block, pins in itertools.product([False, True], [{}, {"pin": None}]):
+        one, other = lease_in(state, table), lease_in(state, table)
+        one.pins, other.pins = pins, pins
+        action = one.send(one.condition(status, in_atomic_block))
+        assert other.report(status, in_atomic_block) is action
+        assert other.state is one.state
+
+
+def test_report_at_rest_is_illegal():
+    lease = lease_in(State.RESTING)
+    with pytest.raises(IllegalEvent, match="resting"):
+        lease.report(TransactionStatus.IDLE, False)
+    assert lease.state is State.RESTING
