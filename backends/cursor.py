@@ -276,8 +276,14 @@ class LeasedCursor:
 
     def _bind(self, raw: Any) -> Any:
         """Make a driver's cursor on the connection that is leased now."""
-        self._driver = driver = self._db._driver_cursor(raw, self.name)
-        self._raw = raw
+        db = self._db
+        # The pool's connections load timestamps in the time zone they were opened
+        # for; Django looks whether that is still the wrapper's, for each cursor.
+        if self.name is None and db._plain_cursors and db.timezone is db._pool_timezone:
+            driver = raw.cursor()
+        else:
+            driver = db._other_cursor(self.name)
+        self._driver, self._raw = driver, raw
         if self._settings is not None:
             for name, value in self._settings.items():
                 setattr(driver, name, value)

@@ -205,11 +205,8 @@ class LeasingWrapper(Stateful):
         make = self.make_debug_cursor if self.queries_logged else self.make_cursor
         return make(cursor)
 
-    def _driver_cursor(self, raw: Any, name: str | None) -> Any:
-        # The pool's connections load timestamps in the time zone they were opened
-        # for; Django looks whether that is still the wrapper's, for each cursor.
-        if name is None and self._plain_cursors and self.timezone is self._pool_timezone:
-            return raw.cursor()
+    def _other_cursor(self, name: str | None) -> Any:
+        """A driver's cursor that Django, or the backend, is to make."""
         with self._trusting():
             return self.create_cursor(name)
 
