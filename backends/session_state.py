@@ -22,14 +22,14 @@ from relet.core import (
     ReletError,
 )
 from relet.core.baseline import Baseline
-from relet.core.effects import Change, Effects, Kind, Move
+from relet.core.effects import Change, Effects, Kind, Move, Step
 from relet.core.policy import STATE_MODES
 from relet.core.session import SessionState
 from relet.core.status import TransactionStatus
 
 logger = logging.getLogger("relet")
 
-Steps = Sequence[Change | Move]
+Steps = Sequence[Step]
 
 #: Where a message shortens SQL.
 _SHOWN = 500

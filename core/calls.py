@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise, takewhile
 
-from .effects import ALL, Change, Kind, Move, Name, Parameter, quote
+from .effects import ALL, Change, Kind, Name, Parameter, Step, quote
 from .names import (
     OF_THE_TRANSACTION,
     is_temporary_schema,
@@ -16,8 +16,6 @@ from .names import (
     setting_change,
 )
 from .sql import OTHER, PARAMETER, STRING, WORD, Statement, Token, closing, comma_list, text_at
-
-Step = Change | Move
 
 
 def anywhere(statement: Statement) -> Iterator[Step]:

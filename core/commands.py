@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import chain, dropwhile
 
 from .calls import anywhere
-from .effects import ALL, Change, Control, Kind, Move
+from .effects import ALL, Change, Control, Kind, Move, Step
 from .names import (
     OF_THE_TRANSACTION,
     is_temporary_schema,
@@ -31,8 +31,6 @@ from .sql import (
     statements,
     text_at,
 )
-
-Step = Change | Move
 
 
 def steps_of(statement: Statement) -> Iterator[Step]:

@@ -162,6 +162,9 @@ class Move:
     savepoint: str = ""
 
 
+Step = Change | Move
+
+
 @dataclass(frozen=True)
 class Effects:
     """What a text does to the session that runs it.
@@ -171,7 +174,7 @@ class Effects:
     :param reads_sequence: whether it calls ``currval()`` or ``lastval()``.
     """
 
-    steps: tuple[Change | Move, ...]
+    steps: tuple[Step, ...]
     single: bool = True
     reads_sequence: bool = False
 
@@ -192,7 +195,7 @@ class Effects:
         """The changes that make session state."""
         return tuple(step for step in self.steps if isinstance(step, Change) and not step.back)
 
-    def resolve(self, params: object, row: Sequence[Any] | None) -> tuple[Change | Move, ...]:
+    def resolve(self, params: object, row: Sequence[Any] | None) -> tuple[Step, ...]:
         """Return the steps with nothing left open: by *params*, and by the *row* they gave."""
         return tuple(
             resolved
@@ -201,9 +204,7 @@ class Effects:
         )
 
 
-def _resolve(
-    step: Change | Move, params: object, row: Sequence[Any] | None
-) -> Change | Move | None:
+def _resolve(step: Step, params: object, row: Sequence[Any] | None) -> Step | None:
     if isinstance(step, Move):
         return step
     if step.unless is not None:

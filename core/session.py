@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .baseline import Baseline
-from .effects import ALL, Change, Control, Kind, Move
+from .effects import ALL, Change, Control, Kind, Move, Step
 from .status import TransactionStatus
 
 _IDLE, _IN_ERROR = TransactionStatus.IDLE, TransactionStatus.IN_ERROR
@@ -73,7 +73,7 @@ class SessionState:
 
     def ran(
         self,
-        steps: Sequence[Change | Move],
+        steps: Sequence[Step],
         *,
         before: int,
         after: int,
@@ -200,7 +200,7 @@ class SessionState:
 
     def _failed(
         self,
-        steps: Sequence[Change | Move],
+        steps: Sequence[Step],
         single: bool,
         keep: Callable[[Kind], bool],
         baseline: Baseline | None,
@@ -215,5 +215,5 @@ class SessionState:
             self._change(_UNKNOWN, keep, baseline)
 
 
-def _makes_state(steps: Iterable[Change | Move]) -> bool:
+def _makes_state(steps: Iterable[Step]) -> bool:
     return any(isinstance(step, Change) for step in steps)
