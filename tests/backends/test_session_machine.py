@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from relet.backends import SessionStateError
 from relet.backends.pools import pools
 from relet.core import ReleasePolicy, hold, policies
+from relet.core.blocks import HeldBlock
 
 from .fingerprint import fingerprint
 from .threads import Thread
@@ -168,7 +169,7 @@ class Actor:
 
     @property
     def holds(self) -> int:
-        return sum(block.__class__.__name__ == "HeldBlock" for block in self.blocks)
+        return sum(isinstance(block, HeldBlock) for block in self.blocks)
 
     @property
     def in_transaction(self) -> bool:
@@ -349,6 +350,10 @@ class SessionMachine(stateful.RuleBasedStateMachine):
                 actor.begun = False
         elif isinstance(block, Overriding) and actor.policy is block.policy:
             actor.policy = actor.thread(lambda: policies[ALIAS])
+        elif isinstance(block, HeldBlock) and not (
+            actor.holds or actor.in_transaction or actor.iterator or actor.session.kept
+        ):
+            actor.session = Session()  # undone, also where the release mode keeps the lease
         actor.settle()
 
     @stateful.rule(who=actors_)
