@@ -15,4 +15,16 @@ def relet_adapters() -> list[AdapterSpec]:
             requires=("psycopg", "psycopg_pool"),
             install="relet[psycopg]",
         ),
+        AdapterSpec(
+            name="sqlalchemy",
+            adapter="relet.adapters.sqlalchemy:SQLAlchemyAdapter",
+            requires=("sqlalchemy", ("psycopg", "psycopg2")),
+            install="relet[sqlalchemy]",
+        ),
+        AdapterSpec(
+            name="dj_db_conn_pool",
+            adapter="relet.adapters.dj_db_conn_pool:DjDbConnPoolAdapter",
+            requires=("dj_db_conn_pool", "sqlalchemy", ("psycopg", "psycopg2")),
+            install="relet[dj_db_conn_pool]",
+        ),
     ]

@@ -16,7 +16,7 @@ from .leasing import Leasing
 
 
 def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Return an error for each wrong option of each alias that has a relet engine."""
+    """Return what is wrong, and what is odd, with the options of each alias of a relet engine."""
     return [
         message
         for wrapper in connections.all()
@@ -28,8 +28,13 @@ def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:
 def _check(wrapper: Leasing) -> Iterator[checks.CheckMessage]:
     alias, settings = wrapper.alias, wrapper.settings_dict
     yield from _errors(options.check_max_age, alias, settings)
-    yield from _errors(options.pool_options, alias, settings, wrapper.adapter_class)
-    yield from _errors(options.release_policy, alias, settings)
+    adapter = wrapper.adapter_class
+    if wrong := _errors(options.pool_options, alias, settings, adapter):
+        yield from wrong
+        return
+    for doubt in options.pool_doubts(alias, settings, adapter):
+        yield checks.Warning(doubt, id="relet.W001")
+    yield from _errors(options.release_policy, alias, settings, adapter)
 
 
 def _errors(rule: Callable[..., object], *arguments: object) -> list[checks.CheckMessage]:

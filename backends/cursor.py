@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 def _statement(method: str, query: Any, args: tuple[Any, ...]) -> tuple[Any, object]:
     """Return the query that *method* runs, and its parameters, if they are known."""
+    if method.startswith("copy_"):
+        # psycopg2's; copy_from() and copy_to() have no query.
+        return (query if isinstance(query, (str, bytes)) else str(query)), None
     params = args[0] if args else None
     if method == "callproc":
         placeholders = ", ".join(["%s"] * len(params or ()))
@@ -98,6 +101,17 @@ class LeasedCursor:
 
     def callproc(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         return self._run("callproc", name, args, kwargs)
+
+    # psycopg2's COPY, all of it in one call.
+
+    def copy_expert(self, query: Any, /, *args: Any, **kwargs: Any) -> None:
+        self._run("copy_expert", query, args, kwargs)
+
+    def copy_from(self, file: Any, /, *args: Any, **kwargs: Any) -> None:
+        self._run("copy_from", file, args, kwargs)
+
+    def copy_to(self, file: Any, /, *args: Any, **kwargs: Any) -> None:
+        self._run("copy_to", file, args, kwargs)
 
     def _run(self, method: str, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         db = self._db

@@ -339,7 +339,9 @@ class Leasing(WrapperBase):
 
     def _next_policy(self) -> ReleasePolicy:
         """Return the policy of the next lease."""
-        return policies.from_code(self.alias) or release_policy(self.alias, self.settings_dict)
+        return policies.from_code(self.alias) or release_policy(
+            self.alias, self.settings_dict, self.adapter_class
+        )
 
     def _look_at_policies(self) -> None:
         """A lease begins: choose its policy, if it may be another than the last one's."""
@@ -384,7 +386,7 @@ class Leasing(WrapperBase):
                 lease.pool = entry.pool
                 self._choose_policy()
                 self._pool_timezone = self.timezone
-                self._health_checks = self.settings_dict["CONN_HEALTH_CHECKS"]
+                self._look_at_health_checks(entry.pool)
                 self._closed = False
             self._perform(lease.send(CONNECT))
 
@@ -398,11 +400,14 @@ class Leasing(WrapperBase):
         ):
             self._begin_session()
             self._lease.pool = entry.pool
-            self._health_checks = self.settings_dict["CONN_HEALTH_CHECKS"]
+            self._look_at_health_checks(entry.pool)
             self._closed = False
         else:
             # As in Django, through connect().
             self._ensure_connection()
+
+    def _look_at_health_checks(self, pool: PoolAdapter[Any]) -> None:
+        self._health_checks = self.settings_dict["CONN_HEALTH_CHECKS"] or pool.health_checks
 
     def _find_pool(self) -> OpenPool:
         return pools.get(self.alias, self.settings_dict, self.timezone_name, self._make_pool)
@@ -410,11 +415,12 @@ class Leasing(WrapperBase):
     def _make_pool(self) -> tuple[PoolAdapter[Any], ReleasePolicy]:
         alias, settings = self.alias, self.settings_dict
         check_max_age(alias, settings)
-        policy = release_policy(alias, settings)
+        options = pool_options(alias, settings, self.adapter_class)
+        policy = release_policy(alias, settings, self.adapter_class)
         config = PoolConfig(
             alias=alias,
-            connect={**self.get_connection_params(), "autocommit": True},
-            options=pool_options(alias, settings, self.adapter_class),
+            connect=self.get_connection_params(),
+            options=options,
             configure=_Configure(type(self), copy.deepcopy(settings), alias),
         )
         return self.adapter_class(config), policy

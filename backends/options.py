@@ -9,6 +9,9 @@ from django.core.exceptions import ImproperlyConfigured
 from relet.core import ConfigurationError, PoolAdapter, ReleasePolicy
 from relet.core.policies import load_policy
 
+#: Where most pools have their options.
+_USUAL = PoolAdapter.options_setting
+
 
 class OptionError(ImproperlyConfigured):
     """One setting is wrong; `code` is the number of the system check that says so too."""
@@ -34,10 +37,16 @@ def check_max_age(alias: str, settings: dict[str, Any]) -> None:
 
 def pool_options(alias: str, settings: dict[str, Any], adapter: type[PoolAdapter[Any]]) -> Any:
     """Return the pool's keyword arguments, or ``False`` for no pooling."""
-    options = settings["OPTIONS"].get("pool", True)
+    where = adapter.options_setting
     try:
-        if options is True or options is None:
-            options = {}
+        if where != _USUAL and isinstance(settings["OPTIONS"].get("pool"), dict):
+            raise OptionError(
+                alias,
+                _written(_USUAL),
+                f"this engine's pool has its options in DATABASES[{alias!r}][{_written(where)}].",
+                "relet.E002",
+            )
+        options = _pool_setting(settings, adapter)
         if options is not False and not isinstance(options, dict):
             raise ConfigurationError(
                 f"it is {options!r}; it can be a dict of the pool's keyword arguments, True for "
@@ -45,16 +54,40 @@ def pool_options(alias: str, settings: dict[str, Any], adapter: type[PoolAdapter
             )
         adapter.check_options(options)
     except ConfigurationError as error:
-        raise OptionError(alias, "'OPTIONS']['pool'", error, "relet.E002") from error
+        raise OptionError(alias, _written(where), error, "relet.E002") from error
     return options
 
 
-def release_policy(alias: str, settings: dict[str, Any]) -> ReleasePolicy:
+def pool_doubts(alias: str, settings: dict[str, Any], adapter: type[PoolAdapter[Any]]) -> list[str]:
+    """Return what is odd about the pool's keyword arguments, which are right."""
+    options = _pool_setting(settings, adapter)
+    written = _written(adapter.options_setting)
+    doubts = adapter.doubts(options) if isinstance(options, dict) else []
+    return [f"DATABASES[{alias!r}][{written}]: {doubt}" for doubt in doubts]
+
+
+def _pool_setting(settings: dict[str, Any], adapter: type[PoolAdapter[Any]]) -> Any:
+    # So that is said for all engines, wherever the pool has its options.
+    if settings["OPTIONS"].get("pool") is False:
+        return False
+    found: Any = settings
+    for key in adapter.options_setting:
+        found = found.get(key, True)
+    return {} if found is True or found is None else found
+
+
+def _written(keys: tuple[str, ...]) -> str:
+    return "][".join(map(repr, keys))
+
+
+def release_policy(
+    alias: str, settings: dict[str, Any], adapter: type[PoolAdapter[Any]]
+) -> ReleasePolicy:
     """Return the policy of the alias, as its settings have it."""
-    options = settings["OPTIONS"]
-    policy = options.get("policy", {})
+    policy = settings["OPTIONS"].get("policy", {})
     # Without a pool, a release closes the connection: do it as Django does.
-    defaults = {"release": "request"} if options.get("pool", True) is False else {}
+    reuses = adapter.reuses(_pool_setting(settings, adapter))
+    defaults = {} if reuses else {"release": "request"}
     try:
         return load_policy(policy, **defaults)
     except ConfigurationError as error:

@@ -26,7 +26,8 @@ class DjangoOwners:
     def policy(self, alias: str) -> ReleasePolicy:
         from .options import release_policy
 
-        return release_policy(alias, self.here(alias).settings_dict)
+        wrapper = self.here(alias)
+        return release_policy(alias, wrapper.settings_dict, wrapper.adapter_class)
 
     def here(self, alias: str) -> Any:
         from django.db import connections

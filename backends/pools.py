@@ -18,8 +18,12 @@ from relet.core import PoolAdapter, ReleasePolicy
 _PARENTS: list[object] = []
 
 
-#: Takes from an alias' settings what a pool is made from, beside the time zone.
-_made_from = itemgetter("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS")
+_always_there = itemgetter("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS")
+
+
+def _made_from(settings: dict[str, Any]) -> tuple[Any, ...]:
+    """Take from an alias' settings what a pool is made from, beside the time zone."""
+    return (*_always_there(settings), settings.get("POOL_OPTIONS"))
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Pools:
         """
 
         def same_database(entry: OpenPool) -> bool:
-            _, its_name, _, _, host, port, _ = entry.made_from
+            _, its_name, _, _, host, port, *_ = entry.made_from
             return (its_name, host, port) == (name, settings["HOST"], settings["PORT"])
 
         self._close(same_database)

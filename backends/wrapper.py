@@ -36,6 +36,13 @@ if TYPE_CHECKING:
 checks.register(check_databases, "relet")
 
 
+def _drivers_options(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return ``OPTIONS`` without what is not the driver's."""
+    return {
+        key: value for key, value in settings["OPTIONS"].items() if key not in ("pool", "policy")
+    }
+
+
 class _Handed:
     """Stands in for the pool while Django's connect() runs for a new connection."""
 
@@ -58,8 +65,11 @@ class LeasingWrapper(Stateful):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         from django.db.backends.postgresql.base import DatabaseWrapper
+        from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
-        cls._plain_cursors = cls.create_cursor is DatabaseWrapper.create_cursor
+        # With psycopg2, Django tells each cursor its time zone.
+        plain = cls.create_cursor is DatabaseWrapper.create_cursor
+        cls._plain_cursors = plain and is_psycopg3
         for attribute, mixin in (
             ("creation_class", PooledCreation),
             ("SchemaEditorClass", PooledSchemaEditor),
@@ -120,9 +130,13 @@ class LeasingWrapper(Stateful):
         self._open_lease()
 
     def get_connection_params(self) -> dict[str, Any]:
-        params: dict[str, Any] = super().get_connection_params()
-        params.pop("policy", None)
-        return params
+        # Django takes offence at a pool where the driver is psycopg2.
+        settings = self.settings_dict
+        self.settings_dict = {**settings, "OPTIONS": _drivers_options(settings)}
+        try:
+            return super().get_connection_params()
+        finally:
+            self.settings_dict = settings
 
     def is_usable(self) -> bool:
         lease = self._lease
@@ -335,11 +349,7 @@ class LeasingWrapper(Stateful):
     @contextmanager
     def _nodb_cursor(self) -> Iterator[CursorWrapper]:
         """A cursor beside any pool: it is for creating and dropping databases."""
-        options = {
-            key: value
-            for key, value in self.settings_dict["OPTIONS"].items()
-            if key not in ("pool", "policy")
-        }
+        options = _drivers_options(self.settings_dict)
         plain = self.plain_backend({**self.settings_dict, "OPTIONS": options}, alias=self.alias)
         with plain._nodb_cursor() as cursor:
             yield cursor

@@ -19,7 +19,8 @@ class PoolConfig:
     """What a pool is made from.
 
     :param alias: the key in ``DATABASES``; for messages.
-    :param connect: keyword arguments of the driver's ``connect()``.
+    :param connect: keyword arguments of the driver's ``connect()``. Autocommit is not among
+        them; it is for the adapter to see to that.
     :param options: the pool's own keyword arguments; ``False`` means no pooling.
     :param configure: to be called once with every new driver connection, in
         autocommit, before it is first handed out.
@@ -60,11 +61,13 @@ class PoolStats:
 class PooledConnection:
     """A driver connection, and what relet remembers of it while it lives."""
 
-    __slots__ = ("announced", "baseline", "proven_at", "raw")
+    __slots__ = ("announced", "baseline", "entry", "proven_at", "raw")
 
-    def __init__(self, raw: Any, now: float) -> None:
+    def __init__(self, raw: Any, now: float, entry: Any = None) -> None:
         #: The driver's connection.
         self.raw = raw
+        #: What the pool itself has for it; for the adapter only.
+        self.entry = entry
         #: When it was last known to work, in seconds of `time.monotonic`.
         self.proven_at = now
         #: Whether ``connection_created`` has been sent for it.
@@ -89,22 +92,52 @@ class PoolAdapter(ABC, Generic[Driver]):
     lifetime_enforced: ClassVar[Literal["checkin", "checkout", "never"]]
     #: Whether the pool runs threads of its own (they do not survive a fork).
     has_threads: ClassVar[bool]
+    #: Where in ``DATABASES[alias]`` the pool's options are, key by key.
+    options_setting: ClassVar[tuple[str, ...]] = ("OPTIONS", "pool")
 
-    #: Whether connections are used again; else `checkin` closes them.
-    pooled: bool = True
     #: Whether `close` has been called.
     closed: bool = False
+    #: Whether the pool's options ask for what ``CONN_HEALTH_CHECKS`` does.
+    health_checks: bool = False
     #: `time.monotonic` of the last time a connection was found broken. Connections
     #: proven before that moment are checked before they are handed out.
     broken_at: float = float("-inf")
 
     def __init__(self, config: PoolConfig) -> None:
         self.config = config
+        #: Whether connections are used again; else `checkin` closes them.
+        self.pooled = self.reuses(config.options)
 
     @classmethod
     @abstractmethod
     def check_options(cls, options: Mapping[str, Any] | Literal[False]) -> None:
         """Raise `ConfigurationError` if the pool would not take *options*. No I/O."""
+
+    @classmethod
+    def doubts(cls, options: Mapping[str, Any]) -> list[str]:
+        """Return what is odd about *options* that the pool would take.
+
+        Each of them becomes a warning, ``relet.W001``.
+        """
+        return []
+
+    @classmethod
+    def reuses(cls, options: Mapping[str, Any] | Literal[False]) -> bool:
+        """Return whether a pool with *options* uses connections again.
+
+        Where it does not, a lease is kept until ``close()`` unless a policy is set, as Django
+        does it, and its session need not be restored.
+        """
+        return options is not False
+
+    @classmethod
+    @abstractmethod
+    def options_for(cls, *, size: int, timeout: float) -> dict[str, Any]:
+        """Return options for a pool that is small and plain, as tests want it.
+
+        :param size: how many connections it has at most.
+        :param timeout: seconds that `checkout` waits for one.
+        """
 
     @property
     @abstractmethod
@@ -147,6 +180,27 @@ class PoolAdapter(ABC, Generic[Driver]):
     def stats(self) -> PoolStats:
         """Count."""
 
+    def exhausted(self, error: str, cure: str) -> str:
+        """Return the text of the error that no connection came free in time.
+
+        :param error: what the pool says.
+        :param cure: which of its options to change, as the end of a sentence.
+        """
+        stats = self.stats()
+        return (
+            f"DATABASES[{self.config.alias!r}]: {error}. {stats.in_use} of {stats.max_size} "
+            f"connections are leased and {stats.waiting} threads wait. Look for what holds leases "
+            f"(transactions left open, server-side cursors not closed), or {cure}."
+        )
+
+    def cannot_connect(self, error: Exception) -> Exception:
+        """Return *error*, of the driver's ``connect()``, with whose it was and what can be done."""
+        return type(error)(
+            f"DATABASES[{self.config.alias!r}]: cannot connect: {str(error).strip()}\n"
+            "Check HOST, PORT, NAME, USER, PASSWORD and OPTIONS, and that the server runs and "
+            "has connections left."
+        )
+
     # Facts about the driver.
 
     @abstractmethod
@@ -158,9 +212,10 @@ class PoolAdapter(ABC, Generic[Driver]):
         """Ask the server whether it still answers on this connection: one round trip."""
 
     def run(self, raw: Driver, sql: str) -> list[tuple[Any, ...]]:
-        """Run SQL of relet's own in one round trip; return the rows of its first statement.
+        """Run SQL of relet's own in one round trip; return its rows.
 
-        :param sql: one statement or several, without parameters; not to be prepared.
+        :param sql: one statement or several, without parameters; not to be prepared. The
+            rows of several are not looked at.
         """
         cursor = raw.cursor()  # type: ignore[attr-defined]
         cursor.execute(sql)

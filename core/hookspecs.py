@@ -22,14 +22,14 @@ class AdapterSpec:
 
     :param name: an identifier; the engine will be ``relet.backends.<name>``.
     :param adapter: the `PoolAdapter` subclass, as ``"package.module:Class"``.
-    :param requires: modules that must be importable.
+    :param requires: modules that must be importable; of a tuple among them, any one.
     :param install: what ``pip install`` is to be given when they are not.
     :param backend: the Django backend the engine builds on.
     """
 
     name: str
     adapter: str
-    requires: tuple[str, ...] = ()
+    requires: tuple[str | tuple[str, ...], ...] = ()
     install: str = ""
     backend: str = "django.db.backends.postgresql"
 

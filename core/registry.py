@@ -119,8 +119,12 @@ class Registry:
 
     @staticmethod
     def missing(spec: AdapterSpec) -> list[str]:
-        """Return the modules that *spec* requires and that cannot be imported."""
-        return [module for module in spec.requires if not _installed(module)]
+        """Return the modules that *spec* requires and that cannot be imported.
+
+        Where one of several would do: ``"one or another"``.
+        """
+        required = [(entry,) if isinstance(entry, str) else entry for entry in spec.requires]
+        return [" or ".join(modules) for modules in required if not any(map(_installed, modules))]
 
     def _collect(self) -> Mapping[str, AdapterSpec]:
         for entry_point in entry_points(group=ENTRY_POINT_GROUP):

@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, ClassVar, Literal, NoReturn
 
 import psycopg
 import psycopg_pool
-from psycopg.rows import tuple_row
 from psycopg_pool import PoolTimeout
 
+from relet.adapters.drivers.psycopg import Connection, Psycopg
 from relet.core import ConfigurationError, PoolAdapter, PoolConfig, PooledConnection, PoolStats
 from relet.core.policy import check_keys
-from relet.core.status import TransactionStatus
 
 from . import lean_pool
 from .unpooled import Unpooled
 
-Connection = psycopg.Connection[Any]
 Pool = psycopg_pool.ConnectionPool[Connection]
 
 _POOL_OPTIONS = [
@@ -31,10 +29,6 @@ _POOL_OPTIONS = [
     for name, parameter in inspect.signature(psycopg_pool.ConnectionPool).parameters.items()
     if parameter.kind is inspect.Parameter.KEYWORD_ONLY
 ]
-#: What a connection hands on to whoever asks next: handlers, and notifications not asked for.
-_HANDED_ON = ("_notice_handlers", "_notify_handlers", "_notifies_backlog")
-#: A true boolean, in text and in binary.
-_TRUE = (b"t", b"\x01")
 _RESERVED = {
     "kwargs": "connection parameters belong in DATABASES[alias] and its OPTIONS",
     "open": "the pool is opened with its first lease",
@@ -42,7 +36,7 @@ _RESERVED = {
 }
 
 
-class PsycopgAdapter(PoolAdapter[Connection]):
+class PsycopgAdapter(Psycopg, PoolAdapter[Connection]):
     """A `psycopg_pool.ConnectionPool`; `Unpooled` where pooling is off."""
 
     lifetime_enforced: ClassVar[Literal["checkin", "checkout", "never"]] = "checkin"
@@ -54,7 +48,6 @@ class PsycopgAdapter(PoolAdapter[Connection]):
         self._opened = False
         self._in_use: set[PooledConnection] = set()
         self._pool = _make_pool(config)
-        self.pooled = config.options is not False
         # Looked up once: they are called for every statement.
         self._take: Callable[[float | None], Connection]
         self._give: Callable[[Connection, float], None]
@@ -78,6 +71,10 @@ class PsycopgAdapter(PoolAdapter[Connection]):
             psycopg_pool.ConnectionPool(open=False, **options)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"{error}.") from error
+
+    @classmethod
+    def options_for(cls, *, size: int, timeout: float) -> dict[str, Any]:
+        return {"min_size": 1, "max_size": size, "timeout": timeout}
 
     @property
     def native(self) -> Pool | Unpooled:
@@ -149,67 +146,23 @@ class PsycopgAdapter(PoolAdapter[Connection]):
             wait_ms=stats.get("requests_wait_ms", 0),
         )
 
-    def transaction_status(self, raw: Connection) -> int:
-        return raw.pgconn.transaction_status
-
-    def run(self, raw: Connection, sql: str) -> list[tuple[Any, ...]]:
-        # Whatever cursor and row factories are set. Several statements cannot be prepared.
-        cursor = psycopg.Cursor(raw, row_factory=tuple_row)
-        cursor.execute(sql, prepare=False)
-        return cursor.fetchall() if cursor.description else []
-
-    def settings(self, raw: Connection) -> object:
-        return (
-            *(raw.isolation_level, raw.read_only, raw.deferrable),
-            *(raw.cursor_factory, raw.row_factory, raw.prepare_threshold, raw.prepared_max),
-            # Not public, but nothing else tells: a handler would be called for others.
-            *(tuple(getattr(raw, name, None) or ()) for name in _HANDED_ON),
-        )
-
-    @classmethod
-    def text(cls, query: Any) -> str:
-        if isinstance(query, (str, bytes)):
-            return super().text(query)
-        if isinstance(query, psycopg.sql.Composable):
-            query = query.as_string(None)
-        return str(query)
-
-    def truths(self, cursor: psycopg.Cursor[Any]) -> Sequence[bool] | None:
-        result = cursor.pgresult
-        if result is None or result.ntuples != 1:
-            return None
-        return [result.get_value(0, column) in _TRUE for column in range(result.nfields)]
-
-    def ping(self, raw: Connection) -> bool:
-        try:
-            psycopg_pool.ConnectionPool.check_connection(raw)
-        except psycopg.Error:
-            return False
-        return self.transaction_status(raw) == TransactionStatus.IDLE
-
-    def _try_to_connect(self, pool: Pool) -> psycopg.Error | None:
+    def _try_to_connect(self, pool: Pool) -> Exception | None:
         """Connect and disconnect; return what went wrong."""
         try:
             conninfo = pool.conninfo() if callable(pool.conninfo) else pool.conninfo
-            with pool.connection_class.connect(conninfo or "", **self.config.connect) as raw:
+            parameters = {**self.config.connect, "autocommit": True}
+            with pool.connection_class.connect(conninfo or "", **parameters) as raw:
                 self.config.configure(raw)
         except psycopg.Error as error:
-            return self._refused(error)
+            return self.cannot_connect(error)
         return None
-
-    def _refused(self, error: psycopg.Error) -> psycopg.Error:
-        return type(error)(
-            f"DATABASES[{self.config.alias!r}]: cannot connect: {str(error).strip()}\n"
-            "Check HOST, PORT, NAME, USER, PASSWORD and OPTIONS, and that the server runs and "
-            "has connections left."
-        )
 
     def _explain(self, error: psycopg.OperationalError) -> NoReturn:
         """Raise *error* again, saying whose pool it was and what can be done."""
         pool, stats = self._pool, self.stats()
         prefix = f"DATABASES[{self.config.alias!r}]: {error}. "
         if isinstance(pool, Unpooled):
-            raise self._refused(error) from error
+            raise self.cannot_connect(error) from error
         if isinstance(error, psycopg_pool.TooManyRequests):
             raise psycopg_pool.TooManyRequests(
                 f"{prefix}Raise OPTIONS['pool']['max_waiting'] ({pool.max_waiting}), or "
@@ -219,12 +172,8 @@ class PsycopgAdapter(PoolAdapter[Connection]):
             # Nobody holds them all, so none could be opened: say why.
             if stats.in_use < pool.max_size and (refused := self._try_to_connect(pool)):
                 raise refused from error
-            raise PoolTimeout(
-                f"{prefix}{stats.in_use} of {stats.max_size} connections are leased and "
-                f"{stats.waiting} threads wait. Look for what holds leases (transactions left "
-                "open, server-side cursors not closed), or raise OPTIONS['pool']['max_size'] "
-                "or ['timeout']."
-            ) from error
+            cure = "raise OPTIONS['pool']['max_size'] or ['timeout']"
+            raise PoolTimeout(self.exhausted(f"{error}", cure)) from error
         raise error
 
 
@@ -240,7 +189,7 @@ def _make_pool(config: PoolConfig) -> Pool | Unpooled:
             theirs(raw)
 
     return (lean_pool.LeanPool if lean_pool.LEAN else psycopg_pool.ConnectionPool)(
-        kwargs=dict(config.connect),
+        kwargs={**config.connect, "autocommit": True},
         open=False,
         configure=configure,
         **{"name": f"relet-{config.alias}", **options},

@@ -2,46 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import suppress
 from time import monotonic
-from typing import Any
 
-import psycopg
 import psycopg_pool
 from psycopg_pool import PoolTimeout
 
-Connection = psycopg.Connection[Any]
-
-
-class Place:
-    """A place in the pool's queue, in the terms of psycopg_pool's ``WaitingClient``.
-
-    `set` is called under the pool's lock, and so is the change of mind in `LeanPool.take`:
-    a connection is given to whoever takes it, or stays.
-    """
-
-    __slots__ = ("conn", "error", "turn")
-
-    def __init__(self) -> None:
-        self.conn: Connection | None = None
-        self.error: BaseException | None = None
-        self.turn = threading.Lock()
-        self.turn.acquire()
-
-    def set(self, raw: Connection) -> bool:
-        if self.error is not None:
-            return False
-        self.conn = raw
-        self.turn.release()
-        return True
-
-    def fail(self, error: Exception) -> bool:
-        if self.conn is not None or self.error is not None:
-            return False
-        self.error = error
-        self.turn.release()
-        return True
+from relet.adapters.drivers.psycopg import Connection
+from relet.adapters.place import Place
 
 
 class LeanPool(psycopg_pool.ConnectionPool[Connection]):
@@ -89,30 +56,20 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
     def _wait_for(self, place: Place, timeout: float) -> Connection:
         began = monotonic()
         try:
-            place.turn.acquire(timeout=max(0.0, min(timeout, threading.TIMEOUT_MAX)))
-            raw = place.conn
+            raw: Connection | None = place.wait(timeout, self._lock, self._waiting, self._give_back)
             if raw is None:
-                raise place.error or PoolTimeout(
-                    f"couldn't get a connection after {timeout:.2f} sec"
-                )
-        except BaseException as error:
-            with self._lock:
-                place.error = place.error or error
-                raw = place.conn
-                self._stats["requests_errors"] += 1
-                with suppress(ValueError):  # the pool has taken it off
-                    self._waiting.remove(place)  # type: ignore[arg-type]
-            if raw is None:
-                raise
-            if not isinstance(error, Exception):
-                raw._pool = self
-                self.putconn(raw)
-                raise
-            # It came at the last moment.
+                raise PoolTimeout(f"couldn't get a connection after {timeout:.2f} sec")
+        except BaseException:
+            self._stats["requests_errors"] += 1
+            raise
         finally:
             self._stats["requests_wait_ms"] += int(1000 * (monotonic() - began))
         raw._pool = self
         return raw
+
+    def _give_back(self, raw: Connection) -> None:
+        raw._pool = self
+        self.putconn(raw)
 
     def give(self, raw: Connection, now: float) -> None:
         """Return *raw*, on which no transaction is open."""

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import psycopg
-
+from relet.adapters.drivers.psycopg import Connection, Psycopg
 from relet.core import PoolConfig
-
-Connection = psycopg.Connection[Any]
 
 
 class Unpooled:
@@ -24,7 +19,7 @@ class Unpooled:
         self._connect, self._configure = config.connect, config.configure
 
     def getconn(self, timeout: float | None = None) -> Connection:
-        raw: Connection = psycopg.connect(**self._connect)
+        raw = Psycopg.connect(self._connect)
         try:
             self._configure(raw)
         except BaseException:

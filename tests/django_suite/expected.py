@@ -14,6 +14,15 @@ EXPECTED: dict[str, str] = {
     "connections itself, and only those that were idle; `check` stays the user's.",
 }
 
+#: Only on engines of other pools than psycopg_pool.
+OTHER_POOLS = dict.fromkeys(
+    (
+        f"backends.postgresql.tests.Tests.test_{name}"
+        for name in ("connect_pool", "pool_check_can_be_overridden", "pool_options_not_mutated")
+    ),
+    "The test sets options that only psycopg_pool has, and looks at its pool.",
+)
+
 if os.geteuid() == 0:
     EXPECTED["admin_scripts.tests.StartApp.test_custom_app_directory_creation_error_handling"] = (
         "Not relet's: the test takes away a permission that root does not need."

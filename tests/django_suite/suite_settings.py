@@ -3,19 +3,25 @@
 import json
 import os
 
+from relet.core import registry
+
+_engine = os.environ["RELET_SUITE_ENGINE"]
 _DATABASE = {
     "ENGINE": "suite_engine",
-    "OPTIONS": {
-        # Small, and quick to say so when a connection has leaked.
-        "pool": {"min_size": 0, "max_size": 4, "timeout": 10},
-        **(
-            {"policy": json.loads(os.environ["RELET_SUITE_POLICY"])}
-            if os.environ["RELET_SUITE_ENGINE"].startswith("relet.")
-            else {}
-        ),
-    },
+    "OPTIONS": {},
     **json.loads(os.environ["RELET_SUITE_DATABASE"]),
 }
+# Small, and quick to say so when a connection has leaked.
+if _engine.startswith("relet."):
+    adapter = registry.load(_engine.removeprefix("relet.backends."))
+    pool_setting = _DATABASE
+    *keys, last = adapter.options_setting
+    for key in keys:
+        pool_setting = pool_setting[key]
+    pool_setting[last] = adapter.options_for(size=4, timeout=10)
+    _DATABASE["OPTIONS"]["policy"] = json.loads(os.environ["RELET_SUITE_POLICY"])
+else:
+    _DATABASE["OPTIONS"]["pool"] = {"min_size": 0, "max_size": 4, "timeout": 10}
 
 DATABASES = {
     "default": {**_DATABASE, "NAME": "django"},

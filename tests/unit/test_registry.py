@@ -35,7 +35,7 @@ def test_built_ins_come_through_the_entry_point(registry):
 
 
 def test_unknown(registry):
-    with pytest.raises(UnknownAdapter, match="Registered are: psycopg") as caught:
+    with pytest.raises(UnknownAdapter, match=r"Registered are: .*\bpsycopg\b") as caught:
         registry.spec("nope")
     assert caught.value.name == "nope"
 

@@ -1,0 +1,84 @@
+"""psycopg2.
+
+https://www.psycopg.org/docs/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import psycopg2
+from psycopg2 import extensions, sql
+
+from relet.core import TransactionStatus
+
+
+class Psycopg2:
+    """The facts about psycopg2, for adapters of pools of its connections."""
+
+    #: The module, for its exceptions (PEP 249).
+    dbapi: ClassVar[Any] = psycopg2
+
+    @staticmethod
+    def connect(parameters: Mapping[str, Any]) -> Any:
+        """Open a connection, in autocommit."""
+        raw = psycopg2.connect(**parameters)
+        raw.autocommit = True
+        return raw
+
+    def transaction_status(self, raw: Any) -> int:
+        status: int = raw.get_transaction_status()
+        return status
+
+    def ping(self, raw: Any) -> bool:
+        try:
+            with extensions.cursor(raw) as cursor:
+                cursor.execute("SELECT 1")
+        except psycopg2.Error:
+            return False
+        return self.transaction_status(raw) == TransactionStatus.IDLE
+
+    def run(self, raw: Any, sql: str) -> list[tuple[Any, ...]]:
+        # Whatever cursor factory is set.
+        with extensions.cursor(raw) as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def settings(self, raw: Any) -> object:
+        return (
+            *(raw.isolation_level, raw.readonly, raw.deferrable, raw.encoding),
+            *(raw.cursor_factory, dict(raw.string_types), dict(raw.binary_types)),
+            tuple(raw.notifies),
+        )
+
+    @classmethod
+    def text(cls, query: Any) -> str:
+        if isinstance(query, bytes):
+            return query.decode(errors="replace")
+        if isinstance(query, sql.Composable):
+            return _text(query)
+        return str(query)
+
+    def truths(self, cursor: Any) -> Sequence[bool] | None:
+        if cursor.description is None or cursor.rowcount != 1:
+            return None
+        (row,) = cursor.fetchall()
+        cursor.scroll(0, mode="absolute")  # the rows are on the client
+        values = row.values() if isinstance(row, dict) else row
+        return [value is True for value in values]
+
+
+def _text(part: sql.Composable) -> str:
+    """Return what ``as_string()`` does, which asks a connection for its encoding."""
+    if isinstance(part, sql.Composed):
+        return "".join(map(_text, part.seq))
+    if isinstance(part, sql.Identifier):
+        return ".".join('"' + name.replace('"', '""') + '"' for name in part.strings)
+    if isinstance(part, sql.Literal):
+        adapted = extensions.adapt(part.wrapped)
+        if hasattr(adapted, "encoding"):
+            adapted.encoding = "utf8"
+        quoted: bytes = adapted.getquoted()
+        return quoted.decode(errors="replace")
+    return str(part.as_string(None))  # type: ignore[arg-type]

@@ -1,0 +1,292 @@
+"""Adapters for SQLAlchemy's pools, and for those of whoever else uses them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any, ClassVar, Literal, NoReturn
+
+from sqlalchemy import exc
+from sqlalchemy import pool as sqlalchemy_pool
+from sqlalchemy.pool import NullPool, Pool, QueuePool
+
+from relet.adapters.drivers.djangos import Driver
+from relet.core import ConfigurationError, PoolAdapter, PoolConfig, PooledConnection, PoolStats
+from relet.core.policy import check_keys
+from relet.core.status import TransactionStatus
+
+from .lean_queue_pool import LEAN, LeanQueuePool, PoolClosed
+
+#: The key, in the `info` of a pool's entry, of what relet remembers of its connection.
+#: SQLAlchemy empties `info` when it connects again.
+_REMEMBERED = "relet"
+
+_RESERVED = {
+    "creator": "connection parameters belong in DATABASES[alias] and its OPTIONS",
+    "dialect": "Django is what speaks to the database",
+    "reset_on_return": "relet gives connections back clean, and asks the driver whether they are",
+}
+_REFUSED = {
+    "SingletonThreadPool": "it keeps a connection for each thread, which is what leases are to "
+    "do away with, and closes those of other threads, in use or not, when there are too many",
+    "StaticPool": "it hands the same connection to all threads at once",
+    "AssertionPool": "it raises an AssertionError where a thread has to wait for its turn; use a "
+    "QueuePool with a pool_size of 1 and a max_overflow of 0",
+    "AsyncAdaptedQueuePool": "it is for asyncio's connections; Django's are synchronous",
+}
+#: Values that a pool would take, and stumble over later, when they are less.
+_NUMBERS = {"pool_size": 0, "max_overflow": -1, "timeout": 0, "recycle": -1}
+_OPTIONS = ("recycle", "echo", "logging_name", "events", "pre_ping")
+_QUEUE_OPTIONS = ("pool_size", "max_overflow", "timeout", "use_lifo", *_OPTIONS)
+
+
+class QueuePoolAdapter(PoolAdapter[Any]):
+    """A pool of SQLAlchemy's. Mix a driver's facts in, and the way to connect.
+
+    It is a `LeanQueuePool` unless another class is asked for, whose connections come with a
+    proxy, and are waited for as that class has it. Listeners to a pool's events ``checkout``,
+    ``checkin`` and ``reset`` are given that proxy, too; they must be there when it is opened.
+    """
+
+    lifetime_enforced: ClassVar[Literal["checkin", "checkout", "never"]] = "checkout"
+    has_threads = False
+
+    #: The driver's module, for its exceptions.
+    dbapi: ClassVar[Any]
+
+    def __init__(self, config: PoolConfig) -> None:
+        super().__init__(config)
+        self._in_use: set[PooledConnection] = set()
+        self._counting = threading.Lock()
+        self._checkouts = 0
+        self._pool = self._make_pool()
+        self._lean = isinstance(self._pool, LeanQueuePool)
+
+    @staticmethod
+    @abstractmethod
+    def connect(parameters: Mapping[str, Any]) -> Any:
+        """Open a connection, in autocommit."""
+
+    def _make_pool(self) -> Pool:
+        options = self.config.options
+        pool_class, arguments = self._arguments(options)
+        self.health_checks = bool(options and options.get("pre_ping"))
+        return pool_class(self._creator(), reset_on_return=None, **arguments)
+
+    def _creator(self) -> Callable[[], Any]:
+        """Return what opens and configures connections. It does not refer to this adapter."""
+        connect, parameters, configure = self.connect, self.config.connect, self.config.configure
+
+        def create() -> Any:
+            raw = connect(parameters)
+            try:
+                configure(raw)
+            except BaseException:
+                raw.close()
+                raise
+            return raw
+
+        return create
+
+    @classmethod
+    def _arguments(
+        cls, options: Mapping[str, Any] | Literal[False]
+    ) -> tuple[type[Pool], dict[str, Any]]:
+        """Return the class of the pool, and what it is to be called with."""
+        if options is False:
+            return NullPool, {}
+        arguments = dict(options)
+        # The wrapper pings, and only what was idle: a pool would ask each time.
+        arguments.pop("pre_ping", None)
+        return _pool_class(arguments.pop("class", QueuePool)), arguments
+
+    @classmethod
+    def check_options(cls, options: Mapping[str, Any] | Literal[False]) -> None:
+        if options is False:
+            return
+        for key, why in _RESERVED.items():
+            if key in options:
+                raise ConfigurationError(f"{key!r} cannot be set: {why}.")
+        pool_class, arguments = cls._arguments(options)
+        if pool_class in (LeanQueuePool, QueuePool):
+            check_keys(options, ["class", *_QUEUE_OPTIONS])
+        elif pool_class is NullPool:
+            check_keys(options, ["class", *_OPTIONS])
+        cls._check_arguments(pool_class, arguments)
+
+    @classmethod
+    def _check_arguments(
+        cls,
+        pool_class: type[Pool],
+        arguments: Mapping[str, Any],
+        written: Callable[[str], str] = str,
+    ) -> None:
+        """Raise `ConfigurationError` for values that are wrong.
+
+        :param written: how a key is written in the settings.
+        """
+        for key, least in _NUMBERS.items():
+            value = arguments.get(key, least)
+            whole = key in ("pool_size", "max_overflow")
+            kinds = int if whole else (int, float)
+            if not isinstance(value, kinds) or isinstance(value, bool) or not value >= least:
+                number = "a whole number" if whole else "a number of seconds"
+                raise ConfigurationError(
+                    f"{written(key)!r} is {value!r}; it must be {number}, {least} or more."
+                )
+        try:
+            # Connects to nothing: the pool itself is the judge of its arguments.
+            pool_class(lambda: None, **arguments)  # type: ignore[arg-type]
+        except (TypeError, ValueError, exc.SQLAlchemyError) as error:
+            raise ConfigurationError(f"{error}.") from error
+
+    @classmethod
+    def options_for(cls, *, size: int, timeout: float) -> dict[str, Any]:
+        return {"pool_size": size, "max_overflow": 0, "timeout": timeout}
+
+    @classmethod
+    def reuses(cls, options: Mapping[str, Any] | Literal[False]) -> bool:
+        return not issubclass(cls._arguments(options)[0], NullPool)
+
+    @property
+    def native(self) -> Pool:
+        return self._pool
+
+    def open(self) -> None:
+        events: Any = self._pool.dispatch
+        if events.checkout or events.checkin or events.reset:
+            self._lean = False
+
+    def checkout(self, timeout: float | None = None) -> PooledConnection:
+        try:
+            if self._lean:
+                entry: Any = self._pool.take(timeout)  # type: ignore[attr-defined]
+            else:
+                entry = self._checkout_proxy()
+        except (exc.SQLAlchemyError, self.dbapi.Error) as error:
+            self._explain(error)
+        connection: PooledConnection | None = entry.info.get(_REMEMBERED)
+        if connection is None:
+            return self._remember(entry)
+        connection.raw, connection.entry = entry.dbapi_connection, entry
+        if not self._lean:
+            self._in_use.add(connection)
+        return connection
+
+    def _remember(self, entry: Any) -> PooledConnection:
+        connection = PooledConnection(entry.dbapi_connection, monotonic(), entry)
+        entry.info[_REMEMBERED] = connection
+        if not self._lean:
+            self._in_use.add(connection)
+        return connection
+
+    def checkin(self, connection: PooledConnection) -> None:
+        entry, connection.entry = connection.entry, None
+        connection.raw = None
+        connection.proven_at = monotonic()
+        if self._lean:
+            try:
+                self._pool.give(entry)  # type: ignore[attr-defined]
+            except BaseException:
+                # KeyboardInterrupt strikes anywhere.
+                if entry.leased:
+                    self._pool.drop(entry)  # type: ignore[attr-defined]
+                raise
+        else:
+            self._in_use.discard(connection)
+            if self.closed:
+                entry.invalidate()
+            else:
+                entry.close()
+
+    def discard(self, connection: PooledConnection) -> None:
+        entry, connection.entry = connection.entry, None
+        raw, connection.raw = connection.raw, None
+        broken = self.transaction_status(raw) == TransactionStatus.UNKNOWN
+        if self._lean:
+            self._pool.drop(entry, broken=broken)  # type: ignore[attr-defined]
+        else:
+            self._in_use.discard(connection)
+            if broken:
+                self._pool._invalidate(entry)
+            else:
+                entry.invalidate()
+
+    def close(self) -> None:
+        self.closed = True
+        if isinstance(self._pool, LeanQueuePool):
+            self._pool.close()
+        else:
+            self._pool.dispose()
+
+    def stats(self) -> PoolStats:
+        pool: Any = self._pool
+        queue = isinstance(pool, QueuePool)
+        limited = queue and pool._max_overflow > -1
+        lean = isinstance(pool, LeanQueuePool)
+        in_use = pool.checkedout() if lean else len(self._in_use)
+        idle = pool.checkedin() if queue else 0
+        return PoolStats(
+            min_size=0,
+            max_size=pool.size() + pool._max_overflow if limited else None,
+            size=in_use + idle,
+            idle=idle,
+            in_use=in_use,
+            waiting=pool.waiting if lean else 0,
+            checkouts=pool.checkouts if lean else self._checkouts,
+            waits=pool.waits if lean else 0,
+            wait_ms=pool.wait_ms if lean else 0,
+        )
+
+    # What is not on the hot path.
+
+    def _checkout_proxy(self) -> Any:
+        if self.closed:
+            raise PoolClosed("the pool is closed")
+        with self._counting:
+            self._checkouts += 1
+        return self._pool.connect()
+
+    def _setting(self, key: str) -> str:
+        """Return how *key* of the pool is written in the settings."""
+        first, *others = self.options_setting
+        return first + "".join(f"[{name!r}]" for name in (*others, key))
+
+    def _explain(self, error: Exception) -> NoReturn:
+        """Raise *error* again, saying whose pool it was and what can be done."""
+        if isinstance(error, self.dbapi.Error):
+            raise self.cannot_connect(error) from error
+        if isinstance(error, exc.TimeoutError):
+            keys = map(self._setting, ("pool_size", "max_overflow", "timeout"))
+            raise self.dbapi.OperationalError(
+                self.exhausted(f"{error}", f"raise {', '.join(keys)}")
+            ) from error
+        raise self.dbapi.OperationalError(f"DATABASES[{self.config.alias!r}]: {error}.") from error
+
+
+class SQLAlchemyAdapter(Driver, QueuePoolAdapter):
+    """A pool of SQLAlchemy's, with connections of the driver that Django picks."""
+
+
+def _pool_class(given: object) -> type[Pool]:
+    """Return the class that ``OPTIONS["pool"]["class"]`` means."""
+    found = given
+    if isinstance(given, str):
+        module, _, name = given.rpartition(".")
+        try:
+            found = getattr(importlib.import_module(module) if module else sqlalchemy_pool, name)
+        except (ImportError, AttributeError) as error:
+            raise ConfigurationError(f"'class': {given!r} cannot be imported: {error}.") from error
+    if not (inspect.isclass(found) and issubclass(found, Pool)):
+        raise ConfigurationError(
+            f"'class' is {given!r}; it can be a pool class of SQLAlchemy, its name, such as "
+            "'NullPool', or the dotted path of a subclass."
+        )
+    for name, why in _REFUSED.items():
+        if issubclass(found, getattr(sqlalchemy_pool, name)):
+            raise ConfigurationError(f"'class' cannot be {name}: {why}.")
+    return LeanQueuePool if found is QueuePool and LEAN else found
