@@ -8,7 +8,8 @@ from relet.core import registry
 _engine = os.environ["RELET_SUITE_ENGINE"]
 _DATABASE = {
     "ENGINE": "suite_engine",
-    "OPTIONS": {},
+    # Django skips what it has no use for where connections are pooled.
+    "OPTIONS": {"pool": True},
     **json.loads(os.environ["RELET_SUITE_DATABASE"]),
 }
 # Small, and quick to say so when a connection has leaked.
