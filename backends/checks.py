@@ -11,18 +11,21 @@ from typing import Any
 from django.core import checks
 from django.db import connections
 
+from relet.core import registry
+
 from . import options
 from .leasing import Leasing
 
 
 def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Return what is wrong, and what is odd, with the options of each alias of a relet engine."""
-    return [
-        message
-        for wrapper in connections.all()
-        if isinstance(wrapper, Leasing)
-        for message in _check(wrapper)
+    """Return what is wrong, or odd, with each alias that has a relet engine, and with plugins."""
+    messages: list[checks.CheckMessage] = [
+        checks.Warning(problem, id="relet.W002") for problem in registry.problems()
     ]
+    for wrapper in connections.all():
+        if isinstance(wrapper, Leasing):
+            messages += _check(wrapper)
+    return messages
 
 
 def _check(wrapper: Leasing) -> Iterator[checks.CheckMessage]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class ReletError(Exception):
     """Base of all errors that relet itself raises."""
@@ -35,10 +37,12 @@ class RegistryError(ReletError):
 class UnknownAdapter(ReletError):
     """No adapter of that name is registered."""
 
-    def __init__(self, name: str, known: list[str]) -> None:
+    def __init__(self, name: str, known: list[str], problems: Sequence[str] = ()) -> None:
+        told = "".join(f" There is a broken plugin, though: {problem}" for problem in problems)
         super().__init__(
             f"There is no adapter {name!r}. Registered are: {', '.join(known) or 'none'}. "
             "An adapter plugin is found through the entry-point group 'relet'; is it installed?"
+            f"{told}"
         )
         self.name, self.known = name, known
 

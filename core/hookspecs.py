@@ -49,7 +49,7 @@ def relet_policies() -> Mapping[str, ReleasePolicy]:  # type: ignore[empty-body]
     """Return the policies that this plugin brings, by name.
 
     ``OPTIONS["policy"]`` can be such a name. It has no dot, for a name with a dot is a
-    path to import. Called when a name is looked up.
+    path to import. Called once per process, when the first engine is imported.
     """
 
 

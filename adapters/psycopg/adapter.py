@@ -184,9 +184,14 @@ def _make_pool(config: PoolConfig) -> Pool | Unpooled:
     own, theirs = config.configure, options.pop("configure", None)
 
     def configure(raw: Connection) -> None:
-        own(raw)
-        if theirs is not None:
-            theirs(raw)
+        try:
+            own(raw)
+            if theirs is not None:
+                theirs(raw)
+        except BaseException:
+            # The pool would leave it open until it is collected.
+            raw.close()
+            raise
 
     return (lean_pool.LeanPool if lean_pool.LEAN else psycopg_pool.ConnectionPool)(
         kwargs={**config.connect, "autocommit": True},

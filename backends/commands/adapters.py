@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
-from relet.core import AdapterSpec, RegistryError, registry
+from relet.core import AdapterSpec, registry
 
 _HEADER = ("NAME", "ENGINE", "STATUS")
 
 
 def list_adapters() -> int:
-    """Print the registered adapters; return the exit code."""
-    try:
-        specs = registry.specs()
-    except RegistryError as error:
-        print(f"relet: {error}", file=sys.stderr)
-        return 1
+    """Print the registered adapters, and what is wrong with plugins; return the exit code."""
+    # What it logs is printed below.
+    logging.getLogger("relet").addHandler(logging.NullHandler())
+    specs = registry.specs()
     rows = [_HEADER, *(_row(spec) for spec in specs.values())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
-    return 0
+    for problem in registry.problems():
+        print(f"relet: {problem}", file=sys.stderr)
+    return 1 if registry.problems() else 0
 
 
 def _row(spec: AdapterSpec) -> tuple[str, str, str]:

@@ -1,5 +1,6 @@
 """The registry: built-ins by the front door, and wrong plugins named."""
 
+import re
 import sys
 
 import pytest
@@ -56,14 +57,114 @@ def test_missing_dependency(registry, module):
         registry.load("mine")
 
 
-def test_a_plugin_that_cannot_be_imported_is_named(registry, monkeypatch, tmp_path):
-    metadata = tmp_path / "guilty-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: guilty\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[relet]\nguilty = no_such_plugin\n")
+GOOD = """
+from relet.core import AdapterSpec, hookimpl
+
+@hookimpl
+def relet_adapters():
+    return [AdapterSpec("good", "relet.adapters.psycopg:PsycopgAdapter")]
+"""
+BARE = """
+from relet.core import PoolAdapter
+
+class Bare(PoolAdapter):
+    def discard(self, connection):
+        pass
+"""
+
+
+def hook(signature, body):
+    return f"from relet.core import hookimpl\n@hookimpl\ndef {signature}:\n    {body}"
+
+
+BROKEN = {
+    "import error": ("import no_such_module", r"cannot be loaded: ModuleNotFoundError\("),
+    "syntax error": ("def relet_adapters(:", r"cannot be loaded: SyntaxError\("),
+    "wrong hook signature": (hook("relet_adapters(everything)", "return []"), "everything"),
+    "misspelt hook": (hook("relet_adaptors()", "return []"), "unknown hook 'relet_adaptors'"),
+    "hook that raises": (
+        hook("relet_adapters()", "return 1 / 0"),
+        r"relet_adapters\(\) raises ZeroDivisionError",
+    ),
+    "no specs": (
+        hook("relet_adapters()", "return None"),
+        "must return AdapterSpec objects, not None",
+    ),
+    "duplicate name": (
+        GOOD.replace('"good"', '"psycopg"'),
+        "of 'guilty' and plugin 'builtin' of 'relet' both register an adapter 'psycopg'; "
+        "that of the latter is used",
+    ),
+    "wrong policy": (
+        hook("relet_policies()", "return {'x': 1}"),
+        "policy 'x' must be a ReleasePolicy",
+    ),
+}
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Install a distribution with one module, which is a plugin."""
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(RegistryError, match=r"'guilty' \(no_such_plugin\) cannot be loaded"):
-        registry.specs()
+    installed = []
+
+    def install(distribution, module, source):
+        metadata = tmp_path / f"{distribution}-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n"
+        )
+        (metadata / "entry_points.txt").write_text(f"[relet]\n{module} = {module}\n")
+        (tmp_path / f"{module}.py").write_text(source)
+        installed.append(module)
+
+    yield install
+    for module in installed:
+        sys.modules.pop(module, None)
+
+
+@pytest.mark.parametrize(("source", "says"), BROKEN.values(), ids=list(BROKEN))
+def test_a_broken_plugin_is_named_and_breaks_no_other(registry, install, caplog, source, says):
+    install("another", "good_plugin", GOOD)
+    install("guilty", "broken_plugin", source)
+    assert {"dj_db_conn_pool", "good", "psycopg", "sqlalchemy"} <= registry.specs().keys()
+    assert registry.load("psycopg").__module__ == "relet.adapters.psycopg.adapter"
+    assert registry.load("good")
+    (problem,) = registry.problems()
+    assert re.search(says, problem)
+    assert "plugin 'broken_plugin' of 'guilty'" in problem
+    assert problem in caplog.text
+    with pytest.raises(UnknownAdapter) as caught:
+        registry.spec("broken")
+    assert problem in str(caught.value)
+
+
+def test_two_strangers_of_a_name(registry, install):
+    install("zebra", "zebra_plugin", GOOD)
+    install("aardvark", "aardvark_plugin", GOOD)
+    (problem,) = registry.problems()
+    assert "plugin 'zebra_plugin' of 'zebra' and plugin 'aardvark_plugin' of 'aardvark'" in problem
+    assert registry.load("good")
+
+
+def test_an_adapter_that_lacks_methods(registry, install):
+    source = GOOD.replace("relet.adapters.psycopg:PsycopgAdapter", "broken_plugin:Bare")
+    install("guilty", "broken_plugin", f"{source}\n{BARE}")
+    with pytest.raises(RegistryError) as caught:
+        registry.load("good")
+    text = str(caught.value)
+    assert text.startswith("plugin 'broken_plugin' of 'guilty': adapter 'good': ")
+    assert "lacks check_options, checkin, checkout, close, " in text
+    assert text.endswith("transaction_status, lifetime_enforced, has_threads.")
+    assert registry.load("psycopg")
+
+
+def test_an_adapter_whose_module_cannot_be_imported(registry, install, tmp_path):
+    source = GOOD.replace("relet.adapters.psycopg:PsycopgAdapter", "broken_module:Bare")
+    install("guilty", "broken_plugin", source)
+    (tmp_path / "broken_module.py").write_text("import no_such_module")
+    with pytest.raises(RegistryError, match=r"of 'guilty': .*broken_module cannot be imported"):
+        registry.load("good")
 
 
 @pytest.mark.parametrize(

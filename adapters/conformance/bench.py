@@ -1,0 +1,236 @@
+"""Bench: an adapter class under test, its pools, and a view of them from the server's side."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from itertools import count
+from typing import Any
+
+from relet.core import PoolAdapter, PoolConfig, PooledConnection
+
+#: Seconds until what should have happened long ago is taken not to happen.
+PATIENCE = 10.0
+
+_numbers = count(1)
+
+
+class Broken(Exception):
+    """A rule is broken. The text says what was seen."""
+
+    #: The name of the rule, where `rules` does not know it.
+    rule = "machine"
+
+
+def demand(fact: object, otherwise: str) -> None:
+    """Raise `Broken` with the text *otherwise* unless *fact*."""
+    if not fact:
+        raise Broken(otherwise)
+
+
+def eventually(fact: Callable[[], object], otherwise: str) -> None:
+    """Raise `Broken` unless *fact* comes true, soon."""
+    deadline = time.monotonic() + PATIENCE
+    while not fact():
+        demand(time.monotonic() < deadline, f"{otherwise} (waited {PATIENCE:g} s)")
+        time.sleep(0.001)
+
+
+class ConfigureFailed(Exception):
+    """Raised where a new connection is configured."""
+
+
+class Call:
+    """A function that runs in a thread of its own, for it may never return."""
+
+    #: Of the threads.
+    NAME = "conformance-kit"
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._outcome: Any = None
+        self.error: BaseException | None = None
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, name=self.NAME, daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._outcome = self._function()
+        except BaseException as error:  # noqa: BLE001 - carried to who asks
+            self.error = error
+        self._ended.set()
+
+    @property
+    def ended(self) -> bool:
+        return self._ended.is_set()
+
+    def result(self) -> Any:
+        """Return what the function returns, or raise what it raises."""
+        if not self._ended.wait(PATIENCE):
+            raise Broken(f"It did not return within {PATIENCE:g} s.")
+        if self.error is not None:
+            raise self.error
+        return self._outcome
+
+
+class Bench:
+    """Makes pools of one adapter class, and closes them, and whatever they have left open."""
+
+    def __init__(self, adapter: type[PoolAdapter[Any]], parameters: Mapping[str, Any]) -> None:
+        self.adapter = adapter
+        self.parameters = parameters
+        #: What `configure` was called with, in order.
+        self.configured: list[Any] = []
+        #: The server process of each of them.
+        self.pids: list[int] = []
+        #: Whether `configure` is to raise, once, for the next new connection.
+        self.refuse = False
+        self._made: list[PoolAdapter[Any]] = []
+        self._observer: PooledConnection | None = None
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for pool in self._made:
+            with suppress(Exception, Broken):
+                Call(pool.close).result()
+        for raw in (*self.configured, *([self._observer.raw] if self._observer else [])):
+            with suppress(Exception):
+                raw.close()
+
+    def pool(
+        self, size: int = 1, timeout: float | None = None, **parameters: Any
+    ) -> PoolAdapter[Any]:
+        """Make a pool, and open it.
+
+        :param timeout: of the pool; by default it is patient.
+        :param parameters: of the driver's ``connect()``, in place of those of the bench.
+        """
+        pool = self.unopened(size, timeout, **parameters)
+        Call(pool.open).result()
+        return pool
+
+    def unopened(
+        self, size: int = 1, timeout: float | None = None, **parameters: Any
+    ) -> PoolAdapter[Any]:
+        """Make a pool, and do not open it."""
+        seconds = PATIENCE / 2 if timeout is None else timeout
+        options = self.adapter.options_for(size=size, timeout=seconds)
+        self.adapter.check_options(options)
+        alias = f"conformance_{next(_numbers)}"
+        made: list[PoolAdapter[Any]] = []
+
+        def configure(raw: Any) -> None:
+            self.pids.append(self.pid(made[0], raw))
+            if self.refuse:
+                self.refuse = False
+                raise ConfigureFailed("refused by the kit")
+            self.configured.append(raw)
+
+        config = PoolConfig(alias, {**self.parameters, **parameters}, options, configure)
+        made.append(self.adapter(config))
+        self._made += made
+        return made[0]
+
+    # What is done with pools, never for ever.
+
+    @staticmethod
+    def checkout(pool: PoolAdapter[Any], timeout: float | None = None) -> PooledConnection:
+        connection = Call(lambda: pool.checkout(timeout)).result()
+        demand(
+            isinstance(connection, PooledConnection),
+            f"checkout() returned {connection!r}, and no PooledConnection.",
+        )
+        demand(connection.raw is not None, "checkout() returned a connection whose raw is None.")
+        return connection  # type: ignore[no-any-return]
+
+    @staticmethod
+    def waiter(pool: PoolAdapter[Any], timeout: float = 60.0) -> Call:
+        """Start a thread that waits for a connection; return when the pool counts it."""
+        before = pool.stats().waiting
+        call = Call(lambda: pool.checkout(timeout))
+        eventually(
+            lambda: call.ended or pool.stats().waiting == before + 1,
+            f"A thread waits, and stats().waiting stays {before}",
+        )
+        if call.ended:
+            got = "raised " + repr(call.error) if call.error else "returned a connection"
+            raise Broken(f"With none left, checkout(timeout={timeout:g}) {got} instead of waiting.")
+        return call
+
+    @staticmethod
+    def checkin(pool: PoolAdapter[Any], connection: PooledConnection) -> None:
+        Call(lambda: pool.checkin(connection)).result()
+
+    @staticmethod
+    def discard(pool: PoolAdapter[Any], connection: PooledConnection) -> None:
+        call = Call(lambda: pool.discard(connection))
+        try:
+            call.result()
+        except Broken:
+            raise
+        except Exception as error:
+            raise Broken(f"discard() raised {error!r}; it must never raise.") from error
+
+    def must_fail(self, call: Callable[[], object], pool: PoolAdapter[Any], what: str) -> str:
+        """Demand that *call* raises the driver's OperationalError, naming the alias."""
+        started = Call(call)
+        try:
+            started.result()
+        except Broken:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is looked at
+            demand(
+                self.is_operational(error),
+                f"{what} raised {error!r}; it must be the driver's OperationalError.",
+            )
+            alias = pool.config.alias
+            demand(alias in str(error), f"The error of {what} does not name the alias: {error!s}")
+            return str(error)
+        raise Broken(f"{what} raised nothing.")
+
+    def is_operational(self, error: BaseException) -> bool:
+        """Whether *error* is an OperationalError (PEP 249) of the driver."""
+        driver = type(self.observer.raw).__module__.partition(".")[0]
+        return any(
+            cls.__name__ == "OperationalError" and cls.__module__.partition(".")[0] == driver
+            for cls in type(error).__mro__
+        )
+
+    # The server's side.
+
+    @property
+    def observer(self) -> PooledConnection:
+        """A connection of a pool of its own, kept until the end."""
+        if self._observer is None:
+            config = PoolConfig(
+                "observer", self.parameters, self.adapter.options_for(size=1, timeout=5.0)
+            )
+            self._observers = pool = self.adapter(config)
+            self._made.append(pool)
+            pool.open()
+            self._observer = self.checkout(pool)
+        return self._observer
+
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        """Ask the server, by the observer."""
+        raw = self.observer.raw
+        return self._observers.run(raw, sql)
+
+    def pid(self, pool: PoolAdapter[Any], raw: Any) -> int:
+        return int(pool.run(raw, "SELECT pg_backend_pid()")[0][0])
+
+    def alive(self) -> set[int]:
+        """The server processes of the connections that were configured, and still are."""
+        if not self.pids:
+            return set()
+        pids = ", ".join(map(str, self.pids))
+        rows = self.ask(f"SELECT pid FROM pg_stat_activity WHERE pid IN ({pids})")
+        return {int(row[0]) for row in rows}
+
+    def kill(self, pid: int) -> None:
+        """End a server process, and wait until it is gone."""
+        self.ask(f"SELECT pg_terminate_backend({pid}, 5000)")

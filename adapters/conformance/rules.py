@@ -1,0 +1,494 @@
+"""The rules of `PoolAdapter`, and for each what shows whether it is kept."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from relet.core import ConfigurationError, TransactionStatus
+
+from .bench import PATIENCE, Bench, Broken, Call, ConfigureFailed, demand, eventually
+
+IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule: its name, what it says, and what raises `Broken` when it is not kept."""
+
+    name: str
+    text: str
+    check: Callable[[Bench], None]
+
+
+RULES: list[Rule] = []
+
+
+def rule(name: str, text: str) -> Callable[[Callable[[Bench], None]], Callable[[Bench], None]]:
+    def register(check: Callable[[Bench], None]) -> Callable[[Bench], None]:
+        RULES.append(Rule(name, text, check))
+        return check
+
+    return register
+
+
+# Facts and options.
+
+
+@rule("facts", "lifetime_enforced and has_threads are set, and text() returns text.")
+def facts(bench: Bench) -> None:
+    adapter = bench.adapter
+    lifetime = getattr(adapter, "lifetime_enforced", None)
+    demand(lifetime in ("checkin", "checkout", "never"), f"lifetime_enforced is {lifetime!r}.")
+    threads = getattr(adapter, "has_threads", None)
+    demand(isinstance(threads, bool), f"has_threads is {threads!r}.")
+    for query in "SELECT 'é'", "SELECT 'é'".encode():
+        text = adapter.text(query)
+        demand(text == "SELECT 'é'", f"text({query!r}) returned {text!r}.")
+
+
+@rule("options", "check_options() refuses what the pool would not take, and takes options_for().")
+def options(bench: Bench) -> None:
+    adapter = bench.adapter
+    good = adapter.options_for(size=3, timeout=1.0)
+    adapter.check_options(good)
+    demand(
+        good == adapter.options_for(size=3, timeout=1.0), "check_options() changed its argument."
+    )
+    odd = {**good, "no_such_option": 1}
+    try:
+        adapter.check_options(odd)
+    except ConfigurationError as error:
+        named = [str(error)]
+    else:
+        named = list(adapter.doubts(odd))
+    demand(
+        any("no_such_option" in text for text in named),
+        "Neither check_options() nor doubts() named an option that does not exist.",
+    )
+
+
+@rule("threads", "A pool has threads of its own only if has_threads says so.")
+def threads(bench: Bench) -> None:
+    before = set(threading.enumerate())
+    pool = bench.pool(size=2)
+    bench.checkin(pool, bench.checkout(pool))
+    new = set(threading.enumerate()) - before
+    own = [thread for thread in new if not thread.name.startswith(Call.NAME)]
+    demand(pool.has_threads or not own, f"has_threads is False, and there is {own}.")
+
+
+# Opening.
+
+
+@rule("open", "open() may be called often; a server that refuses is the driver's OperationalError.")
+def opening(bench: Bench) -> None:
+    pool = bench.pool()
+    pool.open()
+    bench.checkin(pool, bench.checkout(pool))
+    pool.open()
+    demand(pool.stats().size == 1, f"Opened three times, the pool has {pool.stats().size}.")
+    (name,) = (key for key in bench.parameters if key in ("user", "username"))
+    refused = bench.unopened(1, 1.0, **{name: "relet_no_such_user"})
+    for _ in range(2):
+
+        def use() -> None:
+            refused.open()
+            refused.checkout()
+
+        bench.must_fail(use, refused, "open() or checkout() of a server that refuses")
+    demand(refused.stats().in_use == 0, f"Refused, in_use is {refused.stats().in_use}.")
+
+
+@rule("configure", "Each new connection is configured once, in autocommit, before it is let.")
+def configured(bench: Bench) -> None:
+    pool = bench.pool(size=2)
+    first, second = bench.checkout(pool), bench.checkout(pool)
+    for connection in first, second:
+        times = sum(raw is connection.raw for raw in bench.configured)
+        demand(times == 1, f"A new connection was configured {times} times.")
+    bench.checkin(pool, first)
+    again = bench.checkout(pool)
+    times = sum(raw is again.raw for raw in bench.configured)
+    demand(times == 1, f"Checked out again, a connection was configured {times} times.")
+
+
+@rule(
+    "failed configure", "A connection that cannot be configured is closed, and its place is free."
+)
+def failed_configure(bench: Bench) -> None:
+    pool = bench.pool()
+    connection = bench.checkout(pool)
+    bench.refuse = True
+    bench.discard(pool, connection)
+    with suppress(ConfigureFailed):  # it may also try again, by itself
+        bench.checkin(pool, bench.checkout(pool))
+    demand(not bench.refuse, "A new connection was not configured.")
+    connection = bench.checkout(pool)
+    demand(pool.stats().in_use == 1, f"in_use is {pool.stats().in_use}, with one checked out.")
+    pid = bench.pid(pool, connection.raw)
+    eventually(lambda: bench.alive() == {pid}, "One that could not be configured stays open")
+    bench.checkin(pool, connection)
+
+
+# Checkout and checkin.
+
+
+@rule("autocommit", "A connection is in autocommit when it is checked out, with no transaction.")
+def autocommit(bench: Bench) -> None:
+    pool = bench.pool()
+    for _ in range(3):
+        connection = bench.checkout(pool)
+        raw = connection.raw
+        demand(raw.autocommit is True, f"autocommit is {raw.autocommit!r} after checkout().")
+        status = pool.transaction_status(raw)
+        demand(status == IDLE, f"transaction_status() is {status!r} after checkout().")
+        demand(pool.ping(raw), "ping() is false of a connection just checked out.")
+        demand(raw.autocommit is True, f"autocommit is {raw.autocommit!r} after ping().")
+        status = pool.transaction_status(raw)
+        demand(status == IDLE, f"transaction_status() is {status!r} after ping().")
+        bench.checkin(pool, connection)
+
+
+@rule("exclusive", "A connection that is checked out is not handed out.")
+def exclusive(bench: Bench) -> None:
+    pool = bench.pool(size=3)
+    held = [bench.checkout(pool) for _ in range(3)]
+    pids = {bench.pid(pool, connection.raw) for connection in held}
+    demand(len(pids) == 3, f"Of three connections checked out, {len(pids)} differ.")
+
+
+@rule("remembered", "A driver connection has the same PooledConnection as long as it lives.")
+def remembered(bench: Bench) -> None:
+    pool = bench.pool()
+    known: dict[int, Any] = {}
+    for _ in range(3):
+        connection = bench.checkout(pool)
+        pid = bench.pid(pool, connection.raw)
+        demand(
+            known.setdefault(pid, connection) is connection,
+            "The same driver connection came with another PooledConnection.",
+        )
+        connection.announced = True
+        bench.checkin(pool, connection)
+    last = bench.checkout(pool)
+    bench.discard(pool, last)
+    fresh = bench.checkout(pool)
+    demand(not fresh.announced, "A new connection came with what was remembered of an old one.")
+    bench.checkin(pool, fresh)
+
+
+@rule("proven", "checkin() notes in `proven_at` that the connection worked until now.")
+def proven(bench: Bench) -> None:
+    pool = bench.pool()
+    connection = bench.checkout(pool)
+    now = time.monotonic()
+    demand(connection.proven_at <= now, f"proven_at is {connection.proven_at!r}, in the future.")
+    before = time.monotonic()
+    bench.checkin(pool, connection)
+    seen = connection.proven_at
+    demand(
+        before <= seen <= time.monotonic(),
+        "checkin() did not set proven_at to the time.monotonic() of that moment.",
+    )
+
+
+@rule("counts", "stats() counts what is checked out, idle and waiting, as it is.")
+def counts(bench: Bench) -> None:
+    pool = bench.pool(size=2)
+    stats = pool.stats()
+    demand(stats.max_size == 2, f"max_size is {stats.max_size}, and options_for(size=2) was asked.")
+    asked = stats.checkouts
+    demand(stats.in_use == 0, f"in_use is {stats.in_use} before the first checkout.")
+    first = bench.checkout(pool)
+    demand(pool.stats().in_use == 1, f"in_use is {pool.stats().in_use}, with 1 checked out.")
+    second = bench.checkout(pool)
+    stats = pool.stats()
+    demand(stats.in_use == 2, f"in_use is {stats.in_use}, with 2 checked out.")
+    demand(stats.size == 2, f"size is {stats.size}, with 2 checked out.")
+    demand(stats.idle == 0, f"idle is {stats.idle}, with all checked out.")
+    bench.checkin(pool, first)
+    demand(pool.stats().in_use == 1, f"in_use is {pool.stats().in_use} after a checkin.")
+    bench.discard(pool, second)
+    demand(pool.stats().in_use == 0, f"in_use is {pool.stats().in_use} after a discard.")
+    grown = pool.stats().checkouts - asked
+    demand(grown == 2, f"checkouts grew by {grown} with 2 checkouts.")
+
+
+@rule("limit", "No more connections are open than the pool may have.")
+def limit(bench: Bench) -> None:
+    pool = bench.pool(size=2)
+    held = [bench.checkout(pool), bench.checkout(pool)]
+    bench.must_fail(lambda: pool.checkout(0.05), pool, "checkout() of a third of two connections")
+    demand(len(bench.alive()) <= 2, f"{len(bench.alive())} connections are open.")
+    for connection in held:
+        bench.checkin(pool, connection)
+    demand(len(bench.alive()) <= 2, f"{len(bench.alive())} connections are open.")
+
+
+# Waiting.
+
+
+@rule("timeout", "checkout(timeout) waits so long, then raises the driver's OperationalError.")
+def timeout(bench: Bench) -> None:
+    pool = bench.pool(timeout=0.2)
+    held = bench.checkout(pool)
+    for seconds in None, 0.1:
+        began = time.monotonic()
+        bench.must_fail(
+            lambda seconds=seconds: pool.checkout(seconds),  # type: ignore[misc]
+            pool,
+            f"checkout(timeout={seconds}) with none left",
+        )
+        least = 0.2 if seconds is None else seconds
+        waited = time.monotonic() - began
+        demand(waited >= 0.9 * least, f"It gave up after {waited:.3f} s instead of {least} s.")
+    demand(pool.stats().waiting == 0, f"waiting is {pool.stats().waiting} with nobody waiting.")
+    bench.checkin(pool, held)
+
+
+@rule("order", "Those who wait are served in order, and nobody gets ahead of them.")
+def order(bench: Bench) -> None:
+    pool = bench.pool()
+    connection = bench.checkout(pool)
+    waiters = [bench.waiter(pool) for _ in range(4)]
+    while waiters:
+        bench.checkin(pool, connection)
+        first, *waiters = waiters
+        eventually(lambda first=first: first.ended, "The first of those who wait got nothing")  # type: ignore[misc]
+        connection = first.result()
+        ahead = sum(waiter.ended for waiter in waiters)
+        demand(ahead == 0, "One connection came free, and two of those who wait were served.")
+    bench.checkin(pool, connection)
+
+
+@rule("lost waiter", "A waiter whose time was up has taken nothing.")
+def lost_waiter(bench: Bench) -> None:
+    pool = bench.pool()
+    held = bench.checkout(pool)
+    bench.must_fail(lambda: pool.checkout(0.05), pool, "checkout(timeout=0.05) with none left")
+    waiter = bench.waiter(pool)
+    bench.checkin(pool, held)
+    connection = waiter.result()
+    bench.checkin(pool, connection)
+    demand(pool.stats().in_use == 0, f"in_use is {pool.stats().in_use} with all checked in.")
+    bench.checkin(pool, bench.checkout(pool, timeout=1.0))
+
+
+class _Interrupt(BaseException):
+    """As KeyboardInterrupt is, and nobody else's."""
+
+
+@rule("interrupted waiter", "A waiter that is interrupted has taken nothing.")
+def interrupted_waiter(bench: Bench) -> None:
+    main = threading.main_thread()
+    if threading.current_thread() is not main or not hasattr(signal, "pthread_kill"):
+        return
+    pool = bench.pool()
+    held = bench.checkout(pool)
+
+    def strike(*_: object) -> None:
+        raise _Interrupt
+
+    def when_it_waits() -> None:
+        eventually(lambda: pool.stats().waiting, "A thread waits, and stats().waiting stays 0")
+        signal.pthread_kill(main.ident or 0, signal.SIGALRM)
+
+    previous = signal.signal(signal.SIGALRM, strike)
+    striking = Call(when_it_waits)
+    try:
+        pool.checkout(PATIENCE)
+    except _Interrupt:
+        pass
+    else:
+        raise Broken("checkout() swallowed an interrupt.")
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    striking.result()
+    demand(pool.stats().waiting == 0, f"waiting is {pool.stats().waiting} after the interrupt.")
+    bench.checkin(pool, held)
+    demand(pool.stats().in_use == 0, f"in_use is {pool.stats().in_use} with all checked in.")
+    bench.checkin(pool, bench.checkout(pool, timeout=1.0))
+
+
+# Discarding.
+
+
+@rule("discard", "A connection that is discarded is closed, and another takes its place.")
+def discard(bench: Bench) -> None:
+    pool = bench.pool()
+    connection = bench.checkout(pool)
+    raw, pid = connection.raw, bench.pid(pool, connection.raw)
+    waiter = bench.waiter(pool)
+    bench.discard(pool, connection)
+    status = pool.transaction_status(raw)
+    demand(status == TransactionStatus.UNKNOWN, f"Discarded, its transaction_status is {status!r}.")
+    fresh = waiter.result()
+    demand(bench.pid(pool, fresh.raw) != pid, "A discarded connection was handed out.")
+    eventually(lambda: pid not in bench.alive(), "A discarded connection stays open on the server")
+    bench.checkin(pool, fresh)
+    demand(pool.stats().in_use == 0, f"in_use is {pool.stats().in_use} with none checked out.")
+
+
+@rule("broken", "One that is broken is seen to be, and discarding it raises nothing.")
+def broken(bench: Bench) -> None:
+    pool = bench.pool()
+    connection = bench.checkout(pool)
+    raw, pid = connection.raw, bench.pid(pool, connection.raw)
+    bench.kill(pid)
+    demand(
+        pool.ping(raw) is False, "ping() of a connection that the server has closed is not False."
+    )
+    status = pool.transaction_status(raw)
+    demand(
+        status == TransactionStatus.UNKNOWN,
+        f"The server has closed it, and transaction_status() is {status!r} after ping().",
+    )
+    bench.discard(pool, connection)
+    fresh = bench.checkout(pool)
+    demand(pool.ping(fresh.raw), "A broken connection was handed out again.")
+    bench.discard(pool, fresh)
+    demand(pool.stats().in_use == 0, f"in_use is {pool.stats().in_use} with none checked out.")
+
+
+@rule("broken while idle", "Connections that broke in the pool can be discarded one by one.")
+def broken_while_idle(bench: Bench) -> None:
+    pool = bench.pool(size=3)
+    held = [bench.checkout(pool) for _ in range(3)]
+    for connection in held:
+        bench.checkin(pool, connection)
+    for pid in bench.alive():
+        bench.kill(pid)
+    for _ in range(4):
+        connection = bench.checkout(pool)
+        if pool.ping(connection.raw):
+            break
+        bench.discard(pool, connection)
+    else:
+        raise Broken("Of 3 connections, all closed by the server, the fourth is broken, too.")
+    bench.checkin(pool, connection)
+
+
+# The driver.
+
+
+@rule("status", "transaction_status() is the driver's, as libpq numbers it.")
+def status(bench: Bench) -> None:
+    pool = bench.pool()
+    connection = bench.checkout(pool)
+    raw = connection.raw
+
+    def is_(expected: TransactionStatus, when: str) -> None:
+        seen = pool.transaction_status(raw)
+        demand(seen == expected, f"{when}, it is {seen!r} and not {expected!r}.")
+
+    is_(IDLE, "Outside a transaction")
+    pool.run(raw, "BEGIN")
+    is_(IN_TRANSACTION, "After BEGIN")
+    try:
+        pool.run(raw, "SELECT 1/0")
+    except Exception:  # noqa: BLE001 - the driver's
+        is_(TransactionStatus.IN_ERROR, "After an error in a transaction")
+    pool.run(raw, "ROLLBACK")
+    is_(IDLE, "After ROLLBACK")
+    bench.checkin(pool, connection)
+
+
+@rule("run", "run() runs one statement or several, and returns the rows of one.")
+def run(bench: Bench) -> None:
+    pool = bench.pool()
+    connection = bench.checkout(pool)
+    raw = connection.raw
+    rows = pool.run(raw, "SELECT 1, 'a' UNION ALL SELECT 2, 'b' ORDER BY 1")
+    demand([tuple(row) for row in rows] == [(1, "a"), (2, "b")], f"run() returned {rows!r}.")
+    pool.run(raw, "SET lock_timeout = '7s'; SELECT set_config('lock_timeout', '8s', false)")
+    seen = pool.run(raw, "SELECT current_setting('lock_timeout')")[0][0]
+    demand(seen == "8s", "run() did not run the second of two statements.")
+    demand(pool.run(raw, "RESET lock_timeout") == [], "run() returned rows where there are none.")
+    percent = pool.run(raw, "SELECT '100%'")[0][0]
+    demand(percent == "100%", f"run() made {percent!r} of '100%'.")
+    before, after = pool.settings(raw), pool.settings(raw)
+    demand(before == after, "settings() differs, and nothing was set.")
+    bench.checkin(pool, connection)
+
+
+# Closing.
+
+
+@rule("close", "close() closes what is idle, and the rest when it comes back.")
+def close(bench: Bench) -> None:
+    pool = bench.pool(size=2)
+    first, second = bench.checkout(pool), bench.checkout(pool)
+    demand(pool.closed is False, "closed is set before close().")
+    bench.checkin(pool, first)
+    Call(pool.close).result()
+    demand(pool.closed is True, "close() did not set closed.")
+    kept = bench.pid(pool, second.raw)
+    eventually(lambda: bench.alive() == {kept}, "What was idle stays open after close()")
+    try:
+        Call(pool.close).result()
+    except Exception as error:
+        raise Broken(f"A second close() raised {error!r}.") from error
+    demand(bench.alive() == {kept}, "A second close() closed what is checked out.")
+    bench.must_fail(lambda: pool.checkout(1.0), pool, "checkout() of a pool that is closed")
+    bench.checkin(pool, second)
+    eventually(lambda: not bench.alive(), "What was checked in after close() stays open")
+    demand(pool.stats().in_use == 0, f"in_use is {pool.stats().in_use} after all was closed.")
+
+
+@rule("close while waiting", "close() turns away those who wait.")
+def close_while_waiting(bench: Bench) -> None:
+    pool = bench.pool()
+    held = bench.checkout(pool)
+    waiter = bench.waiter(pool)
+    Call(pool.close).result()
+    eventually(lambda: waiter.ended, "Who waits goes on waiting after close()")
+    demand(
+        waiter.error is not None and bench.is_operational(waiter.error),
+        f"Who waits was not turned away with an OperationalError, but {waiter.error!r}.",
+    )
+    bench.discard(pool, held)
+
+
+# Threads.
+
+
+@rule("thread safety", "Threads that take and give at once never share a connection, or lose one.")
+def thread_safety(bench: Bench) -> None:
+    pool = bench.pool(size=3, timeout=PATIENCE)
+    start = threading.Barrier(8)
+    lock = threading.Lock()
+    using: dict[Any, int] = {}
+
+    def work(number: int) -> None:
+        start.wait(PATIENCE)
+        for turn in range(40):
+            connection = pool.checkout()
+            with lock:
+                shared = using.setdefault(connection, number) != number
+            demand(not shared, "Two threads were given the same connection at once.")
+            if turn % 8 == number:
+                pool.run(connection.raw, "SELECT 1")
+            with lock:
+                del using[connection]
+            if turn % 16 == number:
+                pool.discard(connection)
+            else:
+                pool.checkin(connection)
+
+    workers = [Call(lambda number=number: work(number)) for number in range(8)]  # type: ignore[misc]
+    for worker in workers:
+        worker.result()
+    stats = pool.stats()
+    demand(stats.in_use == 0, f"in_use is {stats.in_use} with all checked in.")
+    demand(stats.waiting == 0, f"waiting is {stats.waiting} with nobody waiting.")
+    held = [bench.checkout(pool) for _ in range(3)]
+    alive = len(bench.alive())
+    demand(alive <= 3, f"{alive} connections are open, of 3 at most.")
+    for connection in held:
+        bench.checkin(pool, connection)

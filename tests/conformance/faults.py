@@ -1,0 +1,384 @@
+"""Adapters with one fault each, and the rule that it breaks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy.pool import QueuePool
+
+from relet.adapters.psycopg import PsycopgAdapter
+from relet.adapters.sqlalchemy import SQLAlchemyAdapter
+from relet.adapters.sqlalchemy.lean_queue_pool import LeanQueuePool
+from relet.core import PooledConnection
+
+#: Faulty adapter -> the rule.
+FAULTS: dict[type[Any], str] = {}
+
+
+def breaks(rule: str) -> Any:
+    def register(adapter: type[Any]) -> type[Any]:
+        FAULTS[adapter] = rule
+        return adapter
+
+    return register
+
+
+def with_pool(pool_class: type[Any]) -> Any:
+    """Have an adapter use *pool_class*."""
+
+    def decorate(adapter: type[Any]) -> type[Any]:
+        def arguments(cls: Any, options: Any) -> Any:
+            return pool_class, dict(options)
+
+        adapter._arguments = classmethod(arguments)
+        return adapter
+
+    return decorate
+
+
+# Waiting.
+
+
+@breaks("lost waiter")
+class LeaksOnTimeout(SQLAlchemyAdapter):
+    """Who gives up leaves somebody behind who goes on waiting."""
+
+    def checkout(self, timeout=None):
+        try:
+            return super().checkout(timeout)
+        except self.dbapi.OperationalError:
+            if not self.closed:
+                threading.Thread(target=self._go_on, daemon=True).start()
+                while not self.stats().waiting:
+                    time.sleep(0.001)
+            raise
+
+    def _go_on(self):
+        with suppress(Exception):
+            SQLAlchemyAdapter.checkout(self, 60)
+
+
+@breaks("timeout")
+class IgnoresTheTimeout(SQLAlchemyAdapter):
+    def checkout(self, timeout=None):
+        return super().checkout(60)
+
+
+@breaks("timeout")
+class GivesUpAtOnce(SQLAlchemyAdapter):
+    def checkout(self, timeout=None):
+        return super().checkout(0)
+
+
+@breaks("timeout")
+class RaisesAnErrorOfItsOwn(SQLAlchemyAdapter):
+    def checkout(self, timeout=None):
+        try:
+            return super().checkout(timeout)
+        except self.dbapi.OperationalError as error:
+            raise TimeoutError(str(error)) from error
+
+
+@breaks("timeout")
+class DoesNotNameTheAlias(SQLAlchemyAdapter):
+    def exhausted(self, error, cure):
+        return error
+
+
+@breaks("order")
+class ServesTheLastFirst(SQLAlchemyAdapter):
+    def checkin(self, connection):
+        self._pool._waiting.reverse()
+        try:
+            super().checkin(connection)
+        finally:
+            self._pool._waiting.reverse()
+
+
+@breaks("order")
+@with_pool(QueuePool)
+class DoesNotCountWhoWaits(SQLAlchemyAdapter):
+    """SQLAlchemy's own QueuePool, which lets newcomers get ahead, too."""
+
+
+@breaks("discard")
+class LosesWaiters(SQLAlchemyAdapter):
+    """Nobody is told that a place came free."""
+
+    def discard(self, connection):
+        entry, connection.entry, connection.raw = connection.entry, None, None
+        entry.close()
+        self._pool._overflow -= 1
+
+
+@breaks("interrupted waiter")
+class LosesWhatAnInterruptedWaiterWasToHave(SQLAlchemyAdapter):
+    def checkout(self, timeout=None):
+        try:
+            return super().checkout(timeout)
+        except Exception:
+            raise
+        except BaseException:
+            threading.Thread(target=lambda: super(type(self), self).checkout(60)).start()
+            while not self.stats().waiting:
+                time.sleep(0.001)
+            raise
+
+
+# Checkout and checkin.
+
+
+@breaks("exclusive")
+class HandsOutWhatIsCheckedOut(SQLAlchemyAdapter):
+    last: Any = None
+
+    def checkout(self, timeout=None):
+        if self.last is None or self.last.raw is None:
+            self.last = super().checkout(timeout)
+        return self.last
+
+
+@breaks("remembered")
+class ForgetsToForget(SQLAlchemyAdapter):
+    """What was known of a connection that is gone is taken to be known of its successor."""
+
+    first: Any = None
+
+    def _remember(self, entry):
+        if self.first is None:
+            self.first = super()._remember(entry)
+        self.first.raw, self.first.entry = entry.dbapi_connection, entry
+        return self.first
+
+
+@breaks("remembered")
+class RemembersNothing(SQLAlchemyAdapter):
+    def checkout(self, timeout=None):
+        connection = super().checkout(timeout)
+        return PooledConnection(connection.raw, connection.proven_at, connection.entry)
+
+
+@breaks("proven")
+class DoesNotSayWhenItWorked(SQLAlchemyAdapter):
+    def checkin(self, connection):
+        before = connection.proven_at
+        super().checkin(connection)
+        connection.proven_at = before
+
+
+@breaks("configure")
+class DoesNotConfigure(SQLAlchemyAdapter):
+    def _creator(self):
+        return lambda: self.connect(self.config.connect)
+
+
+@breaks("configure")
+class ConfiguresEachTime(SQLAlchemyAdapter):
+    def checkout(self, timeout=None):
+        connection = super().checkout(timeout)
+        self.config.configure(connection.raw)
+        return connection
+
+
+@breaks("failed configure")
+@with_pool(type("Forgetful", (LeanQueuePool,), {"_vacate": lambda self: None}))
+class LosesThePlaceOfWhatCouldNotBeConfigured(SQLAlchemyAdapter):
+    pass
+
+
+@breaks("autocommit")
+class FlipsAutocommit(SQLAlchemyAdapter):
+    """As a ping that switches autocommit on, and back to what it takes for the usual."""
+
+    def ping(self, raw):
+        raw.autocommit = True
+        try:
+            return super().ping(raw)
+        finally:
+            with suppress(self.dbapi.Error):
+                raw.autocommit = False
+
+
+@breaks("autocommit")
+class LeavesATransactionOpen(SQLAlchemyAdapter):
+    def checkout(self, timeout=None):
+        connection = super().checkout(timeout)
+        self.run(connection.raw, "BEGIN")
+        return connection
+
+
+@breaks("counts")
+class CountsWrong(SQLAlchemyAdapter):
+    """Of what is discarded it goes on to think that it is checked out."""
+
+    lost = 0
+
+    def discard(self, connection):
+        super().discard(connection)
+        self.lost += 1
+
+    def stats(self):
+        stats = super().stats()
+        return replace(stats, in_use=stats.in_use + self.lost)
+
+
+@breaks("limit")
+class OpensTooMany(SQLAlchemyAdapter):
+    def checkout(self, timeout=None):
+        try:
+            return super().checkout(timeout)
+        except self.dbapi.OperationalError:
+            if self.closed:
+                raise
+            self._pool._max_overflow += 1
+            return super().checkout(timeout)
+
+
+# Discarding.
+
+
+@breaks("discard")
+class ChecksInWhatIsDiscarded(SQLAlchemyAdapter):
+    def discard(self, connection):
+        self.checkin(connection)
+
+
+@breaks("broken")
+class RaisesOnDiscard(SQLAlchemyAdapter):
+    def discard(self, connection):
+        self.run(connection.raw, "ROLLBACK")
+        super().discard(connection)
+
+
+@breaks("broken")
+class RaisesOnPing(SQLAlchemyAdapter):
+    def ping(self, raw):
+        self.run(raw, "SELECT 1")
+        return True
+
+
+@breaks("broken")
+class TakesAllToBeWell(SQLAlchemyAdapter):
+    def ping(self, raw):
+        return True
+
+
+@breaks("status")
+class GuessesTheStatus(SQLAlchemyAdapter):
+    def transaction_status(self, raw):
+        return 4 if raw.closed else 0
+
+
+@breaks("run")
+class RunsTheFirstStatementOnly(SQLAlchemyAdapter):
+    def run(self, raw, sql):
+        return super().run(raw, sql.partition(";")[0])
+
+
+# Closing.
+
+
+@breaks("close")
+class ClosesTwice(SQLAlchemyAdapter):
+    def close(self):
+        if self.closed:
+            raise RuntimeError("closed already")
+        super().close()
+
+
+@breaks("close")
+class KeepsWhatComesBackLate(SQLAlchemyAdapter):
+    def checkin(self, connection):
+        if self.closed:
+            connection.raw = None
+        else:
+            super().checkin(connection)
+
+
+@breaks("close")
+class ClosesWhatIsInUse(SQLAlchemyAdapter):
+    def __init__(self, config):
+        super().__init__(config)
+        self.out: set[Any] = set()
+
+    def checkout(self, timeout=None):
+        connection = super().checkout(timeout)
+        self.out.add(connection)
+        return connection
+
+    def close(self):
+        super().close()
+        for connection in self.out:
+            if connection.raw is not None:
+                connection.raw.close()
+
+
+@breaks("close while waiting")
+class LetsThemWait(SQLAlchemyAdapter):
+    def close(self):
+        waiting, self._pool._waiting = self._pool._waiting, type(self._pool._waiting)()
+        super().close()
+        self._pool._waiting = waiting
+
+
+# Threads.
+
+
+@breaks("thread safety")
+class IsNotThreadSafe(SQLAlchemyAdapter):
+    """Keeps one at hand, and looks at it before it takes it."""
+
+    at_hand: Any = None
+
+    def checkout(self, timeout=None):
+        if (connection := self.at_hand) is not None:
+            time.sleep(0)
+            self.at_hand = None
+            return connection
+        return super().checkout(timeout)
+
+    def checkin(self, connection):
+        if self.at_hand is None and not (self.closed or self.stats().waiting):
+            connection.proven_at = time.monotonic()
+            self.at_hand = connection
+        else:
+            super().checkin(connection)
+
+
+@breaks("threads")
+class HidesItsThreads(PsycopgAdapter):
+    has_threads = False
+
+
+# Facts.
+
+
+@breaks("options")
+class TakesAnyOption(SQLAlchemyAdapter):
+    @classmethod
+    def check_options(cls, options):
+        pass
+
+
+@breaks("facts")
+class TextIsBytes(SQLAlchemyAdapter):
+    @classmethod
+    def text(cls, query):
+        return query
+
+
+@breaks("machine")
+class LosesAPlaceNowAndThen(SQLAlchemyAdapter):
+    """No single rule shows it: it takes three that broke, and one of two checked out."""
+
+    breaks = 0
+
+    def discard(self, connection):
+        self.breaks += self.transaction_status(connection.raw) == 4
+        super().discard(connection)
+        if self.breaks == 3 and self.stats().in_use == 1:
+            self._pool._overflow += 1
