@@ -92,8 +92,7 @@ BROKEN = {
     ),
     "duplicate name": (
         GOOD.replace('"good"', '"psycopg"'),
-        "of 'guilty' and plugin 'builtin' of 'relet' both register an adapter 'psycopg'; "
-        "that of the latter is used",
+        "plugin 'builtin' of 'relet' both register an adapter 'psycopg'; that of the latter",
     ),
     "wrong policy": (
         hook("relet_policies()", "return {'x': 1}"),
