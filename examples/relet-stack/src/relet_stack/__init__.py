@@ -1,0 +1,1 @@
+"""A pool that is a stack, and its adapter for relet."""

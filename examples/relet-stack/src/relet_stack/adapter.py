@@ -1,0 +1,117 @@
+"""The adapter: what relet asks of a pool, told in the terms of this one."""
+
+from time import monotonic
+
+import psycopg
+
+from relet.adapters.drivers.psycopg import Psycopg
+from relet.adapters.gate import Gate, GateClosed
+from relet.core import ConfigurationError, PoolAdapter, PooledConnection, PoolStats
+
+from .pool import StackPool
+
+DEFAULTS = {"size": 4, "timeout": 30.0, "max_lifetime": 3600.0}
+
+
+class StackAdapter(Psycopg, PoolAdapter[psycopg.Connection]):
+    lifetime_enforced = "checkin"
+    has_threads = False
+
+    # Options.
+
+    @classmethod
+    def check_options(cls, options):
+        if options is False:
+            raise ConfigurationError("it is False, and this pool always pools.")
+        for key, value in options.items():
+            if key not in DEFAULTS:
+                raise ConfigurationError(f"unknown {key!r}; known are {', '.join(DEFAULTS)}.")
+            if not isinstance(value, (int, float)) or value < 0 or (key == "size" and value < 1):
+                raise ConfigurationError(f"{key!r} cannot be {value!r}.")
+
+    @classmethod
+    def options_for(cls, *, size, timeout):
+        return {"size": size, "timeout": timeout}
+
+    def __init__(self, config):
+        super().__init__(config)
+        self._options = {**DEFAULTS, **config.options}
+        self._gate = Gate(self._options["size"])
+        self._pool = StackPool(self._connect, self._options["max_lifetime"])
+
+    def _connect(self):
+        raw = self.connect(self.config.connect)
+        try:
+            self.config.configure(raw)
+        except BaseException:
+            raw.close()
+            raise
+        return raw
+
+    @property
+    def native(self):
+        return self._pool
+
+    # Life.
+
+    def open(self):
+        """Nothing: connections are opened when they are asked for."""
+
+    def close(self):
+        self.closed = True
+        self._gate.close()
+        self._pool.close()
+
+    # Leases.
+
+    def checkout(self, timeout=None):
+        seconds = self._options["timeout"] if timeout is None else timeout
+        try:
+            entered = self._gate.enter(seconds)
+        except GateClosed as error:
+            raise psycopg.OperationalError(f"DATABASES[{self.config.alias!r}]: {error}.") from error
+        if not entered:
+            cure = "raise OPTIONS['pool']['size'] or ['timeout']"
+            raise psycopg.OperationalError(
+                self.exhausted(f"couldn't get a connection after {seconds:.2f} sec", cure)
+            )
+        try:
+            entry = self._pool.pop()
+        except BaseException as error:
+            self._gate.leave()
+            if isinstance(error, psycopg.Error):
+                raise self.cannot_connect(error) from error
+            raise
+        if entry.remembered is None:
+            entry.remembered = PooledConnection(entry.raw, monotonic(), entry)
+        entry.remembered.raw, entry.remembered.entry = entry.raw, entry
+        return entry.remembered
+
+    def checkin(self, connection):
+        entry, connection.entry, connection.raw = connection.entry, None, None
+        connection.proven_at = monotonic()
+        try:
+            self._pool.push(entry)
+        finally:
+            self._gate.leave()
+
+    def discard(self, connection):
+        entry, connection.entry, connection.raw = connection.entry, None, None
+        try:
+            entry.raw.close()
+        finally:
+            self._gate.leave()
+
+    def stats(self):
+        gate, idle = self._gate, len(self._pool)
+        return PoolStats(
+            min_size=0,
+            max_size=gate.size,
+            size=gate.inside + idle,
+            idle=idle,
+            in_use=gate.inside,
+            waiting=gate.waiting,
+            checkouts=gate.entries,
+            waits=gate.waits,
+            wait_ms=gate.wait_ms,
+        )

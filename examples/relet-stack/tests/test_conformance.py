@@ -1,0 +1,9 @@
+"""The kit is the test: two lines."""
+
+from relet_stack.adapter import StackAdapter
+
+from relet.adapters.conformance import run_conformance_test
+
+
+def test_conformance():
+    run_conformance_test(StackAdapter)

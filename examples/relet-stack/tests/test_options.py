@@ -1,0 +1,36 @@
+"""What is this pool's own."""
+
+import pytest
+from relet_stack.adapter import StackAdapter
+from relet_stack.pool import StackPool
+
+from relet.core import ConfigurationError
+
+
+class Connection:
+    closed = False
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.mark.parametrize("options", [False, {"sise": 1}, {"size": 0}, {"timeout": "long"}])
+def test_wrong_options(options):
+    with pytest.raises(ConfigurationError):
+        StackAdapter.check_options(options)
+
+
+def test_the_last_to_come_back_is_the_next_to_go():
+    pool = StackPool(Connection, max_lifetime=60)
+    first, second = pool.pop(), pool.pop()
+    pool.push(first)
+    pool.push(second)
+    assert pool.pop() is second
+
+
+def test_what_is_too_old_is_closed():
+    pool = StackPool(Connection, max_lifetime=0)
+    entry = pool.pop()
+    pool.push(entry)
+    assert entry.raw.closed
+    assert len(pool) == 0
