@@ -19,12 +19,15 @@ Settings = dict[str, Any]
 #: Environment variable with a libpq URI of a server to use instead of an embedded one.
 DSN = "RELET_TEST_DSN"
 
-#: Engine -> its ``ENGINE`` setting. Those that have a pool take it in the same words.
+#: Engine -> its ``ENGINE`` setting.
 ENGINES = {
     "held": "django.db.backends.postgresql",
     "native": "django.db.backends.postgresql",
     "django-pg-real-pool": "django_pg_real_pool",
+    "django-pg-real-pool/dj_db_conn_pool": "django_pg_real_pool.dj_db_conn_pool",
     "relet": "relet.backends.psycopg",
+    "relet/sqlalchemy": "relet.backends.sqlalchemy",
+    "relet/dj_db_conn_pool": "relet.backends.dj_db_conn_pool",
 }
 
 _DSN_KEYS = {
@@ -68,17 +71,21 @@ def _from_dsn(dsn: str) -> Settings:
     return {**database, "OPTIONS": options} if options else database
 
 
-def settings_for(engine: str, database: Settings, pool: dict[str, Any]) -> Settings:
+def settings_for(engine: str, database: Settings, size: int) -> Settings:
     """Return ``DATABASES[alias]`` for *engine* on the server *database*.
 
-    :param pool: the pool's keyword arguments; the engine ``held`` has no pool.
+    :param size: connections of its pool; the engine ``held`` has none.
     """
     settings: Settings = {**database, "ENGINE": ENGINES[engine]}
     if engine == "held":
-        settings["CONN_MAX_AGE"] = None
+        return {**settings, "CONN_MAX_AGE": None}
+    if engine.endswith("/dj_db_conn_pool"):
+        return {**settings, "POOL_OPTIONS": {"POOL_SIZE": size, "MAX_OVERFLOW": 0, "TIMEOUT": 60}}
+    if engine == "relet/sqlalchemy":
+        pool = {"pool_size": size, "max_overflow": 0, "timeout": 60}
     else:
-        settings["OPTIONS"] = {**database.get("OPTIONS", {}), "pool": pool}
-    return settings
+        pool = {"min_size": size, "max_size": size, "timeout": 60}
+    return {**settings, "OPTIONS": {**database.get("OPTIONS", {}), "pool": pool}}
 
 
 def configure(databases: dict[str, Settings]) -> None:
@@ -100,6 +107,8 @@ def environment() -> dict[str, Any]:
         "psycopg-binary",
         "psycopg-pool",
         "django-pg-real-pool",
+        "django-db-connection-pool",
+        "sqlalchemy",
     )
     return {
         "python": platform.python_version(),

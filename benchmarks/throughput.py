@@ -29,7 +29,7 @@ from typing import Any
 import common
 
 BASELINE = "native"
-ENGINES = ("native", "django-pg-real-pool", "relet")
+ENGINES = ("native", "django-pg-real-pool", "relet", "relet/sqlalchemy")
 PGBOUNCER = "PgBouncer"
 
 #: Seconds that nobody ever waits, unless something is broken.
@@ -281,15 +281,14 @@ def main() -> None:
     chosen = options.engines or [*ENGINES, PGBOUNCER]
     with contextlib.ExitStack() as stack:
         database = stack.enter_context(common.server())
-        pool = {"min_size": size, "max_size": size, "timeout": PATIENCE}
         databases = {
-            name: common.settings_for(name, database, pool) for name in chosen if name != PGBOUNCER
+            name: common.settings_for(name, database, size) for name in chosen if name != PGBOUNCER
         }
         if PGBOUNCER in chosen and shutil.which("pgbouncer") is None:
             print("\nPgBouncer is left out: it is not installed (apt-get install pgbouncer)")
         elif PGBOUNCER in chosen:
             databases[PGBOUNCER] = {
-                **common.settings_for("held", stack.enter_context(pgbouncer(database, size)), {}),
+                **common.settings_for("held", stack.enter_context(pgbouncer(database, size)), 0),
                 "DISABLE_SERVER_SIDE_CURSORS": True,
             }
         results: dict[int, dict[str, Any]] = {}
