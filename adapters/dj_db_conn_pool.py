@@ -73,14 +73,15 @@ class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
     def doubts(cls, options: Mapping[str, Any]) -> list[str]:
         known = [key.upper() for key in pool_container.pool_default_params]
         return [
-            f"{key!r} is ignored, as django-db-connection-pool ignores it; {_cure(key, known)}."
+            f"{key!r} is ignored, as django-db-connection-pool ignores it; {_cure(key, known)}"
             for key in options
             if not _known(key)
         ]
 
     @classmethod
     def options_for(cls, *, size: int, timeout: float) -> dict[str, Any]:
-        return {"POOL_SIZE": size, "MAX_OVERFLOW": 0, "TIMEOUT": timeout}
+        # It pings by default.
+        return {"POOL_SIZE": size, "MAX_OVERFLOW": 0, "TIMEOUT": timeout, "PRE_PING": False}
 
     def _setting(self, key: str) -> str:
         return super()._setting(key.upper())
@@ -120,7 +121,7 @@ def _known(key: object) -> bool:
 
 def _cure(key: object, known: list[str]) -> str:
     close = difflib.get_close_matches(str(key).upper(), known, 1)
-    return f"did you mean {close[0]!r}?" if close else f"it knows {', '.join(map(repr, known))}"
+    return f"did you mean {close[0]!r}?" if close else f"it knows {', '.join(map(repr, known))}."
 
 
 def _dialect(dbapi: Any) -> Any:
