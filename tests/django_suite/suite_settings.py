@@ -3,6 +3,8 @@
 import json
 import os
 
+import django
+
 from relet.core import registry
 
 _engine = os.environ["RELET_SUITE_ENGINE"]
@@ -28,6 +30,8 @@ DATABASES = {
     "default": {**_DATABASE, "NAME": "django"},
     "other": {**_DATABASE, "NAME": "django2"},
 }
+if django.VERSION < (6, 0):
+    DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 SECRET_KEY = "django_tests_secret_key"
 TEST_RUNNER = "suite_runner.RecordingRunner"
