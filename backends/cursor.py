@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 
 def _statement(method: str, query: Any, args: tuple[Any, ...]) -> tuple[Any, object]:
     """Return the query that *method* runs, and its parameters, if they are known."""
-    if method.startswith("copy_"):
-        # psycopg2's; copy_from() and copy_to() have no query.
-        return (query if isinstance(query, (str, bytes)) else str(query)), None
-    params = args[0] if args else None
+    if method in ("copy_from", "copy_to"):
+        return "COPY", None  # what they have is a file and a table
+    params = None if method == "copy_expert" or not args else args[0]
     if method == "callproc":
         placeholders = ", ".join(["%s"] * len(params or ()))
         return f"SELECT {query}({placeholders})", params
@@ -58,6 +57,7 @@ class LeasedCursor:
     arraysize = _DriverSetting()
     format = _DriverSetting()
     row_factory = _DriverSetting()
+    tzinfo_factory = _DriverSetting()
 
     #: The name of a server-side cursor.
     name: str | None = None
@@ -234,6 +234,16 @@ class LeasedCursor:
     @property
     def closed(self) -> bool:
         return self._closed
+
+    # What the driver has sent. Django's log of queries asks, also where nothing could be sent.
+
+    @property
+    def query(self) -> Any:
+        return None if self._driver is None else self._driver.query
+
+    @property
+    def _query(self) -> Any:
+        return None if self._driver is None else self._driver._query
 
     def __getattr__(self, name: str) -> Any:
         # Whatever else the driver's cursor has.

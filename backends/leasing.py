@@ -238,7 +238,7 @@ class Leasing(WrapperBase):
                 if open_cursor is not None:
                     open_cursor.close()
             if pool.transaction_status(raw) not in (IDLE, TransactionStatus.UNKNOWN):
-                raw.rollback()
+                _end(pool, raw, "ROLLBACK")
         except self.Database.Error:
             logger.debug("DATABASES[%r]: cannot be reset, discarded", self.alias, exc_info=True)
             self._discard(lease)
@@ -323,7 +323,7 @@ class Leasing(WrapperBase):
         try:
             super().connect()
             if pool.transaction_status(connection.raw) != IDLE:
-                connection.raw.commit()
+                _end(pool, connection.raw, "COMMIT")
             connection.raw.autocommit = True
         finally:
             self._introducing = None
@@ -462,6 +462,14 @@ class Leasing(WrapperBase):
 
     def _exclusive(self) -> AbstractContextManager[object]:
         return _NOT_SHARED if self._guard is None else self._guard
+
+
+def _end(pool: PoolAdapter[Any], raw: Any, sql: str) -> None:
+    """End whatever transaction is open on *raw*, a raw ``BEGIN``'s too."""
+    getattr(raw, sql.lower())()
+    # psycopg2 in autocommit does nothing about one that it has not begun.
+    if pool.transaction_status(raw) in (IN_TRANSACTION, TransactionStatus.IN_ERROR):
+        pool.run(raw, sql)
 
 
 class _Configure:

@@ -40,9 +40,13 @@ class Psycopg2:
         return self.transaction_status(raw) == TransactionStatus.IDLE
 
     def run(self, raw: Any, sql: str) -> list[tuple[Any, ...]]:
+        # psycopg2 itself encodes as it did when it connected, whatever has been SET since; what
+        # the server would take for other characters must not arrive there.
+        name = raw.get_parameter_status("client_encoding")
+        encoded = sql.encode(extensions.encodings.get(name, "ascii"))
         # Whatever cursor factory is set.
         with extensions.cursor(raw) as cursor:
-            cursor.execute(sql)
+            cursor.execute(encoded)
             return list(cursor.fetchall()) if cursor.description else []
 
     def settings(self, raw: Any) -> object:
@@ -79,6 +83,9 @@ def _text(part: sql.Composable) -> str:
         adapted = extensions.adapt(part.wrapped)
         if hasattr(adapted, "encoding"):
             adapted.encoding = "utf8"
-        quoted: bytes = adapted.getquoted()
+        try:
+            quoted: bytes = adapted.getquoted()
+        except UnicodeError:
+            return "NULL"  # an array, say: no constant that says what a statement does
         return quoted.decode(errors="replace")
     return str(part.as_string(None))  # type: ignore[arg-type]
