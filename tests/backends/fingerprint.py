@@ -7,6 +7,8 @@ from typing import Any
 
 from relet.core import Kind
 
+from .driver import execute
+
 #: What a fingerprint has parts of, and the kind of session state that each shows.
 PARTS = {
     "setting": Kind.SETTING,
@@ -55,7 +57,7 @@ SELECT 'cursor', name FROM pg_catalog.pg_cursors WHERE is_holdable
 
 
 def fingerprint(raw: Any, custom: Iterable[str] = (), more: str = "") -> Fingerprint:
-    """Return the session state of *raw*, a connection of psycopg, in one round trip.
+    """Return the session state of *raw*, a connection of the driver, in one round trip.
 
     How often a lock is held is not in it; the driver's own prepared statements and
     cursors without HOLD are left out.
@@ -68,7 +70,7 @@ def fingerprint(raw: Any, custom: Iterable[str] = (), more: str = "") -> Fingerp
         query += _CUSTOM.format(names)
     if more:
         query += f"UNION ALL {more}"
-    rows = raw.cursor().execute(query).fetchall()
+    rows = execute(raw, query).fetchall()
     return frozenset((_text(part), _text(what)) for part, what in rows)
 
 

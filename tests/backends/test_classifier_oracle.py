@@ -25,7 +25,6 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-import psycopg
 import pytest
 
 from relet.core import Kind, TransactionStatus
@@ -35,8 +34,11 @@ from relet.core.effects import Change, Control, Move
 from relet.core.session import SessionState
 
 from . import generated_sql
+from .driver import Observer
 from .fingerprint import AS_RESET, PARTS, Fingerprint, difference, fingerprint
 from .generated_sql import Text, Writer
+
+psycopg = pytest.importorskip("psycopg", reason="the oracle asks through psycopg 3")
 
 STATEMENTS = int(os.environ.get("RELET_ORACLE", "5000"))
 SEED = int(os.environ.get("RELET_ORACLE_SEED", "0"))
@@ -56,7 +58,7 @@ IDLE = TransactionStatus.IDLE
 class Oracle:
     """A session, and what scripts have done to it."""
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: Any) -> None:
         self.connection = connection
         self.baseline = Baseline(generated_sql.BASELINE, "none", "", frozenset())
         self.clean()
@@ -187,12 +189,12 @@ def _shown(text: Text) -> str:
 
 
 @pytest.fixture
-def oracle(observer: psycopg.Connection[Any]) -> Iterator[Oracle]:
+def oracle(observer: Observer) -> Iterator[Oracle]:
     observer.execute(generated_sql.SETUP)
     try:
         with psycopg.connect(
-            observer.info.dsn,
-            password=observer.info.password,
+            observer.raw.info.dsn,
+            password=observer.raw.info.password,
             autocommit=True,
             prepare_threshold=None,
             cursor_factory=psycopg.ClientCursor,

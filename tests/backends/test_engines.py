@@ -10,17 +10,24 @@ import pytest
 from relet.backends import build
 from relet.core import AdapterSpec, hookimpl, registry
 
+from .. import engine
+from . import driver
+
 
 class Stranger:
     """A plugin as another distribution would bring it."""
+
+    def __init__(self):
+        adapter = engine.adapter()
+        self.adapter = f"{adapter.__module__}:{adapter.__qualname__}"
 
     @hookimpl
     def relet_adapters(self):
         return [
             AdapterSpec(
                 name="stranger",
-                adapter="relet.adapters.psycopg:PsycopgAdapter",
-                requires=("psycopg",),
+                adapter=self.adapter,
+                requires=(driver.NAME,),
             ),
             AdapterSpec(
                 name="incomplete",
@@ -42,8 +49,8 @@ def stranger():
 
 
 def test_built_in():
-    module = importlib.import_module("relet.backends.psycopg.base")
-    assert module.DatabaseWrapper.__module__ == "relet.backends.psycopg.base"
+    module = importlib.import_module(f"{engine.ENGINE}.base")
+    assert module.DatabaseWrapper.__module__ == f"{engine.ENGINE}.base"
     assert module.DatabaseWrapper.vendor == "postgresql"
 
 
@@ -128,7 +135,7 @@ def test_build_over_another_backend(make, monkeypatch, database):
     base.DatabaseWrapper = Other
     monkeypatch.setitem(sys.modules, "other_backend", package)
     monkeypatch.setitem(sys.modules, "other_backend.base", base)
-    wrapper_class = build("psycopg", base="other_backend")
+    wrapper_class = build(engine.NAME, base="other_backend")
     assert issubclass(wrapper_class, Other)
     wrapper = wrapper_class(make("over").settings_dict, "over")
     for _ in range(3):

@@ -7,6 +7,7 @@ import pytest
 from django.db import OperationalError, transaction
 from testapp.models import Item
 
+from . import driver
 from .conftest import all_pids, at_rest, backend_pid, kill, stats
 from .test_threads import wait_until
 
@@ -36,13 +37,15 @@ def interrupt_when(observer, sql):
 
 
 SLEEPING = """SELECT EXISTS (SELECT 1 FROM pg_stat_activity
-              WHERE query LIKE 'SELECT pg_sleep(60%' AND state = 'active')"""
+              WHERE query LIKE 'SELECT pg_sleep(%' AND state = 'active')"""
+#: psycopg2 looks for signals when a statement has ended, and not before.
+SLEEP = "SELECT pg_sleep(60)" if driver.NAME == "psycopg" else "SELECT pg_sleep(1)"
 
 
 def test_keyboard_interrupt_during_a_statement(db, observer, interrupt):
     thread = interrupt_when(observer, SLEEPING)
     with pytest.raises(KeyboardInterrupt), db.cursor() as cursor:
-        cursor.execute("SELECT pg_sleep(60)")
+        cursor.execute(SLEEP)
     thread.join()
     assert at_rest(db)
     assert backend_pid(db)
@@ -53,7 +56,7 @@ def test_keyboard_interrupt_in_a_transaction(db, observer, interrupt):
     with pytest.raises(KeyboardInterrupt), transaction.atomic():
         Item.objects.create(name="lost")
         with db.cursor() as cursor:
-            cursor.execute("SELECT pg_sleep(60)")
+            cursor.execute(SLEEP)
     thread.join()
     assert at_rest(db)
     assert not Item.objects.exists()
@@ -149,7 +152,7 @@ def test_is_usable_tells_a_dead_connection(db, observer):
 
 
 def test_after_one_broke_the_older_ones_are_checked(make, observer):
-    wrapper = make("older", pool={"min_size": 4, "max_size": 4, "timeout": 5})
+    wrapper = make("older", size=4)
     pids = set(all_pids(wrapper))
     assert len(pids) == 4
     for pid in pids:
@@ -160,12 +163,13 @@ def test_after_one_broke_the_older_ones_are_checked(make, observer):
     assert not pids & set(all_pids(wrapper))
 
 
+@driver.needs("psycopg", "signal handlers in a running statement")
 def test_close_under_a_running_statement(db, observer, interrupt):
     """A signal handler that closes connections, as some servers' do."""
     signal.signal(signal.SIGALRM, lambda number, frame: db.close())
     thread = interrupt_when(observer, SLEEPING)
     with pytest.raises(OperationalError), db.cursor() as cursor:
-        cursor.execute("SELECT pg_sleep(60)")
+        cursor.execute(SLEEP)
     thread.join()
     assert at_rest(db)
     assert backend_pid(db)
@@ -174,6 +178,17 @@ def test_close_under_a_running_statement(db, observer, interrupt):
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
         "WHERE query LIKE 'SELECT pg_sleep(60%'"
     )
+
+
+@driver.needs("psycopg2", "signal handlers that wait for the statement's end")
+def test_close_when_a_statement_has_just_ended(db, observer, interrupt):
+    signal.signal(signal.SIGALRM, lambda number, frame: db.close())
+    thread = interrupt_when(observer, SLEEPING)
+    with db.cursor() as cursor:
+        cursor.execute(SLEEP)
+        thread.join()
+        assert at_rest(db)
+    assert backend_pid(db)
 
 
 def test_a_statement_inside_a_statement_is_refused(db):
@@ -210,6 +225,6 @@ def test_a_pool_closed_inside_a_transaction_does_not_end_it(db):
 
 def test_the_server_refuses_while_the_pool_grows(make, observer):
     """New connections fail: the one there is goes on being let."""
-    wrapper = make("growing", pool={"min_size": 1, "max_size": 2, "timeout": 1})
+    wrapper = make("growing", size=2, timeout=1)
     assert backend_pid(wrapper)
     assert at_rest(wrapper)

@@ -7,11 +7,11 @@ waits, and each of the four can be wrong on its own.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
 from django.db import DatabaseError, Error, connections
 from django.db.transaction import Atomic
@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from relet.backends.pools import pools
 from relet.core import State
 
+from ..engine import put_small_pool
+from . import driver
 from .threads import Thread
 
 ACTORS = 2
@@ -85,7 +87,7 @@ class Actor:
 
 
 class LeaseMachine(stateful.RuleBasedStateMachine):
-    observer: psycopg.Connection[Any]
+    observer: driver.Observer
     alias: str
 
     def __init__(self) -> None:
@@ -364,18 +366,13 @@ class LeaseMachine(stateful.RuleBasedStateMachine):
 
 
 @pytest.fixture
-def machine(server: dict[str, Any], observer: psycopg.Connection[Any]) -> Iterator[Any]:
+def machine(server: dict[str, Any], observer: driver.Observer) -> Iterator[Any]:
     """The machine's class, on an alias of its own."""
     alias = "machine"
-    template = connections["default"].settings_dict
-    connections.settings[alias] = {
-        **template,
-        "OPTIONS": {
-            **template["OPTIONS"],
-            "application_name": APPLICATION,
-            "pool": {"min_size": ACTORS, "max_size": ACTORS, "timeout": 10},
-        },
-    }
+    configured = copy.deepcopy(connections["default"].settings_dict)
+    configured["OPTIONS"]["application_name"] = APPLICATION
+    put_small_pool(configured, size=ACTORS, timeout=10)
+    connections.settings[alias] = configured
     yield type("Machine", (LeaseMachine,), {"observer": observer, "alias": alias})
     observer.execute("TRUNCATE testapp_item")
     pools.close_alias(alias)

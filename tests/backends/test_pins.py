@@ -1,11 +1,19 @@
 """I2: what outlives execute() keeps the lease until it is closed."""
 
-import psycopg
+import io
+
 import pytest
 from django.db import transaction
 from testapp.models import Item
 
+from relet.core.classifier import EFFECTS
+
+from . import driver
 from .conftest import at_rest, kill, stats
+
+copies = driver.needs("psycopg", "cursor.copy()")
+streams = driver.needs("psycopg", "cursor.stream()")
+copies_at_once = driver.needs("psycopg2", "COPY in one call")
 
 
 @pytest.fixture
@@ -83,12 +91,13 @@ def test_a_connection_lost_under_an_iterator_is_discarded(db, items, observer):
     iterator = Item.objects.iterator(chunk_size=2)
     next(iterator)
     kill(observer, db.connection.info.backend_pid)
-    with pytest.raises(Exception, match=r"terminat|closed|lost"):
+    with pytest.raises(Exception, match=driver.LOST):
         list(iterator)
     assert at_rest(db)
     assert Item.objects.count() == 5
 
 
+@copies
 def test_copy_keeps_the_lease_until_the_block_is_left(db):
     with db.cursor() as cursor:
         with cursor.copy("COPY (SELECT generate_series(1, 3)) TO STDOUT") as copy:
@@ -97,6 +106,7 @@ def test_copy_keeps_the_lease_until_the_block_is_left(db):
         assert at_rest(db)
 
 
+@copies
 def test_copy_in(db):
     with db.cursor() as cursor:
         with cursor.copy("COPY testapp_item (name) FROM STDIN") as copy:
@@ -105,6 +115,7 @@ def test_copy_in(db):
     assert Item.objects.filter(name="copied").delete()[0] == 1
 
 
+@copies
 def test_a_failed_copy_leaves_a_usable_connection(db):
     with db.cursor() as cursor:
         with (
@@ -118,14 +129,15 @@ def test_a_failed_copy_leaves_a_usable_connection(db):
 
 
 def test_copy_given_to_execute_leaves_nothing_behind(db):
-    # psycopg refuses it, but the server is already waiting for data.
+    # The driver refuses it, but the server is already waiting for data.
     with db.cursor() as cursor:
-        with pytest.raises(Exception, match="copy"):
+        with pytest.raises(Exception, match=r"(?i)copy"):
             cursor.execute("COPY testapp_item (name) FROM STDIN")
         assert at_rest(db)
         cursor.execute("SELECT 1")
 
 
+@streams
 def test_stream_keeps_the_lease_until_exhausted(db):
     with db.cursor() as cursor:
         stream = cursor.stream("SELECT generate_series(1, 3)")
@@ -135,6 +147,7 @@ def test_stream_keeps_the_lease_until_exhausted(db):
         assert at_rest(db)
 
 
+@streams
 def test_stream_keeps_the_lease_until_closed(db):
     with db.cursor() as cursor:
         stream = cursor.stream("SELECT generate_series(1, 100000)")
@@ -147,17 +160,90 @@ def test_stream_keeps_the_lease_until_closed(db):
 def test_the_drivers_connection_keeps_the_lease_until_the_cursor_closes(db):
     with db.cursor() as cursor:
         raw = cursor.connection
-        assert isinstance(raw, psycopg.Connection)
+        assert isinstance(raw, driver.Connection)
         cursor.execute("SELECT pg_backend_pid()")
         assert stats(db).in_use == 1
         assert cursor.fetchone() == (raw.info.backend_pid,)
     assert at_rest(db)
 
 
+@driver.needs("psycopg", "pipeline mode")
 def test_a_transaction_in_pipeline_mode_keeps_the_lease(db):
     with db.cursor() as cursor:
         with cursor.connection.pipeline():
             cursor.execute("SELECT 1")
             cursor.execute("SELECT 2")
         assert cursor.fetchone() == (2,)
+    assert at_rest(db)
+
+
+@copies_at_once
+class TestCopyAtOnce:
+    """psycopg2's COPY is over when the call returns, and so is the lease."""
+
+    def test_out(self, db):
+        file = io.StringIO()
+        with db.cursor() as cursor:
+            cursor.copy_expert("COPY (SELECT generate_series(1, 3)) TO STDOUT", file)
+            assert at_rest(db)
+        assert file.getvalue() == "1\n2\n3\n"
+
+    def test_in(self, db):
+        with db.cursor() as cursor:
+            cursor.copy_expert("COPY testapp_item (name) FROM STDIN", io.StringIO("copied\n"))
+            assert at_rest(db)
+            assert cursor.rowcount == 1
+        assert Item.objects.filter(name="copied").delete()[0] == 1
+
+    def test_from_and_to(self, db):
+        file = io.StringIO()
+        with db.cursor() as cursor:
+            cursor.copy_from(io.StringIO("copied\n"), "testapp_item", columns=["name"])
+            assert at_rest(db)
+            cursor.copy_to(file, "testapp_item", columns=["name"])
+            assert at_rest(db)
+        assert file.getvalue() == "copied\n"
+        assert Item.objects.all().delete()[0] == 1
+
+    def test_files_are_no_statements(self, db):
+        before = len(EFFECTS)
+        with db.cursor() as cursor:
+            for _ in range(5):
+                cursor.copy_to(io.StringIO(), "testapp_item")
+        assert len(EFFECTS) <= before + 1
+
+    def test_in_a_transaction(self, db):
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            with db.cursor() as cursor:
+                cursor.copy_from(io.StringIO("never\n"), "testapp_item", columns=["name"])
+            assert stats(db).in_use == 1
+            raise ZeroDivisionError
+        assert at_rest(db)
+        assert not Item.objects.exists()
+
+    def test_one_that_fails_leaves_a_usable_connection(self, db):
+        class Failing(io.StringIO):
+            def read(self, size=-1):
+                raise ZeroDivisionError
+
+        with db.cursor() as cursor:
+            with pytest.raises(Exception, match="ZeroDivisionError"):
+                cursor.copy_expert("COPY testapp_item (name) FROM STDIN", Failing())
+            assert at_rest(db)
+            with pytest.raises(Exception, match="no_such_table"):
+                cursor.copy_from(io.StringIO(), "no_such_table")
+            assert at_rest(db)
+            cursor.execute("SELECT 1")
+        assert not Item.objects.exists()
+
+
+@driver.needs("psycopg2", "cursors with a name that the caller sets the fetch size of")
+def test_a_named_cursor_fetches_as_many_rows_as_it_was_told(db, items):
+    with db.chunked_cursor() as cursor:
+        cursor.cursor.itersize = 2
+        cursor.execute("SELECT name FROM testapp_item ORDER BY id")
+        assert stats(db).in_use == 1
+        assert [name for (name,) in cursor] == [f"item {n}" for n in range(5)]
+        assert stats(db).in_use == 1
+        assert cursor.cursor.itersize == 2
     assert at_rest(db)

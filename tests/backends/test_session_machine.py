@@ -9,14 +9,15 @@ checked in, its session is what it was when it had been configured.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-import psycopg
 import pytest
 from django.db import DatabaseError, Error, connections
 from django.db.backends.signals import connection_created
@@ -29,6 +30,8 @@ from relet.backends.pools import pools
 from relet.core import ReleasePolicy, hold, policies
 from relet.core.blocks import HeldBlock
 
+from ..engine import put_small_pool
+from . import driver
 from .fingerprint import fingerprint
 from .threads import Thread
 
@@ -200,7 +203,7 @@ class Actor:
 
 
 class SessionMachine(stateful.RuleBasedStateMachine):
-    observer: psycopg.Connection[Any]
+    observer: driver.Observer
     checkins: list[str]
 
     def __init__(self) -> None:
@@ -507,8 +510,8 @@ class SessionMachine(stateful.RuleBasedStateMachine):
                 f"actor {actor.number}: {lease!r}, but the model says leased={actor.leased}"
             )
             if lease.connection is not None and not actor.in_transaction:
-                ask = lease.connection.raw.execute
-                facts = {fact for (fact,) in actor.thread(lambda ask=ask: ask(FACTS).fetchall())}
+                ask = partial(driver.execute, lease.connection.raw, FACTS)
+                facts = {fact for (fact,) in actor.thread(lambda ask=ask: ask().fetchall())}
                 known = set(actor.session.facts) - {"sequence"}  # which no view shows
                 assert facts == known, f"actor {actor.number}"
         assert self._in_use() == sum(actor.leased for actor in self.actors)
@@ -535,16 +538,11 @@ def configure(connection: Any, **kwargs: Any) -> None:
 
 
 @pytest.fixture
-def machine(server: dict[str, Any], observer: psycopg.Connection[Any]) -> Iterator[Any]:
+def machine(server: dict[str, Any], observer: driver.Observer) -> Iterator[Any]:
     """The machine's class, on an alias of its own, with a pool that looks at each checkin."""
-    template = connections["default"].settings_dict
-    connections.settings[ALIAS] = {
-        **template,
-        "OPTIONS": {
-            **template["OPTIONS"],
-            "pool": {"min_size": CONNECTIONS, "max_size": CONNECTIONS, "timeout": 10},
-        },
-    }
+    configured = copy.deepcopy(connections["default"].settings_dict)
+    put_small_pool(configured, size=CONNECTIONS, timeout=10)
+    connections.settings[ALIAS] = configured
     observer.execute("DROP ROLE IF EXISTS relet_machine")
     observer.execute("CREATE ROLE relet_machine SUPERUSER")
     observer.execute("CREATE SEQUENCE IF NOT EXISTS relet_machine")
@@ -562,7 +560,7 @@ def machine(server: dict[str, Any], observer: psycopg.Connection[Any]) -> Iterat
 
     def looking(connection: Any) -> None:
         found = fingerprint(connection.raw, CUSTOM)
-        left = connection.raw.execute(FACTS).fetchall()
+        left = driver.execute(connection.raw, FACTS).fetchall()
         if found != baseline or left:
             checkins.append(f"{found} is not {baseline}: {left}")
             pool.discard(connection)  # so that it does not spoil the next example

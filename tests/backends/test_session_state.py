@@ -1,23 +1,24 @@
 """I3: session state keeps the lease, and is undone before others get the connection."""
 
+import io
 import logging
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
-import psycopg.rows
 import pytest
 from django.core.management.color import no_style
 from django.db import DatabaseError, NotSupportedError, OperationalError, connection, transaction
 from django.db.backends.signals import connection_created
-from psycopg import sql as composed
 from testapp.models import Item
 
 from relet.backends import SessionStateError, SessionStateWarning, session_state
 from relet.core import State, hold
 
+from . import driver
 from .conftest import at_rest, backend_pid, kill, stats
+from .driver import execute, needs
+from .driver import sql as composed
 from .fingerprint import fingerprint
 
 MADE = {
@@ -96,6 +97,13 @@ def leased(wrapper):
 def in_session(wrapper):
     with leased(wrapper) as raw:
         return raw.info.backend_pid, fingerprint(raw, CUSTOM)
+
+
+traces = needs("psycopg", "trace of what it sends")
+row_factories = needs("psycopg", "row factories")
+copies = needs("psycopg", "cursor.copy()")
+streams = needs("psycopg", "cursor.stream()")
+copies_at_once = needs("psycopg2", "COPY in one call")
 
 
 @contextmanager
@@ -225,6 +233,7 @@ class TestPin:
         assert at_rest(db)
         assert in_session(db) == before
 
+    @traces
     def test_restoring_is_one_round_trip(self, db):
         for statement in MADE.values():
             with leased(db) as raw, round_trips(raw) as sent:
@@ -235,6 +244,7 @@ class TestPin:
                 db.close()
             assert len(sent) == 1, statement
 
+    @traces
     def test_a_lease_without_state_costs_none(self, db):
         with leased(db) as raw:
             pass
@@ -348,6 +358,7 @@ class TestPin:
             assert at_rest(db)
             assert backend_pid(db) != pid
             assert run(db, "SHOW client_encoding") == [("UTF8",)]
+            assert run(db, "SHOW app.path") == [("Ελλάδα",)]
         db.close_pool()
 
     def test_restored_with_backslashes_taken_literally_or_not(self, db):
@@ -367,7 +378,7 @@ class TestLost:
         pid = backend_pid(db)
         kill(observer, pid)
         for _ in range(2):
-            with pytest.raises(OperationalError):
+            with pytest.raises(driver.CONNECTION_LOST):
                 run(db, "SELECT current_setting('app.tenant')")
         assert stats(db).in_use == 1
         db.close()
@@ -382,6 +393,7 @@ class TestLost:
         assert run(db, "SELECT current_setting('app.tenant', true)") == [(None,)]
 
     def test_a_restore_that_fails_discards(self, db, observer):
+        observer.execute("DROP ROLE IF EXISTS relet_gone")
         observer.execute("CREATE ROLE relet_gone")
         with receiver(lambda c: run(c, "SET ROLE relet_gone")):
             db.close_pool()
@@ -437,14 +449,31 @@ class TestBaseline:
             assert (new_pid != pid, after) == (True, before)
         db.close_pool()
 
+    @row_factories
     def test_a_driver_that_was_configured_to_return_something_else(self, db):
         def receive(connection):
-            connection.connection.row_factory = psycopg.rows.dict_row
+            connection.connection.row_factory = driver.dbapi.rows.dict_row
 
         with receiver(receive):
             db.close_pool()
             pid = backend_row(db)
             run(db, "SET lock_timeout = 5")
+            db.close()
+            assert backend_row(db) == pid
+        db.close_pool()
+
+    @needs("psycopg2", "cursor factories that make rows")
+    def test_a_driver_that_was_configured_to_return_dicts(self, db):
+        from psycopg2.extras import RealDictCursor
+
+        def receive(connection):
+            connection.connection.cursor_factory = RealDictCursor
+
+        with receiver(receive):
+            db.close_pool()
+            pid = backend_row(db)
+            run(db, "SET lock_timeout = 5")
+            assert run(db, "SELECT pg_try_advisory_lock(32) AS got") == [{"got": True}]
             db.close()
             assert backend_row(db) == pid
         db.close_pool()
@@ -584,6 +613,17 @@ class TestWaysToRunIt:
         with db.cursor() as cursor:
             cursor.execute(query)
 
+    @needs("psycopg2", "composed values that are encoded for a connection")
+    @pytest.mark.parametrize("value", ["Ελλάδα", ["Ελλάδα"], 5, None, True], ids=repr)
+    def test_composed_values(self, db, value, recwarn):
+        query = composed.SQL("SELECT {}, {}").format(
+            composed.Literal(value), composed.Placeholder()
+        )
+        with db.cursor() as cursor:
+            cursor.execute(query, ["SET x"])
+            assert at_rest(db)
+            assert cursor.fetchall() == [(value, "SET x")]
+
     def test_bytes(self, db, kept):
         with db.cursor() as cursor:
             cursor.cursor.execute(self.SQL.encode())
@@ -593,18 +633,29 @@ class TestWaysToRunIt:
             cursor.execute(self.SQL)
             assert cursor.fetchall() == [("1",)]
 
+    @copies
     def test_copy(self, db, kept):
         with db.cursor() as cursor, cursor.copy(f"COPY ({self.SQL}) TO STDOUT") as copy:
             assert list(copy.rows()) == [("1",)]
 
+    @streams
     def test_stream(self, db, kept):
         with db.cursor() as cursor:
             assert list(cursor.stream(self.SQL)) == [("1",)]
 
+    @streams
     def test_stream_with_parameters(self, db, kept):
         with db.cursor() as cursor:
             sql = "SELECT set_config('app.tenant', %s, false)"
             assert list(cursor.stream(sql, ["1"])) == [("1",)]
+
+    @copies_at_once
+    @pytest.mark.parametrize("write", [str, str.encode, composed.SQL])
+    def test_copy_expert(self, db, kept, write):
+        file = io.StringIO()
+        with db.cursor() as cursor:
+            cursor.copy_expert(write(f"COPY ({self.SQL}) TO STDOUT"), file)
+        assert file.getvalue() == "1\n"
 
     def test_the_orm(self, db, kept):
         Item.objects.raw("SELECT 1 AS id, set_config('app.tenant', '1', false) AS name")[0]
@@ -612,12 +663,16 @@ class TestWaysToRunIt:
     def test_refused_as_well(self, make):
         wrapper = make(policy={"session_state": "error"})
         with wrapper.cursor() as cursor:
+            copy = f"COPY ({self.SQL}) TO STDOUT"
             for call in (
                 lambda: cursor.executemany(self.SQL, [()]),
                 lambda: cursor.callproc("set_config", ["app.tenant", "1", False]),
-                lambda: list(cursor.stream(self.SQL)),
-                lambda: cursor.copy(f"COPY ({self.SQL}) TO STDOUT").__enter__(),
                 lambda: wrapper.chunked_cursor().execute(self.SQL),
+                # Each driver has its own; the statement is refused before it is looked for.
+                lambda: list(cursor.stream(self.SQL)),
+                lambda: cursor.copy(copy).__enter__(),
+                lambda: cursor.copy_expert(copy, io.StringIO()),
+                lambda: cursor.copy_expert(composed.SQL(copy), io.StringIO()),
             ):
                 with pytest.raises(SessionStateError):
                     call()
@@ -626,7 +681,7 @@ class TestWaysToRunIt:
     def test_what_is_done_with_the_drivers_connection_is_undone(self, db):
         before = in_session(db)
         with db.cursor() as cursor:
-            cursor.connection.execute("SET app.tenant = '1'")
+            execute(cursor.connection, "SET app.tenant = '1'")
         assert at_rest(db)
         assert in_session(db) == before
 
@@ -726,18 +781,30 @@ class TestSequences:
             run(db, f"SELECT {function}")
         assert caught[0].filename == __file__
 
-    @pytest.mark.filterwarnings("ignore:.*lastval")
     def test_it_names_the_code_that_runs_it(self, db, recwarn):
         db.force_debug_cursor = True
         try:
-            with db.execute_wrapper(lambda execute, *args: execute(*args)), db.cursor() as cursor:
-                with pytest.warns(SessionStateWarning) as caught, pytest.raises(DatabaseError):
-                    cursor.execute("SELECT lastval()")
-                with pytest.warns(SessionStateWarning) as streamed, pytest.raises(psycopg.Error):
-                    list(cursor.stream("SELECT lastval()"))
+            with (
+                db.execute_wrapper(lambda execute, *args: execute(*args)),
+                db.cursor() as cursor,
+                pytest.warns(SessionStateWarning) as caught,
+                pytest.raises(DatabaseError),
+            ):
+                cursor.execute("SELECT lastval()")
         finally:
             db.force_debug_cursor = False
-        assert {caught[0].filename, streamed[0].filename} == {__file__}
+        assert caught[0].filename == __file__
+
+    @streams
+    @pytest.mark.filterwarnings("ignore:.*lastval")
+    def test_it_names_the_code_that_streams_it(self, db):
+        with (
+            db.cursor() as cursor,
+            pytest.warns(SessionStateWarning) as caught,
+            pytest.raises(driver.dbapi.Error),
+        ):
+            list(cursor.stream("SELECT lastval()"))
+        assert caught[0].filename == __file__
 
     def test_what_django_sets_sequences_by_is_none(self, make):
         wrapper = make(policy={"session_state": "error"})
@@ -780,39 +847,44 @@ def interrupting(monkeypatch, owner, name):
 class TestInterrupts:
     """What cannot be known counts as left."""
 
-    def driver_cursor(self, db):
-        with db.cursor() as cursor:
-            cursor.execute("SELECT 1")
-            return type(cursor.cursor._driver)
-
     def test_a_statement(self, db, monkeypatch):
-        before, driver = in_session(db), self.driver_cursor(db)
+        before = in_session(db)
+        with leased(db) as raw:
+            pass
         with monkeypatch.context() as patch, pytest.raises(Interrupted):
-            interrupting(patch, driver, "execute")
+            interrupting(patch, driver.cursor_class(patch, raw), "execute")
             run(db, "SET lock_timeout = 5")
         assert stats(db).in_use == 1
         db.close()
         assert in_session(db) == before
 
     def test_a_statement_of_a_transaction(self, db, monkeypatch):
-        before, driver = in_session(db), self.driver_cursor(db)
+        before = in_session(db)
+        with leased(db) as raw:
+            pass
         with transaction.atomic():
             with monkeypatch.context() as patch, pytest.raises(Interrupted):
-                interrupting(patch, driver, "execute")
+                interrupting(patch, driver.cursor_class(patch, raw), "execute")
                 run(db, "SET lock_timeout = 5")
             assert stats(db).in_use == 1
         assert stats(db).in_use == 1
         db.close()
         assert in_session(db) == before
 
-    def test_a_commit(self, db, monkeypatch):
-        before = in_session(db)
-        with monkeypatch.context() as patch, pytest.raises(Interrupted), transaction.atomic():
-            run(db, "SET lock_timeout = 5")
-            interrupting(patch, psycopg.Connection, "commit")
-        db.close()
-        assert in_session(db) == before
+    def test_a_commit(self, make, monkeypatch):
+        connection_class, options = driver.connection_class()
+        wrapper = make(OPTIONS=options, AUTOCOMMIT=False)
+        run(wrapper, "SELECT 1")
+        wrapper.rollback()
+        before = in_session(wrapper)
+        run(wrapper, "SET lock_timeout = 5")
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+            interrupting(patch, connection_class, "commit")
+            wrapper.commit()
+        wrapper.close()
+        assert in_session(wrapper) == before
 
+    @streams
     def test_a_stream_that_is_broken_off(self, db):
         before = in_session(db)
         with db.cursor() as cursor:
@@ -826,7 +898,7 @@ class TestInterrupts:
         before = in_session(db)
         run(db, "SET lock_timeout = 5")
         with monkeypatch.context() as patch, pytest.raises(Interrupted):
-            interrupting(patch, psycopg.Cursor, "execute")
+            interrupting(patch, db._lease.pool, "run")
             db.close()
         assert at_rest(db)
         assert in_session(db)[1] == before[1]
@@ -843,26 +915,53 @@ class TestDriver:
         assert at_rest(db)
         with leased(db) as raw:
             assert fingerprint(raw, CUSTOM) == before
-            assert (raw.read_only, raw.isolation_level) == (None, None)
-            assert raw._notice_handlers == raw._notify_handlers == []
-            assert raw.row_factory is psycopg.rows.tuple_row
-            raw.execute("LISTEN relet_other")
-            assert list(raw.notifies(timeout=0)) == []
-            raw.execute("UNLISTEN *")
+            if driver.NAME == "psycopg":
+                assert (raw.read_only, raw.isolation_level) == (None, None)
+                assert raw._notice_handlers == raw._notify_handlers == []
+                assert raw.row_factory is driver.dbapi.rows.tuple_row
+            else:
+                assert (raw.readonly, raw.isolation_level) == (None, None)
+                assert (raw.cursor_factory, raw.encoding) == (driver.Cursor, "UTF8")
+                assert raw.string_types.keys() <= {3802, 3807}  # jsonb, by Django
+            execute(raw, "LISTEN relet_other")
+            assert driver.notifications(raw) == []
+            execute(raw, "UNLISTEN *")
 
     def test_what_is_set_in_a_transaction(self, db):
         with transaction.atomic():
-            db.connection.execute("SET lock_timeout = 5")
+            execute(db.connection, "SET lock_timeout = 5")
         assert at_rest(db)
 
     def test_what_is_set_after_ensure_connection(self, db):
         db.ensure_connection()
-        db.connection.execute("LISTEN relet_news")
+        execute(db.connection, "LISTEN relet_news")
         run(db, "SELECT 1")
 
+    @needs("psycopg2", "attributes of psycopg2's connections")
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda raw: setattr(raw, "cursor_factory", type("Own", (driver.Cursor,), {})),
+            lambda raw: setattr(raw, "readonly", True),
+            lambda raw: setattr(raw, "isolation_level", "SERIALIZABLE"),
+            lambda raw: raw.set_session(deferrable=True),
+            lambda raw: raw.set_client_encoding("LATIN1"),
+            lambda raw: driver.dbapi.extensions.register_type(driver.dbapi.NUMBER, raw),
+        ],
+        ids=["cursors", "read only", "isolation", "deferrable", "encoding", "types"],
+    )
+    def test_attributes_of_psycopg2(self, db, change):
+        with db.cursor() as cursor:
+            change(cursor.connection)
+        assert at_rest(db)
+        with hold():
+            run(db, "SELECT 1")
+            change(db.connection)
+
+    @row_factories
     def test_attributes(self, db):
         with db.cursor() as cursor:
-            cursor.connection.row_factory = psycopg.rows.dict_row
+            cursor.connection.row_factory = driver.dbapi.rows.dict_row
         with hold():
             run(db, "SELECT 1")
             db.connection.read_only = True
@@ -875,6 +974,14 @@ class TestDriver:
         run(db, "SELECT 1")
         db.close()
 
+    def test_notifications_are_read_where_they_were_asked_for(self, db, observer):
+        with hold():
+            run(db, "LISTEN relet_news")
+            observer.execute("NOTIFY relet_news, 'to whom it concerns'")
+            (notification,) = driver.notifications(db.connection, timeout=10)
+            assert notification.payload == "to whom it concerns"
+
+    @traces
     def test_django_itself_looks_for_nothing(self, db):
         """Neither cursors nor health checks have the session restored."""
         with leased(db) as raw:
@@ -887,6 +994,7 @@ class TestDriver:
         assert [line for line in sent if "RESET ALL" in line] == []
         Item.objects.all().delete()
 
+    @needs("psycopg", "prepared statements of its own")
     def test_statements_prepared_at_once(self, make):
         wrapper = make(OPTIONS={"prepare_threshold": 0, "server_side_binding": True})
         pid = backend_pid(wrapper)
@@ -905,9 +1013,11 @@ def test_a_signal_handlers_close_in_a_statement(db, monkeypatch):
         raise KeyboardInterrupt
 
     with db.cursor() as cursor:
-        cursor.cursor._bind(db._pin("x"))
+        raw = db._pin("x")
+        cursor_class = driver.cursor_class(monkeypatch, raw)
+        cursor.cursor._bind(raw)
         db._unpin("x")
-        monkeypatch.setattr(psycopg.Cursor, "execute", close)
+        monkeypatch.setattr(cursor_class, "execute", close)
         with pytest.raises(KeyboardInterrupt):
             cursor.execute("SET app.tenant = '1'")
         monkeypatch.undo()

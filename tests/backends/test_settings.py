@@ -1,5 +1,6 @@
 """Bad input: a clear Django exception that names the alias and the cure."""
 
+import re
 import socket
 
 import pytest
@@ -7,7 +8,35 @@ from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connections
 
+from relet.core import PoolAdapter, PoolConfig
+
+from .. import engine
 from .conftest import at_rest, backend_pid, stats
+
+#: Options that are wrong, of the pools of the engines that come with relet.
+WRONG = {
+    "psycopg": [
+        ({"max_sise": 4}, r"'max_sise' \(did you mean 'max_size'\?\)"),
+        ({"nonsense": 4, "timeout": 1}, r"unknown 'nonsense'; known are"),
+        ({"min_size": 4, "max_size": 2}, "max_size must be greater or equal than min_size"),
+        ({"min_size": "four"}, "'<' not supported"),
+        ({"kwargs": {}}, "'kwargs' cannot be set: connection parameters belong in"),
+        ({"open": True}, "'open' cannot be set"),
+    ],
+    "sqlalchemy": [
+        ({"pool_sise": 4}, r"'pool_sise' \(did you mean 'pool_size'\?\)"),
+        ({"nonsense": 4, "timeout": 1}, r"unknown 'nonsense'; known are"),
+        ({"pool_size": -1}, "'pool_size' is -1; it must be a whole number, 0 or more"),
+        ({"timeout": "four"}, "'timeout' is 'four'; it must be a number of seconds, 0 or more"),
+        ({"creator": print}, "'creator' cannot be set: connection parameters belong in"),
+        ({"class": "StaticPool"}, "'class' cannot be StaticPool: it hands the same connection"),
+    ],
+    "dj_db_conn_pool": [
+        ({"POOL_SIZE": -1}, "'POOL_SIZE' is -1; it must be a whole number, 0 or more"),
+        ({"TIMEOUT": "four"}, "'TIMEOUT' is 'four'; it must be a number of seconds, 0 or more"),
+    ],
+}.get(engine.NAME, [])
+WRONG.append((7, "it can be a dict of the pool's keyword arguments, True"))
 
 
 @pytest.fixture
@@ -39,22 +68,41 @@ def test_conn_max_age(make, in_settings, age):
 
 @pytest.mark.parametrize(
     ("pool", "says"),
-    [
-        ({"max_sise": 4}, r"'max_sise' \(did you mean 'max_size'\?\)"),
-        ({"nonsense": 4, "timeout": 1}, r"unknown 'nonsense'; known are"),
-        ({"min_size": 4, "max_size": 2}, "max_size must be greater or equal than min_size"),
-        ({"min_size": "four"}, "'<' not supported"),
-        ({"kwargs": {}}, "'kwargs' cannot be set: connection parameters belong in"),
-        ({"open": True}, "'open' cannot be set"),
-        (7, "it can be a dict of the pool's keyword arguments, True"),
-    ],
+    WRONG,
 )
 def test_pool_options(make, in_settings, pool, says):
     with pytest.raises(ImproperlyConfigured, match=says) as caught:
         backend_pid(make(pool=pool))
-    assert "DATABASES['extra']['OPTIONS']['pool']" in str(caught.value)
-    in_settings["OPTIONS"]["pool"] = pool
-    assert "DATABASES['default']['OPTIONS']['pool']" in check()["relet.E002"]
+    assert f"DATABASES['extra']{engine.written()}" in str(caught.value)
+    engine.put_pool(in_settings, pool)
+    assert f"DATABASES['default']{engine.written()}" in check()["relet.E002"]
+
+
+@pytest.mark.skipif(
+    engine.adapter().options_setting == PoolAdapter.options_setting,
+    reason="the pool of this engine has its options where most have them",
+)
+def test_pool_options_of_another_engine(make, in_settings):
+    says = rf"\['OPTIONS'\]\['pool'\]: .* in DATABASES\['extra'\]{re.escape(engine.written())}"
+    with pytest.raises(ImproperlyConfigured, match=says):
+        backend_pid(make(OPTIONS={"pool": {"max_size": 4}}))
+    in_settings["OPTIONS"]["pool"] = {"max_size": 4}
+    assert engine.written() in check()["relet.E002"]
+
+
+@engine.needs("dj_db_conn_pool", "ignoring options")
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("POOL_SISE", "'POOL_SISE' is ignored, .* did you mean 'POOL_SIZE'?"),
+        ("pool_size", "'pool_size' is ignored, .* did you mean 'POOL_SIZE'?"),
+        ("nonsense", "'nonsense' is ignored, .* it knows 'PRE_PING'"),
+    ],
+)
+def test_pool_options_that_are_ignored(make, in_settings, option, says):
+    assert backend_pid(make(pool={option: 4}))
+    engine.put_pool(in_settings, {option: 4})
+    assert re.search(rf"DATABASES\['default'\]\['POOL_OPTIONS'\]: {says}", check()["relet.W001"])
 
 
 @pytest.mark.parametrize(
@@ -77,22 +125,34 @@ def test_policy(make, in_settings, policy, says):
 
 
 def test_nothing_is_lost_by_a_wrong_setting(make):
-    wrapper = make(pool={"max_sise": 4})
+    wrapper = make(pool=WRONG[0][0])
     with pytest.raises(ImproperlyConfigured):
         backend_pid(wrapper)
-    wrapper.settings_dict["OPTIONS"]["pool"] = {"max_size": 4}
+    engine.put_small_pool(wrapper.settings_dict, size=4)
     assert backend_pid(wrapper)
+
+
+#: The least and the most connections, as the pools' documentation has them.
+DEFAULTS = {"psycopg": (4, 4), "sqlalchemy": (0, 15), "dj_db_conn_pool": (0, 20)}
 
 
 @pytest.mark.parametrize("pool", [True, None, {}])
 def test_pool_defaults(make, pool):
     wrapper = make()
     if pool is None:
-        del wrapper.settings_dict["OPTIONS"]["pool"]
+        *keys, last = engine.adapter().options_setting
+        place = wrapper.settings_dict
+        for key in keys:
+            place = place[key]
+        del place[last]
     else:
-        wrapper.settings_dict["OPTIONS"]["pool"] = pool
+        engine.put_pool(wrapper.settings_dict, pool)
     assert backend_pid(wrapper)
-    assert (stats(wrapper).min_size, stats(wrapper).max_size) == (4, 4)
+    expected = engine.adapter()(PoolConfig("defaults", {}, {})).stats()
+    found = stats(wrapper)
+    assert (found.min_size, found.max_size) == (expected.min_size, expected.max_size)
+    if engine.NAME in DEFAULTS:
+        assert (found.min_size, found.max_size) == DEFAULTS[engine.NAME]
 
 
 def test_pool_false_means_no_pool(make, observer):
@@ -112,6 +172,7 @@ def test_a_refusal_without_a_pool(make):
         backend_pid(make(pool=False, OPTIONS={"assume_role": "no_such_role"}))
 
 
+@engine.needs("psycopg", "psycopg_pool's 'max_waiting'")
 def test_pool_options_are_passed_through(make):
     def configure(raw):
         configured.append(raw)
@@ -125,11 +186,39 @@ def test_pool_options_are_passed_through(make):
     assert configured
 
 
+@engine.needs("sqlalchemy", "SQLAlchemy's 'recycle'")
+def test_pool_options_are_passed_through_to_sqlalchemy(make):
+    def connected(raw, entry):
+        configured.append(raw)
+
+    configured = []
+    options = {"pool_size": 2, "max_overflow": 1, "timeout": 3, "recycle": 60, "use_lifo": True}
+    wrapper = make(pool={**options, "events": [(connected, "connect")]})
+    assert backend_pid(wrapper)
+    pool = wrapper.pool
+    assert (pool.size(), pool._max_overflow, pool.timeout(), pool._recycle) == (2, 1, 3, 60)
+    assert pool._pool.use_lifo
+    assert configured
+
+
+@engine.needs("dj_db_conn_pool", "django-db-connection-pool's container")
+def test_pool_options_are_passed_through_to_the_container(make):
+    from dj_db_conn_pool.core import pool_container
+
+    options = {"POOL_SIZE": 2, "MAX_OVERFLOW": 1, "TIMEOUT": 3, "RECYCLE": 60}
+    wrapper = make(pool=options)
+    assert backend_pid(wrapper)
+    pool = pool_container["extra"]
+    assert wrapper.pool is pool
+    assert (pool.size(), pool._max_overflow, pool.timeout(), pool._recycle) == (2, 1, 3, 60)
+
+
 def test_pool_options_are_not_changed(make):
-    options = {"min_size": 1, "max_size": 1}
+    options = engine.adapter().options_for(size=1, timeout=5)
+    before = dict(options)
     wrapper = make(pool=options)
     backend_pid(wrapper)
-    assert wrapper.settings_dict["OPTIONS"]["pool"] == {"min_size": 1, "max_size": 1}
+    assert engine.pool_in(wrapper.settings_dict) == before
 
 
 def test_unreachable_server(make):
@@ -179,6 +268,7 @@ def test_a_failed_start_can_be_repeated(make, observer):
     assert at_rest(wrapper)
 
 
+@engine.needs("psycopg", "psycopg_pool's 'max_waiting'")
 def test_too_many_waiting(make):
     import threading
 
@@ -200,7 +290,7 @@ def test_too_many_waiting(make):
 def test_the_server_goes_away_while_the_pool_waits(make, observer):
     """The timeout says why there was none: here, because no more are let in."""
     observer.execute("DROP ROLE IF EXISTS relet_gone; CREATE ROLE relet_gone LOGIN")
-    wrapper = make(USER="relet_gone", pool={"min_size": 1, "max_size": 1, "timeout": 1})
+    wrapper = make(USER="relet_gone", size=1, timeout=1)
     pid = backend_pid(wrapper)
     observer.execute("ALTER ROLE relet_gone NOLOGIN")
     observer.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])

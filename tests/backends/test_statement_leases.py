@@ -1,11 +1,13 @@
 """I4, I7: outside a transaction the lease covers the statement, and only that."""
 
-import psycopg
+import datetime as dt
+
 import pytest
-from django.db import ProgrammingError, connection, connections
+from django.db import OperationalError, ProgrammingError, connection, connections
 from testapp.models import Item
 
-from .conftest import at_rest, backend_pid
+from . import driver
+from .conftest import at_rest, backend_pid, stats
 
 
 def test_connection_is_back_when_execute_returns(db):
@@ -15,7 +17,8 @@ def test_connection_is_back_when_execute_returns(db):
     assert cursor.fetchall() == [(1,)]
 
 
-def test_results_stay_readable_while_another_uses_the_connection(db, make):
+@driver.needs("psycopg", "results of each of several statements")
+def test_several_results_stay_readable_while_another_uses_the_connection(db, make):
     cursor = db.cursor()
     cursor.execute("SELECT generate_series(1, 3) AS n; SELECT 'second'")
     # The pool has one connection: this statement runs on that of `cursor`.
@@ -31,6 +34,19 @@ def test_results_stay_readable_while_another_uses_the_connection(db, make):
         assert other.fetchall() == [("other",)]
 
 
+def test_results_stay_readable_while_another_uses_the_connection(db):
+    cursor = db.cursor()
+    cursor.execute("SELECT generate_series(1, 3) AS n")
+    with db.cursor() as other:
+        other.execute("SELECT 'other'")
+        assert cursor.description[0].name == "n"
+        assert cursor.rowcount == 3
+        assert cursor.fetchone() == (1,)
+        assert cursor.fetchmany(1) == [(2,)]
+        assert list(cursor) == [(3,)]
+        assert other.fetchall() == [("other",)]
+
+
 def test_executemany_and_callproc(db):
     with db.cursor() as cursor:
         cursor.executemany("SELECT %s", [(1,), (2,)])
@@ -38,6 +54,14 @@ def test_executemany_and_callproc(db):
         assert cursor.callproc("abs", [-3]) == [-3]
         assert at_rest(db)
         assert cursor.fetchall() == [(3,)]
+
+
+@driver.needs("psycopg2", "parameters of procedures by name")
+def test_callproc_by_name(db):
+    with db.cursor() as cursor:
+        cursor.callproc("make_interval", {"days": 2, "hours": 1})
+        assert at_rest(db)
+        assert cursor.fetchall() == [(dt.timedelta(days=2, hours=1),)]
 
 
 def test_execute_can_be_chained_as_with_psycopg(db):
@@ -74,25 +98,64 @@ def test_cursor_takes_no_connection(db):
 def test_closed_cursor_refuses_in_the_drivers_words(db):
     cursor = db.cursor()
     cursor.close()
-    with pytest.raises(Exception, match="the cursor is closed"):
+    with pytest.raises(Exception, match=driver.CURSOR_CLOSED):
         cursor.execute("SELECT 1")
     assert at_rest(db)
 
 
 def test_fetching_before_a_statement_fails_in_the_drivers_words(db):
-    with db.cursor() as cursor, pytest.raises(ProgrammingError, match="no result available"):
+    with db.cursor() as cursor, pytest.raises(ProgrammingError, match=driver.NO_RESULT):
         cursor.fetchone()
 
 
+@driver.needs("psycopg", "row factories")
 def test_settings_of_the_drivers_cursor_survive_its_replacement(db):
     with db.cursor() as cursor:
-        cursor.cursor.row_factory = psycopg.rows.dict_row
+        cursor.cursor.row_factory = driver.dbapi.rows.dict_row
         cursor.execute("SELECT 1 AS one")
         assert cursor.fetchone() == {"one": 1}
         with db.cursor() as other:
             other.execute("SELECT 1")
         cursor.execute("SELECT 2 AS two")
         assert cursor.fetchone() == {"two": 2}
+
+
+@driver.needs("psycopg2", "a time zone for each cursor")
+def test_the_time_zone_of_the_drivers_cursor_survives_its_replacement(db):
+    zone = dt.timezone(dt.timedelta(hours=5))
+    with db.cursor() as cursor:
+        cursor.cursor.tzinfo_factory = lambda offset: zone
+        for _ in range(2):
+            cursor.execute("SELECT now()")
+            assert cursor.fetchone()[0].tzinfo is zone
+            with db.cursor() as other:
+                other.execute("SELECT now()")
+                assert other.fetchone()[0].tzinfo is dt.timezone.utc
+
+
+@driver.needs("psycopg2", "cursor.query")
+def test_the_query_of_a_statement_that_did_not_run(db, settings_debug):
+    """Django's log of queries asks for it, also of a statement that found no connection."""
+    backend_pid(db)
+    db.close_pool()
+    with db.wrap_database_errors, db.cursor() as cursor:
+        assert cursor.query is None
+        assert at_rest(db)
+        cursor.execute("SELECT %s", [1])
+        assert cursor.query == b"SELECT 1"
+        assert at_rest(db)
+
+
+def test_a_logged_statement_that_finds_no_connection_waits_for_it_once(make):
+    """Django's log asks the driver's cursor what it ran."""
+    keeper = make("logged", timeout=0.2)
+    other = type(keeper)(keeper.settings_dict, keeper.alias)
+    other.force_debug_cursor = True
+    with keeper.temporary_connection():
+        before = stats(keeper).waits
+        with pytest.raises(OperationalError), other.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        assert stats(keeper).waits == before + 1
 
 
 def test_statements_through_the_inner_cursor_are_leased_too(db):

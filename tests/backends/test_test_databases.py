@@ -10,7 +10,7 @@ from .conftest import backend_pid
 
 @pytest.fixture
 def wrapper(make):
-    return make("scratch", pool={"min_size": 2, "max_size": 2, "timeout": 5})
+    return make("scratch", size=2)
 
 
 def exists(observer, name):
@@ -38,7 +38,7 @@ def test_a_changed_name_gets_a_pool_of_its_own(wrapper, observer):
 def test_drop_closes_the_pools_of_other_aliases_too(wrapper, make, observer):
     create(wrapper, "relet_mirrored")
     backend_pid(wrapper)
-    mirror = make("mirror", pool={"min_size": 2, "max_size": 2, "timeout": 5})
+    mirror = make("mirror", size=2)
     mirror.creation.set_as_test_mirror(wrapper.settings_dict)
     backend_pid(mirror)
     wrapper.creation._destroy_test_db("relet_mirrored", verbosity=0)
