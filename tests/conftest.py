@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import django
 import pytest
@@ -47,6 +48,15 @@ def server() -> Iterator[dict[str, Any]]:
     unsafe = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
     with embedded_postgres(unsafe) as embedded:
         yield embedded.database()
+
+
+@pytest.fixture(scope="session")
+def server_uri(server: dict[str, Any]) -> str:
+    """The libpq URI of the server."""
+    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host"}
+    names["PORT"] = "port"
+    libpq = {theirs: str(server[ours]) for ours, theirs in names.items() if server.get(ours)}
+    return f"postgresql://?{urlencode(libpq)}"
 
 
 @pytest.fixture(scope="session")
