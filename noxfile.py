@@ -7,6 +7,7 @@ after ``--`` is passed on: ``nox -s "tests(python='3.13', django='6.1')" -- test
 from __future__ import annotations
 
 import datetime
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -138,6 +139,35 @@ def django_suite(session: nox.Session) -> None:
     # Django's sdist needs setuptools to be looked into.
     install(session, ".[demo]", f"django~={djangos(NEWEST)[-1]}.0", "setuptools>=77")
     session.run("python", "tests/django_suite/run.py", *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def postgis(session: nox.Session) -> None:
+    """Django's PostGIS backend; what that needs is installed where this is root's Debian."""
+    install(session, ".[testing,sqlalchemy]", f"django~={djangos(NEWEST)[-1]}.0")
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        session.run("apt-get", "update", "-qq", external=True)
+        packages = ("postgresql-postgis", "gdal-bin")  # with the server, GEOS and PROJ
+        session.run(
+            *("apt-get", "install", "-qq", "--no-install-recommends", *packages),
+            env={"DEBIAN_FRONTEND": "noninteractive"},
+            external=True,
+        )
+    else:
+        session.warn("not root on Debian: what is missing is not installed, but skipped")
+    # Debian has initdb and pg_ctl there, and not on PATH.
+    programs = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"))]
+    session.run(
+        *("python", "-m", "pytest", "tests/backends/test_postgis.py", *session.posargs),
+        env={"PATH": os.pathsep.join([*session.bin_paths, *programs, os.environ["PATH"]])},
+    )
+
+
+@nox.session(python=NEWEST)
+def tenants(session: nox.Session) -> None:
+    """django-tenants, and backends like it."""
+    install(session, ".[testing]", f"django~={djangos(NEWEST)[-1]}.0", "django-tenants>=4")
+    session.run("python", "-m", "pytest", "tests/backends/test_other_backends.py", *session.posargs)
 
 
 #: What Django's driver and the pool are, for each engine; that of psycopg_pool is in `tests`.

@@ -147,6 +147,8 @@ class LeasedCursor:
     ) -> Any:
         """Run what leaves something in its session."""
         db = self._db
+        if db._carries(effects, query, params):
+            return None
         db._expect(effects, query, params)
         raw = db._begin()
         try:
@@ -207,7 +209,7 @@ class LeasedCursor:
         """
         self.keep()
         self._db._expose()
-        return self._raw
+        return self._db._lease.connection.raw  # type: ignore[union-attr]
 
     # Results, all of them on the client by now.
 
@@ -307,6 +309,10 @@ class LeasedCursor:
             driver = raw.cursor()
         else:
             driver = db._other_cursor(self.name)
+            if self.name is None and not db._drivers_cursors:
+                # What a backend does to a cursor that it makes, it may do to the session. That
+                # is another's when the lease ends: the next statement gets a cursor anew.
+                raw = None
         self._driver, self._raw = driver, raw
         if self._settings is not None:
             for name, value in self._settings.items():

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
 
 def build(
-    adapter: str, base: str | None = None, *, module: str | None = None
+    adapter: str, base: str | type | None = None, *, module: str | None = None
 ) -> type[LeasingWrapper]:
     """Return a ``DatabaseWrapper`` class that leases from *adapter*'s pools.
 
     :param adapter: the name of a registered adapter.
     :param base: the Django backend to build on, such as
-        ``"django.contrib.gis.db.backends.postgis"``; the adapter's own by default.
+        ``"django.contrib.gis.db.backends.postgis"``, or its ``DatabaseWrapper``; the adapter's
+        own by default. Its methods come first; what they call with ``super()`` is relet's.
     :param module: what the class is to give as its ``__module__``.
     :raises ImportError: there is no such adapter, or what it needs is missing.
 
@@ -42,19 +43,35 @@ def build(
     except (UnknownAdapter, MissingDependency) as error:
         raise ImportError(str(error)) from error
     # Only now: these import Django's backend, and that its driver.
+    from .carried import Carrying
+    from .geometry import Geometry
     from .wrapper import LeasingWrapper
 
-    backend = import_module(f"{base or registry.spec(adapter).backend}.base")
-    return type(
-        "DatabaseWrapper",
-        (LeasingWrapper, backend.DatabaseWrapper),
-        {
-            "__doc__": f"{backend.DatabaseWrapper.display_name} over the adapter {adapter!r}.",
-            "__module__": module or __name__,
-            "adapter_class": adapter_class,
-            "plain_backend": backend.DatabaseWrapper,
-        },
-    )
+    own = _database_wrapper(registry.spec(adapter).backend)
+    other = own if base is None else _database_wrapper(base)
+    attributes = {
+        "__doc__": f"{other.display_name} over the adapter {adapter!r}.",
+        "__module__": module or __name__,
+        "adapter_class": adapter_class,
+        "plain_backend": other,
+        "driver_backend": own,
+    }
+    leasing = type("DatabaseWrapper", (LeasingWrapper, own), attributes)
+    if issubclass(own, other):
+        return leasing
+    above = [other]
+    if other._cursor is not own._cursor:
+        above.insert(0, Carrying)
+    if hasattr(other, "register_geometry_adapters"):
+        above.insert(0, Geometry)
+    return type("DatabaseWrapper", (*above, leasing), attributes)
+
+
+def _database_wrapper(backend: str | type) -> Any:
+    """Return the class that Django would use for *backend*."""
+    if isinstance(backend, str):
+        return import_module(f"{backend}.base").DatabaseWrapper
+    return backend
 
 
 class EngineFinder(MetaPathFinder, Loader):

@@ -72,7 +72,9 @@ class Leasing(WrapperBase):
     """The part of the wrapper that has a lease. Not thread-safe but for `_guard`."""
 
     adapter_class: ClassVar[type[PoolAdapter[Any]]]
+    #: The Django backend that it is built on, and that of the adapter's driver.
     plain_backend: ClassVar[type[WrapperBase]]
+    driver_backend: ClassVar[type[WrapperBase]]
 
     _lease: Lease
     #: The policy of the lease, or of the last one; and what it was chosen from.
@@ -321,7 +323,7 @@ class Leasing(WrapperBase):
         self._introducing = connection.raw
         self._configured = set()
         try:
-            super().connect()
+            self.connect()
             if pool.transaction_status(connection.raw) != IDLE:
                 _end(pool, connection.raw, "COMMIT")
             connection.raw.autocommit = True

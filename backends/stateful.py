@@ -27,6 +27,10 @@ class Stateful(Leasing):
         """Return what *query* leaves in the session, if anything."""
         return EFFECTS[query if query.__class__ is str else self.adapter_class.text(query)]
 
+    def _carries(self, effects: Effects, query: Any, params: object) -> bool:
+        """Whether a statement is not to run, but goes with the wrapper: see `carried`."""
+        return False
+
     def _expect(self, effects: Effects, query: Any, params: object) -> None:
         """A statement with *effects* is about to run: refuse it, or warn."""
         if self._introducing is not None:

@@ -59,7 +59,9 @@ class _Handed:
 class LeasingWrapper(Stateful):
     """Mixed into a Django backend's ``DatabaseWrapper`` by `relet.backends.build`."""
 
-    #: Whether the backend makes cursors in Django's own way.
+    #: Whether cursors are made in the way of the driver's own backend.
+    _drivers_cursors = True
+    #: Whether that is Django's, with nothing done to them.
     _plain_cursors = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -67,6 +69,7 @@ class LeasingWrapper(Stateful):
         from django.db.backends.postgresql.base import DatabaseWrapper
         from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
+        cls._drivers_cursors = cls.create_cursor is cls.driver_backend.create_cursor
         # With psycopg2, Django tells each cursor its time zone.
         plain = cls.create_cursor is DatabaseWrapper.create_cursor
         cls._plain_cursors = plain and is_psycopg3
@@ -126,6 +129,9 @@ class LeasingWrapper(Stateful):
     @async_unsafe
     def connect(self) -> None:
         """Take a connection; it is kept until the next statement has ended."""
+        if self._introducing is not None:
+            super().connect()
+            return
         self._begin_session()
         self._open_lease()
 
@@ -222,7 +228,11 @@ class LeasingWrapper(Stateful):
     def _other_cursor(self, name: str | None) -> Any:
         """A driver's cursor that Django, or the backend, is to make."""
         with self._trusting():
-            return self.create_cursor(name)
+            cursor = self.create_cursor(name)
+        if not self._drivers_cursors and getattr(cursor, "statusmessage", None) is not None:
+            # The backend ran something on it: nobody knows what.
+            self._expose()
+        return cursor
 
     # Transactions.
 

@@ -61,7 +61,7 @@ class PoolStats:
 class PooledConnection:
     """A driver connection, and what relet remembers of it while it lives."""
 
-    __slots__ = ("announced", "baseline", "entry", "proven_at", "raw")
+    __slots__ = ("announced", "baseline", "carried", "entry", "proven_at", "raw")
 
     def __init__(self, raw: Any, now: float, entry: Any = None) -> None:
         #: The driver's connection.
@@ -74,6 +74,8 @@ class PooledConnection:
         self.announced = False
         #: What its session was then; None if nobody looked.
         self.baseline: Baseline | None = None
+        #: What the wrappers of a backend such as django-tenants set in it; None is nothing.
+        self.carried: Any = None
 
     def __repr__(self) -> str:
         return f"<PooledConnection {self.raw!r}>"

@@ -138,6 +138,18 @@ class Baseline:
         return "; ".join(parts)
 
 
+def reset(name: str, baseline: Baseline | None) -> str:
+    """Return SQL that makes the setting *name* what it was when the connection was new.
+
+    :param baseline: the session's; None if nothing was set in it.
+    """
+    for known, value in baseline.settings.items() if baseline is not None else ():
+        if known.lower() == name:
+            return f"SELECT pg_catalog.set_config({_literal(known)}, {_literal(value)}, false)"
+    parts = (part.replace('"', '""') for part in name.split("."))
+    return "RESET " + ".".join(f'"{part}"' for part in parts)
+
+
 def _literal(text: str) -> str:
     # With E, a backslash is the same whatever standard_conforming_strings is set to.
     escaped = text.replace("\\", "\\\\").replace("'", "''")
