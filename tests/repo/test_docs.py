@@ -89,7 +89,7 @@ def test_lease_states_are_current(root: Path) -> None:
 def test_ci_runs_the_test_command_of_the_readme(root: Path, readme: str) -> None:
     command = ["bash", str(root / ".ci" / "run"), "--readme"]
     extracted = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    assert "pip install -e '.[testing]'" in extracted
+    assert "pip install -e '.[dev]'" in extracted
     assert f"\n```shell\n{extracted}\n```\n" in readme
     assert extracted in (root / "docs" / "testing.md").read_text()
 
