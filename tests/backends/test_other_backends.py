@@ -485,8 +485,9 @@ def test_cursors_that_are_exposed(over, backend):
     red = over(backend, "red")
     ask(over(backend, "blue"))
     with red.cursor() as cursor:
-        raw = cursor.connection
-        assert raw.cursor().execute("SELECT name FROM item").fetchone() == ("red",)
+        raw = cursor.connection.cursor()
+        raw.execute("SELECT name FROM item")
+        assert raw.fetchone() == ("red",)
 
 
 @pytest.mark.parametrize("backend", CARRIED)

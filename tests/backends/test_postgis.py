@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import psycopg
 import pytest
 from django.contrib.postgres.operations import CreateExtension
 from django.core.exceptions import ImproperlyConfigured
@@ -24,6 +23,8 @@ from relet.core import registry
 
 from ..django_suite.server import postgres
 from .conftest import at_rest, backend_pid, stats
+
+psycopg = pytest.importorskip("psycopg", reason="with psycopg2, connections are told of no types")
 
 try:
     from django.contrib.gis.db import models
@@ -53,7 +54,7 @@ def server() -> Iterator[dict[str, Any]]:
         yield told
 
 
-def _connect(told: dict[str, Any], database: str = "postgres") -> psycopg.Connection[Any]:
+def _connect(told: dict[str, Any], database: str = "postgres") -> Any:
     keys = {"USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
     params = {name: told[key] for key, name in keys.items() if told.get(key)}
     return psycopg.connect(dbname=database, autocommit=True, **params)
