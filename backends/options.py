@@ -86,7 +86,10 @@ def release_policy(
     """Return the policy of the alias, as its settings have it."""
     policy = settings["OPTIONS"].get("policy", {})
     # Without a pool, a release closes the connection: do it as Django does.
-    reuses = adapter.reuses(_pool_setting(settings, adapter))
+    try:
+        reuses = adapter.reuses(_pool_setting(settings, adapter))
+    except (ConfigurationError, TypeError, ValueError):
+        reuses = True  # they are wrong, which is told where the pool is made
     defaults = {} if reuses else {"release": "request"}
     try:
         return load_policy(policy, **defaults)

@@ -412,8 +412,22 @@ def run(bench: Bench) -> None:
     demand(pool.run(raw, "RESET lock_timeout") == [], "run() returned rows where there are none.")
     percent = pool.run(raw, "SELECT '100%'")[0][0]
     demand(percent == "100%", f"run() made {percent!r} of '100%'.")
-    before, after = pool.settings(raw), pool.settings(raw)
-    demand(before == after, "settings() differs, and nothing was set.")
+    bench.checkin(pool, connection)
+
+
+@rule("settings", "settings() differs when what the driver keeps of its own for a session does.")
+def driver_settings(bench: Bench) -> None:
+    pool = bench.pool()
+    connection = bench.checkout(pool)
+    raw = connection.raw
+    before = pool.settings(raw)
+    demand(before == pool.settings(raw), "settings() differs, and nothing was set.")
+    if hasattr(raw, "isolation_level"):
+        # 3 means something to both psycopg and psycopg2, and to neither the same.
+        level, raw.isolation_level = raw.isolation_level, 3
+        demand(pool.settings(raw) != before, "isolation_level was set, and settings() is the same.")
+        raw.isolation_level = level
+        demand(pool.settings(raw) == before, "Set as it was, settings() is not what it was.")
     bench.checkin(pool, connection)
 
 

@@ -279,6 +279,14 @@ class RunsTheFirstStatementOnly(SQLAlchemyAdapter):
         return super().run(raw, sql.partition(";")[0])
 
 
+@breaks("settings")
+class ForgetsWhatTheDriverKeeps(SQLAlchemyAdapter):
+    """So what one has set would not be reset for the next."""
+
+    def settings(self, raw):
+        return None
+
+
 # Closing.
 
 

@@ -20,7 +20,7 @@ QUICK = settings(
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_fault_is_found_and_named(adapter, conformance_server, monkeypatch):
-    monkeypatch.setattr(bench, "PATIENCE", 1.0)
+    monkeypatch.setattr(bench, "PATIENCE", 0.5)
     with pytest.raises(ConformanceError) as caught:
         run_conformance_test(adapter, settings=QUICK)
     rule = FAULTS[adapter]
