@@ -145,16 +145,16 @@ def django_suite(session: nox.Session) -> None:
 def postgis(session: nox.Session) -> None:
     """Django's PostGIS backend; what that needs is installed where this is root's Debian."""
     install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
+    # What cannot be installed is skipped by the tests, which say so.
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        session.run("apt-get", "update", "-qq", external=True)
         packages = ("postgresql-postgis", "gdal-bin")  # with the server, GEOS and PROJ
-        session.run(
-            *("apt-get", "install", "-qq", "--no-install-recommends", *packages),
-            env={"DEBIAN_FRONTEND": "noninteractive"},
-            external=True,
-        )
-    else:
-        session.warn("not root on Debian: what is missing is not installed, but skipped")
+        for command in ("update",), ("install", "--no-install-recommends", *packages):
+            session.run(
+                *("apt-get", "-qq", *command),
+                env={"DEBIAN_FRONTEND": "noninteractive"},
+                external=True,
+                success_codes=range(256),
+            )
     # Debian has initdb and pg_ctl there, and not on PATH.
     programs = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"))]
     session.run(
