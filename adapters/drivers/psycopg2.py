@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import psycopg2
 from psycopg2 import extensions, sql
 
+from relet.adapters.drivers.buffered_cursor import buffered
 from relet.core import TransactionStatus
 
 
@@ -22,8 +23,9 @@ class Psycopg2:
 
     @staticmethod
     def connect(parameters: Mapping[str, Any]) -> Any:
-        """Open a connection, in autocommit."""
-        raw = psycopg2.connect(**parameters)
+        """Open a connection, in autocommit, whose cursors are `Buffered`."""
+        cursor_class = parameters.get("cursor_factory") or extensions.cursor
+        raw = psycopg2.connect(**{**parameters, "cursor_factory": buffered(cursor_class)})
         raw.autocommit = True
         return raw
 

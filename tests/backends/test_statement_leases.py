@@ -47,6 +47,26 @@ def test_results_stay_readable_while_another_uses_the_connection(db):
         assert other.fetchall() == [("other",)]
 
 
+def test_results_stay_readable_when_the_connection_is_closed(make):
+    """By the pool, at any moment: it is too old, or one too many, or it broke for another."""
+    wrapper = make()
+    cursors = [wrapper.cursor() for _ in range(5)]
+    for cursor in cursors:
+        cursor.execute("SELECT generate_series(1, 3) AS n")
+    wrapper.close_pool()
+    one, many, every, some, none = cursors
+    assert one.fetchone() == (1,)
+    assert many.fetchmany(2) == [(1,), (2,)]
+    assert many.fetchmany(2) == [(3,)]
+    assert every.fetchall() == [(1,), (2,), (3,)]
+    assert list(some) == [(1,), (2,), (3,)]
+    assert none.description[0].name == "n"
+    assert none.rowcount == 3
+    none.close()
+    with pytest.raises(Exception, match="closed"):
+        none.fetchone()
+
+
 def test_executemany_and_callproc(db):
     with db.cursor() as cursor:
         cursor.executemany("SELECT %s", [(1,), (2,)])
