@@ -26,6 +26,8 @@ DJANGOS = [
     for classifier in PYPROJECT["project"]["classifiers"]
     if classifier.startswith("Framework :: Django :: ")
 ]
+#: The last one with long-term support.
+LONG_TERM = "5.2"
 #: The oldest Python of a Django version, where it is not the oldest of all.
 SINCE = {"6.0": "3.12", "6.1": "3.12"}
 
@@ -134,11 +136,17 @@ def package(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST)
-def django_suite(session: nox.Session) -> None:
-    """Django's own test suite on a relet engine."""
+@nox.parametrize("engine", ["psycopg", "sqlalchemy", "dj_db_conn_pool"])
+@nox.parametrize("django", [LONG_TERM, djangos(NEWEST)[-1]])
+def django_suite(session: nox.Session, django: str, engine: str) -> None:
+    """Django's own test suite on the engines; ten minutes and more for each."""
     # Django's sdist needs setuptools to be looked into.
-    install(session, ".[demo]", f"django~={djangos(NEWEST)[-1]}.0", "setuptools>=77")
-    session.run("python", "tests/django_suite/run.py", *session.posargs)
+    extras = "demo,dj_db_conn_pool,sqlalchemy"
+    install(session, f".[{extras}]", f"django~={django}.0", "setuptools>=77")
+    session.run(
+        *("python", "tests/django_suite/run.py", "--engine", f"relet.backends.{engine}"),
+        *session.posargs,
+    )
 
 
 @nox.session(python=NEWEST)
@@ -221,7 +229,7 @@ def nightly(session: nox.Session) -> None:
 @nox.session(python=NEWEST)
 def benchmarks(session: nox.Session) -> None:
     """The benchmarks, against the peers that are installed."""
-    install(session, ".[demo]", group="benchmarks")
+    install(session, ".[demo,dj_db_conn_pool]", group="benchmarks")
     session.run("python", "benchmarks/classifier.py", *session.posargs)
     session.run("python", "benchmarks/statement.py", *session.posargs)
     session.run("python", "benchmarks/throughput.py", *session.posargs)
