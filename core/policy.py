@@ -81,8 +81,16 @@ class ReleasePolicy:
         return cls(**{**defaults, **options})
 
 
-def check_keys(options: Mapping[str, Any], known: list[str]) -> None:
-    """Raise `ConfigurationError` naming each key of *options* that is not in *known*."""
+def check_keys(
+    options: Mapping[str, Any], known: list[str], reserved: Mapping[str, str] | None = None
+) -> None:
+    """Raise `ConfigurationError` naming each key of *options* that is not in *known*.
+
+    :param reserved: keys that are not to be set, and why.
+    """
+    for key, why in (reserved or {}).items():
+        if key in options:
+            raise ConfigurationError(f"{key!r} cannot be set: {why}.")
     unknown = [key for key in options if key not in known]
     if not unknown:
         return

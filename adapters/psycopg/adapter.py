@@ -61,10 +61,7 @@ class PsycopgAdapter(Psycopg, PoolAdapter[Connection]):
     def check_options(cls, options: Mapping[str, Any] | Literal[False]) -> None:
         if options is False:
             return
-        for key, why in _RESERVED.items():
-            if key in options:
-                raise ConfigurationError(f"{key!r} cannot be set: {why}.")
-        check_keys(options, [name for name in _POOL_OPTIONS if name not in _RESERVED])
+        check_keys(options, [name for name in _POOL_OPTIONS if name not in _RESERVED], _RESERVED)
         try:
             # Closed pools start no thread and make no connection: the pool itself
             # is the judge of its values.

@@ -108,14 +108,13 @@ class QueuePoolAdapter(PoolAdapter[Any]):
     def check_options(cls, options: Mapping[str, Any] | Literal[False]) -> None:
         if options is False:
             return
-        for key, why in _RESERVED.items():
-            if key in options:
-                raise ConfigurationError(f"{key!r} cannot be set: {why}.")
         pool_class, arguments = cls._arguments(options)
+        known = list(options)  # a class of one's own knows best
         if pool_class in (LeanQueuePool, QueuePool):
-            check_keys(options, ["class", *_QUEUE_OPTIONS])
+            known = ["class", *_QUEUE_OPTIONS]
         elif pool_class is NullPool:
-            check_keys(options, ["class", *_OPTIONS])
+            known = ["class", *_OPTIONS]
+        check_keys(options, known, _RESERVED)
         cls._check_arguments(pool_class, arguments)
 
     @classmethod
