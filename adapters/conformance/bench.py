@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 from relet.core import PoolAdapter, PoolConfig, PooledConnection
 
@@ -118,7 +118,12 @@ class Bench:
     ) -> PoolAdapter[Any]:
         """Make a pool, and do not open it."""
         seconds = PATIENCE / 2 if timeout is None else timeout
-        options = self.adapter.options_for(size=size, timeout=seconds)
+        return self.made(self.adapter.options_for(size=size, timeout=seconds), **parameters)
+
+    def made(
+        self, options: Mapping[str, Any] | Literal[False], **parameters: Any
+    ) -> PoolAdapter[Any]:
+        """Make a pool with *options*."""
         self.adapter.check_options(options)
         alias = f"conformance_{next(_numbers)}"
         made: list[PoolAdapter[Any]] = []

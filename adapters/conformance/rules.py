@@ -73,6 +73,25 @@ def options(bench: Bench) -> None:
     )
 
 
+@rule("no pool", "With options False nothing is kept, unless check_options() refuses that.")
+def no_pool(bench: Bench) -> None:
+    adapter = bench.adapter
+    try:
+        adapter.check_options(False)
+    except ConfigurationError:
+        return
+    demand(adapter.reuses(False) is False, f"reuses(False) is {adapter.reuses(False)!r}.")
+    pool = bench.made(False)
+    pool.open()
+    demand(pool.pooled is False, f"With options False, pooled is {pool.pooled!r}.")
+    first, second = bench.checkout(pool), bench.checkout(pool)
+    demand(pool.stats().in_use == 2, f"in_use is {pool.stats().in_use}, with 2 checked out.")
+    bench.checkin(pool, first)
+    bench.discard(pool, second)
+    eventually(lambda: not bench.alive(), "With options False, a connection stays open")
+    demand(pool.stats().in_use == 0, f"in_use is {pool.stats().in_use} with none checked out.")
+
+
 @rule("threads", "A pool has threads of its own only if has_threads says so.")
 def threads(bench: Bench) -> None:
     before = set(threading.enumerate())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -48,7 +49,9 @@ class Buffered(Base):
 
     def _read(self) -> None:
         if self.name is None and self.description is not None:
-            self._rows = super().fetchall()
+            # Closed already, by the handler of a signal: whoever fetches will hear of it.
+            with suppress(psycopg2.InterfaceError):
+                self._rows = super().fetchall()
 
     def close(self) -> None:
         self._closed = True

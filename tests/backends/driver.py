@@ -23,7 +23,9 @@ else:
     from psycopg2 import extensions, sql
     from psycopg2.extensions import parse_dsn
 
-    Connection, Cursor = extensions.connection, extensions.cursor
+    from relet.adapters.drivers.buffered_cursor import buffered
+
+    Connection, Cursor = extensions.connection, buffered(extensions.cursor)
 
 __all__ = ["Connection", "Cursor", "Observer", "connect", "dbapi", "parse_dsn", "sql"]
 

@@ -379,6 +379,13 @@ class TextIsBytes(SQLAlchemyAdapter):
         return query
 
 
+@breaks("no pool")
+class PoolsAllTheSame(SQLAlchemyAdapter):
+    @classmethod
+    def _arguments(cls, options):
+        return super()._arguments({} if options is False else options)
+
+
 @breaks("machine")
 class LosesAPlaceNowAndThen(SQLAlchemyAdapter):
     """No single rule shows it: it takes three that broke, and one of two checked out."""

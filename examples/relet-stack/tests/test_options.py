@@ -14,7 +14,7 @@ class Connection:
         self.closed = True
 
 
-@pytest.mark.parametrize("options", [False, {"sise": 1}, {"size": 0}, {"timeout": "long"}])
+@pytest.mark.parametrize("options", [{"sise": 1}, {"size": 0}, {"timeout": "long"}])
 def test_wrong_options(options):
     with pytest.raises(ConfigurationError):
         StackAdapter.check_options(options)

@@ -11,6 +11,8 @@ from relet.core import ConfigurationError, PoolAdapter, PooledConnection, PoolSt
 from .pool import StackPool
 
 DEFAULTS = {"size": 4, "timeout": 30.0, "max_lifetime": 3600.0}
+#: Of OPTIONS["pool"] = False: as many as are asked for, and none is put back.
+NO_POOL = {"size": None, "timeout": 0.0, "max_lifetime": 0.0}
 
 
 class StackAdapter(Psycopg, PoolAdapter[psycopg.Connection]):
@@ -22,7 +24,7 @@ class StackAdapter(Psycopg, PoolAdapter[psycopg.Connection]):
     @classmethod
     def check_options(cls, options):
         if options is False:
-            raise ConfigurationError("it is False, and this pool always pools.")
+            return
         for key, value in options.items():
             if key not in DEFAULTS:
                 raise ConfigurationError(f"unknown {key!r}; known are {', '.join(DEFAULTS)}.")
@@ -35,7 +37,8 @@ class StackAdapter(Psycopg, PoolAdapter[psycopg.Connection]):
 
     def __init__(self, config):
         super().__init__(config)
-        self._options = {**DEFAULTS, **config.options}
+        unpooled = config.options is False
+        self._options = NO_POOL if unpooled else {**DEFAULTS, **config.options}
         self._gate = Gate(self._options["size"])
         self._pool = StackPool(self._connect, self._options["max_lifetime"])
 
