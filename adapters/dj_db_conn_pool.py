@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import threading
+import weakref
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, ClassVar, Literal
@@ -45,11 +46,12 @@ class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
         with pool_container.lock:
             present: Pool | None = pool_container[alias] if pool_container.has(alias) else None
             # One of relet's is of another adapter, whose settings have changed since.
-            if present is not None and not isinstance(present, LeanQueuePool):
+            if present is not None and present not in _OWN:
                 self.adopted = True
                 return present
             # It pings for others who connect(); leases are pinged by their wrapper.
             made = _POOL_CLASS(self._creator(), dialect=_dialect(self.dbapi), **arguments)
+            _OWN.add(made)
             pool_container.put(alias, made)
             return made
 
@@ -90,12 +92,8 @@ class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
         connection = super()._remember(entry)
         if self.adopted:
             # Opened by whoever made the pool.
-            try:
-                connection.raw.autocommit = True
-                self.config.configure(connection.raw)
-            except BaseException:
-                self.discard(connection)
-                raise
+            connection.raw.autocommit = True
+            self.config.configure(connection.raw)
         return connection
 
     def close(self) -> None:
@@ -107,6 +105,8 @@ class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
                 del pool_container[alias]
 
 
+#: The pools that were made here.
+_OWN: weakref.WeakSet[Pool] = weakref.WeakSet()
 _POOL_CLASS: type[QueuePool] = LeanQueuePool if LEAN else QueuePool
 
 

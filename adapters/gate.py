@@ -25,9 +25,10 @@ class Gate:
 
     def __init__(self, size: int | None) -> None:
         self.size = size
-        #: How many are inside, wait, asked to get in, had to wait; and for how long, together.
+        #: How many are inside, asked to get in, had to wait; and how long, together.
         self.inside = self.entries = self.waits = self.wait_ms = 0
         self.closed = False
+        # A finalizer may call `leave` in the middle of any of these methods.
         self._lock = threading.RLock()
         self._queue: deque[Place] = deque()
 
@@ -42,29 +43,58 @@ class Gate:
         :param timeout: seconds.
         :raises GateClosed: the gate is closed, or was while this waited.
         """
-        with self._lock:
-            if self.closed:
-                raise GateClosed("the pool is closed")
-            self.entries += 1
-            if self.size is None or self.inside < self.size:
-                self.inside += 1
-                return True
-            self.waits += 1
-            place = Place()
-            self._queue.append(place)
-        began = monotonic()
+        place = None
+        inside = False
         try:
-            return place.wait(timeout, self._lock, self._queue, lambda _: self.leave()) is not None
-        finally:
-            self.wait_ms += int(1000 * (monotonic() - began))
+            with self._lock:
+                if self.closed:
+                    raise GateClosed("the pool is closed")
+                self.entries += 1
+                if self._has_room() and not self._queue:
+                    self.inside += 1
+                    inside = True
+                else:
+                    place = Place()
+                    self._queue.append(place)
+                    self.waits += 1
+                    self._let_in()
+            if place is not None:
+                began = monotonic()
+                inside = place.wait(timeout, self._lock, self._queue)
+                self.wait_ms += int(1000 * (monotonic() - began))
+                place.conn = None
+        except BaseException:
+            if place is not None:
+                place.leave(self._lock, self._queue, lambda _: self.leave())
+            elif inside:
+                self.leave()
+            raise
+        return inside
+
+    def _has_room(self) -> bool:
+        return self.size is None or self.inside < self.size
+
+    def _let_in(self) -> None:
+        """Let in who waits, while there is room: it may have come while this one queued up."""
+        while self._queue and self._has_room():
+            place = self._queue[0]
+            waits = place.waits
+            # Nothing is called from here on, so that an interrupt comes before or after.
+            del self._queue[0]
+            if waits:
+                self.inside += 1
+                place.conn = True
+                place.turn.release()
 
     def leave(self) -> None:
         """Get out, and let in whoever has waited longest."""
         with self._lock:
-            while self._queue:
-                if self._queue.popleft().set(True):
-                    return
             self.inside -= 1
+            try:
+                self._let_in()
+            except BaseException:
+                self._let_in()
+                raise
 
     def close(self) -> None:
         """Let nobody in any more, and turn away those who wait."""

@@ -60,6 +60,8 @@ class Carrying(LeasingWrapper):
 
     #: What holds for this wrapper, on whatever connection.
     _carried: tuple[Setting, ...] = ()
+    #: Whether that was before `close`.
+    _stale = False
     #: Whether the backend is at work on a cursor.
     _making = False
 
@@ -68,6 +70,7 @@ class Carrying(LeasingWrapper):
     def _cursor(self, name: str | None = None) -> CursorWrapper:
         # Else the statements of another thread would be taken for the backend's.
         with self._exclusive():
+            self._forget()
             before = self._making, self._trusted
             # In Django's connect(), which is trusted, receivers make cursors, too.
             self._making, self._trusted = True, False
@@ -81,7 +84,12 @@ class Carrying(LeasingWrapper):
         if self._making and not self._trusted:
             # The SET of a server-side cursor's session needs a cursor of its own.
             return _Connection(self)
-        return super().connection
+        raw = super().connection
+        if raw is not None and not self._trusted:
+            # It is handed out, and what is carried may be other than when it was leased.
+            with self._exclusive():
+                self._carry(self._lease)
+        return raw
 
     @connection.setter
     def connection(self, raw: Any) -> None:
@@ -92,7 +100,7 @@ class Carrying(LeasingWrapper):
         if not self._making:
             return False
         names = {_setting(step) for step in effects.resolve(params, None)}
-        if None in names or not effects.single:
+        if not names or None in names or not effects.single:
             return False
         others = (other for other in self._carried if not other.names <= names)
         self._carried = (*others, Setting(frozenset(map(str, names)), sql, _copy(params)))
@@ -100,10 +108,30 @@ class Carrying(LeasingWrapper):
 
     def close(self) -> None:
         super().close()
-        # As in Django, where the session is gone.
-        self._carried = ()
+        # As in Django, where the session is gone. But a cursor from before may be used again.
+        self._stale = True
+
+    def connect(self) -> None:
+        if self._introducing is None:
+            self._forget()
+        super().connect()
+
+    def _forget(self) -> None:
+        """Carry nothing any more, if that was before `close`."""
+        if self._stale:
+            self._carried, self._stale = (), False
 
     # Leases.
+
+    def _open_lease(self) -> None:
+        super()._open_lease()
+        try:
+            with self._exclusive():
+                if self._lease.connection is not None:
+                    self._carry(self._lease)
+        except BaseException:
+            self._close_lease()
+            raise
 
     def _begin(self) -> Any:
         raw = super()._begin()

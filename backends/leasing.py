@@ -124,8 +124,14 @@ class Leasing(WrapperBase):
         lease = self._lease
         if self._closed or lease.pool.closed:  # type: ignore[union-attr]
             self._reopen()
-        if lease.send(STATEMENT) is CHECKOUT:
-            self._checkout(lease)
+        try:
+            if lease.send(STATEMENT) is CHECKOUT:
+                self._checkout(lease)
+        except BaseException:
+            # An interrupt may strike before _checkout() has begun.
+            if lease.connection is None and lease.state is State.RUNNING:
+                lease.send(UNAVAILABLE)
+            raise
         return lease.connection.raw  # type: ignore[union-attr]
 
     def _end(self, cursor: LeasedCursor) -> None:

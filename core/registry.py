@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from keyword import iskeyword
 from typing import Any
 
 import pluggy
@@ -118,11 +119,12 @@ class Registry:
         adapter = f"{self._called[self._brought_by[name]]}: adapter {name!r}"
         module, _, attribute = spec.adapter.partition(":")
         try:
-            found = getattr(import_module(module), attribute)
-        except AttributeError:
-            raise RegistryError(f"{adapter}: there is no {spec.adapter!r}.") from None
+            imported = import_module(module)
         except Exception as error:
             raise RegistryError(f"{adapter}: {module} cannot be imported: {error!r}.") from error
+        found = getattr(imported, attribute, None)
+        if found is None:
+            raise RegistryError(f"{adapter}: there is no {spec.adapter!r}.")
         if not (isinstance(found, type) and issubclass(found, PoolAdapter)):
             raise RegistryError(f"{adapter}: {spec.adapter!r} is not a PoolAdapter class.")
         lacks = sorted(found.__abstractmethods__)
@@ -240,7 +242,7 @@ def _precedence(entry_point: EntryPoint) -> tuple[bool, str, str]:
 def _installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # a parent of it
+    except Exception:  # noqa: BLE001 - find_spec() imports the parents
         return False
 
 
@@ -251,7 +253,7 @@ def _specs(brought: object) -> Mapping[str, AdapterSpec]:
     for spec in brought:
         if not isinstance(spec, AdapterSpec):
             raise RegistryError(f"relet_adapters() must return AdapterSpec objects, not {spec!r}.")
-        if not spec.name.isidentifier():
+        if not spec.name.isidentifier() or iskeyword(spec.name):
             raise RegistryError(
                 f"the adapter name {spec.name!r} must be an identifier, for it becomes the module "
                 "relet.backends.<name>."
@@ -260,6 +262,11 @@ def _specs(brought: object) -> Mapping[str, AdapterSpec]:
             raise RegistryError(
                 f"adapter {spec.name!r} must be given as 'package.module:Class', "
                 f"not {spec.adapter!r}."
+            )
+        if not isinstance(spec.requires, tuple):
+            raise RegistryError(
+                f"adapter {spec.name!r} must give what it requires as a tuple of modules, "
+                f"not {spec.requires!r}."
             )
         found[spec.name] = spec
     return found

@@ -68,13 +68,18 @@ def run_conformance_test(
         if settings is None:
             settings = hypothesis_settings(max_examples=50, stateful_step_count=30)
         settings = hypothesis_settings(
-            settings, deadline=None, suppress_health_check=list(HealthCheck)
+            settings,
+            deadline=None,
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
         )
         try:
             run_machine(Adapter, connect(parameters), settings)
-        except Broken as error:
-            steps = "\n    ".join(getattr(error, "__notes__", ()))
-            raise ConformanceError(Adapter, {error.rule: f"{error}\n    {steps}"}) from error
+        except Exception as error:
+            # Whatever it is: an adapter's own error, or Hypothesis' that it comes and goes.
+            seen = str(error) if isinstance(error, Broken) else f"{type(error).__name__}: {error}"
+            steps = "\n    ".join([seen, *getattr(error, "__notes__", ())])
+            raise ConformanceError(Adapter, {Broken.rule: steps}) from error
 
 
 def _seen(rule: Rule, bench: Bench) -> str | None:

@@ -85,6 +85,8 @@ class Bench:
         self.configured: list[Any] = []
         #: The server process of each of them.
         self.pids: list[int] = []
+        #: Whether `configure` was called with a connection that was not in autocommit.
+        self.not_in_autocommit = False
         #: Whether `configure` is to raise, once, for the next new connection.
         self.refuse = False
         self._made: list[PoolAdapter[Any]] = []
@@ -129,7 +131,10 @@ class Bench:
         made: list[PoolAdapter[Any]] = []
 
         def configure(raw: Any) -> None:
+            if raw.autocommit is not True:
+                self.not_in_autocommit = True
             self.pids.append(self.pid(made[0], raw))
+            made[0].run(raw, f"SELECT set_config('relet.configured', '{alias}', false)")
             if self.refuse:
                 self.refuse = False
                 raise ConfigureFailed("refused by the kit")
@@ -199,9 +204,10 @@ class Bench:
 
     def is_operational(self, error: BaseException) -> bool:
         """Whether *error* is an OperationalError (PEP 249) of the driver."""
-        driver = type(self.observer.raw).__module__.partition(".")[0]
+        connection_classes = type(self.observer.raw).__mro__
+        drivers = {cls.__module__.partition(".")[0] for cls in connection_classes}
         return any(
-            cls.__name__ == "OperationalError" and cls.__module__.partition(".")[0] == driver
+            cls.__name__ == "OperationalError" and cls.__module__.partition(".")[0] in drivers
             for cls in type(error).__mro__
         )
 

@@ -47,6 +47,10 @@ class Buffered(Base):
         self._rows = None
         super().executemany(query, vars_list)
 
+    def copy_expert(self, *args: Any, **kwargs: Any) -> None:
+        self._rows = None
+        super().copy_expert(*args, **kwargs)
+
     def _read(self) -> None:
         if self.name is None and self.description is not None:
             # Closed already, by the handler of a signal: whoever fetches will hear of it.

@@ -24,8 +24,10 @@ class Psycopg2:
     @staticmethod
     def connect(parameters: Mapping[str, Any]) -> Any:
         """Open a connection, in autocommit, whose cursors are `Buffered`."""
-        cursor_class = parameters.get("cursor_factory") or extensions.cursor
-        raw = psycopg2.connect(**{**parameters, "cursor_factory": buffered(cursor_class)})
+        factory = parameters.get("cursor_factory") or extensions.cursor
+        if isinstance(factory, type):  # else nobody knows what it makes
+            factory = buffered(factory)
+        raw = psycopg2.connect(**{**parameters, "cursor_factory": factory})
         raw.autocommit = True
         return raw
 

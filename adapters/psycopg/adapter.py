@@ -46,7 +46,7 @@ class PsycopgAdapter(Psycopg, PoolAdapter[Connection]):
         super().__init__(config)
         self._opening = threading.Lock()
         self._opened = False
-        self._in_use: set[PooledConnection] = set()
+        self._in_use: set[PooledConnection | None] = set()
         self._pool = _make_pool(config)
         # Looked up once: they are called for every statement.
         self._take: Callable[[float | None], Connection]
@@ -93,17 +93,24 @@ class PsycopgAdapter(Psycopg, PoolAdapter[Connection]):
             self._opened = True
 
     def checkout(self, timeout: float | None = None) -> PooledConnection:
+        raw = connection = None
         try:
             raw = self._take(timeout)
+            try:
+                connection = raw.relet  # type: ignore[attr-defined]
+            except AttributeError:
+                connection = raw.relet = PooledConnection(raw, monotonic())  # type: ignore[attr-defined]
+            else:
+                connection.raw = raw
+            self._in_use.add(connection)
         except psycopg.OperationalError as error:
             self._explain(error)
-        try:
-            connection: PooledConnection = raw.relet  # type: ignore[attr-defined]
-        except AttributeError:
-            connection = raw.relet = PooledConnection(raw, monotonic())  # type: ignore[attr-defined]
-        else:
-            connection.raw = raw
-        self._in_use.add(connection)
+        except BaseException:
+            # KeyboardInterrupt strikes anywhere.
+            self._in_use.discard(connection)
+            if raw is not None:
+                self._put_away(raw)
+            raise
         return connection
 
     def checkin(self, connection: PooledConnection) -> None:
@@ -115,13 +122,15 @@ class PsycopgAdapter(Psycopg, PoolAdapter[Connection]):
         except BaseException:
             # KeyboardInterrupt strikes anywhere; `_pool` is set until the pool has it back.
             if raw._pool is self._pool:
-                raw.close()
-                self._pool.putconn(raw)
+                self._put_away(raw)
             raise
 
     def discard(self, connection: PooledConnection) -> None:
         self._in_use.discard(connection)
         raw, connection.raw = connection.raw, None
+        self._put_away(raw)
+
+    def _put_away(self, raw: Connection) -> None:
         raw.close()
         self._pool.putconn(raw)
 

@@ -33,39 +33,47 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
     def take(self, timeout: float | None) -> Connection:
         if self._check is not None:
             return self.getconn(timeout)
-        with self._lock:
-            ready = self._pool
-            if ready and not self._closed:
-                raw: Connection = ready.pop()
-                if len(ready) < self._nconns_min:
-                    self._nconns_min = len(ready)
-                self._stats["requests_num"] += 1
-                raw._pool = self
-                return raw
-            refused = self._closed or 0 < self.max_waiting <= len(self._waiting)
-            if not refused:
-                place = Place()
-                self._waiting.append(place)  # type: ignore[arg-type]
-                self._stats["requests_num"] += 1
-                self._stats["requests_queued"] += 1
-                self._maybe_grow_pool()
-        if refused:
-            return self.getconn(timeout)  # says why
-        return self._wait_for(place, self.timeout if timeout is None else timeout)
-
-    def _wait_for(self, place: Place, timeout: float) -> Connection:
-        began = monotonic()
+        raw: Connection | None = None
+        place: Place | None = None
+        began = 0.0
         try:
-            raw: Connection | None = place.wait(timeout, self._lock, self._waiting, self._give_back)
-            if raw is None:
-                raise PoolTimeout(f"couldn't get a connection after {timeout:.2f} sec")
-        except BaseException:
-            self._stats["requests_errors"] += 1
-            raise
-        finally:
+            with self._lock:
+                ready = self._pool
+                if ready and not self._closed:
+                    # Not pop(): an interrupt strikes when a call returns, and would lose it.
+                    raw = ready[-1]
+                    del ready[-1]
+                    if len(ready) < self._nconns_min:
+                        self._nconns_min = len(ready)
+                    self._stats["requests_num"] += 1
+                    raw._pool = self
+                    return raw
+                refused = self._closed or 0 < self.max_waiting <= len(self._waiting)
+                if not refused:
+                    place = Place()
+                    self._waiting.append(place)  # type: ignore[arg-type]
+                    self._stats["requests_num"] += 1
+                    self._stats["requests_queued"] += 1
+                    self._maybe_grow_pool()
+            if place is None:
+                return self.getconn(timeout)  # says why
+            seconds = self.timeout if timeout is None else timeout
+            began = monotonic()
+            if not place.wait(seconds, self._lock, self._waiting):
+                raise PoolTimeout(f"couldn't get a connection after {seconds:.2f} sec")
             self._stats["requests_wait_ms"] += int(1000 * (monotonic() - began))
-        raw._pool = self
-        return raw
+            raw, place.conn = place.conn, None
+            raw._pool = self
+            return raw
+        except BaseException:
+            if place is not None:
+                self._stats["requests_errors"] += 1
+                if began:
+                    self._stats["requests_wait_ms"] += int(1000 * (monotonic() - began))
+                place.leave(self._lock, self._waiting, self._give_back)
+            if raw is not None:
+                self._give_back(raw)
+            raise
 
     def _give_back(self, raw: Connection) -> None:
         raw._pool = self
@@ -82,10 +90,17 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
             with self._lock:
                 if not self._closed:
                     raw._pool = None
-                    while self._waiting:
-                        if self._waiting.popleft().set(raw):
-                            return
-                    self._pool.append(raw)
+                    place = None
+                    try:
+                        while self._waiting:
+                            place = self._waiting.popleft()
+                            if place.set(raw):
+                                return
+                        self._pool.append(raw)
+                    except BaseException:
+                        if raw not in self._pool and (place is None or place.conn is not raw):
+                            raw._pool = self  # whoever returns it may try again
+                        raise
                     return
         self.putconn(raw)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import threading
+import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from time import monotonic
@@ -63,8 +64,12 @@ class QueuePoolAdapter(PoolAdapter[Any]):
         self._in_use: set[PooledConnection] = set()
         self._counting = threading.Lock()
         self._checkouts = 0
+        self._opened = False
         self._pool = self._make_pool()
         self._lean = isinstance(self._pool, LeanQueuePool)
+        if isinstance(self._pool, LeanQueuePool):
+            adapter = weakref.ref(self)  # else it would be collected late
+            self._pool.tidy = lambda raw: _tidy(adapter(), raw)
 
     @staticmethod
     @abstractmethod
@@ -156,71 +161,79 @@ class QueuePoolAdapter(PoolAdapter[Any]):
         return self._pool
 
     def open(self) -> None:
+        if self._opened:
+            return  # leases may have begun, one way or the other
         events: Any = self._pool.dispatch
         if events.checkout or events.checkin or events.reset:
             self._lean = False
+        self._opened = True
 
     def checkout(self, timeout: float | None = None) -> PooledConnection:
+        entry: Any = None
         try:
-            if self._lean:
-                entry: Any = self._pool.take(timeout)  # type: ignore[attr-defined]
+            entry = self._pool.take(timeout) if self._lean else self._checkout_proxy()  # type: ignore[attr-defined]
+            connection: PooledConnection | None = entry.info.get(_REMEMBERED)
+            if connection is None:
+                connection = self._remember(entry)
             else:
-                entry = self._checkout_proxy()
-        except (exc.SQLAlchemyError, self.dbapi.Error) as error:
-            self._explain(error)
-        connection: PooledConnection | None = entry.info.get(_REMEMBERED)
-        if connection is None:
-            return self._remember(entry)
-        connection.raw, connection.entry = entry.dbapi_connection, entry
-        if not self._lean:
-            self._in_use.add(connection)
+                connection.raw, connection.entry = entry.dbapi_connection, entry
+            if not self._lean:
+                self._in_use.add(connection)
+                # Whoever had it last may have used it in another way.
+                _tidy(self, connection.raw)
+        except BaseException as error:
+            # KeyboardInterrupt strikes anywhere.
+            if entry is not None:
+                self._put_away(entry)
+            if isinstance(error, (exc.SQLAlchemyError, self.dbapi.Error)):
+                self._explain(error)
+            raise
         return connection
 
     def _remember(self, entry: Any) -> PooledConnection:
         connection = PooledConnection(entry.dbapi_connection, monotonic(), entry)
         entry.info[_REMEMBERED] = connection
-        if not self._lean:
-            self._in_use.add(connection)
         return connection
 
     def checkin(self, connection: PooledConnection) -> None:
+        connection.proven_at = monotonic()
         entry, connection.entry = connection.entry, None
         connection.raw = None
-        connection.proven_at = monotonic()
-        if self._lean:
-            try:
+        try:
+            if self._lean:
                 self._pool.give(entry)  # type: ignore[attr-defined]
-            except BaseException:
-                # KeyboardInterrupt strikes anywhere.
-                if entry.leased:
-                    self._pool.drop(entry)  # type: ignore[attr-defined]
-                raise
-        else:
-            self._in_use.discard(connection)
-            if self.closed:
-                entry.invalidate()
             else:
+                self._in_use.discard(connection)
                 entry.close()
+                if self.closed:
+                    _dispose(self._pool)
+        except BaseException:
+            # KeyboardInterrupt strikes anywhere.
+            if self._lean and entry.leased:
+                self._put_away(entry)
+            raise
 
     def discard(self, connection: PooledConnection) -> None:
         entry, connection.entry = connection.entry, None
         raw, connection.raw = connection.raw, None
-        broken = self.transaction_status(raw) == TransactionStatus.UNKNOWN
+        self._in_use.discard(connection)
+        self._put_away(entry, broken=self.transaction_status(raw) == TransactionStatus.UNKNOWN)
+
+    def _put_away(self, entry: Any, *, broken: bool = False) -> None:
+        """Close *entry*; if it is *broken*, its pool's older ones are not used again."""
         if self._lean:
             self._pool.drop(entry, broken=broken)  # type: ignore[attr-defined]
+        elif broken:
+            self._pool._invalidate(entry)
         else:
-            self._in_use.discard(connection)
-            if broken:
-                self._pool._invalidate(entry)
-            else:
-                entry.invalidate()
+            entry.invalidate()
 
     def close(self) -> None:
         self.closed = True
         if isinstance(self._pool, LeanQueuePool):
             self._pool.close()
         else:
-            self._pool.dispose()
+            _dispose(self._pool)
 
     def stats(self) -> PoolStats:
         pool: Any = self._pool
@@ -269,6 +282,33 @@ class QueuePoolAdapter(PoolAdapter[Any]):
 
 class SQLAlchemyAdapter(Driver, QueuePoolAdapter):
     """A pool of SQLAlchemy's, with connections of the driver that Django picks."""
+
+
+def _tidy(adapter: QueuePoolAdapter | None, raw: Any) -> None:
+    """Make a connection as leases have it, whoever has used it."""
+    if adapter is None:
+        raise PoolClosed("the pool is gone")
+    if adapter.transaction_status(raw) != TransactionStatus.IDLE:
+        raw.rollback()
+        if adapter.transaction_status(raw) != TransactionStatus.IDLE:
+            adapter.run(raw, "ROLLBACK")  # psycopg2, in autocommit, has not begun it
+    if raw.autocommit is not True:
+        raw.autocommit = True
+
+
+def _dispose(pool: Pool) -> None:
+    """Close what is idle, as ``dispose()``, which forgets what is not, and so loses count."""
+    if not isinstance(pool, QueuePool):
+        pool.dispose()
+        return
+    queue: Any = pool._pool
+    while True:
+        with queue.mutex:
+            if not queue.queue:
+                return
+            entry = queue.queue.popleft()
+        entry.close()
+        pool._dec_overflow()
 
 
 def _pool_class(given: object) -> type[Pool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -42,6 +43,8 @@ class LeanQueuePool(QueuePool):
         super().__init__(*args, **options)
         self._waiting: deque[Place] = deque()
         self.closed = False
+        #: Makes what others have used through `connect()` as leases have it.
+        self.tidy: Callable[[Any], object] = lambda raw: None
         #: See `relet.core.PoolStats`.
         self.checkouts = self.waits = self.wait_ms = 0
 
@@ -57,44 +60,56 @@ class LeanQueuePool(QueuePool):
         :raises PoolClosed: the pool is closed.
         """
         idle: Any = self._pool
+        queue = idle.queue
         place: Place | None = None
         entry: Any = None
-        with idle.mutex:
-            if self.closed:
-                raise PoolClosed("the pool is closed")
-            self.checkouts += 1
-            if idle.queue:
-                entry = idle.queue.pop() if idle.use_lifo else idle.queue.popleft()
-            elif self._max_overflow == -1 or self._overflow < self._max_overflow:
-                self._overflow += 1
-            else:
-                self.waits += 1
-                place = Place()
-                self._waiting.append(place)
-        if place is not None:
-            entry = self._wait_for(place, self._timeout if timeout is None else timeout)
+        vacancy = False
         try:
+            with idle.mutex:
+                if self.closed:
+                    raise PoolClosed("the pool is closed")
+                self.checkouts += 1
+                if queue:
+                    # Not pop(): an interrupt strikes when a call returns, and would lose it.
+                    next_one = -1 if idle.use_lifo else 0
+                    entry = queue[next_one]
+                    del queue[next_one]
+                elif self._max_overflow == -1 or self._overflow < self._max_overflow:
+                    self._overflow += 1
+                    vacancy = True
+                else:
+                    place = Place()
+                    self._waiting.append(place)
+                    self.waits += 1
+                    self._serve()
+            if place is not None:
+                seconds = self._timeout if timeout is None else timeout
+                began = monotonic()
+                served = place.wait(seconds, idle.mutex, self._waiting)
+                self.wait_ms += int(1000 * (monotonic() - began))
+                if not served:
+                    raise exc.TimeoutError(f"couldn't get a connection after {seconds:.2f} sec")
+                vacancy = place.conn is _VACANCY
+                entry = None if vacancy else place.conn
+                place.conn = None
             if entry is None:
                 entry = self._create_connection()
             # Connects again, if it is too old, or was invalidated.
             entry.get_connection()
             entry.leased = True
         except BaseException:
-            if entry is not None:
-                entry.close()
-            self._vacate()
+            if place is not None:
+                if place.conn is not None:
+                    entry, vacancy = None, False
+                place.leave(idle.mutex, self._waiting, self._give_back)
+            with idle.mutex:
+                out = entry is not None and entry not in queue
+            if out:
+                self.drop(entry)
+            elif vacancy:
+                self._vacate()
             raise
         return entry
-
-    def _wait_for(self, place: Place, timeout: float) -> Any:
-        began = monotonic()
-        try:
-            given = place.wait(timeout, self._pool.mutex, self._waiting, self._give_back)  # type: ignore[attr-defined]
-        finally:
-            self.wait_ms += int(1000 * (monotonic() - began))
-        if given is None:
-            raise exc.TimeoutError(f"couldn't get a connection after {timeout:.2f} sec")
-        return None if given is _VACANCY else given
 
     def _give_back(self, given: Any) -> None:
         if given is _VACANCY:
@@ -102,18 +117,47 @@ class LeanQueuePool(QueuePool):
         else:
             self.give(given)
 
+    def _serve(self) -> None:
+        """Give what there is to those who wait. Called under the lock.
+
+        A proxy that is collected returns its entry in the middle of anything: so also
+        between the look for one and the place in the queue.
+        """
+        queue: Any = self._pool.queue  # type: ignore[attr-defined]
+        waiting = self._waiting
+        while waiting:
+            place = waiting[0]
+            waits = place.waits
+            # Nothing is called from here on, so that an interrupt comes before or after.
+            if waits:
+                if queue:
+                    given = queue[0]
+                    del queue[0]
+                elif self._max_overflow == -1 or self._overflow < self._max_overflow:
+                    given = _VACANCY
+                    self._overflow += 1
+                else:
+                    return
+                place.conn = given
+            del waiting[0]
+            if waits:
+                place.turn.release()
+
     def give(self, entry: Any) -> None:
         """Return *entry*, on whose connection no transaction is open."""
         idle: Any = self._pool
         with idle.mutex:
-            if not self.closed:
+            full = 0 < idle.maxsize <= len(idle.queue)
+            if not (self.closed or (full and not self._waiting)):
                 entry.leased = False
-                while self._waiting:
-                    if self._waiting.popleft().set(entry):
-                        return
-                if not 0 < idle.maxsize <= len(idle.queue):
+                try:
                     idle.queue.append(entry)
-                    return
+                    if self._waiting:
+                        self._serve()
+                except BaseException:
+                    self._serve()
+                    raise
+                return
         # Connections beyond `pool_size` are not kept.
         self.drop(entry)
 
@@ -136,10 +180,12 @@ class LeanQueuePool(QueuePool):
 
     def _vacate(self) -> None:
         with self._pool.mutex:  # type: ignore[attr-defined]
-            while self._waiting:
-                if self._waiting.popleft().set(_VACANCY):
-                    return
             self._overflow -= 1
+            try:
+                self._serve()
+            except BaseException:
+                self._serve()
+                raise
 
     def close(self) -> None:
         """Close what is idle now, and the rest when it comes back; turn away who waits."""
@@ -157,8 +203,14 @@ class LeanQueuePool(QueuePool):
 
     def _do_return_conn(self, record: Any) -> None:
         if record.dbapi_connection is None:  # it was invalidated
-            record.leased = False
             self._vacate()
+            return
+        try:
+            self.tidy(record.dbapi_connection)
+        except BaseException as error:
+            self.drop(record, broken=True)
+            if not isinstance(error, Exception):
+                raise
         else:
             self.give(record)
 

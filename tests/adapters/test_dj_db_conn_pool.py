@@ -7,6 +7,7 @@ import pytest
 from dj_db_conn_pool.core import pool_container
 from sqlalchemy.pool import QueuePool
 
+from relet.adapters import dj_db_conn_pool as module
 from relet.adapters.dj_db_conn_pool import DjDbConnPoolAdapter
 from relet.adapters.drivers.djangos import Driver
 from relet.core import ConfigurationError, PoolConfig
@@ -147,6 +148,16 @@ def test_one_of_relets_is_replaced(make):
     old.close()
     assert pool_container.get(ALIAS) is new.native
     pid(new)
+
+
+def test_one_of_relets_is_not_adopted_with_any_sqlalchemy(make, monkeypatch):
+    """Else tests would run on the database that the settings had named before."""
+    monkeypatch.setattr(module, "_POOL_CLASS", QueuePool)
+    old = make()
+    new = make()
+    assert type(old.native) is type(new.native) is QueuePool
+    assert old.native is not new.native
+    assert not new.adopted
 
 
 def test_whoever_disposes_of_the_container_does_no_harm(make):

@@ -1,15 +1,16 @@
 """What is peculiar to SQLAlchemy's pools."""
 
+import gc
 import threading
 
 import pytest
 from sqlalchemy import event, exc
 from sqlalchemy import pool as sqlalchemy_pool
 
-from relet.adapters.sqlalchemy import SQLAlchemyAdapter
+from relet.adapters.sqlalchemy import SQLAlchemyAdapter, lean_queue_pool
 from relet.adapters.sqlalchemy import adapter as module
 from relet.adapters.sqlalchemy.lean_queue_pool import LeanQueuePool
-from relet.core import ConfigurationError, PoolConfig
+from relet.core import ConfigurationError, PoolConfig, TransactionStatus
 
 OperationalError = SQLAlchemyAdapter.dbapi.OperationalError
 
@@ -18,11 +19,12 @@ OperationalError = SQLAlchemyAdapter.dbapi.OperationalError
 def make(parameters):
     made = []
 
-    def make(configure=lambda raw: None, pool=None, **options):
+    def make(configure=lambda raw: None, pool=None, opened=True, **options):
         options = {"pool_size": 1, "max_overflow": 0, "timeout": 5, **options}
         config = PoolConfig("alias", parameters, options if pool is None else pool, configure)
         made.append(SQLAlchemyAdapter(config))
-        made[-1].open()
+        if opened:
+            made[-1].open()
         return made[-1]
 
     yield make
@@ -304,7 +306,7 @@ class TestOthers:
         if by == "option":
             adapter = make(events=listeners)
         else:
-            adapter = make()
+            adapter = make(opened=False)
             for listener, name in listeners:
                 event.listen(adapter.native, name, listener)
             adapter.open()
@@ -317,6 +319,61 @@ class TestOthers:
         adapter.discard(connection)
         assert adapter.stats().in_use == 0
         assert pids_of(adapter, 1) != pids
+
+    def test_who_listens_too_late_does_no_harm(self, make):
+        adapter = make()
+        connection = adapter.checkout()
+        event.listen(adapter.native, "checkin", lambda *args: None)
+        adapter.open()  # as each wrapper's first connect() does
+        adapter.checkin(connection)
+        assert (adapter.stats().in_use, adapter.stats().idle) == (0, 1)
+        adapter.checkin(adapter.checkout(timeout=0))
+
+    @pytest.mark.parametrize("own", [False, True])
+    @pytest.mark.parametrize("left", ["autocommit", "transaction", "raw", "error"])
+    def test_what_they_leave_is_tidied_up(self, make, left, own):
+        """Else the next statement would be part of a transaction that nobody commits."""
+        adapter = make(**({"class": Own} if own else {}))
+        pids = pids_of(adapter, 1)
+        proxy = adapter.native.connect()
+        raw = proxy.dbapi_connection
+        raw.autocommit = left not in ("autocommit", "transaction")
+        if left != "autocommit":
+            raw.cursor().execute("BEGIN; SELECT 1" if left != "transaction" else "SELECT 1")
+        if left == "error":
+            with pytest.raises(adapter.dbapi.Error):
+                raw.cursor().execute("SELECT 1/0")
+        proxy.close()
+        connection = adapter.checkout()
+        assert adapter.transaction_status(connection.raw) == TransactionStatus.IDLE
+        assert connection.raw.autocommit is True
+        assert pid(adapter, connection) in pids
+        adapter.checkin(connection)
+
+    def test_one_that_cannot_be_tidied_up_is_closed(self, make):
+        adapter = make()
+        proxy = adapter.native.connect()
+        proxy.dbapi_connection.close()
+        proxy.close()
+        assert adapter.stats().size == 0
+        pids_of(adapter, 1)
+
+    def test_a_proxy_that_is_collected_while_one_looks_is_not_missed(self, make, monkeypatch):
+        """Between the look for an idle connection and the place in the queue."""
+        adapter = make()
+        proxies = [adapter.native.connect()]
+
+        class Place(lean_queue_pool.Place):
+            __slots__ = ()
+
+            def __init__(self):
+                super().__init__()
+                proxies.clear()
+                gc.collect()
+
+        monkeypatch.setattr(lean_queue_pool, "Place", Place)
+        adapter.checkin(adapter.checkout(timeout=20))
+        assert adapter.stats().wait_ms < 10_000
 
     def test_listening_for_new_connections_costs_no_proxy(self, make):
         adapter = make(events=[(lambda *args: None, "connect")])
@@ -356,6 +413,13 @@ class TestOtherClasses:
         assert raw.closed
         with pytest.raises(OperationalError, match=r"DATABASES\['alias'\]: the pool is closed"):
             adapter.checkout()
+
+    def test_dispose_keeps_count(self, make):
+        adapter = make(**{"class": Own})
+        proxy = adapter.native.connect()
+        adapter.close()
+        proxy.close()
+        assert adapter.native.checkedout() == 0
 
     def test_a_subclass(self, make):
         adapter = make(**{"class": Own}, pool_size=2, timeout=0.01)

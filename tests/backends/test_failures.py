@@ -191,6 +191,18 @@ def test_close_when_a_statement_has_just_ended(db, observer, interrupt):
     assert backend_pid(db)
 
 
+def test_i5_an_interrupt_before_the_checkout_has_begun(db, monkeypatch):
+    def interrupted(lease):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(db, "_checkout", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        backend_pid(db)
+    assert at_rest(db)
+    assert backend_pid(db)
+
+
 def test_a_statement_inside_a_statement_is_refused(db):
     def parameters():
         yield (1,)

@@ -167,6 +167,72 @@ def test_a_cursor_that_is_used_again_sees_its_tenant(over, backend):
             assert ask(blue) == "blue"
 
 
+def raw_path(wrapper):
+    """The path of the connection that is handed out."""
+    with wrapper.connection.cursor() as cursor:
+        cursor.execute("SHOW search_path")
+        return cursor.fetchone()[0]
+
+
+@pytest.mark.parametrize("backend", CARRIED)
+@pytest.mark.parametrize("by", ["connect", "ensure_connection"])
+def test_a_connection_that_is_handed_out_has_no_other_tenant(over, backend, by):
+    red, blue, nobody = over(backend, "red"), over(backend, "blue"), over(backend)
+    assert ask(blue) == "blue"
+    getattr(nobody, by)()
+    assert "blue" not in raw_path(nobody)
+    nobody.close()
+    assert ask(red) == "red"
+    assert ask(blue) == "blue"
+    getattr(red, by)()
+    # What red's cursors have set goes with it, until close().
+    assert "red" in raw_path(red)
+    red.close()
+    assert ask(blue) == "blue"
+    getattr(red, by)()
+    assert "blue" not in raw_path(red)
+
+
+@pytest.mark.parametrize("backend", [EveryCursor, WhenChanged])
+def test_a_connection_that_is_held_has_the_tenant_of_the_last_cursor(over, backend):
+    red, blue = over(backend, "red"), over(backend, "blue")
+    red.hold()
+    assert ask(red) == "red"
+    red.tenant = "blue"
+    assert ask(red) == "blue"
+    red.tenant = "red"
+    red.cursor().close()
+    assert "red" in raw_path(red)
+    red.let_go()
+    red.close()
+    assert ask(blue) == "blue"
+
+
+@pytest.mark.parametrize("backend", CARRIED)
+def test_a_cursor_from_before_close_has_its_tenant(over, backend):
+    """Else what it writes would land in another schema, and nobody would know."""
+    red, blue = over(backend, "red"), over(backend, "blue")
+    cursor = red.cursor()
+    cursor.execute("SELECT name FROM item")
+    red.close()
+    assert ask(blue) == "blue"
+    cursor.execute("SELECT name FROM item")
+    assert cursor.fetchone() == ("red",)
+    red.tenant = None
+    assert ask(red) == "public"
+
+
+def test_what_sets_nothing_that_lasts_is_not_carried(over):
+    class Local(EveryCursor):
+        def set_path(self, cursor):
+            cursor.execute("SELECT set_config('shop.tenant', %s, %s)", [self.tenant, True])
+            self.seen = cursor.fetchone()
+
+    wrapper = over(Local, "red")
+    with wrapper.cursor():
+        assert wrapper.seen == ("red",)
+
+
 @pytest.mark.parametrize("release", ["statement", "cursor", "request"])
 @pytest.mark.parametrize("session_state", ["pin", "reset", "error", "ignore"])
 @pytest.mark.parametrize("backend", CARRIED)

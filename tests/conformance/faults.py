@@ -184,6 +184,28 @@ class ConfiguresEachTime(SQLAlchemyAdapter):
         return connection
 
 
+@breaks("configure")
+class ConfiguresInATransaction(SQLAlchemyAdapter):
+    """And rolls it back, with what was SET."""
+
+    def _creator(self):
+        def create():
+            raw = self.connect(self.config.connect)
+            raw.autocommit = False
+            self.config.configure(raw)
+            raw.rollback()
+            raw.autocommit = True
+            return raw
+
+        return create
+
+
+@breaks("order")
+class DoesNotCountWhoHasWaited(SQLAlchemyAdapter):
+    def stats(self):
+        return replace(super().stats(), waits=0)
+
+
 @breaks("failed configure")
 @with_pool(type("Forgetful", (LeanQueuePool,), {"_vacate": lambda self: None}))
 class LosesThePlaceOfWhatCouldNotBeConfigured(SQLAlchemyAdapter):

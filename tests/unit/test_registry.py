@@ -158,12 +158,21 @@ def test_an_adapter_that_lacks_methods(registry, install):
     assert registry.load("psycopg")
 
 
+def test_what_an_adapter_requires_may_be_broken_itself(registry, install, tmp_path):
+    source = GOOD.replace('Adapter")', 'Adapter", ("broken_package.module",))')
+    install("guilty", "broken_plugin", source)
+    (tmp_path / "broken_package").mkdir()
+    (tmp_path / "broken_package" / "__init__.py").write_text("raise RuntimeError")
+    assert registry.missing(registry.spec("good")) == ["broken_package.module"]
+
+
 def test_an_adapter_whose_module_cannot_be_imported(registry, install, tmp_path):
     source = GOOD.replace("relet.adapters.psycopg:PsycopgAdapter", "broken_module:Bare")
     install("guilty", "broken_plugin", source)
-    (tmp_path / "broken_module.py").write_text("import no_such_module")
-    with pytest.raises(RegistryError, match=r"of 'guilty': .*broken_module cannot be imported"):
-        registry.load("good")
+    for broken in "import no_such_module", "object().no_such_attribute":
+        (tmp_path / "broken_module.py").write_text(broken)
+        with pytest.raises(RegistryError, match=r"of 'guilty': .*broken_module cannot be imported"):
+            registry.load("good")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +180,8 @@ def test_an_adapter_whose_module_cannot_be_imported(registry, install, tmp_path)
     [
         ("psycopg", "must return AdapterSpec objects, not 'psycopg'"),
         (AdapterSpec("not a name", "x:Y"), "must be an identifier"),
+        (AdapterSpec("class", "x:Y"), "must be an identifier"),
+        (AdapterSpec("mine", "x:Y", "x"), "what it requires as a tuple of modules, not 'x'"),
         (AdapterSpec("mine", "x.Y"), "must be given as 'package.module:Class'"),
         (AdapterSpec("psycopg", "x:Y"), "both register an adapter 'psycopg'"),
     ],
