@@ -320,23 +320,23 @@ class Leasing(WrapperBase):
         """
         connection, pool = self._leased(outer)
         state = {name: getattr(self, name) for name in _DJANGO_STATE}
-        self._lease = inner = Lease(self.alias)
+        inner = Lease(self.alias)
         inner.pool, inner.connection = pool, connection
         inner.pins[inner] = None
         inner.send(CONNECT)
-        self._pending_savepoints = []
-        self._closed = False
-        self._introducing = connection.raw
         self._configured = set()
         try:
+            self._introducing = connection.raw
+            self._pending_savepoints = []
+            self._closed = False
+            self._lease = inner
             self.connect()
             if pool.transaction_status(connection.raw) != IDLE:
                 _end(pool, connection.raw, "COMMIT")
             connection.raw.autocommit = True
         finally:
-            self._introducing = None
-            for name, value in state.items():
-                setattr(self, name, value)
+            # In one step, so that no interrupt strikes in the middle.
+            self.__dict__.update(state, _introducing=None)
         if pool.pooled:
             connection.baseline = session_state.read_baseline(
                 pool, connection.raw, self._configured

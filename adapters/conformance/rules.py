@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -524,9 +525,14 @@ def thread_safety(bench: Bench) -> None:
             else:
                 pool.checkin(connection)
 
-    workers = [Call(lambda number=number: work(number)) for number in range(8)]  # type: ignore[misc]
-    for worker in workers:
-        worker.result()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # so that threads meet in more places
+    try:
+        workers = [Call(lambda number=number: work(number)) for number in range(8)]  # type: ignore[misc]
+        for worker in workers:
+            worker.result()
+    finally:
+        sys.setswitchinterval(interval)
     stats = pool.stats()
     demand(stats.in_use == 0, f"in_use is {stats.in_use} with all checked in.")
     demand(stats.waiting == 0, f"waiting is {stats.waiting} with nobody waiting.")

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import signal
-import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,48 +11,20 @@ import pytest
 from relet.adapters.gate import Gate
 from relet.core import PoolConfig, registry
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(signal, "setitimer"), reason="the system has no timer that interrupts"
-)
+from ..interrupts import TIMES, interrupted, possible
 
-TIMES = 400
+pytestmark = possible
 
 
-class Interrupt(BaseException):
-    """As KeyboardInterrupt is, and as what Celery raises when a task's time is up."""
+def ours() -> list[str]:
+    return [
+        name
+        for name, spec in registry.specs().items()
+        if spec.adapter.startswith("relet.") and not registry.missing(spec)
+    ]
 
 
-def interrupted(run: Callable[[], object], longest: float) -> int:
-    """Call *run* many times, and interrupt it after up to *longest* seconds; count how often."""
-    chance = random.Random(7)
-    struck = 0
-
-    def strike(*_: object) -> None:
-        nonlocal struck
-        struck += 1
-        raise Interrupt
-
-    def until(number: int) -> None:
-        # Where Python ignores what is raised, as in a finalizer, it was in vain.
-        while struck < number:
-            run()
-
-    previous = signal.signal(signal.SIGALRM, strike)
-    try:
-        for number in range(TIMES):
-            with suppress(Interrupt):
-                signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, longest))
-                until(number + 1)
-    finally:
-        signal.signal(signal.SIGALRM, previous)
-    return struck
-
-
-def ready() -> list[str]:
-    return [name for name, spec in registry.specs().items() if not registry.missing(spec)]
-
-
-@pytest.fixture(params=ready())
+@pytest.fixture(params=ours())
 def pool(request: pytest.FixtureRequest, parameters: dict[str, str]) -> Any:
     adapter = registry.load(request.param)
     pool = adapter(PoolConfig("interrupted", parameters, adapter.options_for(size=1, timeout=20)))
@@ -65,8 +33,6 @@ def pool(request: pytest.FixtureRequest, parameters: dict[str, str]) -> Any:
     pool.close()
 
 
-# Before 3.11, one may strike between any two instructions, of which some have to go together.
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="interrupts strike anywhere at all")
 # One that is being opened is closed by its finalizer, where Python ignores an interrupt.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -88,12 +54,13 @@ def test_checkout_and_checkin(pool: Any) -> None:
     pool.checkin(pool.checkout(timeout=5))
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="interrupts strike anywhere at all")
 def test_gate() -> None:
     gate = Gate(1)
     stop = threading.Event()
 
     def busy() -> None:
+        # The system may give a signal to any thread, and the main one be told at any time.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
         while not stop.is_set():
             if gate.enter(1):
                 gate.leave()

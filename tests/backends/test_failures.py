@@ -7,6 +7,7 @@ import pytest
 from django.db import OperationalError, transaction
 from testapp.models import Item
 
+from ..interrupts import TIMES, Interrupt, interrupted, possible
 from . import driver
 from .conftest import all_pids, at_rest, backend_pid, kill, stats
 from .test_threads import wait_until
@@ -201,6 +202,25 @@ def test_i5_an_interrupt_before_the_checkout_has_begun(db, monkeypatch):
         backend_pid(db)
     assert at_rest(db)
     assert backend_pid(db)
+
+
+@possible
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_i5_interrupts_that_strike_anywhere(db):
+    def run():
+        try:
+            with db.cursor() as cursor:
+                cursor.execute("SELECT 1")
+                cursor.fetchone()
+        except Interrupt:
+            db.close()  # as at the end of a request, or of a task whose time is up
+            raise
+
+    assert interrupted(run, 0.0005) == TIMES
+    db.close()
+    assert backend_pid(db)
+    assert at_rest(db)
 
 
 def test_a_statement_inside_a_statement_is_refused(db):

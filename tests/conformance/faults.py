@@ -366,7 +366,7 @@ class IsNotThreadSafe(SQLAlchemyAdapter):
 
     def checkout(self, timeout=None):
         if (connection := self.at_hand) is not None:
-            time.sleep(0)
+            time.sleep(0.001)
             self.at_hand = None
             return connection
         return super().checkout(timeout)

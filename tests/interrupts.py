@@ -1,0 +1,49 @@
+"""Interrupts, which strike anywhere."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+TIMES = 400
+
+#: Before 3.11, one may strike between any two instructions, of which some have to go together.
+possible = pytest.mark.skipif(
+    sys.version_info < (3, 11) or not hasattr(signal, "setitimer"),
+    reason="interrupts strike between any two instructions, or the system has no timer for them",
+)
+
+
+class Interrupt(BaseException):
+    """As KeyboardInterrupt is, and as what Celery raises when a task's time is up."""
+
+
+def interrupted(run: Callable[[], object], longest: float) -> int:
+    """Call *run* many times, and interrupt it after up to *longest* seconds; count how often."""
+    chance = random.Random(7)
+    struck = 0
+
+    def strike(*_: object) -> None:
+        nonlocal struck
+        struck += 1
+        raise Interrupt
+
+    def until(number: int) -> None:
+        # Where Python ignores what is raised, as in a finalizer, it was in vain.
+        while struck < number:
+            run()
+
+    previous = signal.signal(signal.SIGALRM, strike)
+    try:
+        for number in range(TIMES):
+            with suppress(Interrupt):
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, longest))
+                until(number + 1)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    return struck
