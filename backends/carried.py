@@ -203,14 +203,18 @@ class Carrying(LeasingWrapper):
         undone: list[str],
         wanted: tuple[Setting, ...],
     ) -> None:
-        """Make *wanted*, and take back *undone*, in one round trip where it can be."""
+        """Take back *undone*, and make *wanted* in order, in one round trip where it can be."""
         plain = [reset(name, connection.baseline) for name in undone]
-        plain += [pool.text(setting.sql) for setting in wanted if setting.params is None]
+        for setting in wanted:
+            if setting.params is None:
+                plain.append(pool.text(setting.sql))
+                continue
+            if plain:
+                pool.run(connection.raw, "; ".join(plain))
+                plain = []
+            self._other_cursor(None).execute(setting.sql, setting.params)
         if plain:
             pool.run(connection.raw, "; ".join(plain))
-        for setting in wanted:
-            if setting.params is not None:
-                self._other_cursor(None).execute(setting.sql, setting.params)
 
     # What else happens to a session.
 

@@ -222,6 +222,20 @@ def test_a_cursor_from_before_close_has_its_tenant(over, backend):
     assert ask(red) == "public"
 
 
+def test_what_is_carried_is_made_in_order(over):
+    class Several(EveryCursor):
+        def set_path(self, cursor):
+            both = "SELECT set_config('a.b', %s, false), set_config('c.d', %s, false)"
+            cursor.execute(both, ["first", "first"])
+            cursor.execute("SET c.d = 'second'")
+
+    red, blue = over(Several, "red"), over(EveryCursor, "blue")
+    for _ in range(2):
+        assert ask(red, "SELECT current_setting('a.b')") == "first"
+        assert ask(red, "SELECT current_setting('c.d')") == "second"
+        assert ask(blue) == "blue"
+
+
 def test_what_sets_nothing_that_lasts_is_not_carried(over):
     class Local(EveryCursor):
         def set_path(self, cursor):
