@@ -504,8 +504,14 @@ def close_while_waiting(bench: Bench) -> None:
 
 @rule("thread safety", "Threads that take and give at once never share a connection, or lose one.")
 def thread_safety(bench: Bench) -> None:
-    pool = bench.pool(size=3, timeout=PATIENCE)
-    start = threading.Barrier(8)
+    # Where most wait for their turn, and where there is a connection for each.
+    for size, workers in (3, 8), (4, 4):
+        _take_and_give(bench, size, workers)
+
+
+def _take_and_give(bench: Bench, size: int, workers: int) -> None:
+    pool, first = bench.pool(size, timeout=PATIENCE), len(bench.pids)
+    start = threading.Barrier(workers)
     lock = threading.Lock()
     using: dict[Any, int] = {}
 
@@ -528,15 +534,19 @@ def thread_safety(bench: Bench) -> None:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)  # so that threads meet in more places
     try:
-        workers = [Call(lambda number=number: work(number)) for number in range(8)]  # type: ignore[misc]
-        for worker in workers:
-            worker.result()
+        calls = [Call(lambda number=number: work(number)) for number in range(workers)]  # type: ignore[misc]
+        for call in calls:
+            call.result()
     finally:
         sys.setswitchinterval(interval)
     stats = pool.stats()
     demand(stats.in_use == 0, f"in_use is {stats.in_use} with all checked in.")
     demand(stats.waiting == 0, f"waiting is {stats.waiting} with nobody waiting.")
-    held = [bench.checkout(pool) for _ in range(3)]
-    eventually(lambda: len(bench.alive()) <= 3, "More than 3 connections are open, of 3 at most")
+    held = [bench.checkout(pool) for _ in range(size)]
+    own = set(bench.pids[first:])
+    eventually(
+        lambda: len(own & bench.alive()) <= size,
+        f"More than {size} connections are open, of {size} at most",
+    )
     for connection in held:
         bench.checkin(pool, connection)
