@@ -415,9 +415,11 @@ class TestOtherClasses:
             adapter.checkout()
 
     def test_dispose_keeps_count(self, make):
-        adapter = make(**{"class": Own})
+        adapter = make(**{"class": Own}, pool_size=2)
+        pids_of(adapter, 2)
         proxy = adapter.native.connect()
         adapter.close()
+        assert (adapter.native.checkedout(), adapter.native.checkedin()) == (1, 0)
         proxy.close()
         assert adapter.native.checkedout() == 0
 
