@@ -73,11 +73,13 @@ def test_a_shared_wrapper_is_not_released_under_anothers_statement(db, observer)
     waits = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
     wait_until(observer, waits)
     # Its statement runs. Ours waits for its end, and then runs on a lease of its own.
-    threading.Timer(0.05, observer.execute, ["SELECT pg_advisory_unlock(1)"]).start()
+    unlocking = threading.Timer(0.05, observer.execute, ["SELECT pg_advisory_unlock(1)"])
+    unlocking.start()
     with db.cursor() as cursor:
         cursor.execute("SELECT 1")
         assert cursor.fetchone() == (1,)
     thread.join(20)
+    unlocking.join(20)  # it may still read what the server has said to it
     db.dec_thread_sharing()
     assert len(seen) == 1
     assert at_rest(db)
