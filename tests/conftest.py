@@ -6,6 +6,7 @@ is started when a test first asks for it. The engine is `engine.ENGINE`.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,13 @@ def pytest_configure() -> None:
         USE_TZ=True,
     )
     django.setup()
+
+
+@pytest.fixture
+def garbage() -> Iterator[None]:
+    """Collect what the test has lost in it: a later one does not expect its warnings."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

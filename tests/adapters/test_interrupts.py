@@ -36,6 +36,7 @@ def pool(request: pytest.FixtureRequest, parameters: dict[str, str]) -> Any:
 # One that is being opened is closed by its finalizer, where Python ignores an interrupt.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.usefixtures("garbage")
 def test_checkout_and_checkin(pool: Any) -> None:
     def run() -> None:
         # As a lease does: what is there is discarded, unless the pool has it again.

@@ -207,6 +207,7 @@ def test_i5_an_interrupt_before_the_checkout_has_begun(db, monkeypatch):
 @possible
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.usefixtures("garbage")
 def test_i5_interrupts_that_strike_anywhere(db):
     def run():
         try:

@@ -19,6 +19,7 @@ QUICK = settings(
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.usefixtures("garbage")
 def test_a_fault_is_found_and_named(adapter, conformance_server, monkeypatch):
     monkeypatch.setattr(bench, "PATIENCE", 0.5)
     with pytest.raises(ConformanceError) as caught:
