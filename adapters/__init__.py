@@ -27,4 +27,11 @@ def relet_adapters() -> list[AdapterSpec]:
             requires=("dj_db_conn_pool", "sqlalchemy", ("psycopg", "psycopg2")),
             install="relet[dj_db_conn_pool]",
         ),
+        AdapterSpec(
+            name="pg8000",
+            adapter="relet.adapters.pg8000:Pg8000Adapter",
+            backend="relet.backends.postgresql_pg8000",
+            requires=("pg8000", "sqlalchemy"),
+            install="relet[pg8000]",
+        ),
     ]

@@ -17,8 +17,8 @@ from dj_db_conn_pool.core import PoolContainer, pool_container
 from sqlalchemy.pool import Pool, QueuePool
 
 from relet.adapters.drivers.djangos import Driver
-from relet.adapters.sqlalchemy import QueuePoolAdapter
-from relet.adapters.sqlalchemy.lean_queue_pool import LEAN, LeanQueuePool
+from relet.adapters.queue_pool import QueuePoolAdapter
+from relet.adapters.queue_pool.lean_queue_pool import LEAN, LeanQueuePool
 from relet.core import PooledConnection
 
 #: Parent's pools, in a child. Kept for good, so that nothing closes the parent's sockets.

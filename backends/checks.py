@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from relet.core import registry
@@ -38,6 +39,7 @@ def _check(wrapper: Leasing) -> Iterator[checks.CheckMessage]:
     for doubt in options.pool_doubts(alias, settings, adapter):
         yield checks.Warning(doubt, id="relet.W001")
     yield from _errors(options.release_policy, alias, settings, adapter)
+    yield from _errors(wrapper.get_connection_params)
 
 
 def _errors(rule: Callable[..., object], *arguments: object) -> list[checks.CheckMessage]:
@@ -45,4 +47,6 @@ def _errors(rule: Callable[..., object], *arguments: object) -> list[checks.Chec
         rule(*arguments)
     except options.OptionError as error:
         return [checks.Error(str(error), id=error.code)]
+    except ImproperlyConfigured:
+        pass  # for Django to say
     return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -56,6 +57,16 @@ def pool_options(alias: str, settings: dict[str, Any], adapter: type[PoolAdapter
     except ConfigurationError as error:
         raise OptionError(alias, _written(where), error, "relet.E002") from error
     return options
+
+
+def check_connect(
+    alias: str, adapter: type[PoolAdapter[Any]], parameters: Mapping[str, Any]
+) -> None:
+    """Raise `OptionError` for parameters of connections that the adapter would not take."""
+    try:
+        adapter.check_connect(parameters)
+    except ConfigurationError as error:
+        raise OptionError(alias, "'OPTIONS'", error, "relet.E005") from error
 
 
 def pool_doubts(alias: str, settings: dict[str, Any], adapter: type[PoolAdapter[Any]]) -> list[str]:

@@ -24,6 +24,7 @@ from django.utils.asyncio import async_unsafe
 from .checks import check_databases
 from .creation import PooledCreation
 from .cursor import LeasedCursor, LeasedCursorWrapper, LeasedServerCursor
+from .options import check_connect
 from .pools import pools
 from .schema import PooledSchemaEditor
 from .stateful import Stateful
@@ -41,6 +42,17 @@ def _drivers_options(settings: dict[str, Any]) -> dict[str, Any]:
     return {
         key: value for key, value in settings["OPTIONS"].items() if key not in ("pool", "policy")
     }
+
+
+def _makes_plain_cursors(backend: Any) -> bool:
+    """Whether the connection's own cursors do, where its time zone is the wrapper's."""
+    if hasattr(backend, "plain_cursors"):
+        return bool(backend.plain_cursors)
+    from django.db.backends.postgresql.base import DatabaseWrapper
+    from django.db.backends.postgresql.psycopg_any import is_psycopg3
+
+    # With psycopg2, Django tells each cursor its time zone.
+    return backend.create_cursor is DatabaseWrapper.create_cursor and is_psycopg3
 
 
 class _Handed:
@@ -61,18 +73,13 @@ class LeasingWrapper(Stateful):
 
     #: Whether cursors are made in the way of the driver's own backend.
     _drivers_cursors = True
-    #: Whether that is Django's, with nothing done to them.
+    #: Whether that is the connection's own, with nothing done to them.
     _plain_cursors = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        from django.db.backends.postgresql.base import DatabaseWrapper
-        from django.db.backends.postgresql.psycopg_any import is_psycopg3
-
         cls._drivers_cursors = cls.create_cursor is cls.driver_backend.create_cursor
-        # With psycopg2, Django tells each cursor its time zone.
-        plain = cls.create_cursor is DatabaseWrapper.create_cursor
-        cls._plain_cursors = plain and is_psycopg3
+        cls._plain_cursors = cls._drivers_cursors and _makes_plain_cursors(cls.driver_backend)
         for attribute, mixin in (
             ("creation_class", PooledCreation),
             ("SchemaEditorClass", PooledSchemaEditor),
@@ -140,9 +147,11 @@ class LeasingWrapper(Stateful):
         settings = self.settings_dict
         self.settings_dict = {**settings, "OPTIONS": _drivers_options(settings)}
         try:
-            return super().get_connection_params()
+            parameters = super().get_connection_params()
         finally:
             self.settings_dict = settings
+        check_connect(self.alias, self.adapter_class, parameters)
+        return parameters
 
     def is_usable(self) -> bool:
         lease = self._lease

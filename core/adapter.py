@@ -116,6 +116,15 @@ class PoolAdapter(ABC, Generic[Driver]):
         """Raise `ConfigurationError` if the pool would not take *options*. No I/O."""
 
     @classmethod
+    def check_connect(cls, parameters: Mapping[str, Any]) -> None:
+        """Raise `ConfigurationError` if connections cannot be opened with *parameters*. No I/O.
+
+        It becomes the system check ``relet.E005``. By default, the driver is left to say so.
+
+        :param parameters: what `PoolConfig.connect` will be.
+        """
+
+    @classmethod
     def doubts(cls, options: Mapping[str, Any]) -> list[str]:
         """Return what is odd about *options* that the pool would take.
 

@@ -7,9 +7,10 @@ import pytest
 from sqlalchemy import event, exc
 from sqlalchemy import pool as sqlalchemy_pool
 
-from relet.adapters.sqlalchemy import SQLAlchemyAdapter, lean_queue_pool
-from relet.adapters.sqlalchemy import adapter as module
-from relet.adapters.sqlalchemy.lean_queue_pool import LeanQueuePool
+from relet.adapters.queue_pool import adapter as module
+from relet.adapters.queue_pool import lean_queue_pool
+from relet.adapters.queue_pool.lean_queue_pool import LeanQueuePool
+from relet.adapters.sqlalchemy import SQLAlchemyAdapter
 from relet.core import ConfigurationError, PoolConfig, TransactionStatus
 
 OperationalError = SQLAlchemyAdapter.dbapi.OperationalError

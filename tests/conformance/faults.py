@@ -12,7 +12,7 @@ from sqlalchemy.pool import QueuePool
 
 from relet.adapters.psycopg import PsycopgAdapter
 from relet.adapters.sqlalchemy import SQLAlchemyAdapter
-from relet.adapters.sqlalchemy.lean_queue_pool import LeanQueuePool
+from relet.adapters.queue_pool.lean_queue_pool import LeanQueuePool
 from relet.core import PooledConnection
 
 #: Faulty adapter -> the rule.

@@ -1,4 +1,4 @@
-"""Adapters for SQLAlchemy's pools, and for those of whoever else uses them."""
+"""QueuePoolAdapter: what adapters of SQLAlchemy's pools have in common, whatever the driver."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from sqlalchemy import exc
 from sqlalchemy import pool as sqlalchemy_pool
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
-from relet.adapters.drivers.djangos import Driver
 from relet.core import ConfigurationError, PoolAdapter, PoolConfig, PooledConnection, PoolStats
 from relet.core.policy import check_keys
 from relet.core.status import TransactionStatus
@@ -278,10 +277,6 @@ class QueuePoolAdapter(PoolAdapter[Any]):
                 self.exhausted(f"{error}", f"raise {', '.join(keys)}")
             ) from error
         raise self.dbapi.OperationalError(f"DATABASES[{self.config.alias!r}]: {error}.") from error
-
-
-class SQLAlchemyAdapter(Driver, QueuePoolAdapter):
-    """A pool of SQLAlchemy's, with connections of the driver that Django picks."""
 
 
 def _tidy(adapter: QueuePoolAdapter | None, raw: Any) -> None:

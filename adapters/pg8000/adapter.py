@@ -1,0 +1,58 @@
+"""The adapter for pg8000's connections, in SQLAlchemy's QueuePool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from relet.adapters.queue_pool import QueuePoolAdapter
+from relet.core import TransactionStatus
+
+from . import dbapi, settings
+from .cursor import statement_text
+
+
+class Pg8000Adapter(QueuePoolAdapter):
+    """A pool of SQLAlchemy's, of connections that pg8000 opens, and that send simple queries."""
+
+    #: The module, for its exceptions (PEP 249).
+    dbapi: ClassVar[Any] = dbapi
+
+    @staticmethod
+    def connect(parameters: Mapping[str, Any]) -> dbapi.Connection:
+        """Open a connection, in autocommit; see `relet.adapters.pg8000.connecting.connect`."""
+        raw = dbapi.connect(**parameters)
+        raw.autocommit = True
+        return raw
+
+    @classmethod
+    def check_connect(cls, parameters: Mapping[str, Any]) -> None:
+        settings.check({name: value for name, value in parameters.items() if name != "texts"})
+
+    def transaction_status(self, raw: dbapi.Connection) -> int:
+        return raw.transaction_status
+
+    def ping(self, raw: dbapi.Connection) -> bool:
+        try:
+            raw.exchange("")
+        except dbapi.Error:
+            return False
+        return raw.transaction_status == TransactionStatus.IDLE
+
+    def run(self, raw: dbapi.Connection, sql: str) -> list[tuple[Any, ...]]:
+        raw.begin()
+        return raw.run(sql)
+
+    def settings(self, raw: dbapi.Connection) -> object:
+        return (
+            *(raw.isolation_level, raw.read_only, raw.deferrable, raw.zone),
+            tuple(raw.notifies),
+        )
+
+    @classmethod
+    def text(cls, query: Any) -> str:
+        return statement_text(query)
+
+    def truths(self, cursor: dbapi.Cursor) -> Sequence[bool] | None:
+        rows = cursor.peek()
+        return [value is True for value in rows[0]] if len(rows) == 1 else None

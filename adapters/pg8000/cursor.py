@@ -1,0 +1,363 @@
+"""Cursors: statements with parameters, composed here, and their rows.
+
+https://peps.python.org/pep-0249/#cursor-objects
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from relet.core import TransactionStatus
+
+from .errors import InterfaceError, ProgrammingError
+from .literals import compose, hstore_text, identifier, quote
+from .results import Column, Copying, Result
+from .templates import template
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .loaders import Zone
+
+Params = Sequence[Any] | Mapping[str, Any]
+Row = tuple[Any, ...]
+
+IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
+_NOTHING = Result(None, [], "")
+
+
+class Sent:
+    """What a cursor has sent last; where psycopg has it, and Django looks for it."""
+
+    __slots__ = ("query",)
+
+    def __init__(self, query: bytes) -> None:
+        self.query = query
+
+
+class Cursor:
+    """A cursor whose rows are all on the client when `execute` returns."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        #: How many rows `fetchmany` returns by default.
+        self.arraysize = 1
+        self._closed = False
+        self._sql: str | None = None
+        self._results: list[Result] = []
+        self._result = _NOTHING
+        self._position = 0
+        self._rowcount: int | None = None
+        self._zone_loaders: Any = None
+
+    @property
+    def zone(self) -> Zone:
+        """What a ``timestamptz`` is loaded in; the connection's by default."""
+        return (self._zone_loaders or self.connection.loaders).zone  # type: ignore[no-any-return]
+
+    @zone.setter
+    def zone(self, zone: Zone) -> None:
+        self._zone_loaders = self.connection.loaders_for(zone)
+
+    # Statements.
+
+    def mogrify(self, query: Any, params: Params | None = None) -> str:
+        """Return the statement that `execute` would send.
+
+        :raises ProgrammingError: the parameters do not fit, or one is of a type not known.
+        :raises DataError: one has no literal.
+        """
+        sql = query if query.__class__ is str else statement_text(query)
+        if params is None:
+            return sql  # type: ignore[no-any-return]
+        parts, names = parsed = template(sql)
+        if names is not None or params.__class__ not in _SIMPLE or len(params) + 1 != len(parts):
+            params = parsed.values(params)
+        if self.connection.has_hstore:
+            params = list(map(_with_hstore, params))
+        return compose(parts, params)
+
+    def execute(
+        self, query: Any, params: Params | None = None, /, *, copying: Copying | None = None
+    ) -> Cursor:
+        """Run a statement, in one round trip; several of them, without parameters or with.
+
+        :param query: SQL, with placeholders ``%s`` or ``%(name)s`` if there are *params*.
+        :raises Error: what the server, or the connection, has to say.
+        """
+        if self._closed:
+            raise InterfaceError("the cursor is closed")
+        connection = self.connection
+        self._sql = sql = self.mogrify(query, params)
+        self._results, self._result, self._position = [], _NOTHING, 0
+        self._rowcount = None
+        if not connection._autocommit:
+            connection.begin()
+        results = connection.exchange(sql, self._zone_loaders, copying)
+        if results:
+            self._result = results[0]
+            self._results = results
+        return self
+
+    def executemany(self, query: Any, params: Iterable[Params], /) -> None:
+        """Run a statement with each of *params*; `rowcount` is that of all together."""
+        total, known = 0, False
+        for each in params:
+            self.execute(query, each)
+            if (count := self.rowcount) >= 0:
+                total, known = total + count, True
+        self._rowcount = total if known else -1
+
+    def callproc(self, name: str, args: Sequence[Any] | None = None) -> Sequence[Any] | None:
+        """Call a function, as psycopg's cursor of Django's does."""
+        slots = ", ".join(["%s"] * len(args or ()))
+        self.execute(f"SELECT * FROM {identifier(name)}({slots})", args or ())
+        return args
+
+    def copy_expert(self, sql: Any, file: Any) -> None:
+        """Run ``COPY ... FROM STDIN``, which reads *file*, or ``TO STDOUT``, which writes to it.
+
+        :param file: a file of bytes or of text.
+        """
+        self.execute(sql, copying=Copying(file))
+
+    # Rows.
+
+    @property
+    def description(self) -> list[Column] | None:
+        """The columns of the result; None if the statement has none."""
+        columns = self._result.columns
+        return None if columns is None else list(columns)
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows the statement returned, or changed; -1 if that is not known."""
+        return self._result.count if self._rowcount is None else self._rowcount
+
+    @property
+    def rownumber(self) -> int | None:
+        """The index of the next row; None if there is no result."""
+        return None if self._result.columns is None else self._position
+
+    @property
+    def statusmessage(self) -> str | None:
+        """What the server says has been done, such as ``INSERT 0 1``."""
+        return self._result.tag or None
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None after the last."""
+        rows = self._rows()
+        if self._position >= len(rows):
+            return None
+        row = rows[self._position]
+        self._position += 1
+        return row
+
+    def fetchmany(self, size: int | None = None) -> list[Any]:
+        """Return the next rows, *size* of them at most."""
+        rows = self._rows()
+        start = self._position
+        self._position = min(start + (self.arraysize if size is None else size), len(rows))
+        return rows[start : self._position]
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that are left."""
+        rows = self._rows()
+        start, self._position = self._position, len(rows)
+        return rows[start:] if start else rows
+
+    def scroll(self, value: int, mode: str = "relative") -> None:
+        """Move to another row: *value* rows on, or, with the mode ``absolute``, to its index.
+
+        :raises IndexError: there is no such row.
+        """
+        rows = self._rows()
+        if mode not in ("relative", "absolute"):
+            raise ValueError(f"mode is {mode!r}; it can be 'relative' or 'absolute'")
+        position = value + (self._position if mode == "relative" else 0)
+        if not 0 <= position < len(rows):
+            raise IndexError("position out of bound")
+        self._position = position
+
+    def peek(self) -> list[Row]:
+        """Return the rows of the result, if there is one, and leave them to be fetched."""
+        return self._result.rows
+
+    def nextset(self) -> bool | None:
+        """Go on to the result of the next statement; None if there is none."""
+        index = self._results.index(self._result) + 1 if self._results else 0
+        if index >= len(self._results):
+            return None
+        self._result, self._position = self._results[index], 0
+        return True
+
+    def _rows(self) -> list[Row]:
+        if self._closed:
+            raise InterfaceError("the cursor is closed")
+        if self._result.columns is None:
+            raise ProgrammingError("the last operation didn't produce records (no result)")
+        return self._result.rows
+
+    def __iter__(self) -> Iterator[Any]:
+        self._rows()
+        while (row := self.fetchone()) is not None:
+            yield row
+
+    # What Django looks for.
+
+    @property
+    def query(self) -> bytes | None:
+        """The statement that was sent last."""
+        return None if self._sql is None else self._sql.encode(errors="replace")
+
+    @property
+    def _query(self) -> Sent | None:
+        query = self.query
+        return None if query is None else Sent(query)
+
+    # Life.
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed."""
+        return self._closed
+
+    def close(self) -> None:
+        """Close it; its rows are gone."""
+        self._closed = True
+
+    def setinputsizes(self, sizes: Any) -> None:
+        """Nothing, as PEP 249 allows."""
+
+    def setoutputsize(self, size: Any, column: Any = None) -> None:
+        """Nothing, as PEP 249 allows."""
+
+    def __enter__(self) -> Cursor:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+class NamedCursor(Cursor):
+    """A cursor whose rows are on the server until they are fetched.
+
+    https://www.postgresql.org/docs/current/sql-declare.html
+    """
+
+    #: How many rows are asked for at once, when it is iterated over.
+    itersize = 100
+
+    def __init__(
+        self, connection: Connection, name: str, *, scrollable: bool | None, withhold: bool
+    ) -> None:
+        super().__init__(connection)
+        self.name = name
+        self.scrollable = scrollable
+        self.withhold = withhold
+        self._declared = False
+
+    def execute(
+        self, query: Any, params: Params | None = None, /, *, copying: Copying | None = None
+    ) -> Cursor:
+        if self._declared:
+            self._close_on_server()
+        words = ["DECLARE", identifier(self.name)]
+        if self.scrollable is not None:
+            words.append("SCROLL" if self.scrollable else "NO SCROLL")
+        words.append("CURSOR")
+        if self.withhold:
+            words.append("WITH HOLD")
+        sql = self.mogrify(query, params)
+        super().execute(f"{' '.join(words)} FOR {sql}")
+        self._declared = True
+        self._result = _NOTHING
+        return self
+
+    def executemany(self, query: Any, params: Iterable[Params], /) -> None:
+        raise InterfaceError("executemany() makes no sense on a cursor with a name")
+
+    @property
+    def description(self) -> list[Column] | None:
+        if self._declared and self._result.columns is None:
+            self._fetch("FORWARD 0")
+        return super().description
+
+    @property
+    def rowcount(self) -> int:
+        return -1
+
+    def fetchone(self) -> Any:
+        rows = self.fetchmany(1)
+        return rows[0] if rows else None
+
+    def fetchmany(self, size: int | None = None) -> list[Any]:
+        return self._fetch(f"FORWARD {self.arraysize if size is None else int(size)}")
+
+    def fetchall(self) -> list[Any]:
+        return self._fetch("FORWARD ALL")
+
+    def scroll(self, value: int, mode: str = "relative") -> None:
+        if mode not in ("relative", "absolute"):
+            raise ValueError(f"mode is {mode!r}; it can be 'relative' or 'absolute'")
+        self._move("MOVE", f"{mode.upper()} {int(value)}")
+
+    def _fetch(self, what: str) -> list[Any]:
+        result = self._move("FETCH", what)
+        self._position += len(result.rows)
+        self._result = Result(result.columns, [], result.tag)
+        return result.rows
+
+    def _move(self, verb: str, what: str) -> Result:
+        if self._closed:
+            raise InterfaceError("the cursor is closed")
+        if not self._declared:
+            raise ProgrammingError("no statement has been executed on this cursor")
+        sql = f"{verb} {what} FROM {identifier(self.name)}"
+        return self.connection.exchange(sql, self._zone_loaders)[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        while rows := self.fetchmany(self.itersize):
+            yield from rows
+
+    def close(self) -> None:
+        """Close it, here and on the server."""
+        if not self._closed:
+            self._closed = True
+            if self._declared:
+                self._close_on_server()
+
+    def _close_on_server(self) -> None:
+        self._declared = False
+        connection, status = self.connection, self.connection.transaction_status
+        close = f"CLOSE {identifier(self.name)}"
+        if status == IDLE and self.withhold:
+            with suppress(ProgrammingError):  # closed by a statement already
+                connection.exchange(close)
+        elif status == IN_TRANSACTION:
+            # It is gone if it was made in another one, or after a savepoint that was gone back to.
+            if connection.run(f"SELECT FROM pg_cursors WHERE name = {quote(self.name)}"):
+                connection.exchange(close)
+        # In a transaction that has failed nothing can be closed; it goes with that.
+
+
+_SIMPLE = (tuple, list)
+
+
+def statement_text(query: Any) -> str:
+    """Return the SQL of what is no plain string: one of a subclass, bytes, psycopg's ``sql``."""
+    if isinstance(query, str):
+        return str.__str__(query)
+    if isinstance(query, bytes):
+        return query.decode(errors="replace")
+    if hasattr(query, "as_string"):
+        return str(query.as_string(None))
+    raise TypeError(f"a statement must be a str, not {type(query).__name__}")
+
+
+def _with_hstore(value: Any) -> Any:
+    """Return *value* with mappings made hstore, as psycopg does where it is registered."""
+    if isinstance(value, list):
+        return list(map(_with_hstore, value))
+    return hstore_text(value) if isinstance(value, dict) else value

@@ -1,0 +1,131 @@
+"""PEP 249's exceptions, as pg8000 has them, and which of them the server's errors are.
+
+https://peps.python.org/pep-0249/#exceptions
+https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pg8000.dbapi import (
+    DatabaseError,
+    DataError,
+    Error,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+    Warning,  # noqa: A004: PEP 249 calls it so
+)
+
+__all__ = [
+    "DataError",
+    "DatabaseError",
+    "Diagnostic",
+    "DuplicateDatabase",
+    "Error",
+    "IntegrityError",
+    "InterfaceError",
+    "InternalError",
+    "NotSupportedError",
+    "OperationalError",
+    "ProgrammingError",
+    "Warning",
+    "from_fields",
+]
+
+#: The classes of SQLSTATEs, by what psycopg, and so Django, takes them for.
+_CLASSES: dict[type[DatabaseError], str] = {
+    OperationalError: "08 27 28 2F 38 39 3B 40 53 54 55 57 58 F0 HV",
+    ProgrammingError: "20 21 26 34 3D 3F 42 44 P0",
+    InternalError: "24 25 2B 2D XX",
+    DataError: "22",
+    IntegrityError: "23",
+    NotSupportedError: "0A",
+}
+_BY_CLASS = {code: kind for kind, codes in _CLASSES.items() for code in codes.split()}
+#: The fields of an ErrorResponse.
+#: https://www.postgresql.org/docs/current/protocol-error-fields.html
+_FIELDS = {
+    "severity": "S",
+    "severity_nonlocalized": "V",
+    "sqlstate": "C",
+    "message_primary": "M",
+    "message_detail": "D",
+    "message_hint": "H",
+    "statement_position": "P",
+    "internal_position": "p",
+    "internal_query": "q",
+    "context": "W",
+    "schema_name": "s",
+    "table_name": "t",
+    "column_name": "c",
+    "datatype_name": "d",
+    "constraint_name": "n",
+    "source_file": "F",
+    "source_line": "L",
+    "source_function": "R",
+}
+
+
+class DuplicateDatabase(ProgrammingError):
+    """There is a database of that name; what Django asks for when it makes test databases."""
+
+
+_BY_CODE: dict[str, type[DatabaseError]] = {"42P04": DuplicateDatabase}
+
+
+class Diagnostic:
+    """What the server said of an error: psycopg's ``Diagnostic``, by its names.
+
+    https://www.psycopg.org/psycopg3/docs/api/errors.html#psycopg.errors.Diagnostic
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        self._fields = fields
+
+    def __getattr__(self, name: str) -> str | None:
+        if name not in _FIELDS:
+            raise AttributeError(name)
+        return self._fields.get(_FIELDS[name])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Diagnostic, (self._fields,)
+
+
+def error_class(sqlstate: str) -> type[DatabaseError]:
+    """Return the exception that an error of the server is raised as."""
+    return _BY_CODE.get(sqlstate) or _BY_CLASS.get(sqlstate[:2], DatabaseError)
+
+
+def from_fields(fields: Mapping[str, str], sql: str | None = None) -> DatabaseError:
+    """Return the exception for an ErrorResponse, with `sqlstate` and `diag`, as psycopg's has.
+
+    :param sql: the statement, of which the place is shown.
+    """
+    code = fields.get("C", "")
+    error: Any = error_class(code)(_message(fields, sql))
+    error.sqlstate, error.diag = code, Diagnostic(fields)
+    return error  # type: ignore[no-any-return]
+
+
+def _message(fields: Mapping[str, str], sql: str | None) -> str:
+    lines = [fields.get("M", "")]
+    if sql is not None and fields.get("P", "").isdigit():
+        before = sql[: int(fields["P"]) - 1]
+        number, start = before.count("\n") + 1, before.rfind("\n") + 1
+        line = sql[start:].split("\n", 1)[0]
+        label = f"LINE {number}: "
+        lines += [label + line, " " * (len(label) + len(before) - start) + "^"]
+    lines += [
+        f"{label}:  {fields[key]}"
+        for key, label in (("D", "DETAIL"), ("H", "HINT"), ("W", "CONTEXT"))
+        if key in fields
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,371 @@
+"""Values as literals of SQL.
+
+Two rules make that no value can be more than a literal, whatever the session's settings:
+
+- What is quoted has its quotes doubled. If there is a backslash in it, it is an escape string,
+  ``E'...'``, with backslashes doubled, too: that is read the same, however
+  ``standard_conforming_strings`` is set.
+- What is not quoted is a number, and written by its own base class. A negative one begins with
+  a space, so that no ``-`` stands before it: two would begin a comment.
+
+https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-CONSTANTS
+
+What a value becomes is what psycopg's ``ClientCursor`` makes of it, so that the server takes
+both for the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from json import dumps
+from typing import Any
+from uuid import UUID
+
+from .errors import DataError, ProgrammingError
+from .types import JSON, MULTIRANGES, RANGES, Int2, Int4, Int8, is_date, naive
+
+#: Makes of a value a literal, or the text of one.
+Writer = Callable[[Any], str]
+
+# Not the methods of a subclass: what they do, nobody knows.
+_replace, _has, _int, _float = str.replace, str.__contains__, int.__repr__, float.__repr__
+
+
+def quote(text: str) -> str:
+    """Return *text* as a string literal, of no type yet.
+
+    :raises DataError: there is a NUL in it.
+    """
+    if _has(text, "\0"):
+        raise DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+    quoted = _replace(text, "'", "''")
+    if "\\" in quoted:
+        # A space, for an E after a letter would be part of a word.
+        return " E'" + quoted.replace("\\", "\\\\") + "'"
+    return f"'{quoted}'"
+
+
+def identifier(name: str) -> str:
+    """Return *name* as a quoted identifier.
+
+    :raises ProgrammingError: there is a NUL in it.
+    """
+    if _has(name, "\0"):
+        raise ProgrammingError("an identifier cannot contain NUL (0x00) characters")
+    return '"' + _replace(name, '"', '""') + '"'
+
+
+# The text of values, as the server's input functions read it.
+
+
+def _bool_text(value: bool) -> str:
+    return "t" if value else "f"
+
+
+def _float_text(value: float) -> str:
+    text = _float(value)
+    return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}.get(text, text)
+
+
+def _decimal_text(value: Decimal) -> str:
+    return "NaN" if Decimal.is_nan(value) else Decimal.__str__(value)
+
+
+def _str_text(value: str) -> str:
+    return str.__str__(value)
+
+
+def _bytes_text(value: Any) -> str:
+    return "\\x" + bytes(value).hex()
+
+
+def _date_text(value: date) -> str:
+    return date.isoformat(value)
+
+
+def _time_text(value: time) -> str:
+    return time.isoformat(value)
+
+
+def _datetime_text(value: datetime) -> str:
+    # PostgreSQL has no offsets of parts of a second.
+    if (offset := value.utcoffset()) is not None and offset.microseconds:
+        value = value.astimezone(timezone.utc)
+    return datetime.isoformat(value, " ")
+
+
+def _timedelta_text(value: timedelta) -> str:
+    # Each part with its sign: with IntervalStyle sql_standard, the first one's would be for all.
+    return f"{value.days} day {value.seconds:+d} second {value.microseconds:+d} microsecond"
+
+
+def _enum_text(value: Enum) -> str:
+    return value.name
+
+
+def _json_text(value: Any) -> str:
+    text: str | bytes = (value.dumps or dumps)(value.obj)
+    return text.decode() if isinstance(text, bytes) else text
+
+
+def _dict_text(value: dict[Any, Any]) -> str:
+    return dumps(value)
+
+
+def hstore_text(value: Mapping[Any, Any]) -> str:
+    """Return a mapping of strings to strings, or None, as ``hstore``.
+
+    :raises DataError: a key or a value is something else.
+    """
+    pairs = []
+    for key, item in value.items():
+        if not isinstance(key, str) or not (item is None or isinstance(item, str)):
+            raise DataError("hstore has keys that are strings, and values that are, or None")
+        pairs.append(f"{_in_quotes(key)}=>{'NULL' if item is None else _in_quotes(item)}")
+    return ",".join(pairs)
+
+
+# What has others in it.
+
+_PLAIN_ELEMENT = re.compile(r'[^\s"\\{},()\[\]]+')
+
+
+def _in_quotes(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _element(text: str) -> str:
+    """Return *text* as an element of an array, a range or a record."""
+    if _PLAIN_ELEMENT.fullmatch(text) and text.upper() != "NULL":
+        return text
+    return _in_quotes(text)
+
+
+def _range_text(value: Any) -> str:
+    if value.isempty:
+        return "empty"
+    lower, upper = (
+        "" if bound is None else _element(text_of(bound)) for bound in (value.lower, value.upper)
+    )
+    return f"{value._bounds[0]}{lower},{upper}{value._bounds[1]}"
+
+
+def _multirange_text(value: Iterable[Any]) -> str:
+    return "{" + ",".join(map(_range_text, value)) + "}"
+
+
+def _tuple_text(value: tuple[Any, ...]) -> str:
+    items = ("" if item is None else _element(text_of(item)) for item in value)
+    return f"({','.join(items)})"
+
+
+def _list_text(value: list[Any]) -> str:
+    items = (
+        "NULL"
+        if item is None
+        else _list_text(item)
+        if isinstance(item, list)
+        else _element(text_of(item))
+        for item in value
+    )
+    return "{" + ",".join(items) + "}"
+
+
+# The types, as the server is told them. A string is of no type yet: its place decides.
+
+
+def _range_type(value: Any) -> str:
+    for bound in (value.lower, value.upper):
+        if isinstance(bound, Decimal):
+            return "numrange"
+        if is_date(bound):
+            return "daterange"
+        if isinstance(bound, datetime):
+            return "tsrange" if naive(bound) else "tstzrange"
+    return ""
+
+
+def _int_type(value: int) -> str:
+    for bits, name in (15, "int2"), (31, "int4"), (63, "int8"):
+        if -(1 << bits) <= value < 1 << bits:
+            return name
+    return "numeric"
+
+
+def _datetime_type(value: datetime) -> str:
+    return "timestamp" if value.utcoffset() is None else "timestamptz"
+
+
+def _time_type(value: time) -> str:
+    return "time" if value.tzinfo is None else "timetz"
+
+
+_WIDER = ("int2", "int4", "int8", "numeric")
+
+
+def _list_type(value: list[Any]) -> str:
+    found: dict[str, type] = {}
+
+    def look(items: list[Any]) -> None:
+        for item in items:
+            if isinstance(item, list):
+                look(item)
+            elif item is not None:
+                found.setdefault(_type_of(item), type(item))
+
+    look(value)
+    if len(found) > 1:
+        if not found.keys() <= set(_WIDER) or Decimal in found.values():
+            names = ", ".join(sorted({kind.__name__ for kind in found.values()}))
+            raise DataError(f"cannot make an array of values of several types: {names}")
+        return max(found, key=_WIDER.index) + "[]"
+    name = next(iter(found), "")
+    return name and f"{name}[]"
+
+
+def _bare(text: Writer) -> Writer:
+    """Make literals of numbers, which are not quoted."""
+
+    def write(value: Any) -> str:
+        written = text(value)
+        return f" {written}" if written[0] == "-" else written
+
+    return write
+
+
+def _bool_literal(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _float_literal(value: float) -> str:
+    text = _float_text(value)
+    if text[-1] in "yN":
+        return f"'{text}'::float8"
+    return f" {text}" if text[0] == "-" else text
+
+
+def _decimal_literal(value: Decimal) -> str:
+    text = _decimal_text(value)
+    if text[-1] in "yN":
+        return f"'{text}'::numeric"
+    return f" {text}" if text[0] == "-" else text
+
+
+def _quoted(text: Writer, cast: str | Writer) -> Writer:
+    """Make literals that are quoted, and cast."""
+    if isinstance(cast, str):
+        suffix = f"::{cast}" if cast else ""
+        return lambda value: quote(text(value)) + suffix
+
+    def write(value: Any) -> str:
+        name = cast(value)
+        return f"{quote(text(value))}::{name}" if name else quote(text(value))
+
+    return write
+
+
+#: For each type: what makes its text, and its type for the server, or what finds that.
+_TYPES: dict[type, tuple[Writer, str | Writer]] = {
+    str: (_str_text, ""),
+    int: (_int, _int_type),
+    Int2: (_int, "int2"),
+    Int4: (_int, "int4"),
+    Int8: (_int, "int8"),
+    bool: (_bool_text, "bool"),
+    float: (_float_text, "float8"),
+    Decimal: (_decimal_text, "numeric"),
+    bytes: (_bytes_text, "bytea"),
+    bytearray: (_bytes_text, "bytea"),
+    memoryview: (_bytes_text, "bytea"),
+    datetime: (_datetime_text, _datetime_type),
+    date: (_date_text, "date"),
+    time: (_time_text, _time_type),
+    timedelta: (_timedelta_text, "interval"),
+    UUID: (str, "uuid"),
+    IPv4Address: (str, "inet"),
+    IPv6Address: (str, "inet"),
+    IPv4Interface: (str, "inet"),
+    IPv6Interface: (str, "inet"),
+    IPv4Network: (str, "cidr"),
+    IPv6Network: (str, "cidr"),
+    Enum: (_enum_text, ""),
+    dict: (_dict_text, "jsonb"),
+    list: (_list_text, _list_type),
+    tuple: (_tuple_text, ""),
+    **{kind: (_json_text, name) for kind, name in JSON},
+    **{kind: (_range_text, _range_type) for kind in RANGES},
+    **{kind: (_multirange_text, "") for kind in MULTIRANGES},
+}
+#: What is written without quotes, or with something of its own.
+_LITERALS: dict[type, Writer] = {
+    **{kind: _quoted(*how) for kind, how in _TYPES.items()},
+    type(None): lambda value: "NULL",
+    str: quote,
+    bool: _bool_literal,
+    float: _float_literal,
+    Decimal: _decimal_literal,
+    **dict.fromkeys((int, Int2, Int4, Int8), _bare(_int)),
+}
+
+
+def register(kind: type, convert: Callable[[Any], Any]) -> None:
+    """Take values of *kind* for what *convert* makes of them, a type that is known."""
+    _TYPES[kind] = lambda value: text_of(convert(value)), lambda value: _type_of(convert(value))
+    _LITERALS[kind] = lambda value: literal(convert(value))
+
+
+def _find(known: Mapping[type, Any], value: object) -> Any:
+    """Return what is known of the type of *value*, or of the nearest one above it.
+
+    :raises ProgrammingError: nothing is.
+    """
+    for kind in type(value).__mro__:
+        if (found := known.get(kind)) is not None:
+            return found
+    name = f"{type(value).__module__}.{type(value).__qualname__}"
+    raise ProgrammingError(
+        f"cannot make a literal of a value of type {name!r}: pass one of a type that PostgreSQL "
+        "knows, such as a str, or a list for an array"
+    )
+
+
+def text_of(value: object) -> str:
+    """Return *value* as text that the server's input functions read."""
+    return _find(_TYPES, value)[0](value)  # type: ignore[no-any-return]
+
+
+def _type_of(value: object) -> str:
+    cast = _find(_TYPES, value)[1]
+    return cast if isinstance(cast, str) else cast(value)
+
+
+def literal(value: object) -> str:
+    """Return *value* as a literal.
+
+    :raises ProgrammingError: its type is not known.
+    :raises DataError: PostgreSQL has no such value: a NUL in a string, an array of several types.
+    """
+    return (_LITERALS.get(type(value)) or _find(_LITERALS, value))(value)  # type: ignore[no-any-return]
+
+
+def compose(parts: tuple[str, ...], values: Iterable[object]) -> str:
+    """Return the statement that *parts* are of, with *values* between them."""
+    known = _LITERALS.get
+    pieces = [parts[0]]
+    add = pieces.append
+    for value, part in zip(values, parts[1:], strict=True):
+        add((known(type(value)) or _find(_LITERALS, value))(value))
+        add(part)
+    return "".join(pieces)

@@ -1,0 +1,263 @@
+"""What the server sends, in text, as values of Python.
+
+What Python has no value for, such as ``infinity`` or a year beyond 9999, is a `DataError`, as
+it is with psycopg. So are dates and intervals in another style than PostgreSQL's default.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta, tzinfo
+from decimal import Decimal
+from ipaddress import ip_address, ip_interface, ip_network
+from json import loads
+from typing import Any, Literal, TypeVar
+from uuid import UUID
+
+from .errors import DataError
+from .nested import Loader, array_loader, load_record, multirange_loader, range_loader
+from .results import Column, columns_of
+
+V = TypeVar("V")
+
+#: How a ``timestamptz`` is loaded: in that zone; in none, as the server's clock shows it;
+#: or with the offset that the server sends.
+Zone = tzinfo | Literal["server"] | None
+
+_decode = bytes.decode
+
+
+def _bytea(data: bytes) -> bytes:
+    if data[:2] == b"\\x":
+        return bytes.fromhex(_decode(data[2:]))
+    # bytea_output = 'escape'
+    return _OCTAL.sub(_unescaped, data)
+
+
+_OCTAL = re.compile(rb"\\(?:(\\)|([0-7]{3}))")
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    return match.group(1) or bytes([int(match.group(2), 8)])
+
+
+def _bool(data: bytes) -> bool:
+    return data == b"t"
+
+
+def _decimal(data: bytes) -> Decimal:
+    return Decimal(_decode(data))
+
+
+def _uuid(data: bytes) -> UUID:
+    return UUID(_decode(data))
+
+
+def _inet(data: bytes) -> Any:
+    text = _decode(data)
+    return ip_interface(text) if "/" in text else ip_address(text)
+
+
+def _cidr(data: bytes) -> Any:
+    return ip_network(_decode(data))
+
+
+# Dates and times.
+
+_FRACTION = re.compile(r"\.(\d+)")
+_SHORT_OFFSET = re.compile(r"[-+]\d\d$")
+
+
+def _iso(parse: Callable[[str], V]) -> Callable[[str], V]:
+    """Return *parse*, a ``fromisoformat()``, that takes what PostgreSQL writes."""
+    if sys.version_info >= (3, 11):
+        return parse
+
+    def older(text: str) -> V:
+        # Until 3.10, of three or six digits, and with minutes.
+        text = _FRACTION.sub(lambda match: f".{match.group(1):0<6}", text)
+        return parse(text + ":00" if _SHORT_OFFSET.search(text) else text)
+
+    return older
+
+
+_datetime_of = _iso(datetime.fromisoformat)
+_time_of = _iso(time.fromisoformat)
+
+
+def _no_such(kind: str, data: bytes) -> DataError:
+    return DataError(
+        f"Python has no {kind} {_decode(data)!r}; or the session's DateStyle is not ISO"
+    )
+
+
+def _date(data: bytes) -> date:
+    try:
+        return date.fromisoformat(_decode(data))
+    except ValueError:
+        raise _no_such("date", data) from None
+
+
+def _time(data: bytes) -> time:
+    try:
+        return _time_of(_decode(data))
+    except ValueError:
+        raise _no_such("time", data) from None
+
+
+def _timestamp(data: bytes) -> datetime:
+    try:
+        return _datetime_of(_decode(data))
+    except ValueError:
+        raise _no_such("timestamp", data) from None
+
+
+def timestamptz_loader(zone: Zone) -> Loader:
+    """Return the loader of ``timestamptz`` for *zone*."""
+    if zone == "server":
+        return _timestamp
+    if zone is None:
+        return lambda data: _timestamp(data).replace(tzinfo=None)
+
+    def load(data: bytes) -> datetime:
+        try:
+            # The offset tells the instant, whatever TimeZone the session has.
+            return _datetime_of(_decode(data)).astimezone(zone)
+        except (ValueError, OverflowError):
+            raise _no_such("timestamptz", data) from None
+
+    return load
+
+
+_INTERVAL = re.compile(
+    rb"(?:([-+]?\d+) years? ?)?(?:([-+]?\d+) mons? ?)?(?:([-+]?\d+) days? ?)?"
+    rb"(?:([-+])?(\d+):(\d\d):(\d\d)(?:\.(\d+))?)?"
+)
+
+
+def _interval(data: bytes) -> timedelta:
+    match = _INTERVAL.fullmatch(data)
+    if match is None or not data:
+        raise DataError(
+            f"not an interval: {_decode(data)!r}; the session's IntervalStyle is to be postgres"
+        )
+    years, months, days, sign, *clock, fraction = match.groups()
+    hours, minutes, seconds = (int(part or 0) for part in clock)
+    try:
+        # A year has 365 days, and a month 30, as psycopg has it.
+        whole = timedelta(int(years or 0) * 365 + int(months or 0) * 30 + int(days or 0))
+        part = timedelta(
+            hours=hours,
+            minutes=minutes,
+            seconds=seconds,
+            microseconds=int((fraction or b"").ljust(6, b"0")),
+        )
+        return whole - part if sign == b"-" else whole + part
+    except OverflowError:
+        raise DataError(f"Python has no timedelta of {_decode(data)!r}") from None
+
+
+#: For each type: its OID, that of arrays of it, and what loads it; `str` where nothing does.
+#: https://github.com/postgres/postgres/blob/master/src/include/catalog/pg_type.dat
+_BASE: dict[str, tuple[int, int, Loader]] = {
+    "bool": (16, 1000, _bool),
+    "bytea": (17, 1001, _bytea),
+    "char": (18, 1002, _decode),
+    "name": (19, 1003, _decode),
+    "int8": (20, 1016, int),
+    "int2": (21, 1005, int),
+    "int4": (23, 1007, int),
+    "text": (25, 1009, _decode),
+    "oid": (26, 1028, int),
+    "json": (114, 199, loads),
+    "float4": (700, 1021, float),
+    "float8": (701, 1022, float),
+    "inet": (869, 1041, _inet),
+    "cidr": (650, 651, _cidr),
+    "bpchar": (1042, 1014, _decode),
+    "varchar": (1043, 1015, _decode),
+    "date": (1082, 1182, _date),
+    "time": (1083, 1183, _time),
+    "timetz": (1266, 1270, _time),
+    "timestamp": (1114, 1115, _timestamp),
+    "timestamptz": (1184, 1185, _timestamp),
+    "interval": (1186, 1187, _interval),
+    "numeric": (1700, 1231, _decimal),
+    "record": (2249, 2287, load_record),
+    "uuid": (2950, 2951, _uuid),
+    "jsonb": (3802, 3807, loads),
+}
+#: Likewise for ranges, with the type that they are of, and the OIDs of multiranges.
+_RANGES: dict[str, tuple[int, int, int, int, str]] = {
+    "int4range": (3904, 3905, 4451, 6150, "int4"),
+    "numrange": (3906, 3907, 4532, 6151, "numeric"),
+    "tsrange": (3908, 3909, 4533, 6152, "timestamp"),
+    "tstzrange": (3910, 3911, 4534, 6153, "timestamptz"),
+    "daterange": (3912, 3913, 4535, 6155, "date"),
+    "int8range": (3926, 3927, 4536, 6157, "int8"),
+}
+
+
+#: How many descriptions of results are remembered.
+_DESCRIPTIONS = 1000
+
+
+class Loaders:
+    """What loads which type of a connection, by OID.
+
+    :param texts: names of types that are left as text, as the server sends them.
+    :param decode: what makes text of what the server sends.
+    """
+
+    def __init__(
+        self,
+        zone: Zone = "server",
+        texts: frozenset[str] = frozenset(),
+        decode: Callable[[bytes], str] = bytes.decode,
+    ) -> None:
+        self.zone = zone
+        self._text: Loader = decode
+        self._by_oid: dict[int, Loader] = {}
+        self._names: dict[int, str] = {}
+        self._described: dict[bytes, tuple[tuple[Column, ...], tuple[Loader, ...]]] = {}
+        base = {name: loader for name, (_, _, loader) in _BASE.items()}
+        base["timestamptz"] = timestamptz_loader(zone)
+        base.update({name: decode for name, loader in base.items() if loader is _decode})
+        base.update({name: lambda data: loads(decode(data)) for name in ("json", "jsonb")})
+        base.update(dict.fromkeys(texts, decode))
+        for name, (oid, array_oid, _) in _BASE.items():
+            self.register(name, oid, array_oid, base[name])
+        for name, (oid, array_oid, multirange, multirange_array, of) in _RANGES.items():
+            self.register(name, oid, array_oid, range_loader(name, base[of]))
+            self.register(
+                name.replace("range", "multirange"),
+                *(multirange, multirange_array, multirange_loader(name, base[of])),
+            )
+
+    def register(
+        self, name: str, oid: int, array_oid: int = 0, load: Loader | None = None
+    ) -> None:
+        """Load the type *name* by *load*, as text by default, and arrays of it."""
+        load = load or self._text
+        self._described.clear()
+        if oid:
+            self._by_oid[oid], self._names[oid] = load, name
+        if array_oid:
+            self._by_oid[array_oid], self._names[array_oid] = array_loader(load), f"{name}[]"
+
+    def describe(self, data: bytes) -> tuple[tuple[Column, ...], tuple[Loader, ...]]:
+        """Return the columns that a RowDescription tells of, and what loads each.
+
+        A type that is not known is loaded as text.
+        """
+        known = self._described.get(data)
+        if known is None:
+            columns = columns_of(data, self._names)
+            find, text = self._by_oid.get, self._text
+            known = columns, tuple(find(column.type_code, text) for column in columns)
+            if len(self._described) >= _DESCRIPTIONS:
+                self._described.clear()
+            self._described[data] = known
+        return known

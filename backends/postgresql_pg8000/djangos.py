@@ -1,0 +1,20 @@
+"""Django's PostgreSQL backend, run with `stand_in` in the place of psycopg."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .imports import Imports
+from .stand_in import REPLACED
+
+_BACKEND = "django.db.backends.postgresql"
+
+imports = Imports(
+    REPLACED,
+    run=[
+        f"{_BACKEND}.{name}"
+        for name in ("base", "creation", "features", "introspection", "operations", "schema")
+    ],
+)
+
+base: Any = imports.load(f"{_BACKEND}.base")

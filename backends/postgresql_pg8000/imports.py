@@ -1,0 +1,72 @@
+"""Imports: modules of Django's that import psycopg, run with something else in its place.
+
+Nothing that is global is changed: what such a module imports is looked up by its own
+``__import__``, so psycopg may be installed, or not, and be used by other engines at the same time.
+
+https://docs.python.org/3/library/functions.html#exec
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.machinery import PathFinder
+from importlib.util import resolve_name
+from types import ModuleType
+from typing import Any
+
+
+class Imports:
+    """Modules that are run, each once, with some of what they import replaced.
+
+    :param replaced: what is imported in the place of modules, by their names.
+    :param run: names of modules that are to be run here, too, when these import them.
+    """
+
+    def __init__(self, replaced: Mapping[str, Any], run: Sequence[str]) -> None:
+        self._found: dict[str, Any] = dict(replaced)
+        self._run = frozenset(run)
+        self._packages = frozenset(name for name in replaced if "." not in name)
+
+    def load(self, name: str, module: ModuleType | None = None) -> Any:
+        """Return the module *name*; run it, in *module*, if that has not been done.
+
+        :raises ImportError: there is nothing in the place of what it imports.
+        """
+        if (found := self._found.get(name)) is not None:
+            return found
+        package = name.rpartition(".")[0]
+        # Not what another finder, or sys.modules, has in its place.
+        spec = PathFinder.find_spec(name, import_module(package).__path__)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"there is no module {name!r}", name=name)
+        module = module or ModuleType(name)
+        module.__file__, module.__package__ = spec.origin, package
+        vars(module)["__builtins__"] = {**vars(builtins), "__import__": self._import}
+        self._found[name] = module
+        try:
+            exec(spec.loader.get_code(name), vars(module))  # type: ignore[attr-defined]
+        except BaseException:
+            del self._found[name]
+            raise
+        return module
+
+    def _import(
+        self,
+        name: str,
+        globals: Mapping[str, Any] | None = None,  # noqa: A002: as it is called
+        locals: Mapping[str, Any] | None = None,  # noqa: A002
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> Any:
+        absolute = name
+        if level and globals is not None:
+            absolute = resolve_name("." * level + name, globals["__package__"])
+        if absolute in self._found or absolute in self._run:
+            return self.load(absolute)
+        package = absolute.partition(".")[0]
+        if package in self._packages:
+            importer = (globals or {}).get("__name__")
+            raise ImportError(f"{importer} imports {absolute!r}, which has no place here")
+        return builtins.__import__(name, globals, locals, fromlist or (), level)
