@@ -16,6 +16,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ImproperlyConfigured
+
 from relet.core import MissingDependency, UnknownAdapter, registry
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def build(
         own by default. Its methods come first; what they call with ``super()`` is relet's.
     :param module: what the class is to give as its ``__module__``.
     :raises ImportError: there is no such adapter, or what it needs is missing.
+    :raises ImproperlyConfigured: *base* is for another driver than the adapter's.
 
     An engine of your own over another backend is a module ``base`` with one line::
 
@@ -49,6 +52,11 @@ def build(
 
     own = _database_wrapper(registry.spec(adapter).backend)
     other = own if base is None else _database_wrapper(base)
+    if not (issubclass(other, own) or issubclass(own, other)):
+        raise ImproperlyConfigured(
+            f"base: {other.__module__}.{other.__qualname__} is not built on the backend of the "
+            f"adapter {adapter!r}, {registry.spec(adapter).backend!r}, but for another driver."
+        )
     attributes = {
         "__doc__": f"{other.display_name} over the adapter {adapter!r}.",
         "__module__": module or __name__,

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import django
 import pytest
@@ -85,10 +85,12 @@ def database(server: dict[str, Any]) -> Iterator[None]:
 
 
 def _from_dsn(dsn: str) -> dict[str, Any]:
-    from .backends.driver import parse_dsn
-
-    options = parse_dsn(dsn)
+    parts = urlsplit(dsn)
+    options = {
+        **{"dbname": parts.path.lstrip("/"), "user": parts.username, "password": parts.password},
+        **{"host": parts.hostname, "port": parts.port, **dict(parse_qsl(parts.query))},
+    }
     names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST"}
     names["port"] = "PORT"
-    found = {theirs: str(options.pop(ours, "")) for ours, theirs in names.items()}
+    found = {theirs: str(options.pop(ours, None) or "") for ours, theirs in names.items()}
     return {**found, "OPTIONS": options}

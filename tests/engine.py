@@ -17,6 +17,11 @@ def adapter() -> type[PoolAdapter[Any]]:
     return registry.load(NAME)
 
 
+def backend() -> str:
+    """The Django backend that it builds on."""
+    return registry.spec(NAME).backend
+
+
 def written() -> str:
     """Where the options of its pool are, as error messages have it."""
     return "".join(f"[{key!r}]" for key in adapter().options_setting)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cached_property
 from itertools import count
 from typing import Any, Literal
 
@@ -40,6 +41,10 @@ def eventually(fact: Callable[[], object], otherwise: str) -> None:
 
 class ConfigureFailed(Exception):
     """Raised where a new connection is configured."""
+
+
+def _package(cls: type) -> str:
+    return cls.__module__.partition(".")[0]
 
 
 class Call:
@@ -204,12 +209,20 @@ class Bench:
 
     def is_operational(self, error: BaseException) -> bool:
         """Whether *error* is an OperationalError (PEP 249) of the driver."""
-        connection_classes = type(self.observer.raw).__mro__
-        drivers = {cls.__module__.partition(".")[0] for cls in connection_classes}
         return any(
-            cls.__name__ == "OperationalError" and cls.__module__.partition(".")[0] in drivers
+            cls.__name__ == "OperationalError" and _package(cls) in self._drivers
             for cls in type(error).__mro__
         )
+
+    @cached_property
+    def _drivers(self) -> set[str]:
+        """The packages that the driver's connections and exceptions are of."""
+        classes = list(type(self.observer.raw).__mro__)
+        try:
+            self.ask("SELECT 1/0")
+        except Exception as error:  # noqa: BLE001 - it is what is asked for
+            classes += type(error).__mro__
+        return set(map(_package, classes)) - {"builtins"}
 
     # The server's side.
 

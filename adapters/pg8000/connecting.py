@@ -64,6 +64,7 @@ def connect(*, texts: frozenset[str] = frozenset(), **given: Any) -> Connection:
             except _Elsewhere as error:
                 failures.append(_failure(host, port, error))
             except Exception as error:
+                error = _cause(error)
                 failed = errors.OperationalError(_failure(host, port, error))
                 failed.sqlstate = code = _sqlstate(error)  # type: ignore[attr-defined]
                 # Who is there, and says no, is whom one has asked for.
@@ -71,6 +72,22 @@ def connect(*, texts: frozenset[str] = frozenset(), **given: Any) -> Connection:
                     raise failed from error
                 failures.append(str(failed))
     raise errors.OperationalError("\n".join(failures))
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the server's error, if there is one among those that led to *error*.
+
+    pg8000 closes its connection then; that may fail in turn. None of them keeps its frames, for
+    they have the socket, which would so stay open.
+    """
+    cause: BaseException | None = None
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        if _sqlstate(link):
+            cause = link
+        link = link.__cause__ or link.__context__
+    return cause or error
 
 
 class _Elsewhere(Exception):
@@ -82,7 +99,9 @@ def _asked(connect: Callable[..., Any] | str, **others: Any) -> CoreConnection:
         try:
             connect = pkgutil.resolve_name(connect)
         except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigurationError(f"'connect': {connect!r} cannot be imported: {error}.") from error
+            raise ConfigurationError(
+                f"'connect': {connect!r} cannot be imported: {error}."
+            ) from error
     named = {_NAMES.get(name, name): value for name, value in others.items()}
     named.pop("client_encoding", None)
     opened = connect(**named)  # type: ignore[operator]
@@ -214,12 +233,12 @@ def _contexts(known: Mapping[str, Any], local: bool) -> list[ssl.SSLContext | bo
     return [context]
 
 
-def _sqlstate(error: Exception) -> str:
+def _sqlstate(error: BaseException) -> str:
     fields = error.args[0] if error.args else None
     return str(fields.get("C", "")) if isinstance(fields, dict) else ""
 
 
-def _failure(host: str, port: int, error: Exception) -> str:
+def _failure(host: str, port: int, error: BaseException) -> str:
     """Say what went wrong, as libpq does."""
     fields = error.args[0] if error.args else None
     why = f"{fields.get('S', 'FATAL')}:  {fields.get('M')}" if isinstance(fields, dict) else error

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import codecs
 import re
-from _thread import allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
 from functools import cache
 from struct import Struct
+from threading import RLock
 from typing import Any, NamedTuple
 
 from pg8000.converters import PG_PY_ENCODINGS
@@ -79,8 +79,7 @@ class Connection:
         self._socket: Any = pg._usock
         # Where pg8000 has read more than it has taken.
         self._rest = _buffered(pg)
-        self._lock = allocate_lock()
-        self._owner: int | None = None
+        self._lock = RLock()
         #: The transaction status, one of `relet.core.TransactionStatus`.
         self.transaction_status: int = IDLE
         #: The server's settings that it reports, such as ``TimeZone``.
@@ -122,29 +121,24 @@ class Connection:
         data = self._encode(sql)
         if b"\0" in data:
             raise errors.ProgrammingError("a statement cannot contain NUL (0x00) characters")
-        if not self._lock.acquire(False):
-            if self._owner == get_ident():
-                raise errors.ProgrammingError("a statement runs on this connection already")
-            self._lock.acquire()
         try:
-            if self._socket is None:
-                raise errors.OperationalError(_CLOSED)
-            self._owner = get_ident()
-            self.transaction_status = ACTIVE
-            try:
-                try:
-                    self._socket.sendall(b"".join((_header(b"Q", len(data) + 5), data, b"\0")))
-                except (BrokenPipeError, ConnectionResetError):
-                    pass  # what it says, it has said before it went
-                return self._receive(sql, loaders or self.loaders, copying)
-            finally:
+            # Not acquire(): an interrupt may strike between that and what comes next.
+            with self._lock:
+                if self._socket is None:
+                    raise errors.OperationalError(_CLOSED)
                 if self.transaction_status == ACTIVE:
-                    self._abort()  # in the middle of an answer, so nobody can go on
+                    raise errors.ProgrammingError("a statement runs on this connection already")
+                try:
+                    self.transaction_status = ACTIVE
+                    # If it is gone, what it has said before it went is still to be read.
+                    with suppress(BrokenPipeError, ConnectionResetError):
+                        self._socket.sendall(b"".join((_header(b"Q", len(data) + 5), data, b"\0")))
+                    return self._receive(sql, loaders or self.loaders, copying)
+                finally:
+                    if self.transaction_status == ACTIVE:
+                        self._abort()  # in the middle of an answer, so nobody can go on
         except OSError as error:
             raise errors.OperationalError(f"the connection is lost: {error}") from error
-        finally:
-            self._owner = None
-            self._lock.release()
 
     def _receive(self, sql: str, loaders: Loaders, copying: Copying | None) -> list[Result]:
         data, self._rest = self._rest, b""
@@ -271,6 +265,15 @@ class Connection:
         else:
             self._socket.sendall(_header(b"c", 4))
         return failure
+
+    def fileno(self) -> int:
+        """Return the file descriptor of its socket, to wait for what `poll` takes.
+
+        :raises OperationalError: it is closed.
+        """
+        if self._socket is None:
+            raise errors.OperationalError(_CLOSED)
+        return int(self._socket.fileno())
 
     def poll(self) -> None:
         """Take what the server has sent by itself, such as `notifies`, without waiting for it.
@@ -458,8 +461,7 @@ class Connection:
             loaders.register(*what)
 
     def _follow_encoding(self) -> None:
-        name = self.parameters.get("client_encoding", "UTF8").lower()
-        self._encode, self._decode = _codec(name)
+        self._encode, self._decode = _codec(self.parameters.get("client_encoding", "UTF8"))
         self.zone = self._zone
 
     @property
@@ -508,6 +510,11 @@ class Info:
         """The process ID of the server's backend."""
         data = self._connection.pg._backend_key_data
         return int(_size(data)[0]) if data else 0
+
+    @property
+    def encoding(self) -> str:
+        """What Python calls the encoding of the session."""
+        return _python_encoding(self._connection.parameters.get("client_encoding", "UTF8"))
 
     @property
     def user(self) -> str:
@@ -559,18 +566,23 @@ def _buffered(pg: CoreConnection) -> bytes:
         pg._usock.settimeout(timeout)
 
 
+def _python_encoding(name: str) -> str:
+    name = name.lower()
+    try:
+        return codecs.lookup(PG_PY_ENCODINGS.get(name, name) or "ascii").name
+    except LookupError:
+        return "ascii"
+
+
 @cache
 def _codec(name: str) -> tuple[Callable[[str], bytes], Callable[[bytes], str]]:
     """Return what encodes and decodes as PostgreSQL's encoding *name* does.
 
     Of one that Python does not have, what is not ASCII is an error.
     """
-    if name == "utf8":
+    python = _python_encoding(name)
+    if python == "utf-8":
         return str.encode, bytes.decode
-    try:
-        python = codecs.lookup(PG_PY_ENCODINGS.get(name, name) or "ascii").name
-    except LookupError:
-        python = "ascii"
     return lambda text: text.encode(python), lambda data: data.decode(python)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from relet.core import TransactionStatus
 
 from .errors import InterfaceError, ProgrammingError
-from .literals import compose, hstore_text, identifier, quote
+from .literals import HStore, compose, hstore_text, identifier, quote
 from .results import Column, Copying, Result
 from .templates import template
 
@@ -196,7 +196,7 @@ class Cursor:
         if self._closed:
             raise InterfaceError("the cursor is closed")
         if self._result.columns is None:
-            raise ProgrammingError("the last operation didn't produce records (no result)")
+            raise ProgrammingError("no result available: the statement returns no rows")
         return self._result.rows
 
     def __iter__(self) -> Iterator[Any]:
@@ -360,4 +360,4 @@ def _with_hstore(value: Any) -> Any:
     """Return *value* with mappings made hstore, as psycopg does where it is registered."""
     if isinstance(value, list):
         return list(map(_with_hstore, value))
-    return hstore_text(value) if isinstance(value, dict) else value
+    return HStore(hstore_text(value)) if isinstance(value, dict) else value

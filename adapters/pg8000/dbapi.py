@@ -5,6 +5,9 @@ https://peps.python.org/pep-0249/
 
 from __future__ import annotations
 
+import datetime
+from typing import Any
+
 from pg8000 import __version__
 
 from .connecting import connect
@@ -26,17 +29,55 @@ from .errors import (
 from .literals import identifier, literal, register
 from .types import RANGES, Int2, Int4, Int8, Json, Jsonb, Range
 
+Date, Time, Timestamp = datetime.date, datetime.time, datetime.datetime
+DateFromTicks = Date.fromtimestamp
+TimestampFromTicks = Timestamp.fromtimestamp
+
+
+def TimeFromTicks(ticks: float) -> datetime.time:  # noqa: N802: PEP 249 calls it so
+    """Return the time of day, *ticks* seconds after the epoch."""
+    return TimestampFromTicks(ticks).time()
+
+
+def Binary(data: Any) -> bytes:  # noqa: N802: PEP 249 calls it so
+    """Return what a parameter of the type ``bytea`` is to be; of bytes, and what is like them."""
+    return bytes(memoryview(data))
+
+
+class _Type(frozenset[int]):
+    """The types, by their OIDs, that PEP 249 has one name for."""
+
+    def __eq__(self, other: object) -> bool:
+        return other in self if isinstance(other, int) else super().__eq__(other)
+
+    __hash__ = frozenset.__hash__
+
+
+STRING = _Type((18, 19, 25, 1042, 1043))
+BINARY = _Type((17,))
+NUMBER = _Type((20, 21, 23, 700, 701, 1700))
+DATETIME = _Type((1082, 1083, 1114, 1184, 1266))
+ROWID = _Type((26,))
+
 apilevel = "2.0"
 #: Threads may share the module and connections.
 threadsafety = 2
 paramstyle = "pyformat"
 
 __all__ = [
+    "BINARY",
+    "DATETIME",
+    "NUMBER",
     "RANGES",
+    "ROWID",
+    "STRING",
+    "Binary",
     "Connection",
     "Cursor",
     "DataError",
     "DatabaseError",
+    "Date",
+    "DateFromTicks",
     "DuplicateDatabase",
     "Error",
     "Int2",
@@ -54,6 +95,10 @@ __all__ = [
     "OperationalError",
     "ProgrammingError",
     "Range",
+    "Time",
+    "TimeFromTicks",
+    "Timestamp",
+    "TimestampFromTicks",
     "Warning",
     "__version__",
     "apilevel",

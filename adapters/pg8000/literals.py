@@ -34,7 +34,7 @@ from typing import Any
 from uuid import UUID
 
 from .errors import DataError, ProgrammingError
-from .types import JSON, MULTIRANGES, RANGES, Int2, Int4, Int8, is_date, naive
+from .types import JSON, MULTIRANGES, RANGES, Int2, Int4, Int8, is_date
 
 #: Makes of a value a literal, or the text of one.
 Writer = Callable[[Any], str]
@@ -124,6 +124,12 @@ def _dict_text(value: dict[Any, Any]) -> str:
     return dumps(value)
 
 
+class HStore(str):
+    """The text of a value of the extension hstore."""
+
+    __slots__ = ()
+
+
 def hstore_text(value: Mapping[Any, Any]) -> str:
     """Return a mapping of strings to strings, or None, as ``hstore``.
 
@@ -193,7 +199,8 @@ def _range_type(value: Any) -> str:
         if is_date(bound):
             return "daterange"
         if isinstance(bound, datetime):
-            return "tsrange" if naive(bound) else "tstzrange"
+            # Django has no others than with a zone, and passes naive ones; so its place decides.
+            return "" if bound.tzinfo is None else "tstzrange"
     return ""
 
 
@@ -300,6 +307,7 @@ _TYPES: dict[type, tuple[Writer, str | Writer]] = {
     IPv6Interface: (str, "inet"),
     IPv4Network: (str, "cidr"),
     IPv6Network: (str, "cidr"),
+    HStore: (_str_text, "hstore"),
     Enum: (_enum_text, ""),
     dict: (_dict_text, "jsonb"),
     list: (_list_text, _list_type),

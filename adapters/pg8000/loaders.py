@@ -236,9 +236,7 @@ class Loaders:
                 *(multirange, multirange_array, multirange_loader(name, base[of])),
             )
 
-    def register(
-        self, name: str, oid: int, array_oid: int = 0, load: Loader | None = None
-    ) -> None:
+    def register(self, name: str, oid: int, array_oid: int = 0, load: Loader | None = None) -> None:
         """Load the type *name* by *load*, as text by default, and arrays of it."""
         load = load or self._text
         self._described.clear()

@@ -19,7 +19,7 @@ from .types import multirange_class, range_class
 Loader = Callable[[bytes], Any]
 
 _QUOTED = rb'"(?:[^"\\]|\\.)*"'
-_TOKEN = re.compile(rb'(\{)|(\})|,|(' + _QUOTED + rb')|([^{},"]+)', re.DOTALL)
+_TOKEN = re.compile(rb"(\{)|(\})|,|(" + _QUOTED + rb')|([^{},"]+)', re.DOTALL)
 #: The bounds of each dimension, where they do not begin with 1.
 _DIMENSIONS = re.compile(rb"(?:\[[-+0-9:]*\])+=")
 _BACKSLASH = re.compile(rb"\\(.)", re.DOTALL)

@@ -209,11 +209,6 @@ range_class = _theirs()
 multirange_class: Callable[[list[Any]], Any] = MULTIRANGES[0] if MULTIRANGES else list
 
 
-def naive(bound: object) -> bool:
-    """Whether *bound* is a datetime without a zone; False for any other type."""
-    return isinstance(bound, datetime) and bound.tzinfo is None
-
-
 def is_date(bound: object) -> bool:
     """Whether *bound* is a date, and no datetime."""
     return isinstance(bound, date) and not isinstance(bound, datetime)

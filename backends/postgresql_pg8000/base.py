@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.functional import Promise
 
+from . import substitutes
 from .djangos import base
 from .stand_in import driver
 
@@ -20,6 +21,7 @@ _TEXTS = frozenset({"cidr", "inet", "jsonb"})
 _PSYCOPGS = {"context": None, "cursor_factory": base.Cursor, "prepare_threshold": None}
 
 driver.register(Promise, str)
+substitutes.provide()
 
 
 class DatabaseWrapper(DjangosWrapper):
@@ -34,6 +36,8 @@ class DatabaseWrapper(DjangosWrapper):
         for name, value in _PSYCOPGS.items():
             if parameters.get(name) is value:
                 parameters.pop(name, None)
+        if binding := self.settings_dict["OPTIONS"].get("server_side_binding"):
+            parameters["server_side_binding"] = binding  # to be refused
         return {**parameters, "texts": _TEXTS}
 
     def _configure_connection(self, connection: Any) -> bool:

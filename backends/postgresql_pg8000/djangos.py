@@ -9,12 +9,11 @@ from .stand_in import REPLACED
 
 _BACKEND = "django.db.backends.postgresql"
 
-imports = Imports(
-    REPLACED,
-    run=[
-        f"{_BACKEND}.{name}"
-        for name in ("base", "creation", "features", "introspection", "operations", "schema")
-    ],
+#: What of it others import, too.
+PARTS = tuple(
+    f"{_BACKEND}.{name}"
+    for name in ("creation", "features", "introspection", "operations", "schema")
 )
+imports = Imports(REPLACED, run=[f"{_BACKEND}.base", *PARTS])
 
 base: Any = imports.load(f"{_BACKEND}.base")

@@ -88,7 +88,9 @@ psycopg_any = SimpleNamespace(
     get_adapters_template=lambda use_tz, zone: None,
     Range=driver.Range,
     RANGE_TYPES=(driver.Range,),
-    **dict.fromkeys(("DateRange", "DateTimeRange", "DateTimeTZRange", "NumericRange"), driver.Range),
+    **dict.fromkeys(
+        ("DateRange", "DateTimeRange", "DateTimeTZRange", "NumericRange"), driver.Range
+    ),
 )
 REPLACED: dict[str, Any] = {
     "psycopg": psycopg,

@@ -1,6 +1,7 @@
-"""The driver under test, for tests that have to do with it: psycopg 3, or psycopg2.
+"""The driver under test, for tests that have to do with it: psycopg 3, psycopg2, or pg8000.
 
-It is the one that Django picks. What the two have by the same name is had from `dbapi`.
+It is the one that Django picks, or that of the engine. What they have by the same name is had
+from `dbapi`.
 """
 
 from __future__ import annotations
@@ -12,31 +13,39 @@ from typing import Any
 
 import pytest
 from django.db import InterfaceError, OperationalError
-from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
-if is_psycopg3:
-    import psycopg as dbapi
-    from psycopg import Connection, Cursor, sql
-    from psycopg.conninfo import conninfo_to_dict as parse_dsn
+from .. import engine
+
+if engine.NAME == "pg8000":
+    from relet.adapters.pg8000 import dbapi
+    from relet.backends.postgresql_pg8000.base import DatabaseWrapper as Django
+
+    Connection, Cursor, sql = dbapi.Connection, dbapi.Cursor, None
+    NAME = "pg8000"
 else:
-    import psycopg2 as dbapi
-    from psycopg2 import extensions, sql
-    from psycopg2.extensions import parse_dsn
+    from django.db.backends.postgresql.base import DatabaseWrapper as Django
+    from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
-    from relet.adapters.drivers.buffered_cursor import buffered
+    if is_psycopg3:
+        import psycopg as dbapi
+        from psycopg import Connection, Cursor, sql
+    else:
+        import psycopg2 as dbapi
+        from psycopg2 import extensions, sql
 
-    Connection, Cursor = extensions.connection, buffered(extensions.cursor)
+        from relet.adapters.drivers.buffered_cursor import buffered
 
-__all__ = ["Connection", "Cursor", "Observer", "connect", "dbapi", "parse_dsn", "sql"]
+        Connection, Cursor = extensions.connection, buffered(extensions.cursor)
+    NAME = dbapi.__name__
 
-NAME = dbapi.__name__
+__all__ = ["Connection", "Cursor", "Django", "Observer", "connect", "dbapi", "sql"]
 
 #: What the driver says.
-CURSOR_CLOSED = "the cursor is closed" if is_psycopg3 else "cursor already closed"
-NO_RESULT = "no result available" if is_psycopg3 else "no results to fetch"
+CURSOR_CLOSED = "cursor already closed" if NAME == "psycopg2" else "the cursor is closed"
+NO_RESULT = "no results to fetch" if NAME == "psycopg2" else "no result available"
 LOST = r"terminat|closed|lost"
 #: What is raised when a connection is lost, and again by each statement on it.
-CONNECTION_LOST = OperationalError if is_psycopg3 else (OperationalError, InterfaceError)
+CONNECTION_LOST = (OperationalError, InterfaceError) if NAME == "psycopg2" else OperationalError
 
 
 def needs(name: str, what: str) -> pytest.MarkDecorator:
@@ -70,11 +79,12 @@ def connect(**parameters: Any) -> Iterator[Observer]:
 
 def notifications(raw: Any, timeout: float = 0) -> list[Any]:
     """Return those that arrive at *raw*: the first one within *timeout* seconds, if any."""
-    if is_psycopg3:
+    if NAME == "psycopg":
         return list(raw.notifies(timeout=timeout, stop_after=1))
     select.select([raw], [], [], timeout)
     raw.poll()
-    found, raw.notifies[:] = list(raw.notifies), []
+    found = list(raw.notifies)
+    raw.notifies.clear()
     return found
 
 
@@ -83,7 +93,9 @@ def notifications(raw: Any, timeout: float = 0) -> list[Any]:
 
 def cursor_class(monkeypatch: pytest.MonkeyPatch, raw: Any) -> type:
     """Return the class of the cursors that are made on *raw*, to be tampered with."""
-    if not is_psycopg3:
+    if NAME == "pg8000":
+        return Cursor
+    if NAME == "psycopg2":
         monkeypatch.setattr(raw, "cursor_factory", type("Tampered", (Cursor,), {}))
     factory: type = raw.cursor_factory
     return factory
@@ -91,7 +103,7 @@ def cursor_class(monkeypatch: pytest.MonkeyPatch, raw: Any) -> type:
 
 def connection_class() -> tuple[type, dict[str, Any]]:
     """Return a class of connections, to be tampered with, and the OPTIONS that it takes."""
-    if is_psycopg3:
+    if NAME != "psycopg2":
         return Connection, {}
     tampered = type("Tampered", (Connection,), {})
     return tampered, {"connection_factory": tampered}

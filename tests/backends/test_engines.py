@@ -27,6 +27,7 @@ class Stranger:
             AdapterSpec(
                 name="stranger",
                 adapter=self.adapter,
+                backend=engine.backend(),
                 requires=(driver.NAME,),
             ),
             AdapterSpec(
@@ -82,7 +83,7 @@ def test_django_shows_the_reason():
 
     with pytest.raises(ImproperlyConfigured) as caught:
         load_backend("relet.backends.psycop")
-    assert "Registered are: dj_db_conn_pool, psycopg" in str(caught.value.__cause__)
+    assert "Registered are: dj_db_conn_pool, pg8000, psycopg" in str(caught.value.__cause__)
 
 
 def test_from_import_of_an_unknown_name():
@@ -119,11 +120,9 @@ def test_importing_relet_backends_imports_no_driver():
 
 def test_build_over_another_backend(make, monkeypatch, database):
     """What a backend does to new connections is done: here in get_new_connection()."""
-    from django.db.backends.postgresql.base import DatabaseWrapper as Django
-
     seen = []
 
-    class Other(Django):
+    class Other(driver.Django):
         def get_new_connection(self, conn_params):
             connection = super().get_new_connection(conn_params)
             seen.append(connection)

@@ -72,7 +72,7 @@ def test_without_health_checks_the_statement_finds_out(pings, observer):
 
 
 #: Whether the pool itself throws away what is older than one that was found broken.
-REPLACED = engine.NAME in ("sqlalchemy", "dj_db_conn_pool")
+REPLACED = engine.NAME in ("sqlalchemy", "dj_db_conn_pool", "pg8000")
 
 
 def test_each_older_connection_is_pinged_once_after_a_breakage(make, observer, monkeypatch):

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 from django.db import DatabaseError, ProgrammingError, connections, transaction
-from django.db.backends.postgresql.base import DatabaseWrapper as Django
 from django.db.backends.signals import connection_created
 
 from relet.backends import build, carried
 
 from .. import engine
 from .conftest import at_rest, backend_pid, kill, stats
+from .driver import Django
 
 TENANTS = ("red", "blue")
 PROJECT = Path(__file__).with_name("tenants_project")
@@ -788,10 +788,7 @@ def test_a_backend_that_makes_no_cursors_costs_nothing():
 
 
 def test_djangos_own_backend_as_the_base():
-    assert (
-        build(engine.NAME, base="django.db.backends.postgresql").__mro__[2:]
-        == (build(engine.NAME).__mro__[2:])
-    )
+    assert build(engine.NAME, base=engine.backend()).__mro__[2:] == (build(engine.NAME).__mro__[2:])
 
 
 # django-tenants itself.

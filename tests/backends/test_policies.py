@@ -27,6 +27,7 @@ from relet.core import (
 )
 
 from .conftest import at_rest, backend_pid, kill, stats
+from .. import engine
 from .driver import CONNECTION_LOST, execute
 from .test_session_state import in_session, run
 from .test_threads import wait_until
@@ -209,7 +210,7 @@ class TestAssigned:
     def test_an_engine_that_is_not_relets(self, db):
         connections.settings["plain"] = {
             **connections.settings["default"],
-            "ENGINE": "django.db.backends.postgresql",
+            "ENGINE": engine.backend(),
         }
         try:
             for use in (

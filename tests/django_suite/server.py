@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 OPTIONS = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off"
 
@@ -22,11 +23,11 @@ OPTIONS = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off"
 def postgres() -> Iterator[dict[str, Any]]:
     """Start a server in a temporary directory; yield what ``DATABASES[alias]`` is to say."""
     if dsn := os.environ.get("RELET_TEST_DSN"):
-        from psycopg.conninfo import conninfo_to_dict
-
-        told = conninfo_to_dict(dsn)
+        parts = urlsplit(dsn)
+        told = {"user": parts.username, "password": parts.password, "host": parts.hostname}
+        told.update(port=parts.port, **dict(parse_qsl(parts.query)))
         keys = {"USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
-        yield {key: str(told.get(name, "")) for key, name in keys.items()}
+        yield {key: str(told.get(name) or "") for key, name in keys.items()}
         return
     if not (shutil.which("initdb") and shutil.which("pg_ctl")):
         raise SystemExit(

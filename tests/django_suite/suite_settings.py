@@ -16,6 +16,11 @@ _DATABASE = {
 }
 # Small, and quick to say so when a connection has leaked.
 if _engine.startswith("relet."):
+    if _engine == "relet.backends.pg8000":
+        # Django's runner has django.contrib.postgres among its apps, by that name.
+        from relet.backends.postgresql_pg8000 import substitutes
+
+        substitutes.provide()
     adapter = registry.load(_engine.removeprefix("relet.backends."))
     pool_setting = _DATABASE
     *keys, last = adapter.options_setting
