@@ -136,13 +136,14 @@ def package(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST)
-@nox.parametrize("engine", ["psycopg", "sqlalchemy", "dj_db_conn_pool"])
+@nox.parametrize("engine", ["psycopg", "sqlalchemy", "dj_db_conn_pool", "pg8000"])
 @nox.parametrize("django", [LONG_TERM, djangos(NEWEST)[-1]])
 def django_suite(session: nox.Session, django: str, engine: str) -> None:
     """Django's own test suite on the engines; ten minutes and more for each."""
     # Django's sdist needs setuptools to be looked into.
-    extras = "demo,dj_db_conn_pool,sqlalchemy"
+    extras = "pg8000" if engine == "pg8000" else "demo,dj_db_conn_pool,sqlalchemy"
     install(session, f".[{extras}]", f"django~={django}.0", "setuptools>=77")
+    assert_absent(session, engine)
     session.run(
         *("python", "tests/django_suite/run.py", "--engine", f"relet.backends.{engine}"),
         *session.posargs,
@@ -185,9 +186,19 @@ ENGINES = {
     "sqlalchemy-psycopg2": (".", "sqlalchemy>=2.0", "psycopg2-binary>=2.9.9"),
     "dj_db_conn_pool": (".[dj_db_conn_pool]", "psycopg[binary]"),
     "dj_db_conn_pool-psycopg2": (".", "django-db-connection-pool>=1.2.6", "psycopg2-binary>=2.9.9"),
+    "pg8000": (".[pg8000]",),
 }
+#: Packages that are not to be there, for each driver that is not psycopg 3.
+ABSENT = {"psycopg2": ("psycopg",), "pg8000": ("psycopg", "psycopg2")}
 #: What they test is the same on each of them, or has a session of its own.
 OF_NO_ENGINE = ("classifier_oracle", "commands", "demo", "postgis")
+
+
+def assert_absent(session: nox.Session, driver: str) -> None:
+    """Stop, unless what *driver* is tested without cannot be imported."""
+    for package in ABSENT.get(driver, ()):
+        code = f"from importlib.util import find_spec; assert find_spec({package!r}) is None"
+        session.run("python", "-c", code)
 
 
 @nox.session(python=NEWEST)
@@ -198,12 +209,10 @@ def engines(session: nox.Session, engine: str) -> None:
     names = ("django-debug-toolbar", "pytest")
     needed = [requirement for requirement in listed if requirement.startswith(names)]
     install(session, ".[testing]", *ENGINES[engine], *needed, f"django~={djangos(NEWEST)[-1]}.0")
-    adapter, _, driver = engine.partition("-")
-    if driver == "psycopg2":
-        absent = "from importlib.util import find_spec; assert find_spec('psycopg') is None"
-        session.run("python", "-c", absent)
+    adapter = engine.partition("-")[0]
+    assert_absent(session, engine.rpartition("-")[2])
     session.run(
-        *("python", "-m", "pytest", "tests/adapters", "tests/backends"),
+        *("python", "-m", "pytest", "tests/adapters", "tests/backends", "tests/pg8000"),
         *("tests/conformance/test_conformance.py", *session.posargs),
         *(f"--ignore=tests/backends/test_{name}.py" for name in OF_NO_ENGINE),
         env={"RELET_TEST_ENGINE": adapter},
@@ -215,9 +224,10 @@ def nightly(session: nox.Session) -> None:
     """What the tests generate, at length: an hour and more."""
     install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
     generated = ("classifier_oracle", "invariants", "session_machine")
+    files = [f"tests/backends/test_{name}.py" for name in generated]
     session.run(
         *("python", "-m", "pytest", "-rP"),
-        *(session.posargs or [f"tests/backends/test_{name}.py" for name in generated]),
+        *(session.posargs or [*files, "tests/pg8000/test_round_trips.py"]),
         env={
             "RELET_EXAMPLES": "3000",
             "RELET_ORACLE": "200000",  # and others each night:
@@ -229,7 +239,8 @@ def nightly(session: nox.Session) -> None:
 @nox.session(python=NEWEST)
 def benchmarks(session: nox.Session) -> None:
     """The benchmarks, against the peers that are installed."""
-    install(session, ".[demo,dj_db_conn_pool]", group="benchmarks")
+    install(session, ".[demo,dj_db_conn_pool,pg8000]", group="benchmarks")
     session.run("python", "benchmarks/classifier.py", *session.posargs)
     session.run("python", "benchmarks/statement.py", *session.posargs)
     session.run("python", "benchmarks/throughput.py", *session.posargs)
+    session.run("python", "benchmarks/simple_query.py", *session.posargs)

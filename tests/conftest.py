@@ -87,8 +87,12 @@ def database(server: dict[str, Any]) -> Iterator[None]:
 def _from_dsn(dsn: str) -> dict[str, Any]:
     parts = urlsplit(dsn)
     options = {
-        **{"dbname": parts.path.lstrip("/"), "user": parts.username, "password": parts.password},
-        **{"host": parts.hostname, "port": parts.port, **dict(parse_qsl(parts.query))},
+        "dbname": parts.path.lstrip("/"),
+        "user": parts.username,
+        "password": parts.password,
+        "host": parts.hostname,
+        "port": parts.port,
+        **dict(parse_qsl(parts.query)),
     }
     names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST"}
     names["port"] = "PORT"

@@ -9,7 +9,8 @@ from relet.adapters.queue_pool import QueuePoolAdapter
 from relet.core import TransactionStatus
 
 from . import dbapi, settings
-from .cursor import statement_text
+from .connection import Connection
+from .cursor import Cursor, statement_text
 
 
 class Pg8000Adapter(QueuePoolAdapter):
@@ -19,7 +20,7 @@ class Pg8000Adapter(QueuePoolAdapter):
     dbapi: ClassVar[Any] = dbapi
 
     @staticmethod
-    def connect(parameters: Mapping[str, Any]) -> dbapi.Connection:
+    def connect(parameters: Mapping[str, Any]) -> Connection:
         """Open a connection, in autocommit; see `relet.adapters.pg8000.connecting.connect`."""
         raw = dbapi.connect(**parameters)
         raw.autocommit = True
@@ -29,21 +30,21 @@ class Pg8000Adapter(QueuePoolAdapter):
     def check_connect(cls, parameters: Mapping[str, Any]) -> None:
         settings.check({name: value for name, value in parameters.items() if name != "texts"})
 
-    def transaction_status(self, raw: dbapi.Connection) -> int:
+    def transaction_status(self, raw: Connection) -> int:
         return raw.transaction_status
 
-    def ping(self, raw: dbapi.Connection) -> bool:
+    def ping(self, raw: Connection) -> bool:
         try:
             raw.exchange("")
         except dbapi.Error:
             return False
         return raw.transaction_status == TransactionStatus.IDLE
 
-    def run(self, raw: dbapi.Connection, sql: str) -> list[tuple[Any, ...]]:
+    def run(self, raw: Connection, sql: str) -> list[tuple[Any, ...]]:
         raw.begin()
         return raw.run(sql)
 
-    def settings(self, raw: dbapi.Connection) -> object:
+    def settings(self, raw: Connection) -> object:
         return (
             *(raw.isolation_level, raw.read_only, raw.deferrable, raw.zone),
             tuple(raw.notifies),
@@ -53,6 +54,6 @@ class Pg8000Adapter(QueuePoolAdapter):
     def text(cls, query: Any) -> str:
         return statement_text(query)
 
-    def truths(self, cursor: dbapi.Cursor) -> Sequence[bool] | None:
+    def truths(self, cursor: Cursor) -> Sequence[bool] | None:
         rows = cursor.peek()
         return [value is True for value in rows[0]] if len(rows) == 1 else None

@@ -16,7 +16,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
 from functools import cache
+from ssl import SSLWantReadError
 from struct import Struct
+from struct import error as StructError  # noqa: N812 - it is a class
 from threading import RLock
 from typing import Any, NamedTuple
 
@@ -154,7 +156,7 @@ class Connection:
                 # The header; then all of the message.
                 end = position + 1 + size(data, position + 1)[0]
                 missing = end - len(data)
-            except Exception:  # struct.error: not even the header is there
+            except StructError:  # not even the header is there
                 end, missing = 0, 1
             if missing > 0:
                 try:
@@ -170,7 +172,7 @@ class Connection:
             kind = data[position]
             if kind == _DATA_ROW:
                 at = position + 7
-                row = []
+                row: list[Any] = []
                 try:
                     for loader in load:
                         length = size(data, at)[0]
@@ -181,7 +183,7 @@ class Connection:
                             row.append(loader(data[at : at + length]))
                             at += length
                     rows.append(tuple(row))
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001
                     # Of a value that Python does not have. The rest is to be read all the same.
                     failure, load = failure or error, ()
             elif kind == _ROW_DESCRIPTION:
@@ -202,7 +204,7 @@ class Connection:
                 results.append(Result(None, [], ""))
             elif kind == _COPY_IN:
                 failure = self._copy_in(copying) or failure
-            elif kind == _COPY_DATA or kind == _COPY_OUT:  # noqa: PLR1714: the first is frequent
+            elif kind in (_COPY_DATA, _COPY_OUT):
                 if failure is None:
                     failure = _copy_out(copying, data[position + 5 : end], kind == _COPY_OUT)
             elif kind != _COPY_DONE:
@@ -214,7 +216,7 @@ class Connection:
         if not data:
             data = self._socket.recv(_CHUNK)
             if len(data) >= needed:
-                return data  # type: ignore[no-any-return]
+                return data
             if not data:
                 raise ConnectionResetError("the server closed it unexpectedly")
         chunks, length = [data], len(data)
@@ -258,7 +260,7 @@ class Connection:
                 self._socket.sendall(_header(b"d", len(chunk) + 4) + chunk)
         except OSError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a file raises
             failure = error
             reason = str(error).replace("\0", "").encode() + b"\0"
             self._socket.sendall(_header(b"f", len(reason) + 4) + reason)
@@ -286,7 +288,7 @@ class Connection:
             timeout = self._socket.gettimeout()
             try:
                 self._socket.settimeout(0)
-                with suppress(BlockingIOError, InterruptedError):
+                with suppress(BlockingIOError, InterruptedError, SSLWantReadError):
                     while True:
                         if not (chunk := self._socket.recv(_CHUNK)):
                             raise ConnectionResetError("the server closed it unexpectedly")
@@ -452,7 +454,7 @@ class Connection:
         return loaders
 
     def register(self, name: str, oid: int, array_oid: int = 0) -> None:
-        """Tell it of a type that an extension has brought: hstore, or one that is loaded as text."""
+        """Tell it of a type that an extension has brought: hstore, or one loaded as text."""
         what: tuple[Any, ...] = (name, oid, array_oid)
         if name == "hstore":
             what, self.has_hstore = (*what, load_hstore), True
@@ -599,6 +601,6 @@ def _copy_out(copying: Copying | None, data: bytes, begins: bool) -> BaseExcepti
             raise errors.ProgrammingError("COPY TO STDOUT writes to a file: use copy_expert()")
         if not begins:
             copying.write(data)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a file raises
         return error
     return None

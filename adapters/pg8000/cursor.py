@@ -54,7 +54,7 @@ class Cursor:
     @property
     def zone(self) -> Zone:
         """What a ``timestamptz`` is loaded in; the connection's by default."""
-        return (self._zone_loaders or self.connection.loaders).zone  # type: ignore[no-any-return]
+        return (self._zone_loaders or self.connection.loaders).zone
 
     @zone.setter
     def zone(self, zone: Zone) -> None:
@@ -70,7 +70,7 @@ class Cursor:
         """
         sql = query if query.__class__ is str else statement_text(query)
         if params is None:
-            return sql  # type: ignore[no-any-return]
+            return sql
         parts, names = parsed = template(sql)
         if names is not None or params.__class__ not in _SIMPLE or len(params) + 1 != len(parts):
             params = parsed.values(params)
@@ -335,10 +335,11 @@ class NamedCursor(Cursor):
         if status == IDLE and self.withhold:
             with suppress(ProgrammingError):  # closed by a statement already
                 connection.exchange(close)
-        elif status == IN_TRANSACTION:
-            # It is gone if it was made in another one, or after a savepoint that was gone back to.
-            if connection.run(f"SELECT FROM pg_cursors WHERE name = {quote(self.name)}"):
-                connection.exchange(close)
+        # It is gone if it was made in another one, or after a savepoint that was gone back to.
+        elif status == IN_TRANSACTION and connection.run(
+            f"SELECT FROM pg_cursors WHERE name = {quote(self.name)}"
+        ):
+            connection.exchange(close)
         # In a transaction that has failed nothing can be closed; it goes with that.
 
 

@@ -34,12 +34,12 @@ DateFromTicks = Date.fromtimestamp
 TimestampFromTicks = Timestamp.fromtimestamp
 
 
-def TimeFromTicks(ticks: float) -> datetime.time:  # noqa: N802: PEP 249 calls it so
+def TimeFromTicks(ticks: float) -> datetime.time:  # noqa: N802 - PEP 249 calls it so
     """Return the time of day, *ticks* seconds after the epoch."""
     return TimestampFromTicks(ticks).time()
 
 
-def Binary(data: Any) -> bytes:  # noqa: N802: PEP 249 calls it so
+def Binary(data: Any) -> bytes:  # noqa: N802 - PEP 249 calls it so
     """Return what a parameter of the type ``bytea`` is to be; of bytes, and what is like them."""
     return bytes(memoryview(data))
 

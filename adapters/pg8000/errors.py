@@ -19,7 +19,7 @@ from pg8000.dbapi import (
     NotSupportedError,
     OperationalError,
     ProgrammingError,
-    Warning,  # noqa: A004: PEP 249 calls it so
+    Warning,  # noqa: A004 - PEP 249 calls it so
 )
 
 __all__ = [
@@ -112,7 +112,7 @@ def from_fields(fields: Mapping[str, str], sql: str | None = None) -> DatabaseEr
     code = fields.get("C", "")
     error: Any = error_class(code)(_message(fields, sql))
     error.sqlstate, error.diag = code, Diagnostic(fields)
-    return error  # type: ignore[no-any-return]
+    return error
 
 
 def _message(fields: Mapping[str, str], sql: str | None) -> str:

@@ -55,7 +55,7 @@ class Imports:
     def _import(
         self,
         name: str,
-        globals: Mapping[str, Any] | None = None,  # noqa: A002: as it is called
+        globals: Mapping[str, Any] | None = None,  # noqa: A002 - as it is called
         locals: Mapping[str, Any] | None = None,  # noqa: A002
         fromlist: Sequence[str] | None = (),
         level: int = 0,

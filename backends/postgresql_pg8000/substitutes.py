@@ -31,7 +31,7 @@ class _Finder(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self) if fullname in (_ANY, *PARTS, *_CONTRIB) else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return imports.load(spec.name) if spec.name in PARTS else None  # type: ignore[no-any-return]
+        return imports.load(spec.name) if spec.name in PARTS else None
 
     def exec_module(self, module: ModuleType) -> None:
         if module.__name__ == _ANY:

@@ -26,8 +26,8 @@ from relet.core import (
     registry,
 )
 
-from .conftest import at_rest, backend_pid, kill, stats
 from .. import engine
+from .conftest import at_rest, backend_pid, kill, stats
 from .driver import CONNECTION_LOST, execute
 from .test_session_state import in_session, run
 from .test_threads import wait_until

@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy.pool import QueuePool
 
 from relet.adapters.psycopg import PsycopgAdapter
-from relet.adapters.sqlalchemy import SQLAlchemyAdapter
 from relet.adapters.queue_pool.lean_queue_pool import LeanQueuePool
+from relet.adapters.sqlalchemy import SQLAlchemyAdapter
 from relet.core import PooledConnection
 
 #: Faulty adapter -> the rule.
