@@ -39,8 +39,9 @@ from .types import JSON, MULTIRANGES, RANGES, Int2, Int4, Int8, is_date
 #: Makes of a value a literal, or the text of one.
 Writer = Callable[[Any], str]
 
-# Not the methods of a subclass: what they do, nobody knows.
-_replace, _has, _int, _float = str.replace, str.__contains__, int.__repr__, float.__repr__
+# Not the methods of a subclass: what they do, nobody knows. These return a plain str, always.
+_str, _replace, _has = str.__str__, str.replace, str.__contains__
+_int, _float = int.__repr__, float.__repr__
 
 
 def quote(text: str) -> str:
@@ -83,12 +84,8 @@ def _decimal_text(value: Decimal) -> str:
     return "NaN" if Decimal.is_nan(value) else Decimal.__str__(value)
 
 
-def _str_text(value: str) -> str:
-    return str.__str__(value)
-
-
 def _bytes_text(value: Any) -> str:
-    return "\\x" + bytes(value).hex()
+    return "\\x" + bytes.hex(bytes(value))
 
 
 def _date_text(value: date) -> str:
@@ -96,13 +93,18 @@ def _date_text(value: date) -> str:
 
 
 def _time_text(value: time) -> str:
+    if value.tzinfo is not None and value.utcoffset() is None:
+        raise DataError(f"the offset of {value.tzinfo} cannot be told without a date")
     return time.isoformat(value)
 
 
 def _datetime_text(value: datetime) -> str:
     # PostgreSQL has no offsets of parts of a second.
     if (offset := value.utcoffset()) is not None and offset.microseconds:
-        value = value.astimezone(timezone.utc)
+        try:
+            value = value.astimezone(timezone.utc)
+        except OverflowError:
+            raise DataError(f"PostgreSQL has no offset {offset} of {value.tzinfo}") from None
     return datetime.isoformat(value, " ")
 
 
@@ -112,12 +114,12 @@ def _timedelta_text(value: timedelta) -> str:
 
 
 def _enum_text(value: Enum) -> str:
-    return value.name
+    return _str(value.name)
 
 
 def _json_text(value: Any) -> str:
     text: str | bytes = (value.dumps or dumps)(value.obj)
-    return text.decode() if isinstance(text, bytes) else text
+    return bytes.decode(text) if isinstance(text, bytes) else _str(text)
 
 
 def _dict_text(value: dict[Any, Any]) -> str:
@@ -145,18 +147,16 @@ def hstore_text(value: Mapping[Any, Any]) -> str:
 
 # What has others in it.
 
-_PLAIN_ELEMENT = re.compile(r'[^\s"\\{},()\[\]]+')
+_PLAIN_ELEMENT = re.compile(r'(?!(?i:null)\Z)[^\s"\\{},()\[\]]+')
 
 
 def _in_quotes(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + _replace(_replace(text, "\\", "\\\\"), '"', '\\"') + '"'
 
 
 def _element(text: str) -> str:
     """Return *text* as an element of an array, a range or a record."""
-    if _PLAIN_ELEMENT.fullmatch(text) and text.upper() != "NULL":
-        return text
-    return _in_quotes(text)
+    return _str(text) if _PLAIN_ELEMENT.fullmatch(text) else _in_quotes(text)
 
 
 def _range_text(value: Any) -> str:
@@ -205,6 +205,7 @@ def _range_type(value: Any) -> str:
 
 
 def _int_type(value: int) -> str:
+    value = int.__pos__(value)  # for a subclass may compare in a way of its own
     for bits, name in (15, "int2"), (31, "int4"), (63, "int8"):
         if -(1 << bits) <= value < 1 << bits:
             return name
@@ -223,7 +224,7 @@ _WIDER = ("int2", "int4", "int8", "numeric")
 
 
 def _list_type(value: list[Any]) -> str:
-    found: dict[str, type] = {}
+    found: dict[str, type] = {}  # the types by their names; for each, what it was found for
 
     def look(items: list[Any]) -> None:
         for item in items:
@@ -233,9 +234,14 @@ def _list_type(value: list[Any]) -> str:
                 found.setdefault(_type_of(item), type(item))
 
     look(value)
+    if len(found) > 1 and found.get("") in RANGES:
+        # Ranges whose type cannot be told, such as empty ones, are of the others'.
+        del found[""]
     if len(found) > 1:
         if not found.keys() <= set(_WIDER) or Decimal in found.values():
-            names = ", ".join(sorted({kind.__name__ for kind in found.values()}))
+            names = ", ".join(
+                sorted(f"{kind.__name__} ({name or 'unknown'})" for name, kind in found.items())
+            )
             raise DataError(f"cannot make an array of values of several types: {names}")
         return max(found, key=_WIDER.index) + "[]"
     name = next(iter(found), "")
@@ -283,9 +289,10 @@ def _quoted(text: Writer, cast: str | Writer) -> Writer:
     return write
 
 
+_ADDRESSES = (IPv4Address, IPv6Address, IPv4Interface, IPv6Interface)
 #: For each type: what makes its text, and its type for the server, or what finds that.
 _TYPES: dict[type, tuple[Writer, str | Writer]] = {
-    str: (_str_text, ""),
+    str: (_str, ""),
     int: (_int, _int_type),
     Int2: (_int, "int2"),
     Int4: (_int, "int4"),
@@ -300,21 +307,17 @@ _TYPES: dict[type, tuple[Writer, str | Writer]] = {
     date: (_date_text, "date"),
     time: (_time_text, _time_type),
     timedelta: (_timedelta_text, "interval"),
-    UUID: (str, "uuid"),
-    IPv4Address: (str, "inet"),
-    IPv6Address: (str, "inet"),
-    IPv4Interface: (str, "inet"),
-    IPv6Interface: (str, "inet"),
-    IPv4Network: (str, "cidr"),
-    IPv6Network: (str, "cidr"),
-    HStore: (_str_text, "hstore"),
+    UUID: (UUID.__str__, "uuid"),
+    **{kind: (kind.__str__, "inet") for kind in _ADDRESSES},
+    **{kind: (kind.__str__, "cidr") for kind in (IPv4Network, IPv6Network)},
+    HStore: (_str, "hstore"),
     Enum: (_enum_text, ""),
     dict: (_dict_text, "jsonb"),
     list: (_list_text, _list_type),
     tuple: (_tuple_text, ""),
     **{kind: (_json_text, name) for kind, name in JSON},
-    **{kind: (_range_text, _range_type) for kind in RANGES},
-    **{kind: (_multirange_text, "") for kind in MULTIRANGES},
+    **dict.fromkeys(RANGES, (_range_text, _range_type)),
+    **dict.fromkeys(MULTIRANGES, (_multirange_text, "")),
 }
 #: What is written without quotes, or with something of its own.
 _LITERALS: dict[type, Writer] = {

@@ -47,6 +47,10 @@ def _bool(data: bytes) -> bool:
     return data == b"t"
 
 
+def _json(data: bytes) -> Any:
+    return loads(_decode(data))
+
+
 def _decimal(data: bytes) -> Decimal:
     return Decimal(_decode(data))
 
@@ -171,7 +175,7 @@ _BASE: dict[str, tuple[int, int, Loader]] = {
     "int4": (23, 1007, int),
     "text": (25, 1009, _decode),
     "oid": (26, 1028, int),
-    "json": (114, 199, loads),
+    "json": (114, 199, _json),
     "float4": (700, 1021, float),
     "float8": (701, 1022, float),
     "inet": (869, 1041, _inet),
@@ -187,7 +191,7 @@ _BASE: dict[str, tuple[int, int, Loader]] = {
     "numeric": (1700, 1231, _decimal),
     "record": (2249, 2287, load_record),
     "uuid": (2950, 2951, _uuid),
-    "jsonb": (3802, 3807, loads),
+    "jsonb": (3802, 3807, _json),
 }
 #: Likewise for ranges, with the type that they are of, and the OIDs of multiranges.
 _RANGES: dict[str, tuple[int, int, int, int, str]] = {
@@ -208,7 +212,7 @@ class Loaders:
     """What loads which type of a connection, by OID.
 
     :param texts: names of types that are left as text, as the server sends them.
-    :param decode: what makes text of what the server sends.
+    :param decode: what makes text of what the server sends, in the session's encoding.
     """
 
     def __init__(
@@ -218,15 +222,13 @@ class Loaders:
         decode: Callable[[bytes], str] = bytes.decode,
     ) -> None:
         self.zone = zone
-        self._text: Loader = decode
+        self._session_decode = decode
         self._by_oid: dict[int, Loader] = {}
         self._names: dict[int, str] = {}
         self._described: dict[bytes, tuple[tuple[Column, ...], tuple[Loader, ...]]] = {}
         base = {name: loader for name, (_, _, loader) in _BASE.items()}
         base["timestamptz"] = timestamptz_loader(zone)
-        base.update({name: decode for name, loader in base.items() if loader is _decode})
-        base.update({name: lambda data: loads(decode(data)) for name in ("json", "jsonb")})
-        base.update(dict.fromkeys(texts, decode))
+        base.update(dict.fromkeys(texts, _decode))
         for name, (oid, array_oid, _) in _BASE.items():
             self.register(name, oid, array_oid, base[name])
         for name, (oid, array_oid, multirange, multirange_array, of) in _RANGES.items():
@@ -238,7 +240,7 @@ class Loaders:
 
     def register(self, name: str, oid: int, array_oid: int = 0, load: Loader | None = None) -> None:
         """Load the type *name* by *load*, as text by default, and arrays of it."""
-        load = load or self._text
+        load = load or _decode
         self._described.clear()
         if oid:
             self._by_oid[oid], self._names[oid] = load, name
@@ -252,10 +254,24 @@ class Loaders:
         """
         known = self._described.get(data)
         if known is None:
-            columns = columns_of(data, self._names)
-            find, text = self._by_oid.get, self._text
-            known = columns, tuple(find(column.type_code, text) for column in columns)
+            columns = columns_of(data, self._names, self._session_decode)
+            find = self._by_oid.get
+            known = (
+                columns,
+                tuple(self._for_session(find(column.type_code, _decode)) for column in columns),
+            )
             if len(self._described) >= _DESCRIPTIONS:
                 self._described.clear()
             self._described[data] = known
         return known
+
+    def _for_session(self, load: Loader) -> Loader:
+        """Return *load*, which takes UTF-8, for what comes in the session's encoding.
+
+        What is nested cannot be taken apart before: in SJIS, say, a byte that is a backslash in
+        ASCII can be a part of a letter.
+        """
+        decode = self._session_decode
+        if decode is bytes.decode:
+            return load
+        return decode if load is _decode else lambda data: load(decode(data).encode())

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 _FIELD = Struct("!ihihih")
 _SIZED = (1042, 1043)  # bpchar, varchar
 _NUMERIC = 1700
+_BITS = (1560, 1562)  # bit, varbit
 _TIMED = (1083, 1114, 1184, 1186, 1266)
 _HEADER = 4
 #: How much of a file is sent at once.
@@ -36,7 +37,9 @@ class Column(_Description):
     type_display: str = ""
 
 
-def columns_of(data: bytes, type_names: Mapping[int, str]) -> tuple[Column, ...]:
+def columns_of(
+    data: bytes, type_names: Mapping[int, str], decode: Callable[[bytes], str] = bytes.decode
+) -> tuple[Column, ...]:
     """Return the columns that a RowDescription tells of.
 
     :param type_names: the names of the types that are known, by OID.
@@ -45,7 +48,10 @@ def columns_of(data: bytes, type_names: Mapping[int, str]) -> tuple[Column, ...]
     position = 2
     while position < len(data):
         end = data.index(b"\0", position)
-        name = data[position:end].decode(errors="replace")
+        try:
+            name = decode(data[position:end])
+        except UnicodeError:
+            name = data[position:end].decode(errors="replace")
         _, _, oid, size, modifier, _ = _FIELD.unpack_from(data, end + 1)
         position = end + 1 + _FIELD.size
         display_size = precision = scale = None
@@ -53,11 +59,14 @@ def columns_of(data: bytes, type_names: Mapping[int, str]) -> tuple[Column, ...]
             # As the types' own functions of modifiers have it, numerictypmodout and others.
             if oid in _SIZED:
                 display_size = modifier - _HEADER
+            elif oid in _BITS:
+                display_size = modifier
             elif oid == _NUMERIC:
                 precision = (modifier - _HEADER) >> 16 & 0xFFFF
                 scale = ((modifier - _HEADER & 0x7FF) ^ 1024) - 1024
             elif oid in _TIMED:
-                precision = modifier & 0xFFFF
+                # Of an interval with fields, all bits are set where none is said.
+                precision = None if modifier & 0xFFFF == 0xFFFF else modifier & 0xFFFF
         column = Column(name, oid, display_size, size if size >= 0 else None, precision, scale)
         column.type_display = type_names.get(oid, "")
         found.append(column)

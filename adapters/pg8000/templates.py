@@ -18,6 +18,13 @@ _PERCENT = re.compile(r"%(?:(%)|\(([^)]*)\)(.?)|(.?))", re.DOTALL)
 _FORMATS = ("s", "t", "b")
 #: What binds tighter than the minus of a negative number.
 _TIGHT = re.compile(r"\s*(?:::|\[)")
+#: After these, a string is a constant of a type, and parentheses would be a modifier's.
+#: https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-CONSTANTS-GENERIC
+_CONSTANT = re.compile(
+    r"\b(?:bigint|bit|bool(?:ean)?|char(?:acter)?|dec(?:imal)?|float|int(?:eger)?|interval|nchar"
+    r"|numeric|precision|real|smallint|time(?:stamp)?|varchar|varying|zone)\s*(?:\([\d,\s]*\)\s*)?\Z",
+    re.IGNORECASE,
+)
 #: Longer ones, such as those of bulk inserts, are seldom met twice.
 _LONGEST = 4096
 
@@ -87,7 +94,7 @@ def _parse(sql: str) -> Template:
                 "any other % is to be written as %%"
             )
         names.append(name)
-        if tight := _TIGHT.match(sql, position):
+        if (tight := _TIGHT.match(sql, position)) and not _CONSTANT.search(part):
             # -1::text is -(1::text): PostgreSQL documentation, 4.1.6, Operator Precedence
             parts.append(f"{part}(")
             part = ")" + tight.group()
