@@ -12,7 +12,7 @@ import builtins
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.machinery import PathFinder
-from importlib.util import resolve_name
+from importlib.util import module_from_spec, resolve_name
 from types import ModuleType
 from typing import Any
 
@@ -41,12 +41,13 @@ class Imports:
         spec = PathFinder.find_spec(name, import_module(package).__path__)
         if spec is None or spec.loader is None:
             raise ImportError(f"there is no module {name!r}", name=name)
-        module = module or ModuleType(name)
+        if module is None:
+            module = module_from_spec(spec)
         module.__file__, module.__package__ = spec.origin, package
         vars(module)["__builtins__"] = {**vars(builtins), "__import__": self._import}
         self._found[name] = module
         try:
-            exec(spec.loader.get_code(name), vars(module))  # type: ignore[attr-defined]
+            spec.loader.exec_module(module)
         except BaseException:
             del self._found[name]
             raise

@@ -23,6 +23,40 @@ OTHER_POOLS = dict.fromkeys(
     "The test sets options that only psycopg_pool has, and looks at its pool.",
 )
 
+_IMPORTS = "The test imports Django's backend for psycopg: "
+
+#: Only on relet.backends.pg8000, without psycopg.
+PG8000: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            f"backends.postgresql.tests.Tests.test_{name}"
+            for name in (
+                *("bypass_role_configuration", "bypass_timezone_configuration"),
+                *("connect_custom_cursor_factory", "connect_server_side_binding"),
+                *("database_name_empty", "database_name_too_long"),
+                *("service_name", "service_name_default_db"),
+            )
+        ),
+        _IMPORTS + "it makes a wrapper of psycopg's, to look at what psycopg would be told.",
+    ),
+    "backends.postgresql.tests.Tests.test_correct_extraction_psycopg_version": _IMPORTS
+    + "it looks how psycopg's version is found out.",
+    "backends.postgresql.tests.Tests.test_connect_role": "The test asks for psycopg's class "
+    "InvalidParameterValue. pg8000 has PEP 249's classes; the SQLSTATE is in `sqlstate`.",
+    "backends.postgresql.tests.Tests.test_copy_cursors": "The test calls psycopg's "
+    "`cursor.copy()`. Here it is `copy_expert()`.",
+    "backends.postgresql.test_server_side_cursors.ServerSideCursorsPostgres."
+    "test_server_side_binding": "The test asks for the parameters to be bound by psycopg on the "
+    "server. Simple queries cannot, and `server_side_binding` is refused.",
+    "postgres_tests.test_apps.PostgresConfigTests.test_register_serializer_for_migrations": "The "
+    "test wants migrations to import `psycopg.types.range`. They import relet's class.",
+    "postgres_tests.test_integration.PostgresIntegrationTests.test_check": "The test starts a "
+    'project with the app "django.contrib.postgres", which imports psycopg. Without, it is to have '
+    "relet's PostgresConfig.",
+    "postgres_tests.test_introspection.InspectDBTests.test_hstore_field": _IMPORTS
+    + "it asks for psycopg's version, to know what to expect.",
+}
+
 if os.geteuid() == 0:
     EXPECTED["admin_scripts.tests.StartApp.test_custom_app_directory_creation_error_handling"] = (
         "Not relet's: the test takes away a permission that root does not need."

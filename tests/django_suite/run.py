@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 import django
-from expected import EXPECTED, OTHER_POOLS
+from expected import EXPECTED, OTHER_POOLS, PG8000
 from labels import database_labels
 from server import postgres
 
@@ -65,6 +65,8 @@ def main() -> int:
         expected = dict(EXPECTED)
         if arguments.engine != "relet.backends.psycopg":
             expected.update(OTHER_POOLS)
+        if arguments.engine == "relet.backends.pg8000":
+            expected.update(PG8000)
         return _compare(json.loads(result.read_text()), expected, whole=not arguments.labels)
 
 
