@@ -38,11 +38,11 @@ __all__ = [
     "from_fields",
 ]
 
-#: The classes of SQLSTATEs, by what psycopg, and so Django, takes them for.
+#: The classes of SQLSTATEs, or their first letters, by what psycopg, and so Django, takes them for.
 _CLASSES: dict[type[DatabaseError], str] = {
-    OperationalError: "08 27 28 2F 38 39 3B 40 53 54 55 57 58 F0 HV",
-    ProgrammingError: "20 21 26 34 3D 3F 42 44 P0",
-    InternalError: "24 25 2B 2D XX",
+    OperationalError: "08 27 28 2F 38 39 3B 40 53 54 55 57 58 F H",
+    ProgrammingError: "10 20 21 26 34 3D 3F 42 44 P",
+    InternalError: "24 25 2B 2D X",
     DataError: "22",
     IntegrityError: "23",
     NotSupportedError: "0A",
@@ -101,7 +101,11 @@ class Diagnostic:
 
 def error_class(sqlstate: str) -> type[DatabaseError]:
     """Return the exception that an error of the server is raised as."""
-    return _BY_CODE.get(sqlstate) or _BY_CLASS.get(sqlstate[:2], DatabaseError)
+    return (
+        _BY_CODE.get(sqlstate)
+        or _BY_CLASS.get(sqlstate[:2])
+        or _BY_CLASS.get(sqlstate[:1], DatabaseError)
+    )
 
 
 def from_fields(fields: Mapping[str, str], sql: str | None = None) -> DatabaseError:

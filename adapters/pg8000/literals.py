@@ -34,7 +34,7 @@ from typing import Any
 from uuid import UUID
 
 from .errors import DataError, ProgrammingError
-from .types import JSON, MULTIRANGES, RANGES, Int2, Int4, Int8, is_date
+from .types import INTEGERS, JSON, MULTIRANGES, RANGES, is_date
 
 #: Makes of a value a literal, or the text of one.
 Writer = Callable[[Any], str]
@@ -294,9 +294,7 @@ _ADDRESSES = (IPv4Address, IPv6Address, IPv4Interface, IPv6Interface)
 _TYPES: dict[type, tuple[Writer, str | Writer]] = {
     str: (_str, ""),
     int: (_int, _int_type),
-    Int2: (_int, "int2"),
-    Int4: (_int, "int4"),
-    Int8: (_int, "int8"),
+    **{kind: (_int, name) for kind, name in INTEGERS},
     bool: (_bool_text, "bool"),
     float: (_float_text, "float8"),
     Decimal: (_decimal_text, "numeric"),
@@ -327,7 +325,7 @@ _LITERALS: dict[type, Writer] = {
     bool: _bool_literal,
     float: _float_literal,
     Decimal: _decimal_literal,
-    **dict.fromkeys((int, Int2, Int4, Int8), _bare(_int)),
+    **dict.fromkeys((int, *(kind for kind, _ in INTEGERS)), _bare(_int)),
 }
 
 

@@ -163,7 +163,7 @@ def _interval(data: bytes) -> timedelta:
         raise DataError(f"Python has no timedelta of {_decode(data)!r}") from None
 
 
-#: For each type: its OID, that of arrays of it, and what loads it; `str` where nothing does.
+#: For each type: its OID, that of arrays of it, and what loads it.
 #: https://github.com/postgres/postgres/blob/master/src/include/catalog/pg_type.dat
 _BASE: dict[str, tuple[int, int, Loader]] = {
     "bool": (16, 1000, _bool),
@@ -193,6 +193,24 @@ _BASE: dict[str, tuple[int, int, Loader]] = {
     "uuid": (2950, 2951, _uuid),
     "jsonb": (3802, 3807, _json),
 }
+#: The server's other types, which are loaded as text: their OIDs, and those of arrays of them.
+#: There is no box, whose arrays have semicolons.
+_TEXTS = [
+    (name, int(oid), int(array_oid))
+    for name, oid, array_oid in re.findall(
+        r"(\w+) (\d+) (\d+)",
+        """
+        aclitem 1033 1034, bit 1560 1561, cid 29 1012, circle 718 719, gtsvector 3642 3644
+        int2vector 22 1006, jsonpath 4072 4073, line 628 629, lseg 601 1018, macaddr 829 1040
+        macaddr8 774 775, money 790 791, oidvector 30 1013, path 602 1019, pg_lsn 3220 3221
+        point 600 1017, polygon 604 1027, refcursor 1790 2201, regclass 2205 2210
+        regcollation 4191 4192, regconfig 3734 3735, regdictionary 3769 3770, regnamespace 4089 4090
+        regoper 2203 2208, regoperator 2204 2209, regproc 24 1008, regprocedure 2202 2207
+        regrole 4096 4097, regtype 2206 2211, tid 27 1010, tsquery 3615 3645, tsvector 3614 3643
+        txid_snapshot 2970 2949, varbit 1562 1563, xid 28 1011, xid8 5069 271, xml 142 143
+        """,
+    )
+]
 #: Likewise for ranges, with the type that they are of, and the OIDs of multiranges.
 _RANGES: dict[str, tuple[int, int, int, int, str]] = {
     "int4range": (3904, 3905, 4451, 6150, "int4"),
@@ -231,6 +249,8 @@ class Loaders:
         base.update(dict.fromkeys(texts, _decode))
         for name, (oid, array_oid, _) in _BASE.items():
             self.register(name, oid, array_oid, base[name])
+        for name, oid, array_oid in _TEXTS:
+            self.register(name, oid, array_oid)
         for name, (oid, array_oid, multirange, multirange_array, of) in _RANGES.items():
             self.register(name, oid, array_oid, range_loader(name, base[of]))
             self.register(

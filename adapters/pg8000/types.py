@@ -172,15 +172,18 @@ def _open(lower: object, upper: object, bounds: str) -> str:
     return ("(" if lower is None else bounds[0]) + (")" if upper is None else bounds[1])
 
 
-#: The ranges of other drivers, and of this one; lists of ranges; and what they have for JSON.
+#: The ranges of other drivers, and of this one; lists of ranges; and what they have for JSON
+#: and for integers of a size.
 RANGES: list[type] = [Range]
 MULTIRANGES: list[type] = []
 JSON: list[tuple[type, str]] = [(Json, "json"), (Jsonb, "jsonb")]
+INTEGERS: list[tuple[type, str]] = [(Int2, "int2"), (Int4, "int4"), (Int8, "int8")]
 
 
 def _theirs() -> Callable[[str], type[Any]]:
     try:
         from psycopg.types import json as psycopg_json
+        from psycopg.types import numeric
         from psycopg.types.multirange import Multirange
         from psycopg.types.range import Range as PsycopgRange
     except ImportError:
@@ -188,6 +191,8 @@ def _theirs() -> Callable[[str], type[Any]]:
     else:
         RANGES.append(PsycopgRange)
         MULTIRANGES.append(Multirange)
+        INTEGERS.extend([(numeric.Int2, "int2"), (numeric.Int4, "int4"), (numeric.Int8, "int8")])
+        INTEGERS.append((numeric.IntNumeric, "numeric"))
         JSON.extend([(psycopg_json.Json, "json"), (psycopg_json.Jsonb, "jsonb")])
         return lambda name: PsycopgRange
     try:
