@@ -366,7 +366,7 @@ def literal(value: object) -> str:
     :raises ProgrammingError: its type is not known.
     :raises DataError: PostgreSQL has no such value: a NUL in a string, an array of several types.
     """
-    return (_LITERALS.get(type(value)) or _find(_LITERALS, value))(value)  # type: ignore[no-any-return]
+    return (_LITERALS.get(type(value)) or _find(_LITERALS, value))(value)
 
 
 def compose(parts: tuple[str, ...], values: Iterable[object]) -> str:

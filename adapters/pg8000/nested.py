@@ -125,6 +125,6 @@ def load_record(data: bytes) -> tuple[str | None, ...]:
 def load_hstore(data: bytes) -> dict[str, str | None]:
     """Load a value of the extension hstore."""
     return {
-        _unquoted(match.group(1)).decode(): match.group(2) and _unquoted(match.group(2)).decode()
-        for match in _PAIR.finditer(data)
+        _unquoted(key).decode(): _unquoted(value).decode() if value else None
+        for key, value in _PAIR.findall(data)
     }

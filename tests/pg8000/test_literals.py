@@ -290,7 +290,7 @@ def test_offsets_that_postgresql_has_not(connection: Any) -> None:
 
 def test_numbers_too_long_for_python(connection: Any) -> None:
     # Python's own limit, against those who make it take its time: sys.set_int_max_str_digits().
-    with pytest.raises(ValueError, match="4300 digits"):
+    with pytest.raises(ValueError, match=r"Exceeds the limit \(4300"):
         connection.cursor().execute("SELECT %s", [10**5000])
     assert connection.run("SELECT 1") == [(1,)]
 
