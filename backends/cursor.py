@@ -85,6 +85,7 @@ class LeasedCursor:
         ):
             self._run("execute", query, () if params is None else (params,), kwargs)
             return self
+        db._last_sql = query
         raw = db._begin()
         try:
             driver = self._driver if self._raw is raw else self._bind(raw)
@@ -123,6 +124,7 @@ class LeasedCursor:
             db.validate_thread_sharing()
         try:
             text, params = _statement(method, query, args)
+            db._last_sql = text
             if (effects := db._effects_of(text)) is not None:
                 effects = effects.repeated if method == "executemany" else effects
                 return self._run_with(effects, text, params, method, (query, *args), kwargs)

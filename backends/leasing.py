@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -28,7 +29,7 @@ from relet.core import (
 from relet.core.lease import TABLES
 from relet.core.status import TransactionStatus
 
-from . import lifetimes, session_state
+from . import holders, lifetimes, session_state
 from .bases import WrapperBase
 from .options import check_max_age, pool_options, release_policy
 from .pools import OpenPool, pools
@@ -102,6 +103,8 @@ class Leasing(WrapperBase):
     _closed: bool
     #: The pool and what it was made from.
     _entry: OpenPool | None
+    #: The statement that was sent last, or is being sent.
+    _last_sql: Any = None
 
     def _init_lease(self) -> None:
         self._policy = ReleasePolicy()
@@ -147,6 +150,8 @@ class Leasing(WrapperBase):
                 self._checkin(lease, connection, pool)
             elif action is not NOTHING:
                 self._perform(action, cursor)
+            elif lease.holder is None:
+                holders.note(self, lease, pool)
         except BaseException:
             self._give_up(lease)
             raise
@@ -156,6 +161,8 @@ class Leasing(WrapperBase):
         if policies.stamp is not self._stamp:
             self._look_at_policies()
         try:
+            if pool.kept and holders.waits_for_itself(pool):
+                raise self._in_its_own_way(pool)
             lease.connection = connection = pool.checkout()
             if self._health_checks or connection.proven_at < pool.broken_at:
                 self._prove(lease, pool)
@@ -177,10 +184,21 @@ class Leasing(WrapperBase):
             except self.Database.Error:
                 self._discard(lease)
                 return
+        if lease.holder is not None:
+            holders.forget(lease, pool)
         pool.checkin(connection)
         lease.connection = None
 
     # Everything else is off the hot path.
+
+    def _in_its_own_way(self, pool: PoolAdapter[Any]) -> Exception:
+        """Return the error of a thread that waits for what it has itself."""
+        return self.Database.OperationalError(  # type: ignore[no-any-return]
+            pool.exhausted(
+                "this thread has all connections itself, and would wait for ever",
+                "have it take its second connection after the first is given back",
+            )
+        )
 
     def _ensure_connection(self) -> None:
         with self._trusting():
@@ -216,6 +234,7 @@ class Leasing(WrapperBase):
         """Discard, if the lease has ended and its action has not: interrupts strike anywhere."""
         connection, pool = lease.connection, lease.pool
         if lease.state is State.RESTING and connection is not None and pool is not None:
+            holders.forget(lease, pool)
             if connection.raw is not None:  # the pool has not taken it
                 pool.discard(connection)
             lease.connection = None
@@ -232,6 +251,7 @@ class Leasing(WrapperBase):
     def _discard(self, lease: Lease) -> None:
         connection, pool = self._leased(lease)
         lease.pins.clear()
+        holders.forget(lease, pool)
         if pool.transaction_status(connection.raw) == TransactionStatus.UNKNOWN:
             pool.broken_at = monotonic()
         pool.discard(connection)
@@ -335,6 +355,7 @@ class Leasing(WrapperBase):
                 _end(pool, connection.raw, "COMMIT")
             connection.raw.autocommit = True
         finally:
+            holders.forget(inner, pool)
             # In one step, so that no interrupt strikes in the middle.
             self.__dict__.update(state, _introducing=None)
         if pool.pooled:
@@ -397,6 +418,8 @@ class Leasing(WrapperBase):
                 self._look_at_health_checks(entry.pool)
                 self._closed = False
             self._perform(lease.send(CONNECT))
+            if lease.holder is None and lease.pool is not None:
+                holders.note(self, lease, lease.pool)
 
     def _reopen(self) -> None:
         """The first statement after close(), or after the pool was closed."""
@@ -431,7 +454,11 @@ class Leasing(WrapperBase):
             options=options,
             configure=_Configure(type(self), copy.deepcopy(settings), alias),
         )
-        return self.adapter_class(config), policy
+        pool = self.adapter_class(config)
+        # Of the pool alone, which is no longer needed when it is gone.
+        found = weakref.ref(pool)
+        pool.holders = lambda: lifetimes.holders_of(found())
+        return pool, policy
 
     def _close_lease(self) -> None:
         with self._exclusive():

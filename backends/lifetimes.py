@@ -11,10 +11,13 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from relet.core import Action, Event, Lease
+from relet.core import Action, Event, Lease, PoolAdapter
+
+from . import holders
 
 if TYPE_CHECKING:
     from .leasing import Leasing
@@ -26,6 +29,11 @@ _wrappers: weakref.WeakSet[Any] = weakref.WeakSet()
 
 #: Connections of the parent, in a child; never closed, so that its sockets stay open.
 _PARENTS: list[object] = []
+
+
+def holders_of(pool: PoolAdapter[Any] | None) -> Sequence[str]:
+    """Return a line for each lease of *pool*."""
+    return () if pool is None else holders.describe(pool, list(_wrappers))
 
 
 class _ThreadEnd:
@@ -63,6 +71,7 @@ def _abandon(lease: Lease) -> None:
     connection, pool = lease.connection, lease.pool
     if lease.send(Event.ABANDON) is Action.DISCARD and connection is not None and pool is not None:
         lease.connection = None
+        holders.forget(lease, pool)
         logger.warning(
             "DATABASES[%r]: a thread ended without closing its connection; discarded. "
             "Call django.db.close_old_connections() at the end of threads.",

@@ -107,6 +107,10 @@ class PoolAdapter(ABC, Generic[Driver]):
 
     def __init__(self, config: PoolConfig) -> None:
         self.config = config
+        #: The leases that outlast their statement, and who keeps them; whoever leases sees to it.
+        self.kept: dict[Any, Any] = {}
+        #: Tells who has the connections, a line for each, where somebody has waited in vain.
+        self.holders: Callable[[], Sequence[str]] = tuple
         #: Whether connections are used again; else `checkin` closes them.
         self.pooled = self.reuses(config.options)
 
@@ -198,10 +202,12 @@ class PoolAdapter(ABC, Generic[Driver]):
         :param cure: which of its options to change, as the end of a sentence.
         """
         stats = self.stats()
+        held = "".join(f"\n  {line}" for line in self.holders())
         return (
             f"DATABASES[{self.config.alias!r}]: {error}. {stats.in_use} of {stats.max_size} "
             f"connections are leased and {stats.waiting} threads wait. Look for what holds leases "
             f"(transactions left open, server-side cursors not closed), or {cure}."
+            f"{' They are held by' if held else ''}{held}"
         )
 
     def cannot_connect(self, error: Exception) -> Exception:

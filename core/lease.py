@@ -305,8 +305,8 @@ class Lease:
     """
 
     __slots__ = (
-        *("__weakref__", "alias", "connection", "pins", "pool", "session", "shared"),
-        *("state", "table"),
+        *("__weakref__", "alias", "connection", "holder", "pins", "pool", "session"),
+        *("shared", "state", "table"),
     )
 
     def __init__(self, alias: str, table: Table = STATEMENT_MODE) -> None:
@@ -318,6 +318,8 @@ class Lease:
         self.pins: dict[object, Any] = {}
         #: What its owner has left in the session; None is nothing.
         self.session: SessionState | None = None
+        #: Who keeps it, once it has outlasted a statement; for those who wait for connections.
+        self.holder: Any = None
         #: Whether threads other than its owner use it.
         self.shared = False
         self.connection: PooledConnection | None = None

@@ -12,6 +12,7 @@ from relet.core import PoolAdapter, PoolConfig
 
 from .. import engine
 from .conftest import at_rest, backend_pid, stats
+from .threads import in_thread
 
 #: Options that are wrong, of the pools of the engines that come with relet.
 WRONG = {
@@ -273,15 +274,13 @@ def test_too_many_waiting(make):
     import threading
 
     keeper = make("busy", pool={"min_size": 1, "max_size": 1, "timeout": 5, "max_waiting": 1})
-    others = [type(keeper)(keeper.settings_dict, keeper.alias) for _ in range(2)]
     with keeper.temporary_connection():
-        others[0].inc_thread_sharing()
-        waiter = threading.Thread(target=backend_pid, args=(others[0],))
+        waiter = threading.Thread(target=lambda: backend_pid(keeper.copy()))
         waiter.start()
         while not stats(keeper).waiting:
             pass
         with pytest.raises(OperationalError, match=r"DATABASES\['busy'\].*max_waiting") as caught:
-            backend_pid(others[1])
+            in_thread(lambda: backend_pid(keeper.copy()))
         assert "max_size" in str(caught.value)
     waiter.join(20)
     assert at_rest(keeper)

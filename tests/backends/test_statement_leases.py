@@ -8,6 +8,7 @@ from testapp.models import Item
 
 from . import driver
 from .conftest import at_rest, backend_pid, stats
+from .threads import in_thread
 
 
 def test_connection_is_back_when_execute_returns(db):
@@ -169,12 +170,16 @@ def test_the_query_of_a_statement_that_did_not_run(db, settings_debug):
 def test_a_logged_statement_that_finds_no_connection_waits_for_it_once(make):
     """Django's log asks the driver's cursor what it ran."""
     keeper = make("logged", timeout=0.2)
-    other = type(keeper)(keeper.settings_dict, keeper.alias)
-    other.force_debug_cursor = True
-    with keeper.temporary_connection():
-        before = stats(keeper).waits
+
+    def wait():
+        other = keeper.copy()
+        other.force_debug_cursor = True
         with pytest.raises(OperationalError), other.cursor() as cursor:
             cursor.execute("SELECT 1")
+
+    with keeper.temporary_connection():
+        before = stats(keeper).waits
+        in_thread(wait)
         assert stats(keeper).waits == before + 1
 
 

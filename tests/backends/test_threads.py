@@ -11,26 +11,7 @@ from relet.core import Kind, hold
 
 from ..engine import size_option
 from .conftest import at_rest, backend_pid, stats
-
-
-def in_thread(function):
-    """Run *function* in a thread of its own; return its result, raise its error."""
-    outcome = []
-
-    def run():
-        try:
-            outcome.append((function(), None))
-        except BaseException as error:
-            outcome.append((None, error))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(20)
-    assert not thread.is_alive()
-    result, error = outcome[0]
-    if error is not None:
-        raise error
-    return result
+from .threads import in_thread
 
 
 def wait_until(observer, sql, *parameters):
@@ -206,15 +187,19 @@ def test_waiters_are_served_in_order(make, observer):
 
 def test_a_waiter_that_times_out_loses_no_connection(make):
     keeper = make("timeout", timeout=0.2)
-    other = type(keeper)(keeper.settings_dict, keeper.alias)
-    with keeper.temporary_connection():
+
+    def wait():
+        other = type(keeper)(keeper.settings_dict, keeper.alias)
         with pytest.raises(OperationalError) as caught, other.cursor() as cursor:
             cursor.execute("SELECT 1")
         assert "DATABASES['timeout']" in str(caught.value)
         assert "1 of 1 connections are leased" in str(caught.value)
         assert size_option() in str(caught.value)
         assert stats(keeper).waiting == 0
-    assert backend_pid(other) == backend_pid(keeper)
+
+    with keeper.temporary_connection():
+        in_thread(wait)
+    assert backend_pid(keeper)
     assert at_rest(keeper)
 
 

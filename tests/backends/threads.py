@@ -1,4 +1,4 @@
-"""Threads that do one thing after the other, as they are told."""
+"""Threads that do one thing, or one after the other as they are told."""
 
 from __future__ import annotations
 
@@ -6,6 +6,26 @@ import queue
 import threading
 from collections.abc import Callable
 from typing import Any
+
+
+def in_thread(function):
+    """Run *function* in a thread of its own; return its result, raise its error."""
+    outcome = []
+
+    def run():
+        try:
+            outcome.append((function(), None))
+        except BaseException as error:
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    return result
 
 
 class Thread:

@@ -1,0 +1,114 @@
+"""Holders: who has the connections of a pool, for those who wait for one.
+
+A lease that ends with its statement is seen in its thread's stack. One that outlasts its
+statement is noted when that has ended, once; so nothing is written down for each statement.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from _thread import get_ident
+from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ref
+
+from relet.core import Lease, PoolAdapter, TransactionStatus
+from relet.core.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from .leasing import Leasing
+
+#: Packages whose frames are not where a connection was taken: they are on the way to it.
+_INSIDE = ("relet", "django", "contextlib", "asgiref")
+#: How many holders a message shows.
+_SHOWN = 10
+
+
+class Holder(NamedTuple):
+    """Who keeps a lease: its thread, since when, and where it was taken.
+
+    :param wrapper: returns it, or None if it has been dropped, and its lease is about to end.
+    :param since: in seconds of `time.monotonic`.
+    :param place: file and line of the first frame outside Django and relet.
+    """
+
+    wrapper: Callable[[], Leasing | None]
+    thread: int
+    since: float
+    place: str
+
+
+def note(wrapper: Leasing, lease: Lease, pool: PoolAdapter[Any]) -> None:
+    """*lease* outlasts its statement: note who keeps it."""
+    lease.holder = holder = Holder(ref(wrapper), get_ident(), monotonic(), place(sys._getframe(1)))
+    pool.kept[lease] = holder
+
+
+def forget(lease: Lease, pool: PoolAdapter[Any]) -> None:
+    """*lease* has ended."""
+    pool.kept.pop(lease, None)
+    lease.holder = None
+
+
+def waits_for_itself(pool: PoolAdapter[Any]) -> bool:
+    """Whether this thread keeps all connections of *pool*: it would wait for ever."""
+    thread = get_ident()
+    mine = sum(
+        holder.thread == thread and holder.wrapper() is not None
+        for holder in list(pool.kept.values())
+    )
+    return mine > 0 and (size := pool.stats().max_size) is not None and mine >= size
+
+
+def describe(pool: PoolAdapter[Any], wrappers: Iterable[Leasing]) -> Sequence[str]:
+    """Return a line for each lease of *pool*, the oldest first."""
+    now = monotonic()
+    threads = {thread.ident: thread.name for thread in threading.enumerate()}
+    frames = sys._current_frames()
+    lines = []
+    for wrapper in wrappers:
+        lease = wrapper._lease
+        connection, holder = lease.connection, lease.holder
+        if lease.pool is not pool or connection is None:
+            continue
+        thread = wrapper._thread_ident if holder is None else holder.thread
+        name = repr(threads[thread]) if thread in threads else "that has ended"
+        why = _why(lease, pool)
+        where = place(frames.get(thread)) if holder is None else holder.place
+        since = None if holder is None else now - holder.since
+        took = "" if since is None else f" for {since:.1f} s"
+        sql = fingerprint(str(wrapper._last_sql)) if wrapper._last_sql is not None else "nothing"
+        lines.append((since or 0, f"thread {name}{took}, {why}, from {where}; ran last: {sql}"))
+    lines.sort(key=lambda line: -line[0])
+    shown = [line for _, line in lines[:_SHOWN]]
+    return [*shown, f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else shown
+
+
+def _why(lease: Lease, pool: PoolAdapter[Any]) -> str:
+    """Return what keeps *lease*."""
+    connection = lease.connection
+    raw = None if connection is None else connection.raw
+    status = TransactionStatus.ACTIVE if raw is None else pool.transaction_status(raw)
+    if lease.holder is None or status == TransactionStatus.ACTIVE:
+        return "running a statement"
+    if status != TransactionStatus.IDLE:
+        return "in a transaction"
+    if any(open_cursor is not None for open_cursor in lease.pins.values()):
+        return "with a server-side cursor open"
+    if lease.pins:
+        return "with a cursor or COPY open"
+    if lease.session is not None and lease.session.keeps:
+        return "with session state, or a hold()"
+    return "until close()"
+
+
+def place(frame: FrameType | None) -> str:
+    """Return file and line of the first frame, from *frame* out, outside Django and relet."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _INSIDE:
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "an unknown place"

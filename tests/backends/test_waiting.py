@@ -1,0 +1,211 @@
+"""Waiting for a connection: who has them is told, and who has them all does not wait."""
+
+import re
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from django.db import OperationalError, connections, transaction
+
+from relet.core import hold
+
+from .conftest import at_rest, backend_pid, stats
+from .threads import in_thread
+
+
+@contextmanager
+def holding(wrapper, take):
+    """A thread that has, on a copy of *wrapper*, what *take* makes, until the block is left."""
+    held, over = threading.Event(), threading.Event()
+
+    def run():
+        with take(wrapper.copy()):
+            held.set()
+            over.wait(20)
+
+    thread = threading.Thread(target=run, name="holder")
+    thread.start()
+    assert held.wait(20)
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(20)
+
+
+def refusal(wrapper):
+    """What is said to another thread that waits in vain."""
+    with pytest.raises(OperationalError) as caught:
+        in_thread(lambda: backend_pid(wrapper.copy()))
+    return str(caught.value)
+
+
+@contextmanager
+def in_transaction(wrapper):
+    wrapper.set_autocommit(False)
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT  'a secret',\n 42 -- why\n, %s", ["another"])
+    yield
+    wrapper.rollback()
+    wrapper.set_autocommit(True)
+    wrapper.close()
+
+
+@contextmanager
+def with_server_side_cursor(wrapper):
+    with wrapper.chunked_cursor() as cursor:
+        cursor.execute("SELECT generate_series(1, 10)")
+        yield
+
+
+@contextmanager
+def with_setting(wrapper):
+    with wrapper.cursor() as cursor:
+        cursor.execute("SET app.tenant = 'a secret'")
+    yield
+    wrapper.close()
+
+
+@contextmanager
+def with_cursor(wrapper):
+    with wrapper.temporary_connection():
+        yield
+
+
+@pytest.mark.parametrize(
+    ("take", "why", "sql"),
+    [
+        (in_transaction, "in a transaction", "SELECT ?, ? , %s"),
+        (with_server_side_cursor, "in a transaction|server-side cursor", "SELECT generate_series"),
+        (with_setting, "with session state", "SET app.tenant = ?"),
+        (with_cursor, "with a cursor or COPY open", "nothing"),
+    ],
+)
+def test_holders_are_named(make, take, why, sql):
+    wrapper = make("held", timeout=0.2)
+    with holding(wrapper, take):
+        text = refusal(wrapper)
+    assert "DATABASES['held']: couldn't get a connection after 0.20 sec" in text
+    assert "1 of 1 connections are leased" in text
+    (line,) = text.partition("They are held by\n")[2].splitlines()
+    assert line.startswith("  thread 'holder' for ")
+    assert re.search(why, line)
+    assert f"from {Path(__file__)}:" in line
+    assert f"ran last: {sql}" in line
+    assert "secret" not in text
+    assert at_rest(wrapper)
+
+
+def test_one_that_runs_a_statement_is_named(make, observer):
+    wrapper = make("running", timeout=0.2)
+    observer.execute("SELECT pg_advisory_lock(4711)")
+
+    def run():
+        copied = wrapper.copy()
+        with copied.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(4711)")
+
+    thread = threading.Thread(target=run, name="runner")
+    thread.start()
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    while observer.execute(waiting).fetchone() == (0,):
+        pass
+    text = refusal(wrapper)
+    observer.execute("SELECT pg_advisory_unlock(4711)")
+    thread.join(20)
+    (line,) = text.partition("They are held by\n")[2].splitlines()
+    assert re.match(r"  thread 'runner'.*, running a statement, from ", line)
+    assert f"{Path(__file__)}:" in line
+    assert "ran last: SELECT pg_advisory_xact_lock(?)" in line
+
+
+def test_many_holders_are_cut_short(make):
+    wrapper = make("many", size=12, timeout=0.2)
+    copies = [wrapper.copy() for _ in range(12)]
+    for copied in copies:
+        copied.set_autocommit(False)
+        backend_pid(copied)
+    lines = refusal(wrapper).partition("They are held by\n")[2].splitlines()
+    assert len(lines) == 11
+    assert lines[-1] == "  and 2 more"
+    for copied in copies:
+        copied.rollback()
+        copied.close()
+    assert stats(wrapper).in_use == 0
+
+
+class TestWaitingForOneself:
+    """A thread that keeps all connections would wait until its time is up, in vain."""
+
+    def test_is_told_at_once(self, make):
+        wrapper = make("itself", timeout=1000)
+        other = wrapper.copy()
+        with transaction_of(wrapper):
+            before = stats(wrapper).waits
+            with pytest.raises(OperationalError, match="this thread has all connections") as caught:
+                backend_pid(other)
+            assert stats(wrapper).waits == before
+            assert f"from {Path(__file__).parent}" in str(caught.value)
+            # The transaction goes on.
+            assert backend_pid(wrapper)
+        assert at_rest(wrapper)
+        assert backend_pid(other)
+
+    def test_not_while_others_may_give_one_back(self, make):
+        wrapper = make("others", size=2, timeout=0.2)
+        with (
+            transaction_of(wrapper),
+            holding(wrapper, with_cursor),
+            pytest.raises(OperationalError, match="couldn't get a connection after"),
+        ):
+            backend_pid(wrapper.copy())
+        assert stats(wrapper).in_use == 0
+
+    def test_all_of_several(self, make):
+        wrapper = make("several", size=2, timeout=1000)
+        with (
+            transaction_of(wrapper),
+            transaction_of(wrapper.copy()),
+            pytest.raises(OperationalError, match="this thread has all connections"),
+        ):
+            backend_pid(wrapper.copy())
+        assert stats(wrapper).in_use == 0
+
+    def test_in_a_hold_block(self, make):
+        wrapper = make("held", timeout=1000)
+        connections["held"] = wrapper
+        try:
+            with hold("held"):
+                backend_pid(wrapper)
+                with pytest.raises(OperationalError, match="this thread has all connections"):
+                    backend_pid(wrapper.copy())
+        finally:
+            wrapper.close()
+            del connections["held"]
+
+    def test_nothing_is_noted_for_good(self, make):
+        wrapper = make("noted")
+        for _ in range(3):
+            with transaction_of(wrapper):
+                assert len(wrapper._find_pool().pool.kept) == 1
+            in_thread(lambda: backend_pid(wrapper.copy()))
+        assert wrapper._find_pool().pool.kept == {}
+
+
+@contextmanager
+def transaction_of(wrapper):
+    wrapper.set_autocommit(False)
+    backend_pid(wrapper)
+    try:
+        yield
+    finally:
+        wrapper.rollback()
+        wrapper.set_autocommit(True)
+        wrapper.close()
+
+
+def test_atomic_on_two_aliases_is_no_waiting(db):
+    with transaction.atomic():
+        backend_pid(db)
+        assert in_thread(lambda: True)
