@@ -1,4 +1,7 @@
-"""How a connection is opened: by pg8000, from libpq's settings; or by whoever one asks to.
+"""How a connection is opened: as libpq's settings have it; or by whoever one asks to.
+
+The socket, and TLS on it, are made here, so that whatever goes wrong leaves none open. pg8000
+logs in.
 
 https://www.postgresql.org/docs/current/libpq-connect.html
 """
@@ -12,7 +15,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pg8000.core import CoreConnection
 
@@ -22,8 +25,6 @@ from . import errors, settings
 from .connection import Connection
 
 _PORT = 5432
-#: Where servers have their sockets, if nothing else is said.
-_SOCKET_DIRECTORIES = ("/var/run/postgresql", "/tmp")
 _NAMES = {"dbname": "database"}
 _KEEPALIVES = {
     "keepalives_idle": "TCP_KEEPIDLE",
@@ -38,6 +39,32 @@ _ATTRIBUTES = {
     "primary": "NOT pg_is_in_recovery()",
     "standby": "pg_is_in_recovery()",
 }
+#: What is sent to ask for TLS: the length, and the number of the request.
+#: https://www.postgresql.org/docs/current/protocol-message-formats.html
+_SSL_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x2f"
+
+
+class _Place(NamedTuple):
+    """Where a server may be."""
+
+    host: str
+    port: int
+    #: Where it really is, if names are not to be looked up.
+    address: str
+
+    @property
+    def local(self) -> bool:
+        """Whether it is a Unix socket, in the directory `host`."""
+        return self.host.startswith("/")
+
+    def __str__(self) -> str:
+        if self.local:
+            return f'on socket "{self.host}/.s.PGSQL.{self.port}"'
+        return f'at "{self.host}", port {self.port}'
+
+
+class _Elsewhere(Exception):
+    """The session is not what ``target_session_attrs`` asks for."""
 
 
 def connect(*, texts: frozenset[str] = frozenset(), **given: Any) -> Connection:
@@ -56,42 +83,48 @@ def connect(*, texts: frozenset[str] = frozenset(), **given: Any) -> Connection:
     known = settings.complete(given)
     attributes = known.get("target_session_attrs", "any")
     wanted = ["standby", "any"] if attributes == "prefer-standby" else [attributes]
+    places = list(_places(known))
     failures: list[str] = []
     for attribute in wanted:
-        for host, port in _places(known):
+        for place in places:
             try:
-                return Connection(_open(known, host, port, attribute), texts=texts)
+                return Connection(_open(known, place, attribute), texts=texts)
             except _Elsewhere as error:
-                failures.append(_failure(host, port, error))
-            except Exception as error:
-                error = _cause(error)
-                failed = errors.OperationalError(_failure(host, port, error))
-                failed.sqlstate = code = _sqlstate(error)  # type: ignore[attr-defined]
+                failures.append(_failure(place, error))
+            except Exception as error:  # noqa: BLE001 - whatever pg8000 raises
+                cause = _cause(error)
+                failed: Any = errors.OperationalError(_failure(place, cause))
+                failed.sqlstate = code = _sqlstate(cause) or None
                 # Who is there, and says no, is whom one has asked for.
-                if code.startswith("28") or len(list(_places(known))) == 1:
-                    raise failed from error
+                if (code or "").startswith("28") or len(places) == 1:
+                    raise failed from cause
                 failures.append(str(failed))
     raise errors.OperationalError("\n".join(failures))
+
+
+def _links(error: BaseException) -> list[BaseException]:
+    """Return *error* and those that led to it.
+
+    pg8000 closes its connection where it fails; that may fail in turn.
+    """
+    links: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None:
+        links.append(link)
+        link = link.__cause__ or link.__context__
+    return links
 
 
 def _cause(error: BaseException) -> BaseException:
     """Return the server's error, if there is one among those that led to *error*.
 
-    pg8000 closes its connection then; that may fail in turn. None of them keeps its frames, for
-    they have the socket, which would so stay open.
+    None of them keeps its frames, for they have what pg8000 wrote to its socket, and would write
+    again when they are collected.
     """
-    cause: BaseException | None = None
-    link: BaseException | None = error
-    while link is not None:
+    links = _links(error)
+    for link in links:
         link.__traceback__ = None
-        if _sqlstate(link):
-            cause = link
-        link = link.__cause__ or link.__context__
-    return cause or error
-
-
-class _Elsewhere(Exception):
-    """The session is not what ``target_session_attrs`` asks for."""
+    return next((link for link in reversed(links) if _sqlstate(link)), error)
 
 
 def _asked(connect: Callable[..., Any] | str, **others: Any) -> CoreConnection:
@@ -104,84 +137,147 @@ def _asked(connect: Callable[..., Any] | str, **others: Any) -> CoreConnection:
             ) from error
     named = {_NAMES.get(name, name): value for name, value in others.items()}
     named.pop("client_encoding", None)
-    opened = connect(**named)  # type: ignore[operator]
+    try:
+        opened = connect(**named)  # type: ignore[operator]
+    except (errors.Error, OSError) as error:
+        raise errors.OperationalError(f"'connect' failed: {_reason(error)}") from error
     if not isinstance(opened, CoreConnection):
+        _close(opened)
         raise ConfigurationError(
-            f"'connect' returned {opened!r}; it is to return a connection of pg8000's."
+            f"'connect' returned {opened!r}; it is to return a connection of pg8000's, such as "
+            "pg8000.dbapi.connect() does."
         )
+    if opened._usock is None:
+        raise errors.OperationalError("'connect' returned a connection that is closed")
     return opened
 
 
-def _places(known: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """Yield hosts and ports, in the order that they are to be tried in."""
-    hosts = str(known.get("host", "")).split(",")
+def _close(opened: Any) -> None:
+    """Close what nobody else will."""
+    with suppress(Exception):
+        opened.close()
+
+
+def _places(known: Mapping[str, Any]) -> Iterator[_Place]:
+    """Yield where servers are looked for, in order."""
+    addresses = str(known.get("hostaddr", "")).split(",")
+    hosts = str(known["host"]).split(",") if "host" in known else [""] * len(addresses)
     ports = str(known.get("port", "")).split(",")
     for number, host in enumerate(hosts):
         port = int(ports[number if len(ports) > 1 else 0] or _PORT)
-        yield host.strip() or _default_host(known, port), port
+        address = addresses[number].strip() if "hostaddr" in known else ""
+        yield _Place(host.strip() or address or _default_host(port), port, address)
 
 
-def _default_host(known: Mapping[str, Any], port: int) -> str:
-    if not known.get("hostaddr") and hasattr(socket, "AF_UNIX"):
-        for directory in _SOCKET_DIRECTORIES:
+def _default_host(port: int) -> str:
+    if hasattr(socket, "AF_UNIX"):
+        for directory in settings.SOCKET_DIRECTORIES:
             if Path(directory, f".s.PGSQL.{port}").exists():
                 return directory
     return "localhost"
 
 
-def _open(known: Mapping[str, Any], host: str, port: int, attribute: str) -> CoreConnection:
+def _open(known: Mapping[str, Any], place: _Place, attribute: str) -> CoreConnection:
     settled = {"user": getpass.getuser(), **known} if "user" not in known else known
-    secret = settled.get("password")
-    if secret is None:
-        secret = settings.password(settled, host, port)
-    local = host.startswith("/")
-    limit = int(settled.get("connect_timeout", 0)) or settled.get("timeout")
-    sock = None
-    if settled.get("hostaddr"):
-        sock = socket.create_connection((settled["hostaddr"], port), limit)
-    failure: Exception | None = None
-    pg: CoreConnection | None = None
-    for context in _contexts(settled, local):
-        try:
-            pg = CoreConnection(
-                settled["user"],
-                host=host,
-                port=port,
-                sock=sock,
-                unix_sock=f"{host}/.s.PGSQL.{port}" if local else None,
-                database=settled.get("dbname", settled["user"]),
-                password=secret,
-                ssl_context=context,
-                timeout=limit,
-                source_address=settled.get("source_address"),
-                tcp_keepalive=str(settled.get("keepalives", settled.get("tcp_keepalive", 1)))
-                not in ("0", "False"),
-                application_name=settled.get(
-                    "application_name", settled.get("fallback_application_name")
-                ),
-                startup_params=_startup(settled),
-            )
-            break
-        except AttributeError as error:
-            if secret is None:  # pg8000 takes for granted that there is one
-                raise errors.OperationalError("no password supplied") from error
-            raise
-        except Exception as error:
-            failure = error
-    if pg is None:
-        assert failure is not None
-        raise failure
+    pg = _logged_in(settled, place)
     try:
-        _settle(pg, settled, local)
+        pg._usock.settimeout(settled.get("timeout"))
         if attribute in _ATTRIBUTES:
             ((right,),) = pg.execute_simple(f"SELECT {_ATTRIBUTES[attribute]}").rows
             if not right:
                 raise _Elsewhere(f"the session is not {attribute}")
     except BaseException:
-        with suppress(Exception):
-            pg.close()
+        _close(pg)
         raise
     return pg
+
+
+def _logged_in(known: Mapping[str, Any], place: _Place) -> CoreConnection:
+    secret = known.get("password")
+    if secret is None:
+        secret = settings.password(known, place.host, place.port)
+    ways = _ways(known, place)
+    refusal: BaseException | None = None
+    while True:
+        context, needed = ways.pop(0)
+        sock = _socket(known, place)
+        try:
+            if context is not None:
+                sock = _secured(sock, context, place.host, needed)
+            return CoreConnection(
+                known["user"],
+                host=place.host,
+                sock=sock,
+                ssl_context=False,  # it is there already
+                database=known.get("dbname", known["user"]),
+                password=secret,
+                application_name=known.get(
+                    "application_name", known.get("fallback_application_name")
+                ),
+                startup_params=_startup(known),
+            )
+        except BaseException as error:
+            secured = isinstance(sock, ssl.SSLSocket)
+            sock.close()
+            links = _links(error)
+            if secret is None and any(isinstance(link, AttributeError) for link in links):
+                # pg8000 takes for granted that there is one
+                raise errors.OperationalError("no password supplied") from error
+            # The other way may do, where TLS fails, or what is allowed with it is not without.
+            failed = any(isinstance(link, ssl.SSLError) for link in links)
+            refused = any(_sqlstate(link).startswith("28") for link in links)
+            if ways and (failed or (refused and secured is not bool(ways[0][0]))):
+                refusal = error
+            elif refusal is None or secured or context is None:
+                raise
+            else:
+                raise refusal from None  # no other way was found
+
+
+def _socket(known: Mapping[str, Any], place: _Place) -> socket.socket:
+    """Return a socket that is connected to the server."""
+    limit = max(int(known.get("connect_timeout", 0)), 0) or known.get("timeout")
+    if place.local:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(limit)
+            sock.connect(f"{place.host}/.s.PGSQL.{place.port}")
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    target = (place.address or place.host, place.port)
+    sock = socket.create_connection(target, limit, known.get("source_address"))
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        alive = str(known.get("keepalives", known.get("tcp_keepalive", 1))) not in ("0", "False")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, alive)
+        for name, option in _KEEPALIVES.items():
+            if name in known and hasattr(socket, option):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), int(known[name]))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _secured(
+    sock: socket.socket, context: ssl.SSLContext, host: str, needed: bool
+) -> socket.socket:
+    """Return *sock* with TLS on it; as it is, if the server has none and none is *needed*."""
+    sock.sendall(_SSL_REQUEST)
+    answer = sock.recv(1)
+    if answer == b"S":
+        try:
+            return context.wrap_socket(sock, server_hostname=host)
+        except ConnectionError as error:
+            # Where the server does not like what it is shown, it may have no time to say so.
+            raise ssl.SSLError(f"the TLS handshake failed: {error}") from error
+    if answer != b"N":
+        raise ssl.SSLError("the server does not answer the request for TLS")
+    if needed:
+        raise errors.OperationalError("the server does not support SSL, but SSL was required")
+    return sock
 
 
 def _startup(known: Mapping[str, Any]) -> dict[str, str]:
@@ -191,46 +287,55 @@ def _startup(known: Mapping[str, Any]) -> dict[str, str]:
     return parameters
 
 
-def _settle(pg: CoreConnection, known: Mapping[str, Any], local: bool) -> None:
-    """Make of the socket of a connection what is wanted once it is open."""
-    pg._usock.settimeout(known.get("timeout"))
-    if not local:
-        with suppress(OSError):
-            pg._usock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for name, option in _KEEPALIVES.items():
-            if name in known and hasattr(socket, option):
-                pg._usock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), int(known[name]))
-
-
-def _contexts(known: Mapping[str, Any], local: bool) -> list[ssl.SSLContext | bool | None]:
-    """Return how TLS is to be tried, in order, in pg8000's words.
-
-    False is without, None is with it if the server has it, True is with it, unverified.
+def _ways(known: Mapping[str, Any], place: _Place) -> list[tuple[ssl.SSLContext | None, bool]]:
+    """Return how to connect, in order: with which TLS, if any, and whether it must be.
 
     https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION
     """
-    if "ssl_context" in known:
-        return [known["ssl_context"]]
-    mode = known.get("sslmode", "prefer")
-    root, certificate = known.get("sslrootcert"), known.get("sslcert")
-    if local or mode == "disable":
-        return [False]
+    mode = settings.sslmode(known)
+    given = known.get("ssl_context")
+    if place.local or mode == "disable" or given is False:
+        return [(None, False)]
+    if given is not None:
+        return [(_context(known, "require") if given is True else given, True)]
+    context = _context(known, mode)
     if mode == "allow":
-        return [False, True]
+        return [(None, False), (context, True)]
     if mode == "prefer":
-        return [None, False]
-    if mode == "require" and not root and not certificate:
-        return [True]
-    context = ssl.create_default_context()
-    context.check_hostname = mode == "verify-full"
-    if mode == "require" and not root:
+        return [(context, False), (None, False)]
+    return [(context, True)]
+
+
+def _context(known: Mapping[str, Any], mode: str) -> ssl.SSLContext:
+    root = known.get("sslrootcert")
+    default = Path.home() / ".postgresql" / "root.crt"
+    if root is None and (mode.startswith("verify") or default.exists()):
+        root = default
+    if mode in ("allow", "prefer") or (mode == "require" and root is None):
+        context = ssl.create_default_context()
+        context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    elif root != "system":
-        default = Path.home() / ".postgresql" / "root.crt"
-        context.load_verify_locations(root or default)
-    if certificate:
-        context.load_cert_chain(certificate, known.get("sslkey"), known.get("sslpassword"))
-    return [context]
+    elif root == "system":
+        context = ssl.create_default_context()
+    else:
+        # With a file, it trusts that one alone, and not the system's authorities beside it.
+        if not Path(root).exists():  # type: ignore[arg-type]
+            raise errors.OperationalError(
+                f'the root certificate file "{root}" does not exist: give one as sslrootcert, '
+                "use the system's with sslrootcert=system, or change sslmode"
+            )
+        context = ssl.create_default_context(cafile=root)
+        context.check_hostname = mode == "verify-full"
+        # Since Python 3.13 it is, and authorities of one's own seldom are.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if "sslcert" in known:
+        try:
+            context.load_cert_chain(known["sslcert"], known.get("sslkey"), known.get("sslpassword"))
+        except OSError as error:
+            raise errors.OperationalError(
+                f"sslcert {known['sslcert']!r}, sslkey {known.get('sslkey')!r}: {error}"
+            ) from error
+    return context
 
 
 def _sqlstate(error: BaseException) -> str:
@@ -238,15 +343,18 @@ def _sqlstate(error: BaseException) -> str:
     return str(fields.get("C", "")) if isinstance(fields, dict) else ""
 
 
-def _failure(host: str, port: int, error: BaseException) -> str:
+def _failure(place: _Place, error: BaseException) -> str:
     """Say what went wrong, as libpq does."""
+    return f"connection to server {place} failed: {_reason(error)}"
+
+
+def _reason(error: BaseException) -> str:
     fields = error.args[0] if error.args else None
-    why = f"{fields.get('S', 'FATAL')}:  {fields.get('M')}" if isinstance(fields, dict) else error
-    if isinstance(error, errors.InterfaceError) and error.__cause__ is not None:
-        why = f"{error}: {error.__cause__}"
-    place = f'"{host}", port {port}'
-    if host.startswith("/"):
-        place = f'on socket "{host}/.s.PGSQL.{port}"'
-    else:
-        place = f"at {place}"
-    return f"connection to server {place} failed: {why}"
+    if isinstance(fields, dict):
+        return f"{fields.get('S', 'FATAL')}:  {fields.get('M')}"
+    if isinstance(error, errors.InterfaceError):
+        if error.__cause__ is not None:
+            return f"{error}: {error.__cause__}"
+        if str(error) == "network error":  # as pg8000 calls it
+            return "the server closed the connection unexpectedly"
+    return str(error)

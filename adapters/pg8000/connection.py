@@ -12,11 +12,12 @@ from __future__ import annotations
 import codecs
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from enum import IntEnum
 from functools import cache
-from ssl import SSLWantReadError
+from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
+from ssl import SSLWantReadError, SSLWantWriteError
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - it is a class
 from threading import RLock
@@ -45,6 +46,10 @@ _header = Struct("!ci").pack
 _CHUNK = 1 << 16
 _LARGE_CHUNK = 1 << 20
 _CLOSED = "the connection is closed"
+_RUNS = "a statement runs on this connection already"
+_ENDED = "the server closed it unexpectedly"
+#: What a socket says that would have to wait.
+_NOT_NOW = (BlockingIOError, InterruptedError, SSLWantReadError, SSLWantWriteError)
 
 # https://www.postgresql.org/docs/current/protocol-message-formats.html
 _DATA_ROW, _ROW_DESCRIPTION, _COMMAND_COMPLETE, _READY = b"DTCZ"
@@ -104,10 +109,14 @@ class Connection:
         self._deferrable: bool | None = None
         self._begin = b"BEGIN"
         self._follow_encoding()
-        if self.parameters.get("client_encoding") != "UTF8":
-            self.run("SET client_encoding TO 'UTF8'")
-        if pg._transaction_status not in (None, b"I"):
-            self.run("ROLLBACK")
+        try:
+            if pg._transaction_status not in (None, b"I"):
+                self.run("ROLLBACK")
+            if self.parameters.get("client_encoding") != "UTF8":
+                self.run("SET client_encoding TO 'UTF8'")
+        except BaseException:
+            self.close()
+            raise
 
     # Statements.
 
@@ -129,7 +138,7 @@ class Connection:
                 if self._socket is None:
                     raise errors.OperationalError(_CLOSED)
                 if self.transaction_status == ACTIVE:
-                    raise errors.ProgrammingError("a statement runs on this connection already")
+                    raise errors.ProgrammingError(_RUNS)
                 try:
                     self.transaction_status = ACTIVE
                     # If it is gone, what it has said before it went is still to be read.
@@ -140,7 +149,14 @@ class Connection:
                     if self.transaction_status == ACTIVE:
                         self._abort()  # in the middle of an answer, so nobody can go on
         except OSError as error:
+            if self._socket is not None:
+                raise  # it is the file's, of a COPY
             raise errors.OperationalError(f"the connection is lost: {error}") from error
+        except AttributeError as error:
+            if self._socket is not None or error.obj is not None:
+                raise
+            # A signal's handler, or the file of a COPY, has closed it meanwhile.
+            raise errors.OperationalError(_CLOSED) from None
 
     def _receive(self, sql: str, loaders: Loaders, copying: Copying | None) -> list[Result]:
         data, self._rest = self._rest, b""
@@ -193,8 +209,10 @@ class Connection:
                 results.append(Result(columns, rows, data[position + 5 : end - 1].decode()))
                 columns, rows = None, []
             elif kind == _READY:
-                self.transaction_status = _STATUSES[data[position + 5]]
+                if self._socket is None:
+                    raise errors.OperationalError(_CLOSED)
                 self._rest = data[end:]
+                self.transaction_status = _STATUSES[data[position + 5]]
                 if failure is not None:
                     raise failure
                 return results
@@ -204,6 +222,8 @@ class Connection:
                 results.append(Result(None, [], ""))
             elif kind == _COPY_IN:
                 failure = self._copy_in(copying) or failure
+                # What has come while it was sent.
+                data, self._rest = data[:end] + self._rest + data[end:], b""
             elif kind in (_COPY_DATA, _COPY_OUT):
                 if failure is None:
                     failure = _copy_out(copying, data[position + 5 : end], kind == _COPY_OUT)
@@ -218,12 +238,12 @@ class Connection:
             if len(data) >= needed:
                 return data
             if not data:
-                raise ConnectionResetError("the server closed it unexpectedly")
+                raise ConnectionResetError(_ENDED)
         chunks, length = [data], len(data)
         while length < needed:
             chunk = self._socket.recv(min(max(_CHUNK, needed - length), _LARGE_CHUNK))
             if not chunk:
-                raise ConnectionResetError("the server closed it unexpectedly")
+                raise ConnectionResetError(_ENDED)
             chunks.append(chunk)
             length += len(chunk)
         return b"".join(chunks)
@@ -231,42 +251,73 @@ class Connection:
     def _asynchronous(self, kind: int, data: bytes) -> None:
         """Take a message that may come at any time."""
         if kind == _PARAMETER:
-            name, value = data[:-1].split(b"\0")
-            self.parameters[name.decode()] = value.decode()
-            if name == b"client_encoding":
+            name, value = map(self._text, data[:-1].split(b"\0"))
+            self.parameters[name] = value
+            if name == "client_encoding":
                 self._follow_encoding()
         elif kind == _NOTICE:
             self.notices.append(errors.Diagnostic(self._fields(data)))
         elif kind == _NOTIFICATION:
             channel, payload, _ = data[4:].split(b"\0")
             (pid,) = _size(data)
-            self.notifies.append(Notify(self._decode(channel), self._decode(payload), pid))
+            self.notifies.append(Notify(self._text(channel), self._text(payload), pid))
         else:
+            self._abort()
             raise errors.InterfaceError(f"the server sent a message of kind {chr(kind)!r}")
 
     def _fields(self, data: bytes) -> dict[str, str]:
-        return {
-            field[:1].decode(): field[1:].decode(errors="replace")
-            for field in data.split(b"\0")
-            if field
-        }
+        return {field[:1].decode(): self._text(field[1:]) for field in data.split(b"\0") if field}
+
+    def _text(self, data: bytes) -> str:
+        try:
+            return self._decode(data)  # type: ignore[no-any-return]
+        except UnicodeDecodeError:
+            return data.decode("ascii", errors="replace")
 
     def _copy_in(self, copying: Copying | None) -> BaseException | None:
+        """Send what a ``COPY`` is to read; return what went wrong with that."""
         failure: BaseException | None = None
-        try:
-            if copying is None:
-                raise errors.ProgrammingError("COPY FROM STDIN reads a file: use copy_expert()")
-            for chunk in copying.chunks(self._encode):
-                self._socket.sendall(_header(b"d", len(chunk) + 4) + chunk)
-        except OSError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a file raises
-            failure = error
-            reason = str(error).replace("\0", "").encode() + b"\0"
-            self._socket.sendall(_header(b"f", len(reason) + 4) + reason)
-        else:
-            self._socket.sendall(_header(b"c", 4))
+        # If the server is gone, what it has said before it went is still to be read.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            for chunk in _chunks(copying, self._encode):
+                if isinstance(chunk, Exception):
+                    failure = chunk
+                    reason = self._encode_reason(failure)
+                    self._send(_header(b"f", len(reason) + 4) + reason)
+                    return failure
+                self._send(_header(b"d", len(chunk) + 4) + chunk)
+            self._send(_header(b"c", 4))
         return failure
+
+    def _encode_reason(self, failure: BaseException) -> bytes:
+        text = f"{type(failure).__name__}: {failure}".replace("\0", "")
+        return text.encode("ascii", errors="backslashreplace") + b"\0"
+
+    def _send(self, data: bytes) -> None:
+        """Send *data*, and take what comes meanwhile: it may be that the server waits for that."""
+        sock, rest = self._socket, memoryview(data)
+        timeout = sock.gettimeout()
+        sock.settimeout(0)
+        try:
+            while rest:
+                try:
+                    rest = rest[sock.send(rest) :]
+                except _NOT_NOW:
+                    with DefaultSelector() as selector:
+                        selector.register(sock, EVENT_READ | EVENT_WRITE)
+                        if not selector.select(timeout):
+                            raise TimeoutError("timed out") from None
+                    self._take()
+        finally:
+            if self._socket is not None:
+                sock.settimeout(timeout)
+
+    def _take(self) -> None:
+        """Read what has arrived, from a socket that does not wait."""
+        with suppress(*_NOT_NOW):
+            while chunk := self._socket.recv(_CHUNK):
+                self._rest += chunk
+            raise ConnectionResetError(_ENDED)
 
     def fileno(self) -> int:
         """Return the file descriptor of its socket, to wait for what `poll` takes.
@@ -285,28 +336,31 @@ class Connection:
         with self._lock:
             if self._socket is None:
                 raise errors.OperationalError(_CLOSED)
-            timeout = self._socket.gettimeout()
+            if self.transaction_status == ACTIVE:
+                raise errors.ProgrammingError(_RUNS)
+            sock, lost = self._socket, None
+            timeout = sock.gettimeout()
+            sock.settimeout(0)
             try:
-                self._socket.settimeout(0)
-                with suppress(BlockingIOError, InterruptedError, SSLWantReadError):
-                    while True:
-                        if not (chunk := self._socket.recv(_CHUNK)):
-                            raise ConnectionResetError("the server closed it unexpectedly")
-                        self._rest += chunk
+                self._take()
             except OSError as error:
-                self._abort()
-                raise errors.OperationalError(f"the connection is lost: {error}") from error
+                lost = error
             finally:
                 if self._socket is not None:
-                    self._socket.settimeout(timeout)
-            data, position = self._rest, 0
-            while len(data) - position >= 5:
-                end = position + 1 + _size(data, position + 1)[0]
-                if end > len(data):
+                    sock.settimeout(timeout)
+            while len(self._rest) >= 5:
+                end = 1 + _size(self._rest, 1)[0]
+                if end > len(self._rest):
                     break
-                self._asynchronous(data[position], data[position + 5 : end])
-                position = end
-            self._rest = data[position:]
+                kind, data, self._rest = self._rest[0], self._rest[5:end], self._rest[end:]
+                if kind == _ERROR:
+                    # It says why it closes the connection.
+                    self._abort()
+                    raise _lost(errors.from_fields(self._fields(data)))
+                self._asynchronous(kind, data)
+            if lost is not None:
+                self._abort()
+                raise errors.OperationalError(f"the connection is lost: {lost}") from lost
 
     def run(self, sql: str) -> list[tuple[Any, ...]]:
         """Run *sql*, in autocommit or not; return the rows of the first statement that has some."""
@@ -361,7 +415,9 @@ class Connection:
                 self._abort()
 
     def _abort(self) -> None:
-        self._socket, self.transaction_status = None, UNKNOWN
+        sock, self._socket, self.transaction_status = self._socket, None, UNKNOWN
+        with suppress(OSError):
+            sock.settimeout(0)  # else it would wait for a server that does not read
         with suppress(errors.Error, OSError, AttributeError):
             self.pg.close()
 
@@ -562,10 +618,22 @@ def _buffered(pg: CoreConnection) -> bytes:
     pg._usock.settimeout(0)
     try:
         return bytes(pg._sock.read1(_CHUNK) or b"")
-    except (BlockingIOError, OSError):
+    except OSError:
         return b""
     finally:
         pg._usock.settimeout(timeout)
+        # What a buffer could not send, it would try again when it is collected.
+        pg._sock = pg._usock.makefile("rwb", buffering=0)
+
+
+def _chunks(copying: Copying | None, encode: Callable[[str], bytes]) -> Iterator[bytes | Exception]:
+    """Yield what a ``COPY`` is to read; at last, what went wrong."""
+    try:
+        if copying is None:
+            raise errors.ProgrammingError("COPY FROM STDIN reads a file: use copy_expert()")
+        yield from copying.chunks(encode)
+    except Exception as error:  # noqa: BLE001 - whatever a file raises
+        yield error
 
 
 def _python_encoding(name: str) -> str:

@@ -92,9 +92,13 @@ class Cursor:
         self._sql = sql = self.mogrify(query, params)
         self._results, self._result, self._position = [], _NOTHING, 0
         self._rowcount = None
-        if not connection._autocommit:
-            connection.begin()
-        results = connection.exchange(sql, self._zone_loaders, copying)
+        if connection._autocommit:
+            results = connection.exchange(sql, self._zone_loaders, copying)
+        else:
+            # Else another thread's COMMIT could come between.
+            with connection._lock:
+                connection.begin()
+                results = connection.exchange(sql, self._zone_loaders, copying)
         if results:
             self._result = results[0]
             self._results = results
@@ -186,6 +190,8 @@ class Cursor:
 
     def nextset(self) -> bool | None:
         """Go on to the result of the next statement; None if there is none."""
+        if self._closed:
+            raise InterfaceError("the cursor is closed")
         index = self._results.index(self._result) + 1 if self._results else 0
         if index >= len(self._results):
             return None
@@ -272,7 +278,7 @@ class NamedCursor(Cursor):
         sql = self.mogrify(query, params)
         super().execute(f"{' '.join(words)} FOR {sql}")
         self._declared = True
-        self._result = _NOTHING
+        self._results, self._result = [], _NOTHING
         return self
 
     def executemany(self, query: Any, params: Iterable[Params], /) -> None:
@@ -301,7 +307,10 @@ class NamedCursor(Cursor):
     def scroll(self, value: int, mode: str = "relative") -> None:
         if mode not in ("relative", "absolute"):
             raise ValueError(f"mode is {mode!r}; it can be 'relative' or 'absolute'")
+        if self._declared and self._result.columns is None:
+            self._fetch("FORWARD 0")  # later, that would go back to a row
         self._move("MOVE", f"{mode.upper()} {int(value)}")
+        self._position = int(value) + (self._position if mode == "relative" else 0)
 
     def _fetch(self, what: str) -> list[Any]:
         result = self._move("FETCH", what)

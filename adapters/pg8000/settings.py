@@ -15,6 +15,8 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from ssl import SSLContext
+from types import NoneType
 from typing import Any
 
 from relet.core import ConfigurationError
@@ -27,6 +29,7 @@ LIBPQ: dict[str, str | None] = {
     "connect_timeout": "PGCONNECT_TIMEOUT",
     "dbname": "PGDATABASE",
     "fallback_application_name": None,
+    "gssencmode": "PGGSSENCMODE",
     "host": "PGHOST",
     "hostaddr": "PGHOSTADDR",
     "keepalives": None,
@@ -51,12 +54,19 @@ LIBPQ: dict[str, str | None] = {
 #: https://codeberg.org/tlocke/pg8000#pg8000dbapiconnect
 PG8000 = ("source_address", "ssl_context", "startup_params", "tcp_keepalive", "timeout")
 
+#: Where servers have their Unix sockets, if nothing else is said.
+SOCKET_DIRECTORIES = ("/var/run/postgresql", "/tmp")
+
+#: Where servers have their Unix sockets, if nothing else is said.
+SOCKET_DIRECTORIES = ("/var/run/postgresql", "/tmp")
+
 _RESERVED = {
-    "cursor_factory": "there is one kind of cursors here, which sends simple queries",
-    "prepare_threshold": "simple queries cannot be prepared",
     "server_side_binding": "simple queries have their parameters in them",
+    "prepare_threshold": "simple queries cannot be prepared",
+    "cursor_factory": "there is one kind of cursors here, which sends simple queries",
 }
 _CHOICES = {
+    "gssencmode": ("prefer", "disable"),
     "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
     "target_session_attrs": (
         *("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
@@ -71,7 +81,8 @@ _WHOLE_NUMBERS = (
 def check(given: Mapping[str, Any]) -> None:
     """Raise `ConfigurationError` for settings that are not known, or wrong.
 
-    With ``connect``, whatever is beside it is for that to judge.
+    With ``connect``, whatever is beside it is for that to judge. What is None, or empty, is as
+    if it were not there.
     """
     if (connect := given.get("connect")) is not None:
         if not callable(connect) and not isinstance(connect, str):
@@ -80,50 +91,102 @@ def check(given: Mapping[str, Any]) -> None:
                 "pg8000's, or the dotted path of one."
             )
         return
-    reserved = {name: why for name, why in _RESERVED.items() if given.get(name)}
+    unset = [name for name in _RESERVED if given.get(name) is None or given[name] is False]
     check_keys(
-        {name: value for name, value in given.items() if name not in _RESERVED or value},
+        {name: value for name, value in given.items() if name not in unset},
         [*LIBPQ, *PG8000, "connect"],
-        reserved,
+        _RESERVED,
     )
+    _check_values({name: value for name, value in given.items() if value not in (None, "")})
+
+
+def _check_values(given: Mapping[str, Any]) -> None:
     for name, choices in _CHOICES.items():
         if given.get(name, choices[0]) not in choices:
             known = ", ".join(map(repr, choices))
             raise ConfigurationError(f"{name!r} is {given[name]!r}; it can be {known}.")
     for name in _WHOLE_NUMBERS:
-        if not re.fullmatch(r"\d+", str(given.get(name, 0))):
+        if not re.fullmatch(r"[-+]?\d+", str(given.get(name, 0)), re.ASCII):
             raise ConfigurationError(f"{name!r} is {given[name]!r}; it must be a whole number.")
+    timeout = given.get("timeout", 1)
+    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout > 0:
+        raise ConfigurationError(
+            f"'timeout' is {timeout!r}; it must be a number of seconds, more than 0."
+        )
     encoding = str(given.get("client_encoding", "utf8"))
     if re.sub(r"[\W_]", "", encoding).lower() not in ("utf8", "unicode", "auto"):
         raise ConfigurationError(f"'client_encoding' is {encoding!r}; this driver speaks 'UTF8'.")
+    _check_tls(given)
+    _check_places(given)
+
+
+def _check_tls(given: Mapping[str, Any]) -> None:
+    if not isinstance(context := given.get("ssl_context"), (SSLContext, bool, NoneType)):
+        raise ConfigurationError(
+            f"'ssl_context' is {context!r}; it can be an ssl.SSLContext, True or False."
+        )
     if "ssl_context" in given and "sslmode" in given:
         raise ConfigurationError("'ssl_context' and 'sslmode' say the same; give one of them.")
-    hosts, ports = str(given.get("host", "")).split(","), str(given.get("port", "")).split(",")
-    if len(ports) not in (1, len(hosts)):
+    if given.get("sslrootcert") == "system" and sslmode(given) != "verify-full":
         raise ConfigurationError(
-            f"'port' names {len(ports)} ports for the {len(hosts)} hosts of 'host'; give one, or "
+            f"'sslmode' is {given['sslmode']!r}, which is too weak for the 'sslrootcert' "
+            "'system', where anybody's certificate is trusted: it must be 'verify-full'."
+        )
+
+
+def _check_places(given: Mapping[str, Any]) -> None:
+    count = None
+    for name in "hostaddr", "host":
+        if name in given:
+            hosts, count = count, len(str(given[name]).split(","))
+            if hosts not in (None, count):
+                raise ConfigurationError(
+                    f"'host' names {count} hosts and 'hostaddr' {hosts}; they must be as many."
+                )
+    ports = str(given.get("port", "")).split(",")
+    if len(ports) not in (1, count or 1):
+        raise ConfigurationError(
+            f"'port' names {len(ports)} ports for the {count or 1} hosts of 'host'; give one, or "
             "as many as there are hosts."
         )
     for port in ports:
-        if port and not (port.strip().isdigit() and 0 < int(port) < 65536):
+        if port and not (re.fullmatch(r"\s*\d+\s*", port, re.ASCII) and 0 < int(port) < 65536):
             raise ConfigurationError(f"'port' is {given['port']!r}; it must be a port number.")
+
+
+def sslmode(known: Mapping[str, Any]) -> str:
+    """Return what is asked for, or libpq's default."""
+    default = "verify-full" if known.get("sslrootcert") == "system" else "prefer"
+    return str(known.get("sslmode", default))
 
 
 def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return *given* with what the service file and the environment say beside it.
 
-    :raises ConfigurationError: there is no such service.
+    :raises ConfigurationError: there is no such service, or something in it, or in the
+        environment, is wrong.
     """
     settings = {name: value for name, value in given.items() if value not in (None, "")}
-    environment = {
+    found = {
         name: os.environ[variable]
         for name, variable in LIBPQ.items()
         if variable is not None and os.environ.get(variable)
     }
-    service = settings.pop("service", environment.pop("service", None))
+    service = settings.pop("service", None) or found.get("service")
+    found.pop("service", None)
     if service is not None:
-        settings = {**_service(str(service)), **settings}
-    return {**environment, **settings}
+        found.update(_service(str(service)))
+    if "ssl_context" in settings:
+        found.pop("sslmode", None)
+    complete = {**found, **settings}
+    try:
+        check(complete)
+    except ConfigurationError as error:
+        names = ", ".join(sorted(found))
+        raise ConfigurationError(
+            f"{error} (The environment, or the service file, has: {names}.)"
+        ) from None
+    return complete
 
 
 def _service(name: str) -> dict[str, str]:
@@ -135,20 +198,29 @@ def _service(name: str) -> dict[str, str]:
     system = Path(os.environ.get("PGSYSCONFDIR", "/etc/postgresql-common"), "pg_service.conf")
     for path in own, system:
         parser = configparser.ConfigParser(
-            delimiters=("=",), comment_prefixes=("#",), interpolation=None, strict=False
+            delimiters=("=",),
+            comment_prefixes=("#",),
+            default_section="\0",  # there is none
+            interpolation=None,
+            strict=False,
         )
         try:
-            parser.read(path)
-        except configparser.Error as error:
+            parser.read(path, encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError) as error:
             raise ConfigurationError(f"the service file {str(path)!r}: {error}") from error
         if parser.has_section(name):
-            found = dict(parser[name])
-            check(found)
+            found = {key: value for key, value in parser[name].items() if value}
+            if unknown := sorted(found.keys() - LIBPQ.keys() | found.keys() & {"service"}):
+                raise ConfigurationError(
+                    f"the service file {str(path)!r}, [{name}]: "
+                    f"unknown {', '.join(map(repr, unknown))}."
+                )
             return found
     raise ConfigurationError(f"'service' is {name!r}, of which no service file knows.")
 
 
-_FIELD = re.compile(r"((?:[^\\:]|\\.)*)(?::|$)")
+#: Host, port, database, role and password; a backslash is before what is meant literally.
+_LINE = re.compile(":".join([r"((?:[^\\:]|\\.|\\$)*)"] * 5))
 
 
 def password(settings: Mapping[str, Any], host: str, port: int) -> str | None:
@@ -161,18 +233,23 @@ def password(settings: Mapping[str, Any], host: str, port: int) -> str | None:
         # libpq takes no notice of it where others may read it.
         if os.name == "posix" and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             return None
-        lines = path.read_text().splitlines()
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    wanted = ("localhost" if host.startswith("/") else host, str(port))
-    wanted += (str(settings.get("dbname", settings["user"])), str(settings["user"]))
-    for line in lines:
-        fields = [re.sub(r"\\(.)", r"\1", field) for field in _FIELD.findall(line)]
-        matching = zip(fields, wanted, strict=False)
-        if (
-            not line.startswith("#")
-            and len(fields) > 4
-            and all(field in ("*", value) for field, value in matching)
-        ):
-            return fields[4]
+    user = str(settings["user"])
+    wanted = (
+        "localhost" if host in SOCKET_DIRECTORIES else host,
+        *(str(port), str(settings.get("dbname", user)), user),
+    )
+    for line in text.split("\n"):
+        if line.startswith("#") or (match := _LINE.match(line.rstrip("\r"))) is None:
+            continue
+        *fields, found = match.groups()
+        matching = zip(fields, wanted, strict=True)
+        if all(field == "*" or _unescaped(field) == value for field, value in matching):
+            return _unescaped(found)
     return None
+
+
+def _unescaped(field: str) -> str:
+    return re.sub(r"\\(.)", r"\1", field)
