@@ -7,6 +7,7 @@ transaction, or with a server-side cursor open, and about forks in such a moment
 from __future__ import annotations
 
 import _thread
+import atexit
 import logging
 import os
 import threading
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from relet.core import Action, Event, Lease, PoolAdapter
 
 from . import holders
+from .pools import pools
 
 if TYPE_CHECKING:
     from .leasing import Leasing
@@ -65,6 +67,27 @@ def watch(wrapper: Leasing, lease: Lease) -> None:
         _thread_locals.end.leases.add(lease)
 
 
+def _exit() -> None:
+    """The interpreter exits: close all connections, and say nothing of those that are leased."""
+    global _exiting
+    _exiting = True
+    # Else each pool's threads are waited for when it is collected, in no order.
+    pools.close_all()
+    thread = _thread.get_ident()
+    for wrapper in list(_wrappers):
+        # Other threads may still be running statements.
+        if wrapper._thread_ident == thread:
+            lease = wrapper._lease
+            connection, pool = lease.connection, lease.pool
+            if lease.send(Event.ABANDON) is Action.DISCARD and connection is not None:
+                lease.connection = None
+                pool.discard(connection)
+
+
+_exiting = False
+atexit.register(_exit)
+
+
 def _abandon(lease: Lease) -> None:
     if lease.shared:
         return  # another thread may be using it
@@ -88,7 +111,7 @@ def _abandon_elsewhere(lease: Lease) -> None:
     would leave a thread behind that is alive for `threading` only. So: another
     thread, and not by way of `threading.Thread`, which takes locks to start one.
     """
-    if lease.connection is not None:
+    if lease.connection is not None and not _exiting:
         with suppress(RuntimeError):  # the interpreter is shutting down
             _thread.start_new_thread(_abandon, (lease,))
 

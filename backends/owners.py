@@ -50,6 +50,11 @@ class DjangoOwners:
             )
         return wrapper
 
+    def close_pools(self, timeout: float) -> bool:
+        from .pools import pools
+
+        return pools.close_within(timeout)
+
     def run(self, function: Callable[[], Result]) -> Awaitable[Result]:
         from asgiref.sync import sync_to_async
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import copy
 import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import itemgetter
+from time import monotonic
 from typing import Any
 
 from relet.core import PoolAdapter, ReleasePolicy
@@ -99,13 +99,32 @@ class Pools:
         """Close every pool."""
         self._close(lambda entry: True)
 
+    def close_within(self, timeout: float) -> bool:
+        """Close every pool, all at once; return whether that took *timeout* seconds at most."""
+        deadline = monotonic() + timeout
+        threads = [
+            threading.Thread(
+                target=entry.pool.close, name=f"relet-close-{entry.alias}", daemon=True
+            )
+            for entry in self._take(lambda entry: True)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, deadline - monotonic()))
+        return not any(thread.is_alive() for thread in threads)
+
     def _close(self, chosen: Callable[[OpenPool], bool]) -> None:
+        # Outside the lock: closing waits for the pool's threads.
+        for entry in self._take(chosen):
+            entry.pool.close()
+
+    def _take(self, chosen: Callable[[OpenPool], bool]) -> list[OpenPool]:
+        """Take entries out, for they are about to be closed."""
         with self._lock:
             closing = [entry for entry in self._open if chosen(entry)]
             self._open = [entry for entry in self._open if entry not in closing]
-        # Outside the lock: closing waits for the pool's threads.
-        for entry in closing:
-            entry.pool.close()
+        return closing
 
     def forget(self) -> None:
         """In a child process: drop the parent's pools without touching them."""
@@ -116,7 +135,5 @@ class Pools:
 
 pools = Pools()
 
-# Else each pool's threads are waited for when it is collected, in no order.
-atexit.register(pools.close_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=pools.forget)

@@ -5,6 +5,7 @@ Imports neither Django nor a driver nor a pool.
 
 from .adapter import PoolAdapter, PoolConfig, PooledConnection, PoolStats
 from .blocks import hold
+from .closing import close_all
 from .effects import Kind
 from .errors import (
     ConfigurationError,
@@ -40,6 +41,7 @@ __all__ = [
     "State",
     "TransactionStatus",
     "UnknownAdapter",
+    "close_all",
     "hold",
     "hookimpl",
     "policies",

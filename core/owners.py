@@ -35,5 +35,8 @@ class Owners(Protocol):
     def here(self, alias: str) -> Any:
         """Return the `Owner` for *alias* in this thread."""
 
+    def close_pools(self, timeout: float) -> bool:
+        """Close all pools within *timeout* seconds; return whether all of them are closed."""
+
     def run(self, function: Callable[[], Result]) -> Awaitable[Result]:
         """Run *function* in the thread where synchronous code of this task runs."""

@@ -1,0 +1,111 @@
+"""close_all(), and the interpreter's exit."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+from django.db import connections, transaction
+
+from relet.core import close_all
+
+from .. import engine
+from .conftest import at_rest, backend_pid, stats
+
+ALIVE = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(%s)"
+
+
+def test_idle_connections_are_closed(make, observer):
+    wrappers = [make("one"), make("other")]
+    pids = [backend_pid(wrapper) for wrapper in wrappers]
+    assert close_all(20)
+    while observer.execute(ALIVE, [pids]).fetchone() != (0,):
+        pass
+    # And are made anew.
+    assert not {backend_pid(wrapper) for wrapper in wrappers} & set(pids)
+
+
+def test_leased_ones_are_closed_when_they_come_back(make, observer):
+    wrapper = make("leased")
+    wrapper.set_autocommit(False)
+    pid = backend_pid(wrapper)
+    assert close_all(20)
+    assert backend_pid(wrapper) == pid  # the transaction goes on
+    wrapper.commit()
+    wrapper.set_autocommit(True)
+    while observer.execute(ALIVE, [[pid]]).fetchone() != (0,):
+        pass
+    assert backend_pid(wrapper) != pid
+    assert at_rest(wrapper)
+
+
+def test_it_waits_no_longer_than_it_is_told(make, monkeypatch):
+    wrapper = make("slow")
+    backend_pid(wrapper)
+    pool, over = wrapper._find_pool().pool, threading.Event()
+    close = pool.close
+    monkeypatch.setattr(pool, "close", lambda: over.wait(20) and close())
+    assert not close_all(0.01)
+    over.set()
+    while not pool.closed:
+        pass
+
+
+def test_without_pools_there_is_nothing_to_do(db):
+    close_all()
+    assert close_all(0)
+    assert at_rest(db)
+
+
+EXIT = """
+import sys, threading
+import django
+from django.conf import settings
+settings.configure(DATABASES={{"default": {database!r}}})
+django.setup()
+from django.db import connection, transaction
+
+def leave():
+    connection.set_autocommit(False)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    {leave}
+
+{call}
+"""
+
+
+@pytest.mark.parametrize(
+    ("leave", "call", "code"),
+    [
+        ("pass", "leave()", 0),
+        ("sys.exit(3)", "leave()", 3),
+        ("threading.Event().wait()", "threading.Thread(target=leave, daemon=True).start()", 0),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "leave()", -15),
+    ],
+    ids=["end", "exit", "daemon", "SIGTERM"],
+)
+def test_the_interpreters_exit(database, observer, leave, call, code):
+    """With a transaction open: at once, in silence, and nothing stays on the server."""
+    given = connections["default"].settings_dict
+    names = ("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT")
+    settings = {name: given[name] for name in names}
+    engine.put_small_pool(settings)
+    settings.setdefault("OPTIONS", {}).update(
+        {key: value for key, value in given["OPTIONS"].items() if key not in ("pool", "policy")}
+    )
+    source = EXIT.format(database=settings, leave=leave, call=call)
+    command = [sys.executable, "-W", "error", "-X", "dev", "-c", source]
+    counting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    before = observer.execute(counting).fetchone()
+    result = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert (result.returncode, result.stdout, result.stderr) == (code, "", "")
+    while observer.execute(counting).fetchone() > before:
+        pass
+
+
+def test_nothing_is_in_use_after_all(db):
+    with transaction.atomic():
+        backend_pid(db)
+    assert close_all(20)
+    assert stats(db).in_use == 0
