@@ -114,12 +114,12 @@ def _timedelta_text(value: timedelta) -> str:
 
 
 def _enum_text(value: Enum) -> str:
-    return _str(value.name)
+    return value.name
 
 
 def _json_text(value: Any) -> str:
     text: str | bytes = (value.dumps or dumps)(value.obj)
-    return bytes.decode(text) if isinstance(text, bytes) else _str(text)
+    return bytes.decode(text) if isinstance(text, bytes) else text
 
 
 def _dict_text(value: dict[Any, Any]) -> str:
@@ -155,7 +155,7 @@ def _in_quotes(text: str) -> str:
 
 
 def _element(text: str) -> str:
-    """Return *text* as an element of an array, a range or a record."""
+    """Return *text*, of whatever class, as an element of an array, a range or a record."""
     return _str(text) if _PLAIN_ELEMENT.fullmatch(text) else _in_quotes(text)
 
 

@@ -145,6 +145,7 @@ CARRIERS = {
     "tuple of worst str": Carrier(lambda text: ("x", WorstStr(text)), "(%s::pg_temp.pair).b"),
     "list of tuple": Carrier(lambda text: [(text, None)], "(%s::pg_temp.pair[])[1].a"),
     "range": Carrier(lambda text: Range(text), "lower(%s::pg_temp.texts)"),
+    "range of Enum": Carrier(lambda text: Range(_enum(text, WorstStr)), "lower(%s::pg_temp.texts)"),
     "range of worst str": Carrier(
         lambda text: Range(None, WorstStr(text)), "upper(%s::pg_temp.texts)"
     ),

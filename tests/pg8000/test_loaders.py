@@ -288,6 +288,7 @@ def test_what_is_nested_is_taken_apart() -> None:
     assert load_record(b'("",a)') == ("", "a")
     # The server takes quotes and backslashes in the middle; it writes none there.
     assert load_record(rb'(a"b,"\c,d)') == ("ab,c", "d")
+    assert loaders.array_loader(bytes.decode)(b'{"a\\\nb"}') == ["a\nb"]
     assert load_hstore(b"") == {}
     assert load_hstore(rb'"a\"\\"=>"", "NULL"=>NULL, "b"=>"NULL"') == {
         'a"\\': "",
