@@ -636,10 +636,23 @@ def _chunks(copying: Copying | None, encode: Callable[[str], bytes]) -> Iterator
         yield error
 
 
+#: Where pg8000 knows none, or one that takes some characters for others than the server does.
+_ENCODINGS = {
+    "euc_kr": "cp949",
+    "koi8r": "koi8_r",
+    "koi8u": "koi8_u",
+    "shift_jis_2004": "ascii",  # in Python's, a backslash is a yen sign
+    "sjis": "cp932",
+    "win866": "cp866",
+    **{f"iso_8859_{part}": f"iso8859_{part}" for part in (5, 6, 7, 8)},
+}
+
+
 def _python_encoding(name: str) -> str:
     name = name.lower()
     try:
-        return codecs.lookup(PG_PY_ENCODINGS.get(name, name) or "ascii").name
+        found = _ENCODINGS.get(name) or PG_PY_ENCODINGS.get(name, name)
+        return codecs.lookup(found or "ascii").name
     except LookupError:
         return "ascii"
 
@@ -653,7 +666,20 @@ def _codec(name: str) -> tuple[Callable[[str], bytes], Callable[[bytes], str]]:
     python = _python_encoding(name)
     if python == "utf-8":
         return str.encode, bytes.decode
-    return lambda text: text.encode(python), lambda data: data.decode(python)
+
+    def encode(text: str) -> bytes:
+        data = text.encode(python)
+        # Python makes a backslash of a yen sign, for one: in a literal, it could be an escape.
+        if data.decode(python) != text:
+            at = next(i for i, letter in enumerate(text) if not _returns(letter, python))
+            raise UnicodeEncodeError(python, text, at, at + 1, "another character would arrive")
+        return data
+
+    return encode, lambda data: data.decode(python)
+
+
+def _returns(letter: str, python: str) -> bool:
+    return letter.encode(python).decode(python) == letter
 
 
 def _lost(failure: BaseException) -> errors.OperationalError:

@@ -18,7 +18,7 @@ from .templates import template
 
 if TYPE_CHECKING:
     from .connection import Connection
-    from .loaders import Zone
+    from .loaders import Loaders, Zone
 
 Params = Sequence[Any] | Mapping[str, Any]
 Row = tuple[Any, ...]
@@ -49,16 +49,20 @@ class Cursor:
         self._result = _NOTHING
         self._position = 0
         self._rowcount: int | None = None
-        self._zone_loaders: Any = None
+        self._zone: tuple[Zone] | None = None
 
     @property
     def zone(self) -> Zone:
         """What a ``timestamptz`` is loaded in; the connection's by default."""
-        return (self._zone_loaders or self.connection.loaders).zone
+        return self.connection.zone if self._zone is None else self._zone[0]
 
     @zone.setter
     def zone(self, zone: Zone) -> None:
-        self._zone_loaders = self.connection.loaders_for(zone)
+        self._zone = (zone,)
+
+    def _loaders(self) -> Loaders | None:
+        # Not kept: with the session's encoding, they change.
+        return None if self._zone is None else self.connection.loaders_for(*self._zone)
 
     # Statements.
 
@@ -93,12 +97,12 @@ class Cursor:
         self._results, self._result, self._position = [], _NOTHING, 0
         self._rowcount = None
         if connection._autocommit:
-            results = connection.exchange(sql, self._zone_loaders, copying)
+            results = connection.exchange(sql, self._loaders(), copying)
         else:
             # Else another thread's COMMIT could come between.
             with connection._lock:
                 connection.begin()
-                results = connection.exchange(sql, self._zone_loaders, copying)
+                results = connection.exchange(sql, self._loaders(), copying)
         if results:
             self._result = results[0]
             self._results = results
@@ -324,7 +328,7 @@ class NamedCursor(Cursor):
         if not self._declared:
             raise ProgrammingError("no statement has been executed on this cursor")
         sql = f"{verb} {what} FROM {identifier(self.name)}"
-        return self.connection.exchange(sql, self._zone_loaders)[0]
+        return self.connection.exchange(sql, self._loaders())[0]
 
     def __iter__(self) -> Iterator[Any]:
         while rows := self.fetchmany(self.itersize):

@@ -6,8 +6,11 @@ https://www.postgresql.org/docs/current/errcodes-appendix.html
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 from pg8000.dbapi import (
     DatabaseError,
@@ -120,16 +123,49 @@ def from_fields(fields: Mapping[str, str], sql: str | None = None) -> DatabaseEr
 
 
 def _message(fields: Mapping[str, str], sql: str | None) -> str:
+    """Return what libpq, and so psycopg, would say."""
     lines = [fields.get("M", "")]
     if sql is not None and fields.get("P", "").isdigit():
-        before = sql[: int(fields["P"]) - 1]
-        number, start = before.count("\n") + 1, before.rfind("\n") + 1
-        line = sql[start:].split("\n", 1)[0]
-        label = f"LINE {number}: "
-        lines += [label + line, " " * (len(label) + len(before) - start) + "^"]
+        lines += _place(sql, int(fields["P"]) - 1)
+    elif "q" in fields and fields.get("p", "").isdigit():
+        lines += _place(fields["q"], int(fields["p"]) - 1)
     lines += [
         f"{label}:  {fields[key]}"
-        for key, label in (("D", "DETAIL"), ("H", "HINT"), ("W", "CONTEXT"))
+        for key, label in (("D", "DETAIL"), ("H", "HINT"), ("q", "QUERY"), ("W", "CONTEXT"))
         if key in fields
     ]
     return "\n".join(lines)
+
+
+#: How wide a line is at most, and how much of it is shown after the place.
+_WIDTH, _AFTER = 60, 10
+
+
+def _place(sql: str, index: int) -> list[str]:
+    """Return the line of *sql* that has the character at *index*, cut, and what points to that."""
+    before = re.split(r"\r\n|[\r\n]", sql[:index])
+    column = len(before[-1])
+    # No more than can be shown: it may be that all the rows of an INSERT are one line.
+    first = max(column - 2 * _WIDTH, 0)
+    rest = re.split(r"[\r\n]", sql[index : index + 2 * _WIDTH], maxsplit=1)[0]
+    line = (before[-1][first:] + rest).replace("\t", " ")
+    column -= first
+    at = list(accumulate(map(_columns, line), initial=0))
+    begin, end = 0, len(line)
+    if at[end] > _WIDTH:
+        if at[column] + _AFTER <= _WIDTH:
+            while at[end] > _WIDTH:
+                end -= 1
+        else:
+            while at[end] > at[column] + _AFTER:
+                end -= 1
+            while at[end] - at[begin] > _WIDTH:
+                begin += 1
+    label = f"LINE {len(before)}: {'...' if begin or first else ''}"
+    shown = line[begin:end] + ("..." if end < len(line) else "")
+    return [label + shown, " " * (len(label) + at[column] - at[begin]) + "^"]
+
+
+def _columns(character: str) -> int:
+    """How wide *character* is on a terminal."""
+    return 0 if combining(character) else 1 + (east_asian_width(character) in "WF")

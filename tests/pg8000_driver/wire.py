@@ -62,6 +62,9 @@ class Session:
         data = b""
         started = False
         while chunk := self.client.recv(1 << 16):
+            if self.wire.stalled is not None:
+                self.wire.stalled.set()
+                self.wire.closing.wait()
             data += chunk
             while len(data) >= 5:
                 (size,) = struct.unpack_from("!i", data, int(started))
@@ -86,6 +89,9 @@ class Session:
                     break
                 message, data = data[: size + 1], data[size + 1 :]
                 self.wire.log(self, "server", message)
+                if message[:1] == self.wire.cut_in:
+                    self.client.sendall(message[: len(message) // 2])
+                    return
                 self.client.sendall(message)
 
 
@@ -112,6 +118,11 @@ class Wire:
         self.standby = standby
         self.sessions: list[Session] = []
         self.logs: dict[Session, list[Message]] = {}
+        #: In the middle of a message of the server's of this kind, connections are cut.
+        self.cut_in = b""
+        #: If it is an event, that is set, and no more is read, when a client sends something.
+        self.stalled: threading.Event | None = None
+        self.closing = threading.Event()
         #: How many connections have had TLS.
         self.secured = 0
         #: How many have been refused for want of it.
@@ -215,6 +226,7 @@ class Wire:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self.closing.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
