@@ -291,7 +291,6 @@ def test_no_style_changes_a_time(name: str, session: Any) -> None:
     each(values, check)
 
 
-@pytest.mark.xfail(reason="connection._codec() is to refuse what does not come back the same")
 @pytest.mark.parametrize("encoding", ["EUC_JP", "SJIS"])
 def test_no_encoding_makes_a_backslash(encoding: str, fresh: Any) -> None:
     # In Python's encodings, these two are the backslash and the tilde of Japan.

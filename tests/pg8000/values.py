@@ -274,10 +274,12 @@ def arrays(elements: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """Return lists of *elements* and None, of one, two and three dimensions."""
     items = st.none() | elements
     rows = st.integers(1, 3).flatmap(
-        lambda width: st.lists(st.lists(items, min_size=width, max_size=width), min_size=1)
+        lambda width: st.lists(
+            st.lists(items, min_size=width, max_size=width), min_size=1, max_size=3
+        )
     )
     boxes = rows.map(lambda row: [row, row])
-    return st.lists(items, max_size=6) | rows | boxes
+    return st.lists(items, max_size=4) | rows | boxes
 
 
 def convert(convert_one: Callable[[Any], Any], value: Any) -> Any:
