@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import threading
 import weakref
@@ -32,7 +31,7 @@ from relet.core.status import TransactionStatus
 from . import holders, lifetimes, session_state
 from .bases import WrapperBase
 from .options import check_max_age, pool_options, release_policy
-from .pools import OpenPool, pools
+from .pools import OpenPool, copied, pools
 
 if TYPE_CHECKING:
     from .cursor import LeasedCursor
@@ -452,7 +451,7 @@ class Leasing(WrapperBase):
             alias=alias,
             connect=self.get_connection_params(),
             options=options,
-            configure=_Configure(type(self), copy.deepcopy(settings), alias),
+            configure=_Configure(type(self), copied(settings), alias),
         )
         pool = self.adapter_class(config)
         # Of the pool alone, which is no longer needed when it is gone.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +23,18 @@ _always_there = itemgetter("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT",
 def _made_from(settings: dict[str, Any]) -> tuple[Any, ...]:
     """Take from an alias' settings what a pool is made from, beside the time zone."""
     return (*_always_there(settings), settings.get("POOL_OPTIONS"))
+
+
+def copied(settings: Any) -> Any:
+    """Return *settings* with dicts, lists and tuples copied, and what is in them as it is.
+
+    There may be what cannot be copied: a connector, an `ssl.SSLContext`.
+    """
+    if type(settings) is dict:
+        return {key: copied(value) for key, value in settings.items()}
+    if type(settings) in (list, tuple):
+        return type(settings)(map(copied, settings))
+    return settings
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ class Pools:
                 if entry.serves(alias, settings, timezone_name):
                     return entry
             # Copied, for Django's test runner changes settings in place.
-            made_from = copy.deepcopy(_made_from(settings))
+            made_from = copied(_made_from(settings))
             entry = OpenPool(alias, made_from, timezone_name, *make())
             self._open.append(entry)
             return entry

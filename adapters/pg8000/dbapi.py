@@ -11,7 +11,7 @@ from typing import Any
 from pg8000 import __version__
 
 from .connecting import connect
-from .connection import Connection, IsolationLevel, Notify
+from .connection import Connection, IsolationLevel
 from .cursor import Cursor, NamedCursor
 from .errors import (
     DatabaseError,
@@ -28,6 +28,7 @@ from .errors import (
 )
 from .literals import identifier, literal, register
 from .types import RANGES, Int2, Int4, Int8, Json, Jsonb, Range
+from .wire import Notify
 
 Date, Time, Timestamp = datetime.date, datetime.time, datetime.datetime
 DateFromTicks = Date.fromtimestamp

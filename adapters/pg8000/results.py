@@ -108,6 +108,6 @@ class Copying:
         while chunk := self._file.read(_CHUNK):
             yield encode(chunk) if isinstance(chunk, str) else chunk
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, decode: Callable[[bytes], str]) -> None:
         """Write what has been received: a row of text, or a part of what is binary."""
-        self._file.write(data.decode() if self._text else data)
+        self._file.write(decode(data) if self._text else data)

@@ -637,7 +637,6 @@ class TestTLS:
         with pytest.raises(dbapi.OperationalError, match="does not support SSL"):
             connect(**wire.place, ssl_context=context)
 
-    @pytest.mark.xfail(raises=TypeError, reason="relet.backends copies it, which it does not allow")
     def test_a_context_in_djangos_settings(self, make, tls, certificates):
         context = ssl.create_default_context(cafile=certificates["authority.crt"])
         context.verify_flags = ssl.VERIFY_DEFAULT
@@ -874,7 +873,6 @@ class TestConnect:
         assert called.keys() <= others
         assert run_checks(tags=["relet"]) == []
 
-    @pytest.mark.xfail(raises=TypeError, reason="relet.backends copies it, with its locks")
     def test_a_method(self, make, connector):
         """Google's is one, of an object that has threads and locks."""
         with make(OPTIONS={"connect": connector.connect}).cursor() as cursor:

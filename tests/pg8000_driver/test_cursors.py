@@ -610,7 +610,6 @@ class TestEncodings:
         cursor = raw.cursor().execute('SELECT 1 AS "caf\xe9"')
         assert cursor.description[0].name == "caf\xe9"
 
-    @pytest.mark.xfail(reason="Copying decodes as UTF-8")
     def test_copies(self, raw):
         raw.run("SET client_encoding = 'LATIN1'; CREATE TEMP TABLE t (line text)")
         raw.cursor().copy_expert("COPY t FROM STDIN", io.StringIO("caf\xe9\n"))

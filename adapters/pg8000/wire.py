@@ -1,0 +1,395 @@
+"""Wire: the simple-query protocol, and nothing else, on a connection that pg8000 has opened.
+
+Each statement is one Query message, and what comes back is read here: one round trip, and one
+loop over what has been received, where pg8000 reads each message by itself.
+
+https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SIMPLE-QUERY
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
+from socket import SHUT_RDWR
+from ssl import SSLWantReadError, SSLWantWriteError
+from struct import Struct
+from struct import error as StructError  # noqa: N812 - it is a class
+from threading import RLock
+from typing import Any, NamedTuple
+
+from pg8000.core import CoreConnection
+
+from relet.core import TransactionStatus
+
+from . import errors
+from .encodings import codec
+from .loaders import Loaders
+from .results import Copying, Result
+
+IDLE, ACTIVE, UNKNOWN = TransactionStatus.IDLE, TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN
+_STATUSES = {
+    ord("I"): IDLE,
+    ord("T"): TransactionStatus.IN_TRANSACTION,
+    ord("E"): TransactionStatus.IN_ERROR,
+}
+_size = Struct("!i").unpack_from
+_header = Struct("!ci").pack
+#: How much is asked for at once.
+_CHUNK = 1 << 16
+_LARGE_CHUNK = 1 << 20
+CLOSED = "the connection is closed"
+_RUNS = "a statement runs on this connection already"
+_ENDED = "the server closed it unexpectedly"
+#: What a socket says that would have to wait.
+_NOT_NOW = (BlockingIOError, InterruptedError, SSLWantReadError, SSLWantWriteError)
+
+# https://www.postgresql.org/docs/current/protocol-message-formats.html
+_DATA_ROW, _ROW_DESCRIPTION, _COMMAND_COMPLETE, _READY = b"DTCZ"
+_ERROR, _NOTICE, _NOTIFICATION, _PARAMETER, _EMPTY = b"ENASI"
+_COPY_IN, _COPY_OUT, _COPY_DATA, _COPY_DONE = b"GHdc"
+
+
+class Notify(NamedTuple):
+    """What another session has sent by ``NOTIFY``."""
+
+    channel: str
+    payload: str
+    pid: int
+
+
+class Wire:
+    """The messages of a connection. Threads may share it: they take turns.
+
+    :param pg: a connection of pg8000's, opened by whatever opens them; it is this one's now.
+    """
+
+    #: What makes values of rows.
+    loaders: Loaders
+
+    def __init__(self, pg: CoreConnection) -> None:
+        self.pg = pg
+        self._socket: Any = pg._usock
+        # Where pg8000 has read more than it has taken.
+        self._rest = _buffered(pg)
+        self._lock = RLock()
+        #: The transaction status, one of `relet.core.TransactionStatus`.
+        self.transaction_status: int = IDLE
+        #: The server's settings that it reports, such as ``TimeZone``.
+        self.parameters: dict[str, str] = dict(pg.parameter_statuses)
+        #: Messages of the server, the last ones.
+        self.notices: deque[errors.Diagnostic] = deque(maxlen=50)
+        #: What has been sent by ``NOTIFY`` and arrived, in order; whoever reads it clears it.
+        self.notifies: deque[Notify] = deque()
+        self._follow_encoding()
+
+    def _follow_encoding(self) -> None:
+        self._encode, self._decode = codec(self.parameters.get("client_encoding", "UTF8"))
+
+    def exchange(
+        self, sql: str, loaders: Loaders | None = None, copying: Copying | None = None
+    ) -> list[Result]:
+        """Send *sql* as a Query message; return the results of its statements.
+
+        :param loaders: what makes values of rows; `loaders` by default.
+        :param copying: what ``COPY`` reads or writes.
+        :raises Error: the server's, or `OperationalError` when the connection is lost.
+        """
+        data = self._encode(sql)
+        if b"\0" in data:
+            raise errors.ProgrammingError("a statement cannot contain NUL (0x00) characters")
+        try:
+            # Not acquire(): an interrupt may strike between that and what comes next.
+            with self._lock:
+                if self._socket is None:
+                    raise errors.OperationalError(CLOSED)
+                if self.transaction_status == ACTIVE:
+                    raise errors.ProgrammingError(_RUNS)
+                try:
+                    self.transaction_status = ACTIVE
+                    # If it is gone, what it has said before it went is still to be read.
+                    with suppress(BrokenPipeError, ConnectionResetError):
+                        self._socket.sendall(b"".join((_header(b"Q", len(data) + 5), data, b"\0")))
+                    return self._receive(sql, loaders or self.loaders, copying)
+                finally:
+                    if self.transaction_status == ACTIVE:
+                        self._abort()  # in the middle of an answer, so nobody can go on
+        except OSError as error:
+            if self._socket is not None:
+                raise  # it is the file's, of a COPY
+            raise errors.OperationalError(f"the connection is lost: {error}") from error
+        except AttributeError as error:
+            if self._socket is not None or error.obj is not None:
+                raise
+            # A signal's handler, or the file of a COPY, has closed it meanwhile.
+            raise errors.OperationalError(CLOSED) from None
+
+    def _receive(self, sql: str, loaders: Loaders, copying: Copying | None) -> list[Result]:
+        data, self._rest = self._rest, b""
+        position = 0
+        results: list[Result] = []
+        columns: Any = None
+        load: Any = ()
+        rows: list[tuple[Any, ...]] = []
+        failure: BaseException | None = None
+        size = _size
+        while True:
+            try:
+                # The header; then all of the message.
+                end = position + 1 + size(data, position + 1)[0]
+                missing = end - len(data)
+            except StructError:  # not even the header is there
+                end, missing = 0, 1
+            if missing > 0:
+                try:
+                    data = self._more(data[position:], (end - position) if end else 5)
+                except OSError:
+                    if failure is not None:
+                        # It has said why: an administrator's command, say.
+                        self._abort()
+                        raise _lost(failure) from None
+                    raise
+                position = 0
+                continue
+            kind = data[position]
+            if kind == _DATA_ROW:
+                at = position + 7
+                row: list[Any] = []
+                try:
+                    for loader in load:
+                        length = size(data, at)[0]
+                        at += 4
+                        if length < 0:
+                            row.append(None)
+                        else:
+                            row.append(loader(data[at : at + length]))
+                            at += length
+                    rows.append(tuple(row))
+                except Exception as error:  # noqa: BLE001
+                    # Of a value that Python does not have. The rest is to be read all the same.
+                    failure, load = failure or error, ()
+            elif kind == _ROW_DESCRIPTION:
+                columns, load = loaders.describe(data[position + 5 : end])
+                rows = []
+            elif kind == _COMMAND_COMPLETE:
+                results.append(Result(columns, rows, data[position + 5 : end - 1].decode()))
+                columns, rows = None, []
+            elif kind == _READY:
+                if self._socket is None:
+                    raise errors.OperationalError(CLOSED)
+                self._rest = data[end:]
+                self.transaction_status = _STATUSES[data[position + 5]]
+                if failure is not None:
+                    raise failure
+                return results
+            elif kind == _ERROR:
+                failure = failure or errors.from_fields(self._fields(data[position + 5 : end]), sql)
+            elif kind == _EMPTY:
+                results.append(Result(None, [], ""))
+            elif kind == _COPY_IN:
+                failure = self._copy_in(copying) or failure
+                # What has come while it was sent.
+                data, self._rest = data[:end] + self._rest + data[end:], b""
+            elif kind in (_COPY_DATA, _COPY_OUT):
+                if failure is None:
+                    failure = self._copy_out(copying, data[position + 5 : end], kind == _COPY_OUT)
+            elif kind != _COPY_DONE:
+                self._asynchronous(kind, data[position + 5 : end])
+            position = end
+
+    def _more(self, data: bytes, needed: int) -> bytes:
+        """Return *data* and what comes after it, *needed* bytes of it at least."""
+        if not data:
+            data = self._socket.recv(_CHUNK)
+            if len(data) >= needed:
+                return data
+            if not data:
+                raise ConnectionResetError(_ENDED)
+        chunks, length = [data], len(data)
+        while length < needed:
+            chunk = self._socket.recv(min(max(_CHUNK, needed - length), _LARGE_CHUNK))
+            if not chunk:
+                raise ConnectionResetError(_ENDED)
+            chunks.append(chunk)
+            length += len(chunk)
+        return b"".join(chunks)
+
+    def _asynchronous(self, kind: int, data: bytes) -> None:
+        """Take a message that may come at any time."""
+        if kind == _PARAMETER:
+            name, value = map(self._text, data[:-1].split(b"\0"))
+            self.parameters[name] = value
+            if name == "client_encoding":
+                self._follow_encoding()
+        elif kind == _NOTICE:
+            self.notices.append(errors.Diagnostic(self._fields(data)))
+        elif kind == _NOTIFICATION:
+            channel, payload, _ = data[4:].split(b"\0")
+            (pid,) = _size(data)
+            self.notifies.append(Notify(self._text(channel), self._text(payload), pid))
+        else:
+            self._abort()
+            raise errors.InterfaceError(f"the server sent a message of kind {chr(kind)!r}")
+
+    def _fields(self, data: bytes) -> dict[str, str]:
+        return {field[:1].decode(): self._text(field[1:]) for field in data.split(b"\0") if field}
+
+    def _text(self, data: bytes) -> str:
+        try:
+            return self._decode(data)
+        except UnicodeDecodeError:
+            return data.decode("ascii", errors="replace")
+
+    def _copy_in(self, copying: Copying | None) -> BaseException | None:
+        """Send what a ``COPY`` is to read; return what went wrong with that."""
+        failure: BaseException | None = None
+        # If the server is gone, what it has said before it went is still to be read.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            for chunk in _chunks(copying, self._encode):
+                if isinstance(chunk, Exception):
+                    failure = chunk
+                    reason = self._encode_reason(failure)
+                    self._send(_header(b"f", len(reason) + 4) + reason)
+                    return failure
+                self._send(_header(b"d", len(chunk) + 4) + chunk)
+            self._send(_header(b"c", 4))
+        return failure
+
+    def _copy_out(self, copying: Copying | None, data: bytes, begins: bool) -> BaseException | None:
+        """Write what has come; return what went wrong."""
+        try:
+            if copying is None:
+                raise errors.ProgrammingError("COPY TO STDOUT writes to a file: use copy_expert()")
+            if not begins:
+                copying.write(data, self._decode)
+        except Exception as error:  # noqa: BLE001 - whatever a file raises
+            return error
+        return None
+
+    def _encode_reason(self, failure: BaseException) -> bytes:
+        text = f"{type(failure).__name__}: {failure}".replace("\0", "")
+        return text.encode("ascii", errors="backslashreplace") + b"\0"
+
+    def _send(self, data: bytes) -> None:
+        """Send *data*, and take what comes meanwhile: it may be that the server waits for that."""
+        sock, rest = self._socket, memoryview(data)
+        timeout = sock.gettimeout()
+        sock.settimeout(0)
+        try:
+            while rest:
+                try:
+                    rest = rest[sock.send(rest) :]
+                except _NOT_NOW:
+                    with DefaultSelector() as selector:
+                        selector.register(sock, EVENT_READ | EVENT_WRITE)
+                        if not selector.select(timeout):
+                            raise TimeoutError("timed out") from None
+                    self._take()
+        finally:
+            if self._socket is not None:
+                sock.settimeout(timeout)
+
+    def _take(self) -> None:
+        """Read what has arrived, from a socket that does not wait."""
+        with suppress(*_NOT_NOW):
+            while chunk := self._socket.recv(_CHUNK):
+                self._rest += chunk
+            raise ConnectionResetError(_ENDED)
+
+    def fileno(self) -> int:
+        """Return the file descriptor of its socket, to wait for what `poll` takes.
+
+        :raises OperationalError: it is closed.
+        """
+        if self._socket is None:
+            raise errors.OperationalError(CLOSED)
+        return int(self._socket.fileno())
+
+    def poll(self) -> None:
+        """Take what the server has sent by itself, such as `notifies`, without waiting for it.
+
+        :raises OperationalError: the connection is closed, or lost.
+        """
+        with self._lock:
+            if self._socket is None:
+                raise errors.OperationalError(CLOSED)
+            if self.transaction_status == ACTIVE:
+                raise errors.ProgrammingError(_RUNS)
+            sock, lost = self._socket, None
+            timeout = sock.gettimeout()
+            sock.settimeout(0)
+            try:
+                self._take()
+            except OSError as error:
+                lost = error
+            finally:
+                if self._socket is not None:
+                    sock.settimeout(timeout)
+            while len(self._rest) >= 5:
+                end = 1 + _size(self._rest, 1)[0]
+                if end > len(self._rest):
+                    break
+                kind, data, self._rest = self._rest[0], self._rest[5:end], self._rest[end:]
+                if kind == _ERROR:
+                    # It says why it closes the connection.
+                    self._abort()
+                    raise _lost(errors.from_fields(self._fields(data)))
+                self._asynchronous(kind, data)
+            if lost is not None:
+                self._abort()
+                raise errors.OperationalError(f"the connection is lost: {lost}") from lost
+
+    def close(self) -> None:
+        """Close it; what was begun is undone. Closing it again does nothing.
+
+        A thread that waits for an answer is told that it is closed.
+        """
+        if self.transaction_status == ACTIVE:
+            with suppress(OSError, AttributeError):
+                self._socket.shutdown(SHUT_RDWR)
+        with self._lock:
+            if self._socket is not None:
+                self._abort()
+
+    def _abort(self) -> None:
+        sock, self._socket, self.transaction_status = self._socket, None, UNKNOWN
+        with suppress(OSError):
+            sock.settimeout(0)  # else it would wait for a server that does not read
+        with suppress(errors.Error, OSError, AttributeError):
+            self.pg.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed, or lost."""
+        return self._socket is None
+
+
+def _buffered(pg: CoreConnection) -> bytes:
+    """Return what pg8000 has read from the socket, and not taken yet."""
+    timeout = pg._usock.gettimeout()
+    pg._usock.settimeout(0)
+    try:
+        return bytes(pg._sock.read1(_CHUNK) or b"")
+    except OSError:
+        return b""
+    finally:
+        pg._usock.settimeout(timeout)
+        # What a buffer could not send, it would try again when it is collected.
+        pg._sock = pg._usock.makefile("rwb", buffering=0)
+
+
+def _chunks(copying: Copying | None, encode: Callable[[str], bytes]) -> Iterator[bytes | Exception]:
+    """Yield what a ``COPY`` is to read; at last, what went wrong."""
+    try:
+        if copying is None:
+            raise errors.ProgrammingError("COPY FROM STDIN reads a file: use copy_expert()")
+        yield from copying.chunks(encode)
+    except Exception as error:  # noqa: BLE001 - whatever a file raises
+        yield error
+
+
+def _lost(failure: BaseException) -> errors.OperationalError:
+    if isinstance(failure, errors.OperationalError):
+        return failure
+    return errors.OperationalError(f"the connection is lost: {failure}")
