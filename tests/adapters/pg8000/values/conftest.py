@@ -14,7 +14,7 @@ collect_ignore_glob = ["test_*.py"] if _MISSING else []
 
 
 def pytest_report_header() -> list[str]:
-    return [f"left out: tests/pg8000, which needs {', '.join(_MISSING)}"] if _MISSING else []
+    return [f"left out: pg8000/values, which needs {', '.join(_MISSING)}"] if _MISSING else []
 
 
 @pytest.fixture(scope="session")

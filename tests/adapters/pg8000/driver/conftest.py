@@ -20,7 +20,7 @@ collect_ignore_glob = ["test_*.py"] if _MISSING else []
 
 
 def pytest_report_header() -> list[str]:
-    return [f"left out: pg8000_driver, which needs {', '.join(_MISSING)}"] if _MISSING else []
+    return [f"left out: pg8000/driver, which needs {', '.join(_MISSING)}"] if _MISSING else []
 
 
 @pytest.fixture
