@@ -52,7 +52,7 @@ class _DriverSetting:
 class LeasedCursor:
     """A cursor that leases a connection for each statement it runs."""
 
-    __slots__ = ("_closed", "_db", "_driver", "_pin", "_raw", "_settings")
+    __slots__ = ("_closed", "_db", "_driver", "_pin", "_raw", "_settings", "_sql")
 
     arraysize = _DriverSetting()
     format = _DriverSetting()
@@ -70,6 +70,8 @@ class LeasedCursor:
         self._settings: dict[str, object] | None = None
         #: What keeps the lease until this cursor is closed.
         self._pin: object = None
+        #: The statement that was run last, or is running.
+        self._sql: object = None
 
     # What runs on the server.
 
@@ -85,7 +87,7 @@ class LeasedCursor:
         ):
             self._run("execute", query, () if params is None else (params,), kwargs)
             return self
-        db._last_sql = query
+        self._sql = query
         raw = db._begin()
         try:
             driver = self._driver if self._raw is raw else self._bind(raw)
@@ -124,7 +126,7 @@ class LeasedCursor:
             db.validate_thread_sharing()
         try:
             text, params = _statement(method, query, args)
-            db._last_sql = text
+            self._sql = text
             if (effects := db._effects_of(text)) is not None:
                 effects = effects.repeated if method == "executemany" else effects
                 return self._run_with(effects, text, params, method, (query, *args), kwargs)

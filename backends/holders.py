@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Packages whose frames are not where a connection was taken: they are on the way to it.
 _INSIDE = ("relet", "django", "contextlib", "asgiref")
+#: The methods of cursors that run statements.
+_RUNNING = ("execute", "_run")
 #: How many holders a message shows.
 _SHOWN = 10
 
@@ -50,7 +52,7 @@ def note(wrapper: Leasing, lease: Lease, pool: PoolAdapter[Any]) -> None:
 def forget(lease: Lease, pool: PoolAdapter[Any]) -> None:
     """*lease* has ended."""
     pool.kept.pop(lease, None)
-    lease.holder = None
+    lease.holder = lease.ran = None
 
 
 def waits_for_itself(pool: PoolAdapter[Any]) -> bool:
@@ -80,8 +82,11 @@ def describe(pool: PoolAdapter[Any], wrappers: Iterable[Leasing]) -> Sequence[st
         where = place(frames.get(thread)) if holder is None else holder.place
         since = None if holder is None else now - holder.since
         took = "" if since is None else f" for {since:.1f} s"
-        sql = fingerprint(str(wrapper._last_sql)) if wrapper._last_sql is not None else "nothing"
-        lines.append((since or 0, f"thread {name}{took}, {why}, from {where}; ran last: {sql}"))
+        running = _running(frames.get(thread), wrapper)
+        sql = lease.ran if running is None else running
+        shown_sql = "nothing" if sql is None else fingerprint(str(sql))
+        text = f"thread {name}{took}, {why}, from {where}; ran last: {shown_sql}"
+        lines.append((since or 0, text))
     lines.sort(key=lambda line: -line[0])
     shown = [line for _, line in lines[:_SHOWN]]
     return [*shown, f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else shown
@@ -103,6 +108,16 @@ def _why(lease: Lease, pool: PoolAdapter[Any]) -> str:
     if lease.session is not None and lease.session.keeps:
         return "with session state, or a hold()"
     return "until close()"
+
+
+def _running(frame: FrameType | None, wrapper: Leasing) -> object:
+    """Return the statement that *wrapper* runs, in the stack of its thread, if it runs one."""
+    while frame is not None:
+        cursor = frame.f_locals.get("self") if frame.f_code.co_name in _RUNNING else None
+        if getattr(cursor, "_db", None) is wrapper:
+            return cursor._sql  # type: ignore[union-attr]
+        frame = frame.f_back
+    return None
 
 
 def place(frame: FrameType | None) -> str:

@@ -102,8 +102,6 @@ class Leasing(WrapperBase):
     _closed: bool
     #: The pool and what it was made from.
     _entry: OpenPool | None
-    #: The statement that was sent last, or is being sent.
-    _last_sql: Any = None
 
     def _init_lease(self) -> None:
         self._policy = ReleasePolicy()
@@ -149,8 +147,10 @@ class Leasing(WrapperBase):
                 self._checkin(lease, connection, pool)
             elif action is not NOTHING:
                 self._perform(action, cursor)
-            elif lease.holder is None:
-                holders.note(self, lease, pool)
+            else:
+                lease.ran = cursor._sql
+                if lease.holder is None:
+                    holders.note(self, lease, pool)
         except BaseException:
             self._give_up(lease)
             raise

@@ -305,8 +305,8 @@ class Lease:
     """
 
     __slots__ = (
-        *("__weakref__", "alias", "connection", "holder", "pins", "pool", "session"),
-        *("shared", "state", "table"),
+        *("__weakref__", "alias", "connection", "holder", "pins", "pool", "ran"),
+        *("session", "shared", "state", "table"),
     )
 
     def __init__(self, alias: str, table: Table = STATEMENT_MODE) -> None:
@@ -320,6 +320,8 @@ class Lease:
         self.session: SessionState | None = None
         #: Who keeps it, once it has outlasted a statement; for those who wait for connections.
         self.holder: Any = None
+        #: The last statement that it has outlasted.
+        self.ran: object = None
         #: Whether threads other than its owner use it.
         self.shared = False
         self.connection: PooledConnection | None = None

@@ -464,12 +464,16 @@ class TestNamedCursors:
         cursor.close()
 
     def test_time_zones(self, begun):
-        cursor = begun.cursor("c")
-        cursor.zone = datetime.timezone.utc
-        cursor.execute("SELECT '2020-01-01 12:00+02'::timestamptz")
-        ((value,),) = cursor.fetchall()
-        assert value == datetime.datetime(2020, 1, 1, 10, tzinfo=datetime.timezone.utc)
-        assert value.tzinfo is datetime.timezone.utc
+        """A cursor's own, which is another than the connection's."""
+        tokyo = datetime.timezone(datetime.timedelta(hours=9))
+        for cursor in begun.cursor(), begun.cursor("c"):
+            cursor.zone = tokyo
+            cursor.execute("SELECT '2020-01-01 12:00+02'::timestamptz")
+            ((value,),) = cursor.fetchall()
+            assert value == datetime.datetime(2020, 1, 1, 19, tzinfo=tokyo)
+            assert value.tzinfo is cursor.zone is tokyo
+        ((value,),) = begun.run("SELECT '2020-01-01 12:00+02'::timestamptz")
+        assert value.tzinfo is not tokyo
 
 
 class TestWhatTheServerSays:

@@ -142,6 +142,7 @@ MESSAGES = [
     "SELECT '\u65e5\u672c\u8a9e', nonexistent",
     f"SELECT '{'x' * 100}', nonexistent, '{'x' * 100}'",
     f"SELECT nonexistent, '{'x' * 100}'",
+    f"SELECT '{'x' * 42}', nonexistent, '{'x' * 100}'",
     f"SELECT '{'x' * 100}', nonexistent",
     "SELECT relnam FROM pg_class",
     "DO $$BEGIN EXECUTE 'SELECT nonexistent'; END$$",
