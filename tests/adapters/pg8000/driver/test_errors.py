@@ -551,7 +551,8 @@ class TestCopies:
         assert lost(copied.connection)
 
     @pytest.mark.parametrize("what", ["run", "poll", "close"])
-    def test_a_file_that_uses_the_connection(self, copied, what):
+    @pytest.mark.parametrize("sql", ["COPY t TO STDOUT", "COPY t FROM STDIN"])
+    def test_a_file_that_uses_the_connection(self, copied, sql, what):
         raw = copied.connection
 
         class File(io.RawIOBase):
@@ -562,15 +563,14 @@ class TestCopies:
             write = read
 
         copied.execute("INSERT INTO t VALUES ('x')")
-        for sql in "COPY t TO STDOUT", "COPY t FROM STDIN":
-            if what == "close":
-                with pytest.raises(dbapi.OperationalError, match="the connection is closed"):
-                    copied.copy_expert(sql, File())
-                assert lost(raw)
-            else:
-                with pytest.raises(dbapi.ProgrammingError, match="a statement runs on this"):
-                    copied.copy_expert(sql, File())
-                assert usable(raw)
+        if what == "close":
+            with pytest.raises(dbapi.OperationalError, match="the connection is closed"):
+                copied.copy_expert(sql, File())
+            assert lost(raw)
+        else:
+            with pytest.raises(dbapi.ProgrammingError, match="a statement runs on this"):
+                copied.copy_expert(sql, File())
+            assert usable(raw)
 
     def test_a_server_that_is_gone_meanwhile(self, copied, admin):
         raw = copied.connection
