@@ -65,8 +65,6 @@ connection.close_pool()
 """
 
 
-
-
 def stock(database: common.Settings) -> Any:
     import pg8000.dbapi
 
@@ -266,9 +264,7 @@ def report(taken: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, floa
         for workload, ways in medians.items()
         for name, median in ways.items()
     ]
-    common.print_table(
-        "medians", ["workload", "way", "microseconds", "a second"], rows
-    )
+    common.print_table("medians", ["workload", "way", "microseconds", "a second"], rows)
     return medians
 
 
@@ -290,9 +286,7 @@ def ratios(taken: dict[str, dict[str, list[float]]]) -> dict[str, float]:
 
 
 def _ratio(dividends: list[float], divisors: list[float]) -> float:
-    return statistics.median(
-        one / other for one, other in zip(dividends, divisors, strict=True)
-    )
+    return statistics.median(one / other for one, other in zip(dividends, divisors, strict=True))
 
 
 def memory(result: dict[str, Any]) -> dict[str, Any]:
