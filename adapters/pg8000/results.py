@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Mapping
 from struct import Struct
 from typing import Any, NamedTuple
@@ -101,7 +100,8 @@ class Copying:
 
     def __init__(self, file: Any) -> None:
         self._file = file
-        self._text = isinstance(file, io.TextIOBase)
+        # As all of Python's text files have, those that `tempfile` wraps, too.
+        self._text = hasattr(file, "encoding")
 
     def chunks(self, encode: Callable[[str], bytes]) -> Iterator[bytes]:
         """Yield what the file has, to be sent."""

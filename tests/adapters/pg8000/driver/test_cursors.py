@@ -6,6 +6,7 @@ import datetime
 import io
 import select
 import socket
+import tempfile
 
 import pg8000.dbapi
 import pytest
@@ -621,6 +622,12 @@ class TestEncodings:
         file = io.StringIO()
         raw.cursor().copy_expert("COPY t TO STDOUT", file)
         assert file.getvalue() == "caf\xe9\n"
+
+    def test_copies_to_a_temporary_file(self, raw):
+        with tempfile.NamedTemporaryFile("w+") as file:
+            raw.cursor().copy_expert("COPY (SELECT 'caf\xe9') TO STDOUT", file)
+            file.seek(0)
+            assert file.read() == "caf\xe9\n"
 
     @pytest.mark.parametrize("encoding", ["SQL_ASCII", "EUC_TW"])
     def test_what_cannot_be_read_is_refused(self, raw, encoding):
