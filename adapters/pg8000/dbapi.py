@@ -27,7 +27,7 @@ from .errors import (
     Warning,  # noqa: A004
 )
 from .literals import identifier, literal, register
-from .types import RANGES, Int2, Int4, Int8, Json, Jsonb, Range
+from .types import Int2, Int4, Int8, Json, Jsonb, Range
 from .wire import Notify
 
 Date, Time, Timestamp = datetime.date, datetime.time, datetime.datetime
@@ -69,7 +69,6 @@ __all__ = [
     "BINARY",
     "DATETIME",
     "NUMBER",
-    "RANGES",
     "ROWID",
     "STRING",
     "Binary",

@@ -55,7 +55,7 @@ def _quote(value: Any, connection: Any = None) -> str:
 
 def _mogrify(sql: str, params: Any, connection: Any) -> str:
     with connection.temporary_connection() as cursor:
-        composed: str = cursor.connection.cursor().mogrify(sql, params)
+        composed: str = cursor.mogrify(sql, params)
         return composed
 
 
