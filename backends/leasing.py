@@ -233,9 +233,9 @@ class Leasing(WrapperBase):
         """Discard, if the lease has ended and its action has not: interrupts strike anywhere."""
         connection, pool = lease.connection, lease.pool
         if lease.state is State.RESTING and connection is not None and pool is not None:
-            holders.forget(lease, pool)
             if connection.raw is not None:  # the pool has not taken it
                 pool.discard(connection)
+            holders.forget(lease, pool)
             lease.connection = None
             lease.clean()
 
@@ -354,9 +354,9 @@ class Leasing(WrapperBase):
                 _end(pool, connection.raw, "COMMIT")
             connection.raw.autocommit = True
         finally:
-            holders.forget(inner, pool)
-            # In one step, so that no interrupt strikes in the middle.
+            # In one step, and first, so that no interrupt strikes in the middle.
             self.__dict__.update(state, _introducing=None)
+            holders.forget(inner, pool)
         if pool.pooled:
             connection.baseline = session_state.read_baseline(
                 pool, connection.raw, self._configured

@@ -125,7 +125,7 @@ def _forget_parent() -> None:
             lease.connection = None
         lease.pins.clear()
         lease.clean()
-        lease.pool = None
+        lease.pool = lease.holder = None
         wrapper._forked()
 
 
