@@ -133,8 +133,8 @@ class Carrying(LeasingWrapper):
             self._close_lease()
             raise
 
-    def _begin(self) -> Any:
-        raw = super()._begin()
+    def _begin(self, cursor: LeasedCursor) -> Any:
+        raw = super()._begin(cursor)
         try:
             self._carry(self._lease)
         except BaseException:

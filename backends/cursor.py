@@ -88,7 +88,7 @@ class LeasedCursor:
             self._run("execute", query, () if params is None else (params,), kwargs)
             return self
         self._sql = query
-        raw = db._begin()
+        raw = db._begin(self)
         try:
             driver = self._driver if self._raw is raw else self._bind(raw)
             if params is None:
@@ -130,7 +130,7 @@ class LeasedCursor:
             if (effects := db._effects_of(text)) is not None:
                 effects = effects.repeated if method == "executemany" else effects
                 return self._run_with(effects, text, params, method, (query, *args), kwargs)
-            raw = db._begin()
+            raw = db._begin(self)
             try:
                 driver = self._driver if self._raw is raw else self._bind(raw)
                 return getattr(driver, method)(query, *args, **kwargs)
@@ -154,7 +154,7 @@ class LeasedCursor:
         if db._carries(effects, query, params):
             return None
         db._expect(effects, query, params)
-        raw = db._begin()
+        raw = db._begin(self)
         try:
             before, ok = db._status(), None
             try:

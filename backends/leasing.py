@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from enum import Enum
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,6 +27,7 @@ from relet.core import (
     policies,
 )
 from relet.core.lease import TABLES
+from relet.core.reads import only_reads
 from relet.core.status import TransactionStatus
 
 from . import holders, lifetimes, session_state
@@ -68,6 +70,14 @@ _DJANGO_STATE = (
 )
 
 
+class Doubt(Enum):
+    """Whether a connection that is taken from the pool works."""
+
+    NONE = "it was in use a moment ago"
+    SMALL = "the server says so, if it has ended the session"
+    GREAT = "it is asked"
+
+
 class Leasing(WrapperBase):
     """The part of the wrapper that has a lease. Not thread-safe but for `_guard`."""
 
@@ -96,6 +106,8 @@ class Leasing(WrapperBase):
     _trusted = False
     #: Whether connections are pinged that were idle.
     _health_checks: bool
+    #: For how many seconds after its last use a connection is taken to work.
+    _trusted_for: float
     #: Whether Django is to find the state of a wrapper that has not connected yet.
     _fresh = True
     #: Whether close() has been called since the settings were last looked at.
@@ -113,20 +125,21 @@ class Leasing(WrapperBase):
         self._configured = set()
         self._pool_timezone = None
         self._health_checks = False
+        self._trusted_for = self._policy.check_idle
         self._closed = True
         self._entry = None
         lifetimes.watch(self, self._lease)
 
     # Statements: the hot path.
 
-    def _begin(self) -> Any:
-        """A statement is about to run: return the driver's connection for it."""
+    def _begin(self, cursor: LeasedCursor) -> Any:
+        """*cursor* is about to run its statement: return the driver's connection for it."""
         lease = self._lease
         if self._closed or lease.pool.closed:  # type: ignore[union-attr]
             self._reopen()
         try:
             if lease.send(STATEMENT) is CHECKOUT:
-                self._checkout(lease)
+                self._checkout(lease, cursor)
         except BaseException:
             # An interrupt may strike before _checkout() has begun.
             if lease.connection is None and lease.state is State.RUNNING:
@@ -155,7 +168,7 @@ class Leasing(WrapperBase):
             self._give_up(lease)
             raise
 
-    def _checkout(self, lease: Lease) -> None:
+    def _checkout(self, lease: Lease, cursor: LeasedCursor | None = None) -> None:
         pool: PoolAdapter[Any] = lease.pool  # type: ignore[assignment]
         if policies.stamp is not self._stamp:
             self._look_at_policies()
@@ -163,8 +176,9 @@ class Leasing(WrapperBase):
             if pool.kept and holders.waits_for_itself(pool):
                 raise self._in_its_own_way(pool)
             lease.connection = connection = pool.checkout()
-            if self._health_checks or connection.proven_at < pool.broken_at:
-                self._prove(lease, pool)
+            proven_at = connection.proven_at
+            if proven_at < pool.broken_at or monotonic() - proven_at > self._trusted_for:
+                self._prove(lease, pool, cursor)
             if not lease.connection.announced:
                 self._introduce(lease)
             if not self.autocommit:
@@ -312,15 +326,16 @@ class Leasing(WrapperBase):
             pool.run(raw, sql)
             self._pending_savepoints = []
 
-    def _prove(self, lease: Lease, pool: PoolAdapter[Any]) -> None:
+    def _prove(self, lease: Lease, pool: PoolAdapter[Any], cursor: LeasedCursor | None) -> None:
         """Replace the connection just taken by the first that works.
 
         One that was in use a moment ago is taken to work, unless another of the
         same pool was found broken since.
         """
         connection = self._leased(lease)[0]
-        idle = self._policy.check_idle if self._health_checks else float("inf")
-        while connection.proven_at < pool.broken_at or monotonic() - connection.proven_at > idle:
+        while (doubt := self._doubt(connection, pool, cursor)) is not Doubt.NONE:
+            if doubt is Doubt.SMALL and pool.silent(connection.raw):
+                break
             if pool.ping(connection.raw):
                 connection.proven_at = monotonic()
                 break
@@ -328,6 +343,19 @@ class Leasing(WrapperBase):
             pool.discard(connection)
             lease.connection = None
             lease.connection = connection = pool.checkout()
+
+    def _doubt(
+        self, connection: PooledConnection, pool: PoolAdapter[Any], cursor: LeasedCursor | None
+    ) -> Doubt:
+        """Return how much there is to doubt that *connection*, just taken, works."""
+        if connection.proven_at < pool.broken_at:
+            return Doubt.GREAT
+        if monotonic() - connection.proven_at > self._policy.check_idle:
+            return Doubt.GREAT if self._health_checks else Doubt.SMALL
+        # What only reads may go elsewhere, as long as nothing of it has been sent.
+        retried = self._policy.retry == "reads" and self.autocommit and cursor is not None
+        reads = retried and only_reads(self.adapter_class.text(cursor._sql))  # type: ignore[union-attr]
+        return Doubt.SMALL if reads else Doubt.NONE
 
     def _introduce(self, outer: Lease) -> None:
         """Run Django's connect() for a new connection, in a lease of its own.
@@ -384,8 +412,10 @@ class Leasing(WrapperBase):
         self._stamp = policies.stamp or _NO_STAMP
         self._overrides, self._assigned = policies.overrides.get(), policies.assigned
         settings_policy = self._entry.policy  # type: ignore[union-attr]
-        self._policy = policies.from_code(self.alias) or settings_policy
-        self._lease.table = TABLES[self._policy.release]
+        self._policy = policy = policies.from_code(self.alias) or settings_policy
+        # Each statement may be one that is to be repeated; what was just used is never idle.
+        self._trusted_for = policy.check_idle if policy.retry == "never" else -1.0
+        self._lease.table = TABLES[policy.release]
 
     # What wrapper and cursor use.
 

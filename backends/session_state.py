@@ -101,6 +101,8 @@ def account(
     single: bool,
 ) -> None:
     """Keep account of *steps*, which a statement has taken."""
+    if after == TransactionStatus.UNKNOWN:
+        return  # what it may have left is gone with its session
     session = lease.session
     held = session is not None and session.holds > 0
     if not held:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
+from .silence import silent
+
 if TYPE_CHECKING:
     from .baseline import Baseline
 
@@ -227,6 +229,14 @@ class PoolAdapter(ABC, Generic[Driver]):
     @abstractmethod
     def ping(self, raw: Driver) -> bool:
         """Ask the server whether it still answers on this connection: one round trip."""
+
+    def silent(self, raw: Driver) -> bool:
+        """Return whether the server has sent nothing that was not asked for. No round trip.
+
+        When it ends a session it says so, and closes the connection; so one that is not silent
+        is pinged. By default its socket is looked at, by ``raw.fileno()``.
+        """
+        return silent(raw)
 
     def run(self, raw: Driver, sql: str) -> list[tuple[Any, ...]]:
         """Run SQL of relet's own in one round trip; return its rows.

@@ -13,7 +13,9 @@ from .lease import TABLES
 
 ReleaseMode = Literal["statement", "cursor", "request"]
 StateMode = Literal["pin", "reset", "error", "ignore"]
+RetryMode = Literal["never", "reads"]
 STATE_MODES = get_args(StateMode)
+RETRY_MODES = get_args(RetryMode)
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,27 @@ class ReleasePolicy:
         then undoes it; ``"reset"`` undoes it when the lease ends, which it does not keep;
         ``"error"`` refuses to run the statement; ``"ignore"`` leaves it to whoever gets
         the connection next.
-    :param check_idle: seconds. With ``CONN_HEALTH_CHECKS``, a connection that was
-        idle in the pool for longer is pinged before it is handed out.
+    :param check_idle: seconds. A connection that was idle in the pool for longer is looked at
+        before it is handed out: whether the server has ended it, and said so. That is no round
+        trip. With ``CONN_HEALTH_CHECKS`` it is pinged, which is one.
+    :param retry: ``"reads"`` has a statement go on another connection, once, where the server has
+        ended that which it was about to be sent on, however short it was idle. It must be
+        outside of transactions, and only read (`relet.core.reads.only_reads`). Nothing that may
+        have arrived at the server is ever sent again.
     :raises ConfigurationError: a value is not one of these.
     """
 
     release: ReleaseMode = "statement"
     session_state: StateMode = "pin"
     check_idle: float = 0.5
+    retry: RetryMode = "never"
 
     def __post_init__(self) -> None:
-        for name, known in ("release", list(TABLES)), ("session_state", STATE_MODES):
+        for name, known in (
+            ("release", list(TABLES)),
+            ("session_state", STATE_MODES),
+            ("retry", RETRY_MODES),
+        ):
             if (value := getattr(self, name)) not in known:
                 allowed = ", ".join(map(repr, known))
                 raise ConfigurationError(f"{name!r} is {value!r}; it can be {allowed}.")

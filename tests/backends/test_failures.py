@@ -198,7 +198,7 @@ def test_close_when_a_statement_has_just_ended(db, observer, interrupt):
 
 
 def test_i5_an_interrupt_before_the_checkout_has_begun(db, monkeypatch):
-    def interrupted(lease):
+    def interrupted(lease, cursor):
         monkeypatch.undo()
         raise KeyboardInterrupt
 

@@ -49,18 +49,38 @@ def test_without_health_checks_nothing_is_pinged(pings):
     assert not count
 
 
-def test_the_default_is_half_a_second():
-    from relet.core import ReleasePolicy
-
-    assert ReleasePolicy().check_idle == 0.5
-
-
-def test_a_dead_connection_is_replaced_before_it_is_handed_out(pings, observer):
-    wrapper, _ = pings(CONN_HEALTH_CHECKS=True, policy={"check_idle": 0})
-    first = backend_pid(wrapper)
-    kill(observer, first)
-    assert backend_pid(wrapper) != first
+def test_one_that_the_server_has_ended_is_replaced_all_the_same(pings, observer):
+    """It has said so, which takes no round trip to find out; also before a write."""
+    wrapper, count = pings(CONN_HEALTH_CHECKS=False, policy={"check_idle": 0})
+    pid = backend_pid(wrapper)
+    kill(observer, pid)
+    with wrapper.cursor() as cursor:
+        cursor.execute("INSERT INTO testapp_item (name) VALUES ('on another')")
+        cursor.execute("DELETE FROM testapp_item")
+        assert cursor.rowcount == 1
+    assert backend_pid(wrapper) != pid
+    assert len(count) == 1
     assert at_rest(wrapper)
+
+
+def test_one_to_which_the_server_has_said_something_else_is_kept(pings, observer):
+    """It is pinged, and works."""
+    policy = {"check_idle": 0, "session_state": "ignore"}
+    wrapper, count = pings(CONN_HEALTH_CHECKS=False, policy=policy)
+    pid = backend_pid(wrapper)
+    with wrapper.cursor() as cursor:
+        cursor.execute("LISTEN something")
+    pool = wrapper._lease.pool
+    with wrapper.temporary_connection():
+        raw = wrapper._lease.connection.raw
+    assert pool.silent(raw)
+    observer.execute("NOTIFY something")
+    while pool.silent(raw):
+        pass
+    assert backend_pid(wrapper) == pid
+    assert len(count) == 1
+    assert backend_pid(wrapper) == pid
+    assert len(count) == 1
 
 
 def test_without_health_checks_the_statement_finds_out(pings, observer):

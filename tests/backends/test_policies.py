@@ -32,6 +32,9 @@ from .driver import CONNECTION_LOST, execute
 from .test_session_state import in_session, run
 from .test_threads import wait_until
 
+#: What tests/conftest.py has in DATABASES["default"].
+SETTINGS = ReleasePolicy(check_idle=3600)
+
 
 @pytest.fixture(autouse=True)
 def restored():
@@ -141,7 +144,7 @@ class TestPlugins:
 
 class TestAssigned:
     def test_it_is_that_of_the_settings(self, db):
-        assert policies["default"] == ReleasePolicy()
+        assert policies["default"] == SETTINGS
 
     def test_the_next_statement_sees_it(self, db):
         backend_pid(db)
@@ -205,7 +208,7 @@ class TestAssigned:
     def test_wrong(self, db, alias, policy, says):
         with pytest.raises(ConfigurationError, match=says):
             policies[alias] = policy
-        assert policies["default"] == ReleasePolicy()
+        assert policies["default"] == SETTINGS
 
     def test_an_engine_that_is_not_relets(self, db):
         connections.settings["plain"] = {
@@ -242,7 +245,7 @@ class TestOverride:
                 assert policies["default"] == ReleasePolicy(release="cursor", check_idle=8)
                 raise ZeroDivisionError
             assert policies["default"] == ReleasePolicy(release="cursor", check_idle=7)
-        assert policies["default"] == ReleasePolicy()
+        assert policies["default"] == SETTINGS
 
     def test_of_two_aliases(self, db):
         connections.settings["other"] = connections.settings["default"]
@@ -251,7 +254,7 @@ class TestOverride:
                 with policies.override("other", check_idle=8):
                     assert policies["default"].check_idle == 7
                     assert policies["other"].check_idle == 8
-                assert policies["other"].check_idle == 0.5
+                assert policies["other"].check_idle == SETTINGS.check_idle
         finally:
             del connections.settings["other"]
             del connections["other"]
@@ -280,7 +283,7 @@ class TestOverride:
         for thread in threads:
             thread.join()
         assert errors == []
-        assert sorted(seen) == [0.5, 0.5, 7, 7]
+        assert sorted(seen) == [7, 7, SETTINGS.check_idle, SETTINGS.check_idle]
 
     def test_what_is_refused_is_up_to_the_lease(self, db):
         with transaction.atomic():
@@ -315,7 +318,7 @@ class TestOverride:
         first.__exit__(None, None, None)
         assert policies["default"].check_idle == 8
         second.__exit__(None, None, None)
-        assert policies["default"] == ReleasePolicy()
+        assert policies["default"] == SETTINGS
 
     def test_one_object_in_two_threads(self, db):
         block, barrier, seen = policies.override("default", check_idle=7), threading.Barrier(2), []
@@ -335,7 +338,7 @@ class TestOverride:
             thread.start()
         for thread in threads:
             thread.join()
-        assert sorted(seen) == [0.5, 0.5, 7, 7]
+        assert sorted(seen) == [7, 7, SETTINGS.check_idle, SETTINGS.check_idle]
 
     def test_entered_and_left_in_other_threads_of_the_task(self, db):
         async def main():
@@ -345,7 +348,7 @@ class TestOverride:
             await sync_to_async(block.__exit__)(None, None, None)
             return inside, policies["default"].check_idle
 
-        assert asyncio.run(main()) == (7, 0.5)
+        assert asyncio.run(main()) == (7, SETTINGS.check_idle)
 
     def test_a_policy_with_an_init_of_its_own(self, db):
         class Own(ReleasePolicy):
@@ -425,7 +428,7 @@ class TestOverride:
             seen.set()
             return here, await task
 
-        assert asyncio.run(main()) == (0.5, 9)
+        assert asyncio.run(main()) == (SETTINGS.check_idle, 9)
 
     def test_a_tasks_synchronous_code_sees_it(self, db):
         def query():

@@ -8,7 +8,13 @@ from relet.core import ConfigurationError, Kind, ReleasePolicy
 
 
 def test_defaults():
-    assert ReleasePolicy() == ReleasePolicy("statement", "pin", 0.5)
+    assert ReleasePolicy() == ReleasePolicy("statement", "pin", 0.5, "never")
+
+
+@pytest.mark.parametrize("retry", ["Reads", None, True, "writes", ["reads"]])
+def test_retry(retry):
+    with pytest.raises(ConfigurationError, match=r"'retry' is .* 'never', 'reads'"):
+        ReleasePolicy(retry=retry)
 
 
 @pytest.mark.parametrize("session_state", ["Pin", None, 1, "", ["pin"]])

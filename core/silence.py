@@ -1,0 +1,23 @@
+"""Silence: whether something has arrived on an idle connection."""
+
+from __future__ import annotations
+
+import select
+from typing import Any
+
+
+def silent(raw: Any) -> bool:
+    """Return whether nothing waits to be read from the socket of *raw*. It does not block.
+
+    :param raw: a driver's connection. One that has no ``fileno()``, or none any more, is not
+        silent.
+    """
+    try:
+        descriptor = raw.fileno()
+    except Exception:  # noqa: BLE001 - the driver's, for a connection that is closed
+        return False
+    if hasattr(select, "poll"):  # select() takes no descriptor above 1023
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return not poll.poll(0)
+    return not select.select([descriptor], [], [], 0)[0]
