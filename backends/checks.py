@@ -15,6 +15,7 @@ from django.db import connections
 from relet.core import registry
 
 from . import options
+from .credentials import Credentials
 from .leasing import Leasing
 
 
@@ -40,6 +41,7 @@ def _check(wrapper: Leasing) -> Iterator[checks.CheckMessage]:
         yield checks.Warning(doubt, id="relet.W001")
     yield from _errors(options.release_policy, alias, settings, adapter)
     yield from _errors(wrapper.get_connection_params)
+    yield from _errors(Credentials, alias, settings)
 
 
 def _errors(rule: Callable[..., object], *arguments: object) -> list[checks.CheckMessage]:

@@ -32,6 +32,7 @@ from relet.core.status import TransactionStatus
 
 from . import holders, lifetimes, session_state
 from .bases import WrapperBase
+from .credentials import Credentials
 from .options import check_max_age, pool_options, release_policy
 from .pools import OpenPool, copied, pools
 
@@ -482,6 +483,7 @@ class Leasing(WrapperBase):
             connect=self.get_connection_params(),
             options=options,
             configure=_Configure(type(self), copied(settings), alias),
+            ask=Credentials(alias, settings).ask,
         )
         pool = self.adapter_class(config)
         # Of the pool alone, which is no longer needed when it is gone.

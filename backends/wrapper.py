@@ -21,11 +21,12 @@ from django.core import checks
 from django.db.backends.utils import debug_transaction
 from django.utils.asyncio import async_unsafe
 
+from . import credentials
 from .checks import check_databases
 from .creation import PooledCreation
 from .cursor import LeasedCursor, LeasedCursorWrapper, LeasedServerCursor
 from .options import check_connect
-from .pools import pools
+from .pools import copied, pools
 from .schema import PooledSchemaEditor
 from .stateful import Stateful
 
@@ -37,11 +38,12 @@ if TYPE_CHECKING:
 checks.register(check_databases, "relet")
 
 
-def _drivers_options(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return ``OPTIONS`` without what is not the driver's."""
-    return {
+def _drivers(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return *settings* with what is the driver's in ``OPTIONS``, and nothing else."""
+    options = {
         key: value for key, value in settings["OPTIONS"].items() if key not in ("pool", "policy")
     }
+    return {**settings, "OPTIONS": options}
 
 
 def _makes_plain_cursors(backend: Any) -> bool:
@@ -81,6 +83,7 @@ class LeasingWrapper(Stateful):
         cls._drivers_cursors = cls.create_cursor is cls.driver_backend.create_cursor
         cls._plain_cursors = cls._drivers_cursors and _makes_plain_cursors(cls.driver_backend)
         for attribute, mixin in (
+            ("client_class", credentials.AskingClient),
             ("creation_class", PooledCreation),
             ("SchemaEditorClass", PooledSchemaEditor),
         ):
@@ -91,6 +94,10 @@ class LeasingWrapper(Stateful):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._init_lease()
+
+    def copy(self, alias: str | None = None) -> Any:
+        # Django's goes deep: a connector, or a function with a client in it, cannot be copied.
+        return type(self)(copied(self.settings_dict), self.alias if alias is None else alias)
 
     # The connection.
 
@@ -145,7 +152,7 @@ class LeasingWrapper(Stateful):
     def get_connection_params(self) -> dict[str, Any]:
         # Django takes offence at a pool where the driver is psycopg2.
         settings = self.settings_dict
-        self.settings_dict = {**settings, "OPTIONS": _drivers_options(settings)}
+        self.settings_dict = credentials.without(_drivers(settings))
         try:
             parameters = super().get_connection_params()
         finally:
@@ -368,7 +375,7 @@ class LeasingWrapper(Stateful):
     @contextmanager
     def _nodb_cursor(self) -> Iterator[CursorWrapper]:
         """A cursor beside any pool: it is for creating and dropping databases."""
-        options = _drivers_options(self.settings_dict)
-        plain = self.plain_backend({**self.settings_dict, "OPTIONS": options}, alias=self.alias)
+        settings = credentials.asked(self.alias, _drivers(self.settings_dict))
+        plain = self.plain_backend(settings, alias=self.alias)
         with plain._nodb_cursor() as cursor:
             yield cursor

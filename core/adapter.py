@@ -26,12 +26,22 @@ class PoolConfig:
     :param options: the pool's own keyword arguments; ``False`` means no pooling.
     :param configure: to be called once with every new driver connection, in
         autocommit, before it is first handed out.
+    :param ask: returns more of such keyword arguments. It is called for each connection: a
+        password may be valid for minutes.
     """
 
     alias: str
     connect: Mapping[str, Any]
     options: Mapping[str, Any] | Literal[False] = field(default_factory=dict)
     configure: Callable[[Any], object] = lambda connection: None
+    ask: Callable[[], Mapping[str, Any]] = dict
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the keyword arguments of ``connect()`` for one connection, the next.
+
+        It raises whatever a project's function does that is asked.
+        """
+        return {**self.connect, **self.ask()}
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,9 @@ class Bench:
         self.not_in_autocommit = False
         #: Whether `configure` is to raise, once, for the next new connection.
         self.refuse = False
+        #: What is to be asked for at each connection, and how often that was done.
+        self.asked_for: Mapping[str, Any] = {}
+        self.asked = 0
         self._made: list[PoolAdapter[Any]] = []
         self._observer: PooledConnection | None = None
 
@@ -145,7 +148,12 @@ class Bench:
                 raise ConfigureFailed("refused by the kit")
             self.configured.append(raw)
 
-        config = PoolConfig(alias, {**self.parameters, **parameters}, options, configure)
+        def ask() -> Mapping[str, Any]:
+            self.asked += 1
+            return self.asked_for
+
+        connect = {**self.parameters, **parameters}
+        config = PoolConfig(alias, connect, options, configure, ask)
         made.append(self.adapter(config))
         self._made += made
         return made[0]

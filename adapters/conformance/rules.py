@@ -125,6 +125,20 @@ def opening(bench: Bench) -> None:
     demand(refused.stats().in_use == 0, f"Refused, in_use is {refused.stats().in_use}.")
 
 
+@rule("parameters", "Each connection is opened with what config.parameters() returns by then.")
+def parameters(bench: Bench) -> None:
+    name = "database" if "database" in bench.parameters else "dbname"
+    bench.asked_for = {name: bench.parameters.get(name, "postgres")}
+    pool = bench.pool(1, None, **{name: "relet_no_such_database"})
+    connection = bench.checkout(pool)
+    for _ in range(2):
+        before = bench.asked
+        bench.discard(pool, connection)
+        connection = bench.checkout(pool)
+        demand(bench.asked > before, "A new connection was opened, and nobody asked for its own.")
+    bench.checkin(pool, connection)
+
+
 @rule("configure", "Each new connection is configured once, in autocommit, before it is let.")
 def configured(bench: Bench) -> None:
     pool = bench.pool(size=2)

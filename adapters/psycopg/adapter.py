@@ -156,7 +156,7 @@ class PsycopgAdapter(Psycopg, PoolAdapter[Connection]):
         """Connect and disconnect; return what went wrong."""
         try:
             conninfo = pool.conninfo() if callable(pool.conninfo) else pool.conninfo
-            parameters = {**self.config.connect, "autocommit": True}
+            parameters = {**self.config.parameters(), "autocommit": True}
             with pool.connection_class.connect(conninfo or "", **parameters) as raw:
                 self.config.configure(raw)
         except psycopg.Error as error:
@@ -200,7 +200,7 @@ def _make_pool(config: PoolConfig) -> Pool | Unpooled:
             raise
 
     return (lean_pool.LeanPool if lean_pool.LEAN else psycopg_pool.ConnectionPool)(
-        kwargs={**config.connect, "autocommit": True},
+        kwargs=lambda: {**config.parameters(), "autocommit": True},
         open=False,
         configure=configure,
         **{"name": f"relet-{config.alias}", **options},

@@ -106,4 +106,4 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
 
 
 #: Whether this psycopg_pool is one that `LeanPool` has been read against.
-LEAN = psycopg_pool.__version__.split(".")[:2] in (["3", "2"], ["3", "3"])
+LEAN = psycopg_pool.__version__.split(".")[:2] == ["3", "3"]

@@ -16,12 +16,12 @@ class Unpooled:
     min_size = max_size = max_waiting = 0
 
     def __init__(self, config: PoolConfig) -> None:
-        self._connect, self._configure = config.connect, config.configure
+        self._config = config
 
     def getconn(self, timeout: float | None = None) -> Connection:
-        raw = Psycopg.connect(self._connect)
+        raw = Psycopg.connect(self._config.parameters())
         try:
-            self._configure(raw)
+            self._config.configure(raw)
         except BaseException:
             raw.close()
             raise

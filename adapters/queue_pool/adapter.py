@@ -83,12 +83,12 @@ class QueuePoolAdapter(PoolAdapter[Any]):
 
     def _creator(self) -> Callable[[], Any]:
         """Return what opens and configures connections. It does not refer to this adapter."""
-        connect, parameters, configure = self.connect, self.config.connect, self.config.configure
+        connect, config = self.connect, self.config
 
         def create() -> Any:
-            raw = connect(parameters)
+            raw = connect(config.parameters())
             try:
-                configure(raw)
+                config.configure(raw)
             except BaseException:
                 raw.close()
                 raise

@@ -170,10 +170,16 @@ class DoesNotSayWhenItWorked(SQLAlchemyAdapter):
         connection.proven_at = before
 
 
+@breaks("parameters")
+class AsksForParametersOnce(SQLAlchemyAdapter):
+    def __init__(self, config):
+        super().__init__(replace(config, connect=config.parameters(), ask=dict))
+
+
 @breaks("configure")
 class DoesNotConfigure(SQLAlchemyAdapter):
     def _creator(self):
-        return lambda: self.connect(self.config.connect)
+        return lambda: self.connect(self.config.parameters())
 
 
 @breaks("configure")
@@ -190,7 +196,7 @@ class ConfiguresInATransaction(SQLAlchemyAdapter):
 
     def _creator(self):
         def create():
-            raw = self.connect(self.config.connect)
+            raw = self.connect(self.config.parameters())
             raw.autocommit = False
             self.config.configure(raw)
             raw.rollback()

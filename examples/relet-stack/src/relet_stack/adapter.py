@@ -43,7 +43,7 @@ class StackAdapter(Psycopg, PoolAdapter[psycopg.Connection]):
         self._pool = StackPool(self._connect, self._options["max_lifetime"])
 
     def _connect(self):
-        raw = self.connect(self.config.connect)
+        raw = self.connect(self.config.parameters())
         try:
             self.config.configure(raw)
         except BaseException:
