@@ -6,6 +6,7 @@ what was assigned from code, else that of the settings.
 
 from __future__ import annotations
 
+import os
 import pkgutil
 import threading
 from collections.abc import Mapping
@@ -204,3 +205,12 @@ class Override(Block):
 
 
 policies = Policies()
+
+
+def _forked() -> None:
+    """In a child: the thread that was assigning, if one was, is not here."""
+    policies._assigning = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

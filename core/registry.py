@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -289,3 +290,12 @@ def _policies(brought: object) -> Mapping[str, ReleasePolicy]:
 
 
 registry = Registry()
+
+
+if hasattr(os, "register_at_fork"):
+    # A child gets plugins whole, and no lock of a thread that is not there.
+    os.register_at_fork(
+        before=registry._lock.acquire,
+        after_in_parent=registry._lock.release,
+        after_in_child=registry._lock.release,
+    )
