@@ -355,7 +355,12 @@ class LeasedServerCursor(LeasedCursor):
 
     def close(self) -> None:
         self._db._closing(self._pin)
-        super().close()
+        leased = self._pin in self._db._lease.pins
+        try:
+            super().close()
+        except self._db.Database.Error:
+            if leased:
+                raise  # else it went with the lease: in a child that is its parent's
 
 
 class LeasedCursorWrapper(CursorWrapper):

@@ -111,6 +111,8 @@ class Leasing(WrapperBase):
     _trusted_for: float
     #: Whether Django is to find the state of a wrapper that has not connected yet.
     _fresh = True
+    #: Whether this process was forked inside a transaction that is its parent's.
+    _forked_inside = False
     #: Whether close() has been called since the settings were last looked at.
     _closed: bool
     #: The pool and what it was made from.
@@ -430,6 +432,7 @@ class Leasing(WrapperBase):
             self.needs_rollback = False
             self.closed_in_transaction = False
             self.errors_occurred = False
+            self._forked_inside = False
             self.run_on_commit = []
             self.autocommit = self.settings_dict["AUTOCOMMIT"]
 

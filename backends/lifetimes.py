@@ -10,13 +10,14 @@ import _thread
 import atexit
 import logging
 import os
+import socket
 import threading
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from relet.core import Action, Event, Lease, PoolAdapter
+from relet.core import Action, Event, Lease, PoolAdapter, State
 
 from . import holders
 from .pools import pools
@@ -29,8 +30,14 @@ logger = logging.getLogger("relet")
 #: Every wrapper of this process, for a child to find those it has inherited.
 _wrappers: weakref.WeakSet[Any] = weakref.WeakSet()
 
-#: Connections of the parent, in a child; never closed, so that its sockets stay open.
+#: Every lease of this process; that of a wrapper that introduces a connection is another.
+_leases: weakref.WeakSet[Lease] = weakref.WeakSet()
+
+#: Connections and leases of the parent, in a child. Kept for good, so that none is closed.
 _PARENTS: list[object] = []
+
+#: The process whose leases these are.
+_process = os.getpid()
 
 
 def holders_of(pool: PoolAdapter[Any] | None) -> Sequence[str]:
@@ -59,6 +66,7 @@ def watch(wrapper: Leasing, lease: Lease) -> None:
     That is why the end of its thread is watched as well.
     """
     _wrappers.add(wrapper)
+    _leases.add(lease)
     weakref.finalize(wrapper, _abandon_elsewhere, lease).atexit = False
     try:
         _thread_locals.end.leases.add(lease)
@@ -112,21 +120,47 @@ def _abandon_elsewhere(lease: Lease) -> None:
     thread, and not by way of `threading.Thread`, which takes locks to start one.
     """
     if lease.connection is not None and not _exiting:
+        if os.getpid() != _process:
+            # The locals of the parent's other threads go before `_forget_parent` is called.
+            _PARENTS.append(lease)
+            return
         with suppress(RuntimeError):  # the interpreter is shutting down
             _thread.start_new_thread(_abandon, (lease,))
 
 
 def _forget_parent() -> None:
     """In a child: no wrapper has a lease, and none goes on with its parent's transaction."""
-    for wrapper in list(_wrappers):
-        lease = wrapper._lease
-        if lease.send(Event.FORK) is Action.FORGET:
-            _PARENTS.append(lease.connection)
+    global _process
+    _process = os.getpid()
+    in_transaction = set()
+    for lease in {*_leases, *(wrapper._lease for wrapper in list(_wrappers))}:
+        if lease.state in _IN_TRANSACTION:
+            in_transaction.add(lease)
+        if lease.send(Event.FORK) is Action.FORGET and (connection := lease.connection) is not None:
+            _PARENTS.append(connection)
+            _sever(connection.raw)
             lease.connection = None
         lease.pins.clear()
         lease.clean()
         lease.pool = lease.holder = None
-        wrapper._forked()
+    for wrapper in list(_wrappers):
+        wrapper._forked(wrapper._lease in in_transaction)
+
+
+_IN_TRANSACTION = (State.IN_TRANSACTION, State.RUNNING_IN_TRANSACTION, State.BROKEN)
+
+
+def _sever(raw: Any) -> None:
+    """Put a dead socket in the place of that of *raw*, which is the parent's.
+
+    Cursors, COPY and streams that were open on it end in this process too, and would tell the
+    server so; whoever has kept the connection itself may use it.
+    """
+    with suppress(Exception):  # it has none, or is being closed
+        number = raw.fileno()
+        dead, other = socket.socketpair()
+        with dead, other:
+            os.dup2(dead.fileno(), number, inheritable=False)
 
 
 if hasattr(os, "register_at_fork"):

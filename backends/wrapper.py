@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings as django_settings
 from django.core import checks
 from django.db.backends.utils import debug_transaction
+from django.db.transaction import TransactionManagementError
 from django.utils.asyncio import async_unsafe
 
 from . import credentials
@@ -209,16 +210,29 @@ class LeasingWrapper(Stateful):
         with self.wrap_database_errors:
             self._close_lease()
 
-    def _forked(self) -> None:
+    def _forked(self, in_transaction: bool) -> None:
         """This process is a child: the lease is gone, and with it any transaction."""
         self._closed, self._entry = True, None
+        self._pending_savepoints = []
+        self.run_on_commit = []
         if self._guard is not None:
             self._guard = threading.RLock()
         if self.in_atomic_block:
             self.closed_in_transaction = True
-            self.needs_rollback = True
-        else:
-            self._fresh = True
+        if self.in_atomic_block or in_transaction:
+            self.needs_rollback = self._forked_inside = True
+
+    def validate_no_broken_transaction(self) -> None:
+        if self.needs_rollback and self._forked_inside:
+            self._refuse_forked()
+        super().validate_no_broken_transaction()
+
+    def _refuse_forked(self) -> None:
+        raise TransactionManagementError(
+            f"DATABASES[{self.alias!r}]: this process was forked inside a transaction, which is "
+            "its parent's and goes on there. Fork outside of atomic(), or leave the block in this "
+            "process first; where there is no block, call rollback() or close()."
+        )
 
     # Cursors.
 
@@ -277,6 +291,8 @@ class LeasingWrapper(Stateful):
                 connection.raw.autocommit = autocommit
 
     def commit(self) -> None:
+        if self._forked_inside and not self.in_atomic_block:
+            self._refuse_forked()
         try:
             super().commit()
         finally:
@@ -285,6 +301,7 @@ class LeasingWrapper(Stateful):
     def rollback(self) -> None:
         try:
             super().rollback()
+            self._forked_inside = False
         finally:
             self._end_transaction()
 
