@@ -1,0 +1,228 @@
+"""I5: threads that end with a lease, on a pool of one connection: it is discarded."""
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.db import connections, transaction
+from testapp.models import Item
+
+from relet.core import hold
+
+from . import driver
+from .conftest import at_rest, backend_pid, stats
+from .threads import in_thread
+
+ALIVE = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+
+
+@pytest.fixture
+def ending(make):
+    """``connections["ending"]`` in each thread."""
+    wrapper = make("ending", timeout=20)
+    databases = connections.settings
+    databases["ending"] = wrapper.settings_dict
+    connections["ending"] = wrapper
+    yield wrapper
+    wrapper.close()
+    del connections["ending"], databases["ending"]
+
+
+def in_transaction(kept):
+    connections["ending"].set_autocommit(False)
+    return backend_pid(connections["ending"])
+
+
+def in_raw_transaction(kept):
+    with connections["ending"].cursor() as cursor:
+        cursor.execute("BEGIN")
+    return backend_pid(connections["ending"])
+
+
+def with_session_state(kept):
+    with connections["ending"].cursor() as cursor:
+        cursor.execute("SET app.tenant = '1'")
+    return backend_pid(connections["ending"])
+
+
+def in_hold(kept):
+    hold("ending").__enter__()
+    return backend_pid(connections["ending"])
+
+
+def with_server_side_cursor(kept):
+    cursor = connections["ending"].chunked_cursor()
+    cursor.execute("SELECT pg_backend_pid() FROM generate_series(1, 9)")
+    kept.append(cursor)
+    return cursor.fetchone()[0]
+
+
+def with_connection_in_use(kept):
+    cursor = connections["ending"].cursor()
+    kept.append((cursor, cursor.connection))
+    return cursor.connection.info.backend_pid
+
+
+def with_copy(kept):
+    cursor = connections["ending"].cursor()
+    copying = cursor.copy("COPY testapp_item (name) FROM STDIN")
+    kept.append((cursor, copying))
+    copying.__enter__().write_row(["lost"])
+    return cursor.connection.info.backend_pid
+
+
+TAKES = [
+    in_transaction,
+    in_raw_transaction,
+    with_session_state,
+    in_hold,
+    with_server_side_cursor,
+    with_connection_in_use,
+    pytest.param(with_copy, marks=driver.needs("psycopg", "copy()")),
+]
+
+
+class Waiter:
+    """Another thread, which waits for the only connection."""
+
+    def __init__(self, wrapper):
+        self.pid = None
+
+        def run():
+            copied = wrapper.copy()
+            self.pid = backend_pid(copied)
+            copied.close()
+
+        self.thread = threading.Thread(target=run)
+        self.thread.start()
+        while not stats(wrapper).waiting:
+            pass
+
+    def served(self):
+        self.thread.join(20)
+        return self.pid
+
+
+def assert_discarded(wrapper, observer, caplog, waiter, pid):
+    assert waiter.served() not in (None, pid)
+    while observer.execute(ALIVE, [pid]).fetchone() != (0,):
+        pass
+    assert at_rest(wrapper)
+    assert stats(wrapper).size <= 1
+    assert caplog.text.count("ended without closing its connection") == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("take", TAKES)
+def test_whatever_keeps_the_lease(ending, observer, caplog, take, garbage):
+    kept, pids, over = [], [], threading.Event()
+
+    def run():
+        pids.append(take(kept))
+        taken.set()
+        over.wait(20)
+
+    taken = threading.Event()
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert taken.wait(20)
+    waiter = Waiter(ending)
+    over.set()
+    thread.join(20)
+    assert_discarded(ending, observer, caplog, waiter, *pids)
+
+
+class End(Exception):
+    pass
+
+
+def returns():
+    pass
+
+
+def raises():
+    raise End
+
+
+def exits():
+    sys.exit(3)
+
+
+@pytest.mark.parametrize("how", [returns, raises, exits])
+@pytest.mark.parametrize("daemon", [False, True])
+def test_however_the_thread_ends(ending, observer, caplog, monkeypatch, how, daemon):
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
+    pids, taken, over = [], threading.Event(), threading.Event()
+
+    def run():
+        pids.append(in_transaction([]))
+        taken.set()
+        over.wait(20)
+        how()
+
+    thread = threading.Thread(target=run, daemon=daemon)
+    thread.start()
+    assert taken.wait(20)
+    waiter = Waiter(ending)
+    over.set()
+    thread.join(20)
+    assert_discarded(ending, observer, caplog, waiter, *pids)
+
+
+def test_a_worker_of_an_executor_that_is_shut_down(ending, observer, caplog):
+    with ThreadPoolExecutor(1) as executor:
+        pid = executor.submit(in_transaction, []).result(20)
+        waiter = Waiter(ending)
+    assert_discarded(ending, observer, caplog, waiter, pid)
+
+
+def test_a_thread_whose_wrapper_is_kept_alive(ending, observer, caplog):
+    kept = []
+
+    def run():
+        kept.append(connections["ending"])
+        pids.append(in_transaction([]))
+        taken.set()
+        over.wait(20)
+
+    pids, taken, over = [], threading.Event(), threading.Event()
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert taken.wait(20)
+    waiter = Waiter(ending)
+    over.set()
+    thread.join(20)
+    assert_discarded(ending, observer, caplog, waiter, *pids)
+    assert kept[0]._lease.connection is None
+
+
+def test_a_thread_that_dies_in_a_transaction_gives_its_place_back(db, caplog):
+    def die():
+        atomic = transaction.atomic()
+        atomic.__enter__()
+        Item.objects.create(name="lost")
+        assert stats(db).in_use == 1
+
+    in_thread(die)
+    # On the pool's only place: this waits until it is free.
+    assert not Item.objects.exists()
+    assert stats(db).in_use == 0
+    assert "ended without closing its connection" in caplog.text
+
+
+def test_a_thread_that_dies_with_an_iterator_open_gives_its_place_back(db):
+    Item.objects.bulk_create(Item(name=f"item {n}") for n in range(5))
+    kept = []
+
+    def die():
+        iterator = Item.objects.iterator(chunk_size=2)
+        next(iterator)
+        kept.append(iterator)
+
+    in_thread(die)
+    assert Item.objects.count() == 5
+    assert stats(db).in_use == 0
+    with pytest.raises(Exception, match="closed"):
+        list(kept.pop())
+    assert Item.objects.all().delete()[0] == 5
