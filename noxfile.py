@@ -163,13 +163,9 @@ def django_suite(session: nox.Session, django: str, engine: str) -> None:
     )
 
 
-@nox.session(python=NEWEST)
-def postgis(session: nox.Session) -> None:
-    """Django's PostGIS backend; what that needs is installed where this is root's Debian."""
-    install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
-    # What cannot be installed is skipped by the tests, which say so.
+def install_from_debian(session: nox.Session, *packages: str) -> None:
+    """Install *packages* where this is root's Debian; what is missing, tests skip, and say so."""
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        packages = ("postgresql-postgis", "gdal-bin")  # with the server, GEOS and PROJ
         for command in ("update",), ("install", "--no-install-recommends", *packages):
             session.run(
                 *("apt-get", "-qq", *command),
@@ -177,12 +173,28 @@ def postgis(session: nox.Session) -> None:
                 external=True,
                 success_codes=range(256),
             )
+
+
+@nox.session(python=NEWEST)
+def postgis(session: nox.Session) -> None:
+    """Django's PostGIS backend; what that needs is installed where this is root's Debian."""
+    install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
+    install_from_debian(session, "postgresql-postgis", "gdal-bin")  # with the server, GEOS and PROJ
     # Debian has initdb and pg_ctl there, and not on PATH.
     programs = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"))]
     session.run(
         *("python", "-m", "pytest", "tests/backends/test_postgis.py", *session.posargs),
         env={"PATH": os.pathsep.join([*session.bin_paths, *programs, os.environ["PATH"]])},
     )
+
+
+@nox.session(python=NEWEST)
+def servers(session: nox.Session) -> None:
+    """gunicorn, uvicorn, Celery, runserver and PgBouncer."""
+    install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0", "celery>=5.5", "uvicorn>=0.30")
+    if not shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin"):
+        install_from_debian(session, "pgbouncer")
+    session.run("python", "-m", "pytest", "tests/servers", *session.posargs)
 
 
 @nox.session(python=NEWEST)

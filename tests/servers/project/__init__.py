@@ -1,0 +1,1 @@
+"""A Django project that servers serve. Its database is what the environment says."""

@@ -1,0 +1,22 @@
+"""Where the views are: each is given a token to write."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from . import views
+
+handler500 = views.server_error
+
+urlpatterns = [
+    path("health", views.health),
+    path("write/<token>", views.write),
+    path("atomic/<token>", views.atomic),
+    path("fails/<token>", views.fails),
+    path("stream/<token>", views.stream),
+    path("state/<token>", views.state),
+    path("async/<token>", views.asynchronous),
+    path("async-stream/<token>", views.asynchronous_stream),
+    path("hold", views.hold),
+    path("share/<int:of>", views.share),
+]

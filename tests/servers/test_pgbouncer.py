@@ -1,0 +1,49 @@
+"""PgBouncer between gunicorn and the server."""
+
+from __future__ import annotations
+
+import pytest
+
+from . import test_gunicorn
+from .bouncer import bouncer, installed
+from .conftest import Project
+from .test_gunicorn import COMMAND, THREADS, WORKERS
+from .watch import Watch
+
+pytestmark = pytest.mark.skipif(
+    not installed(), reason="PgBouncer is not installed (apt-get install pgbouncer)"
+)
+
+CLIENTS = WORKERS * THREADS
+
+
+def test_in_transaction_mode(project: Project, watch: Watch) -> None:
+    """Fewer connections to the server than in relet's pools, and no session is anybody's own."""
+    options = project.database["OPTIONS"]
+    options["policy"] = {"session_state": "error"}
+    project.database["DISABLE_SERVER_SIDE_CURSORS"] = True
+    size = 3
+    with watch.limit(size), bouncer(project.database, mode="transaction", size=size) as behind:
+        project.served.update(behind)
+        with project.site(*COMMAND) as site:
+            site.load(
+                ("write", "atomic", "stream", "fails", "async"), requests=240, clients=CLIENTS
+            )
+            watch.wait_for({"idle"})
+            assert [health["in_use"] for health in site.healths(WORKERS)] == [0] * WORKERS
+            with pytest.raises(AssertionError, match="leaves a setting in its session"):
+                site.load(("state",), requests=1, clients=1)
+    project.assert_written(site.acknowledged)
+
+
+def test_in_session_mode(project: Project, watch: Watch) -> None:
+    """A connection of a pool has one to the server for as long as it lives, so all have."""
+    size = WORKERS * test_gunicorn.SIZE
+    # What was probed before a pool is opened is used again.
+    with watch.limit(size), bouncer(project.database, mode="session", size=size) as behind:
+        project.served.update(behind)
+        with project.site(*COMMAND) as site:
+            site.load(test_gunicorn.VIEWS, requests=240, clients=CLIENTS)
+            watch.wait_for({"idle"})
+            assert [health["in_use"] for health in site.healths(WORKERS)] == [0] * WORKERS
+    project.assert_written(site.acknowledged)
