@@ -13,7 +13,8 @@ from .watch import Watch
 pytest.importorskip("uvicorn", reason="uvicorn is not installed; nox -s servers does it")
 
 COMMAND = python("uvicorn", "project.asgi:application", "--fd", "FD", "--log-level", "warning")
-#: It ends itself by the signal it was sent, once all requests are served.
+#: When all requests are served it ends itself by the signal it was sent: Python's exit handlers,
+#: which would close connections, do not run; see `project/asgi.py`.
 STOPPED = -signal.SIGTERM
 SIZE = 4
 VIEWS = ("write", "async", "atomic", "async-stream", "state", "fails")

@@ -37,10 +37,11 @@ class Watch:
         """Return the server process of each connection."""
         return {pid for pid, _ in self.rows(_CONNECTIONS, [self._name])}
 
-    def opened(self) -> int:
-        """Return how many have been opened, ever, and closed since."""
-        sql = "SELECT sessions FROM pg_stat_database WHERE datname = %s"
-        return int(self.rows(sql, [self._name])[0][0])
+    def counts(self) -> tuple[int, int]:
+        """Return how many have ever been opened, and how many of them cut and not closed."""
+        sql = "SELECT sessions, sessions_abandoned FROM pg_stat_database WHERE datname = %s"
+        opened, cut = self.rows(sql, [self._name])[0]
+        return int(opened), int(cut)
 
     def wait_for(self, states: set[str]) -> None:
         """Wait until all connections are in one of *states*; of none, until all are gone."""
@@ -50,13 +51,17 @@ class Watch:
             time.sleep(0.02)
 
     @contextmanager
-    def limit(self, most: int, *, processes: int = 1, replaced: int = 0) -> Iterator[None]:
+    def limit(
+        self, most: int, *, processes: int = 1, replaced: int = 0, closed: bool = True
+    ) -> Iterator[None]:
         """There never are more than *most* connections, of *processes* together.
 
         :param replaced: how many may be opened in place of others.
+        :param closed: whether all are closed, as is polite; else some may be cut.
         """
         self.wait_for(set())
-        before, self.most = self.opened(), 0
+        opened_before, cut_before = self.counts()
+        self.most = 0
         done = threading.Event()
 
         def look() -> None:
@@ -74,5 +79,7 @@ class Watch:
             done.set()
             thread.join()
         assert 0 < self.most <= most
+        opened, cut = self.counts()
         # One is to find out whether the server lets a process connect, before its pool is opened.
-        assert self.opened() - before <= most + processes + replaced
+        assert opened - opened_before <= most + processes + replaced
+        assert cut == cut_before or not closed

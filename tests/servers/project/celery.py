@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_init, worker_process_init
+from celery.signals import worker_init, worker_process_init, worker_process_shutdown
 
 directory = Path(os.environ["PROJECT_BROKER"])
 
@@ -39,3 +39,11 @@ def in_child(**kwargs: Any) -> None:
     from project.models import Write
 
     Write.objects.create(token=f"child {os.getpid()}")
+
+
+@worker_process_shutdown.connect
+def at_end(**kwargs: Any) -> None:
+    """Close what the child has: Python's exit handlers do not run in it."""
+    from relet.core import close_all
+
+    close_all(5)
