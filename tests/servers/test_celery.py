@@ -20,7 +20,7 @@ COMMAND = (
 PREFORK = (*COMMAND, "--pool", "prefork", "--concurrency", "2")
 #: The parent, and its children.
 PROCESSES, SIZE = 3, 4
-TASKS = 60
+TASKS = 30
 
 
 @pytest.fixture
