@@ -17,8 +17,8 @@ from django.db import connections
 from ..backends import driver
 from ..engine import ENGINE, put_small_pool
 from .process import Process, listener, python, running
-from .site import Site
 from .watch import Watch
+from .website import Site
 
 HERE = Path(__file__).parent
 NAME = "relet_servers"
