@@ -30,10 +30,10 @@ class Site:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
 
     def answers(self) -> int | None:
-        """Return which process answers, if any does."""
+        """Return which process answers, if any does; one that ends may have sent half an answer."""
         try:
             return self.health()["pid"]
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException, json.JSONDecodeError):
             return None
 
     def health(self) -> dict[str, int]:
