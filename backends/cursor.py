@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from _thread import get_ident
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from django.db.backends.utils import CursorWrapper
@@ -264,6 +264,11 @@ class LeasedCursor:
         try:
             if self._driver is not None:
                 self._driver.close()
+        except self._db.Database.Error:
+            # The server was to close it, and is gone. psycopg warns of it until it knows that, too.
+            with suppress(self._db.Database.Error):
+                self._driver.close()
+            raise
         finally:
             if self._pin is not None:
                 self._release()
@@ -379,4 +384,9 @@ class LeasedCursorWrapper(CursorWrapper):
             return self.cursor.fetchall()
 
     def close(self) -> None:
-        self.cursor.close()
+        try:
+            self.cursor.close()
+        except self.db.Database.Error:
+            # A server-side cursor is closed by the server, which may be gone.
+            with self.db.wrap_database_errors:
+                raise
