@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from time import monotonic
+from typing import Any
 
 import psycopg_pool
 from psycopg_pool import PoolTimeout
+from psycopg_pool.pool import AddConnection
 
 from relet.adapters.drivers.psycopg import Connection
 from relet.adapters.place import Place
+
+#: Seconds between one attempt to connect and the next, at most, while somebody waits.
+_AGAIN = 0.5
+
+
+class _Attempt(AddConnection):
+    """An attempt to connect that is made later; sooner, and still once, if somebody waits."""
+
+    def __init__(self, pool: LeanPool, later: AddConnection) -> None:
+        super().__init__(pool, later.attempt, growing=later.growing)
+        #: When it may be made at the soonest, in seconds of `time.monotonic`; None: it will.
+        self.soonest: float | None = monotonic() + _AGAIN
+
+    def tick(self) -> None:
+        pool: Any = self.pool()
+        if pool is not None and pool._attempts.pop(self, None) is not None:
+            super().tick()
 
 
 class LeanPool(psycopg_pool.ConnectionPool[Connection]):
@@ -27,8 +46,33 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
     leaves a place in the queue, the next connection is given to nobody, and the pool is
     one smaller for good.
 
+    Where connections cannot be opened, psycopg_pool waits twice as long each time before it
+    tries again: when the server is back, requests would wait for that. So while somebody waits
+    it tries every half second.
+
     They rely on the pool's insides, see `LEAN`.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._attempts: dict[_Attempt, bool] = {}
+        super().__init__(*args, **options)
+
+    def schedule_task(self, task: Any, delay: float) -> None:
+        if isinstance(task, AddConnection):
+            task = _Attempt(self, task)
+            self._attempts[task] = True
+            if self._waiting:
+                delay = min(delay, _AGAIN)
+        super().schedule_task(task, delay)
+
+    def _hasten(self) -> None:
+        """Somebody waits: have attempts made that were to be made later."""
+        now = monotonic()
+        for attempt in list(self._attempts):
+            if attempt.soonest is not None:
+                # In the pool's own thread, where no interrupt strikes.
+                self._sched.enter(max(attempt.soonest - now, 0), attempt.tick)
+                attempt.soonest = None
 
     def take(self, timeout: float | None) -> Connection:
         if self._check is not None:
@@ -55,6 +99,8 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
                     self._stats["requests_num"] += 1
                     self._stats["requests_queued"] += 1
                     self._maybe_grow_pool()
+                    if self._attempts:
+                        self._hasten()
             if place is None:
                 return self.getconn(timeout)  # says why
             seconds = self.timeout if timeout is None else timeout
