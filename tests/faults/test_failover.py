@@ -1,0 +1,48 @@
+"""HOST and PORT name two servers; the one that can be written to goes, and the other takes over."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import InterfaceError, OperationalError
+
+from ..backends.conftest import all_pids, at_rest
+from .server import new_server
+from .test_killed_backends import run
+
+
+@pytest.fixture
+def servers():
+    with new_server() as primary, primary.standby() as standby:
+        yield primary, standby
+
+
+def where(wrapper):
+    ((port,),) = run(wrapper, "SELECT inet_server_port()")
+    return port
+
+
+@pytest.mark.parametrize("first", ["primary", "standby"])
+def test_failover(servers, use, caplog, first):
+    caplog.set_level("ERROR", "psycopg.pool")  # it warns of each attempt to connect
+    primary, standby = servers
+    ports = [primary.port, standby.port]
+    if first == "standby":
+        ports.reverse()
+    wrapper = use(*ports, size=2, target_session_attrs="read-write")
+    assert all_pids(wrapper)
+    assert where(wrapper) == primary.port
+    run(wrapper, "CREATE TABLE written (what text)")
+    with pytest.raises(OperationalError, match=r"standby|recovery|session is"):
+        run(use(standby.port, alias="other", target_session_attrs="read-write"), "SELECT 1")
+    primary.stop("fast")  # it sends the standby what there is
+    standby.promote()
+    failed = 0
+    for _ in range(4):
+        try:
+            run(wrapper, "INSERT INTO written VALUES ('kept')")
+        except (OperationalError, InterfaceError):
+            failed += 1
+    assert failed <= 1
+    assert where(wrapper) == standby.port
+    assert run(wrapper, "SELECT count(*) FROM written") == [(4 - failed,)]
+    assert at_rest(wrapper)
