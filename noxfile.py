@@ -43,6 +43,7 @@ PAIRS = [(python, django) for python in PYTHONS for django in djangos(python)]
 
 
 FEWER_EXAMPLES = {
+    "RELET_CHAOS_SECONDS": os.environ.get("RELET_CHAOS_SECONDS", "5"),
     "RELET_EXAMPLES": os.environ.get("RELET_EXAMPLES", "20"),
     "RELET_ROUND_TRIPS": os.environ.get("RELET_ROUND_TRIPS", "50"),
 }
@@ -204,6 +205,36 @@ def tenants(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "tests/backends/test_other_backends.py", *session.posargs)
 
 
+@nox.session(python=NEWEST)
+def chaos(session: nox.Session) -> None:
+    """Servers and networks that fail, on all engines but README's, all at the same time."""
+    install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
+    python = Path(session.bin, "python")
+    logs = Path(session.create_tmp())
+    command = (str(python), "-m", "pytest", "-rP", "tests/faults", *session.posargs)
+    running = {}
+    for engine in "sqlalchemy", "dj_db_conn_pool", "pg8000":
+        log = logs / f"{engine}.log"
+        with log.open("w") as output:
+            environment = {**os.environ, "RELET_TEST_ENGINE": engine}
+            environment["PYTHONDONTWRITEBYTECODE"] = "1"
+            running[engine, log] = subprocess.Popen(
+                [*command, "-p", "no:cacheprovider"],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            )
+    failed = []
+    for (engine, log), process in running.items():
+        # pytest's 5, if it ran no test, is a failure, too.
+        if process.wait() != 0:
+            failed.append(engine)
+        session.log(f"{engine}:")
+        print(log.read_text(), flush=True)
+    if failed:
+        session.error(f"failed on {', '.join(failed)}")
+
+
 #: What Django's driver and the pool are, for each engine; that of psycopg_pool is in `tests`.
 ENGINES = {
     "stack": ("./examples/relet-stack", "psycopg[binary]"),
@@ -250,10 +281,12 @@ def nightly(session: nox.Session) -> None:
     install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
     generated = ("classifier_oracle", "invariants", "session_machine")
     files = [f"tests/backends/test_{name}.py" for name in generated]
+    files.append("tests/faults/test_chaos.py")
     session.run(
         *("python", "-m", "pytest", "-rP"),
         *(session.posargs or [*files, "tests/adapters/pg8000/values/test_round_trips.py"]),
         env={
+            "RELET_CHAOS_SECONDS": os.environ.get("RELET_CHAOS_SECONDS", "1800"),
             "RELET_EXAMPLES": "3000",
             "RELET_ORACLE": "200000",  # and others each night:
             "RELET_ORACLE_SEED": f"{datetime.datetime.now(datetime.timezone.utc):%j}",
