@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import InterfaceError, OperationalError, close_old_connections, connections
 
+from relet.core import ReleasePolicy
+
 from ..backends.conftest import all_pids, at_rest, backend_pid, stats
 from ..backends.threads import Thread
 from . import bank
@@ -50,6 +52,18 @@ def within(seconds, function):
 
 def pid():
     return backend_pid(connections[ALIAS])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_restarted_while_idle(postgres, use, mode):
+    """Down for longer than connections are taken to work unasked."""
+    wrapper = use(postgres.port, size=4)
+    before = set(all_pids(wrapper))
+    postgres.stop(mode)
+    threading.Event().wait(ReleasePolicy().check_idle)
+    postgres.start()
+    assert within(AT_ONCE, pid) not in before
+    assert at_rest(wrapper)
 
 
 @pytest.mark.parametrize("mode", MODES)
