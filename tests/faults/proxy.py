@@ -60,14 +60,12 @@ class Proxy:
         finally:
             self.resume()
 
-    @contextmanager
-    def frozen(self, client_port: int) -> Iterator[None]:
-        """The same for one connection: that which has *client_port*, as the server sees it."""
+    def freeze(self, client_port: int) -> None:
+        """The same for one connection, which has *client_port* as the server sees it; see `thaw`."""
         self._order(lambda: self._freeze(client_port))
-        try:
-            yield
-        finally:
-            self._order(self._thaw)
+
+    def thaw(self) -> None:
+        self._order(self._thaw)
 
     def reset(self) -> None:
         """End all connections, as a router that has forgotten them: by RST, to both sides."""

@@ -87,10 +87,12 @@ def test_others_go_on_where_one_connection_stalls(network, use, thread, observer
     kept = backend_pid(other)
     port = "SELECT client_port FROM pg_stat_activity WHERE pid = %s"
     ((port,),) = observer.execute(port, [kept]).fetchall()
-    with stuck(thread, lambda: backend_pid(other)) as outcome, network.frozen(port):
+    network.freeze(port)
+    with stuck(thread, lambda: backend_pid(other)) as outcome:
         for _ in range(20):
             assert backend_pid(wrapper) != kept
         assert not outcome
+        network.thaw()
     assert outcome == [kept]
     other.rollback()
     other.close()
