@@ -61,7 +61,7 @@ class Proxy:
             self.resume()
 
     def freeze(self, client_port: int) -> None:
-        """The same for one connection, which has *client_port* as the server sees it; see `thaw`."""
+        """The same for one connection, whose *client_port* the server knows, until `thaw`."""
         self._order(lambda: self._freeze(client_port))
 
     def thaw(self) -> None:
