@@ -18,13 +18,16 @@ from weakref import ref
 from relet.core import Lease, PoolAdapter, TransactionStatus
 from relet.core.fingerprint import fingerprint
 
+from .tasks import frames_of, task_of
+
 if TYPE_CHECKING:
     from .leasing import Leasing
 
 #: Packages whose frames are not where a connection was taken: they are on the way to it.
-_INSIDE = ("relet", "django", "contextlib", "asgiref")
+_INSIDE = ("relet", "django", "contextlib", "asgiref", "asyncio", "concurrent", "threading")
 #: The methods of cursors that run statements.
 _RUNNING = ("execute", "_run")
+_UNKNOWN = "an unknown place"
 #: How many holders a message shows.
 _SHOWN = 10
 
@@ -34,13 +37,13 @@ class Holder(NamedTuple):
 
     :param wrapper: returns it, or None if it has been dropped, and its lease is about to end.
     :param since: in seconds of `time.monotonic`.
-    :param place: file and line of the first frame outside Django and relet.
+    :param place: file and line of the first frame outside Django and relet, if there is one.
     """
 
     wrapper: Callable[[], Leasing | None]
     thread: int
     since: float
-    place: str
+    place: str | None
 
 
 def note(wrapper: Leasing, lease: Lease, pool: PoolAdapter[Any]) -> None:
@@ -70,26 +73,35 @@ def describe(pool: PoolAdapter[Any], wrappers: Iterable[Leasing]) -> Sequence[st
     now = monotonic()
     threads = {thread.ident: thread.name for thread in threading.enumerate()}
     frames = sys._current_frames()
-    lines = []
+    lines: list[tuple[float, str]] = []
     for wrapper in wrappers:
         lease = wrapper._lease
         connection, holder = lease.connection, lease.holder
         if lease.pool is not pool or connection is None:
             continue
         thread = wrapper._thread_ident if holder is None else holder.thread
-        name = repr(threads[thread]) if thread in threads else "that has ended"
-        why = _why(lease, pool)
-        where = place(frames.get(thread)) if holder is None else holder.place
+        frame = frames.get(thread)
+        name = f"thread {threads[thread]!r}" if thread in threads else "a thread that has ended"
+        where = (place(frame) if holder is None else holder.place) or _UNKNOWN
+        if (task := task_of(frame)) is not None:
+            name = f"task {task.get_name()!r} in {name}"
+            where = next(filter(None, map(place, reversed(list(frames_of(task))))), where)
         since = None if holder is None else now - holder.since
         took = "" if since is None else f" for {since:.1f} s"
-        running = _running(frames.get(thread), wrapper)
+        running = _running(frame, wrapper)
         sql = lease.ran if running is None else running
         shown_sql = "nothing" if sql is None else fingerprint(str(sql))
-        text = f"thread {name}{took}, {why}, from {where}; ran last: {shown_sql}"
+        text = f"{name}{took}, {_why(lease, pool)}, from {where}; ran last: {shown_sql}"
         lines.append((since or 0, text))
-    lines.sort(key=lambda line: -line[0])
+    lines.sort(reverse=True)
     shown = [line for _, line in lines[:_SHOWN]]
     return [*shown, f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else shown
+
+
+def lost(lease: Lease, pool: PoolAdapter[Any]) -> str:
+    """Return what was kept by whoever had *lease*, and where it was taken."""
+    holder = lease.holder
+    return f"{_why(lease, pool)}, from {_UNKNOWN if holder is None else holder.place or _UNKNOWN}"
 
 
 def _why(lease: Lease, pool: PoolAdapter[Any]) -> str:
@@ -99,6 +111,8 @@ def _why(lease: Lease, pool: PoolAdapter[Any]) -> str:
     status = TransactionStatus.ACTIVE if raw is None else pool.transaction_status(raw)
     if lease.holder is None or status == TransactionStatus.ACTIVE:
         return "running a statement"
+    if status == TransactionStatus.UNKNOWN:
+        return "on a connection that is lost"
     if status != TransactionStatus.IDLE:
         return "in a transaction"
     if any(open_cursor is not None for open_cursor in lease.pins.values()):
@@ -120,10 +134,10 @@ def _running(frame: FrameType | None, wrapper: Leasing) -> object:
     return None
 
 
-def place(frame: FrameType | None) -> str:
+def place(frame: FrameType | None) -> str | None:
     """Return file and line of the first frame, from *frame* out, outside Django and relet."""
     while frame is not None:
         if frame.f_globals.get("__name__", "").partition(".")[0] not in _INSIDE:
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
-    return "an unknown place"
+    return None

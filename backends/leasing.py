@@ -209,11 +209,10 @@ class Leasing(WrapperBase):
 
     def _in_its_own_way(self, pool: PoolAdapter[Any]) -> Exception:
         """Return the error of a thread that waits for what it has itself."""
-        return self.Database.OperationalError(  # type: ignore[no-any-return]
-            pool.exhausted(
-                "this thread has all connections itself, and would wait for ever",
-                "have it take its second connection after the first is given back",
-            )
+        return pool.exhausted(
+            self.Database.OperationalError,
+            "this thread has all connections itself, and would wait for ever",
+            "have it take its second connection after the first is given back",
         )
 
     def _ensure_connection(self) -> None:
@@ -474,7 +473,7 @@ class Leasing(WrapperBase):
         self._health_checks = self.settings_dict["CONN_HEALTH_CHECKS"] or pool.health_checks
 
     def _find_pool(self) -> OpenPool:
-        return pools.get(self.alias, self.settings_dict, self.timezone_name, self._make_pool)
+        return pools.get(self.alias, self.settings_dict, self.timezone_name, self._make_pool, self)
 
     def _make_pool(self) -> tuple[PoolAdapter[Any], ReleasePolicy]:
         alias, settings = self.alias, self.settings_dict

@@ -96,17 +96,24 @@ _exiting = False
 atexit.register(_exit)
 
 
+#: Held while `PoolAdapter.abandoned` is counted.
+_counting = threading.Lock()
+
+
 def _abandon(lease: Lease) -> None:
     if lease.shared:
         return  # another thread may be using it
     connection, pool = lease.connection, lease.pool
     if lease.send(Event.ABANDON) is Action.DISCARD and connection is not None and pool is not None:
+        lost = holders.lost(lease, pool)
         lease.connection = None
         holders.forget(lease, pool)
+        with _counting:
+            pool.abandoned += 1
         logger.warning(
-            "DATABASES[%r]: a thread ended without closing its connection; discarded. "
-            "Call django.db.close_old_connections() at the end of threads.",
-            lease.alias,
+            "DATABASES[%r]: a thread ended without closing its connection, %s; discarded, the "
+            "pool's %d. so far. Call django.db.close_old_connections() at the end of threads.",
+            *(lease.alias, lost, pool.abandoned),
         )
         pool.discard(connection)
 
@@ -130,8 +137,9 @@ def _abandon_elsewhere(lease: Lease) -> None:
 
 def _forget_parent() -> None:
     """In a child: no wrapper has a lease, and none goes on with its parent's transaction."""
-    global _process
+    global _process, _counting
     _process = os.getpid()
+    _counting = threading.Lock()
     in_transaction = set()
     for lease in {*_leases, *(wrapper._lease for wrapper in list(_wrappers))}:
         if lease.state in _IN_TRANSACTION:

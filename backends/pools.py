@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from operator import itemgetter
 from time import monotonic
 from typing import Any
+
+from django.core.signals import request_finished
+from django.db import connections
 
 from relet.core import PoolAdapter, ReleasePolicy
 
@@ -39,13 +45,37 @@ def copied(settings: Any) -> Any:
 
 @dataclass(frozen=True)
 class OpenPool:
-    """A pool, its policy, and what they were made from."""
+    """A pool, its policy, and what they were made from.
+
+    :param declared: whether its alias was in ``DATABASES`` then.
+    :param users: the wrappers that use it.
+    """
 
     alias: str
     made_from: tuple[Any, ...]
     timezone_name: str
     pool: PoolAdapter[Any]
     policy: ReleasePolicy
+    declared: bool
+    users: set[weakref.ref[Any]] = field(default_factory=set)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether its alias is still there, and the settings or a wrapper refer to it."""
+        settings = connections.settings.get(self.alias)
+        if self.declared and settings is None:
+            return False
+        return bool(self.users) or (settings is not None and self.made_from == _made_from(settings))
+
+    def use(self, wrapper: Any) -> None:
+        self.users.add(weakref.ref(wrapper, self._left))
+
+    def _left(self, user: weakref.ref[Any]) -> None:
+        self.users.discard(user)
+        if not self.users and not self.wanted:
+            # The garbage collector calls this anywhere, perhaps inside the lock.
+            with suppress(RuntimeError):  # the interpreter is shutting down
+                _thread.start_new_thread(pools.close_unwanted, ())
 
     def serves(self, alias: str, settings: dict[str, Any], timezone_name: str) -> bool:
         return (
@@ -66,6 +96,8 @@ class Pools:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: list[OpenPool] = []
+        #: The aliases of pools that were in ``DATABASES``.
+        self._declared: set[str] = set()
 
     def get(
         self,
@@ -73,17 +105,32 @@ class Pools:
         settings: dict[str, Any],
         timezone_name: str,
         make: Callable[[], tuple[PoolAdapter[Any], ReleasePolicy]],
+        user: Any,
     ) -> OpenPool:
-        """Return the pool for *alias* with *settings*; *make* one if there is none."""
+        """Return the pool for *alias* with *settings*; *make* one if there is none.
+
+        :param user: the wrapper that is to use it, and no other any more.
+        """
         with self._lock:
             for entry in self._open:
                 if entry.serves(alias, settings, timezone_name):
+                    self._move(user, entry)
                     return entry
             # Copied, for Django's test runner changes settings in place.
             made_from = copied(_made_from(settings))
-            entry = OpenPool(alias, made_from, timezone_name, *make())
+            declared = alias in connections.settings
+            entry = OpenPool(alias, made_from, timezone_name, *make(), declared)
             self._open.append(entry)
-            return entry
+            self._move(user, entry)
+            if declared:
+                self._declared.add(alias)
+        self.close_unwanted()
+        return entry
+
+    def _move(self, user: Any, entry: OpenPool) -> None:
+        for other in self._open:
+            other.users.discard(weakref.ref(user))
+        entry.use(user)
 
     def __iter__(self) -> Iterator[OpenPool]:
         with self._lock:
@@ -106,6 +153,17 @@ class Pools:
 
         self._close(same_database)
 
+    def close_unwanted(self) -> None:
+        """Close the pools whose alias is gone, and those that nothing refers to."""
+        # Whoever sees it, in a request, is not to wait for it.
+        self._close_aside(lambda entry: not entry.wanted)
+
+    def look_at_aliases(self, **kwargs: Any) -> None:
+        """Close the pools of aliases that have left ``DATABASES``, as those of tenants do."""
+        if not self._declared <= connections.settings.keys():
+            self._declared &= connections.settings.keys()
+            self.close_unwanted()
+
     def close_all(self) -> None:
         """Close every pool."""
         self._close(lambda entry: True)
@@ -113,14 +171,7 @@ class Pools:
     def close_within(self, timeout: float) -> bool:
         """Close every pool, all at once; return whether that took *timeout* seconds at most."""
         deadline = monotonic() + timeout
-        threads = [
-            threading.Thread(
-                target=entry.pool.close, name=f"relet-close-{entry.alias}", daemon=True
-            )
-            for entry in self._take(lambda entry: True)
-        ]
-        for thread in threads:
-            thread.start()
+        threads = self._close_aside(lambda entry: True)
         for thread in threads:
             thread.join(max(0.0, deadline - monotonic()))
         return not any(thread.is_alive() for thread in threads)
@@ -129,6 +180,18 @@ class Pools:
         # Outside the lock: closing waits for the pool's threads.
         for entry in self._take(chosen):
             entry.pool.close()
+
+    def _close_aside(self, chosen: Callable[[OpenPool], bool]) -> list[threading.Thread]:
+        """Close each in a thread of its own; return these."""
+        threads = [
+            threading.Thread(
+                target=entry.pool.close, name=f"relet-close-{entry.alias}", daemon=True
+            )
+            for entry in self._take(chosen)
+        ]
+        for thread in threads:
+            thread.start()
+        return threads
 
     def _take(self, chosen: Callable[[OpenPool], bool]) -> list[OpenPool]:
         """Take entries out, for they are about to be closed."""
@@ -142,9 +205,11 @@ class Pools:
         _PARENTS.append(self._open)
         self._lock = threading.Lock()
         self._open = []
+        self._declared = set()
 
 
 pools = Pools()
+request_finished.connect(pools.look_at_aliases, dispatch_uid="relet.aliases")
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=pools.forget)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
+from .errors import pool_timeout
 from .silence import silent
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ class PoolAdapter(ABC, Generic[Driver]):
 
     #: Whether `close` has been called.
     closed: bool = False
+    #: How many leases have ended with their thread; their connections were discarded.
+    abandoned: int = 0
     #: Whether the pool's options ask for what ``CONN_HEALTH_CHECKS`` does.
     health_checks: bool = False
     #: `time.monotonic` of the last time a connection was found broken. Connections
@@ -207,15 +210,16 @@ class PoolAdapter(ABC, Generic[Driver]):
     def stats(self) -> PoolStats:
         """Count."""
 
-    def exhausted(self, error: str, cure: str) -> str:
-        """Return the text of the error that no connection came free in time.
+    def exhausted(self, error_class: type[Exception], error: str, cure: str) -> Exception:
+        """Return the error that no connection came free in time, a `PoolTimeout`.
 
-        :param error: what the pool says.
+        :param error_class: the driver's ``OperationalError``, or the pool's subclass of it.
+        :param error: what the pool says: how long was waited.
         :param cure: which of its options to change, as the end of a sentence.
         """
         stats = self.stats()
         held = "".join(f"\n  {line}" for line in self.holders())
-        return (
+        return pool_timeout(error_class)(  # type: ignore[arg-type]
             f"DATABASES[{self.config.alias!r}]: {error}. {stats.in_use} of {stats.max_size} "
             f"connections are leased and {stats.waiting} threads wait. Look for what holds leases "
             f"(transactions left open, server-side cursors not closed), or {cure}."

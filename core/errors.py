@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 
 class ReletError(Exception):
@@ -24,6 +25,20 @@ class IllegalEvent(ReletError):
             "generator given to executemany()): fetch what it needs before."
         )
         self.alias, self.state, self.event = alias, state, event
+
+
+class PoolTimeout(ReletError):
+    """No connection came free in time. The text says who has them.
+
+    What is raised is this and the driver's ``OperationalError``, so Django makes its own
+    ``OperationalError`` of it, whose ``__cause__`` it is.
+    """
+
+
+@cache
+def pool_timeout(operational_error: type[Exception]) -> type[Exception]:
+    """Return the `PoolTimeout` that is also *operational_error*, a driver's class (PEP 249)."""
+    return type("PoolTimeout", (PoolTimeout, operational_error), {"__module__": __name__})
 
 
 class ConfigurationError(ReletError):

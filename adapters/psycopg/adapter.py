@@ -179,7 +179,7 @@ class PsycopgAdapter(Psycopg, PoolAdapter[Connection]):
             if stats.in_use < pool.max_size and (refused := self._try_to_connect(pool)):
                 raise refused from error
             cure = "raise OPTIONS['pool']['max_size'] or ['timeout']"
-            raise PoolTimeout(self.exhausted(f"{error}", cure)) from error
+            raise self.exhausted(PoolTimeout, f"{error}", cure) from error
         raise error
 
 

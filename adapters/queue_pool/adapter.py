@@ -273,8 +273,8 @@ class QueuePoolAdapter(PoolAdapter[Any]):
             raise self.cannot_connect(error) from error
         if isinstance(error, exc.TimeoutError):
             keys = map(self._setting, ("pool_size", "max_overflow", "timeout"))
-            raise self.dbapi.OperationalError(
-                self.exhausted(f"{error}", f"raise {', '.join(keys)}")
+            raise self.exhausted(
+                self.dbapi.OperationalError, f"{error}", f"raise {', '.join(keys)}"
             ) from error
         raise self.dbapi.OperationalError(f"DATABASES[{self.config.alias!r}]: {error}.") from error
 

@@ -211,6 +211,29 @@ def test_a_thread_that_dies_in_a_transaction_gives_its_place_back(db, caplog):
     assert "ended without closing its connection" in caplog.text
 
 
+def test_it_is_counted_and_told_where_it_was_taken(make, caplog):
+    wrapper = make("told")
+    pool = wrapper._find_pool().pool
+
+    def die():
+        connections["told"] = copied = wrapper.copy()
+        copied.set_autocommit(False)
+        with copied.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+    for number in range(1, 3):
+        caplog.clear()
+        in_thread(die)
+        backend_pid(wrapper)  # on the pool's only place
+        assert pool.abandoned == number
+        (record,) = (record for record in caplog.records if record.name == "relet")
+        text = record.getMessage()
+        assert text.startswith("DATABASES['told']: a thread ended without closing its connection")
+        assert f", in a transaction, from {__file__}:" in text
+        assert f"the pool's {number}. so far" in text
+    wrapper.close()
+
+
 def test_a_thread_that_dies_with_an_iterator_open_gives_its_place_back(db):
     Item.objects.bulk_create(Item(name=f"item {n}") for n in range(5))
     kept = []

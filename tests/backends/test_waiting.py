@@ -1,15 +1,18 @@
 """Waiting for a connection: who has them is told, and who has them all does not wait."""
 
+import asyncio
 import re
 import threading
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import OperationalError, connections, transaction
 
-from relet.core import hold
+from relet.core import PoolTimeout, hold
 
+from . import driver
 from .conftest import at_rest, backend_pid, stats
 from .threads import in_thread
 
@@ -95,6 +98,43 @@ def test_holders_are_named(make, take, why, sql):
     assert f"ran last: {sql}" in line
     assert "secret" not in text
     assert at_rest(wrapper)
+
+
+def test_the_error_has_a_class_of_its_own(make):
+    """Below Django's: whoever wants to tell it from others asks for the cause."""
+    wrapper = make("held", timeout=0.1)
+    with holding(wrapper, in_transaction), pytest.raises(OperationalError) as caught:
+        in_thread(lambda: backend_pid(wrapper.copy()))
+    cause = caught.value.__cause__
+    assert isinstance(cause, PoolTimeout)
+    assert isinstance(cause, driver.dbapi.OperationalError)
+
+
+def test_tasks_are_named(make):
+    """Their code runs in threads, which say little; and in none of the frames there is a view."""
+    wrapper = make("held", timeout=0.2)
+    held, over = threading.Event(), threading.Event()
+
+    def transaction():
+        copied = wrapper.copy()
+        with in_transaction(copied):
+            held.set()
+            over.wait(20)
+
+    async def view():
+        await sync_to_async(transaction)()
+
+    async def main():
+        task = asyncio.create_task(view(), name="the request")
+        await asyncio.to_thread(held.wait, 20)
+        text = await asyncio.to_thread(refusal, wrapper)
+        over.set()
+        await task
+        return text
+
+    (line,) = asyncio.run(main()).partition("They are held by\n")[2].splitlines()
+    assert line.startswith("  task 'the request' in thread ")
+    assert f"from {Path(__file__)}:" in line
 
 
 def test_one_that_runs_a_statement_is_named(make, observer):

@@ -85,8 +85,8 @@ class RaisesAnErrorOfItsOwn(SQLAlchemyAdapter):
 
 @breaks("timeout")
 class DoesNotNameTheAlias(SQLAlchemyAdapter):
-    def exhausted(self, error, cure):
-        return error
+    def exhausted(self, error_class, error, cure):
+        return error_class(error)
 
 
 @breaks("order")

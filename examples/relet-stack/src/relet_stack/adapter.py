@@ -75,9 +75,8 @@ class StackAdapter(Psycopg, PoolAdapter[psycopg.Connection]):
             raise psycopg.OperationalError(f"DATABASES[{self.config.alias!r}]: {error}.") from error
         if not entered:
             cure = "raise OPTIONS['pool']['size'] or ['timeout']"
-            raise psycopg.OperationalError(
-                self.exhausted(f"couldn't get a connection after {seconds:.2f} sec", cure)
-            )
+            said = f"couldn't get a connection after {seconds:.2f} sec"
+            raise self.exhausted(psycopg.OperationalError, said, cure)
         try:
             entry = self._pool.pop()
         except BaseException as error:
