@@ -9,11 +9,12 @@ from __future__ import annotations
 import sys
 import threading
 from _thread import get_ident
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from time import monotonic
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import ref
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any
+
+from django.db.backends.utils import CursorWrapper
 
 from relet.core import Lease, PoolAdapter, TransactionStatus
 from relet.core.fingerprint import fingerprint
@@ -27,43 +28,34 @@ if TYPE_CHECKING:
 _INSIDE = ("relet", "django", "contextlib", "asgiref", "asyncio", "concurrent", "threading")
 #: The methods of cursors that run statements.
 _RUNNING = ("execute", "_run")
-_UNKNOWN = "an unknown place"
 #: How many holders a message shows.
 _SHOWN = 10
 
 
-class Holder(NamedTuple):
-    """Who keeps a lease: its thread, since when, and where it was taken.
-
-    :param wrapper: returns it, or None if it has been dropped, and its lease is about to end.
-    :param since: in seconds of `time.monotonic`.
-    :param place: file and line of the first frame outside Django and relet, if there is one.
-    """
-
-    wrapper: Callable[[], Leasing | None]
-    thread: int
-    since: float
-    place: str | None
+#: A code object, and how far it has come: to look up the line takes longer than all the rest.
+#: Nothing, if no frame is outside Django and relet.
+Place = tuple[CodeType, int] | tuple[()]
 
 
 def note(wrapper: Leasing, lease: Lease, pool: PoolAdapter[Any]) -> None:
-    """*lease* outlasts its statement: note who keeps it."""
-    lease.holder = holder = Holder(ref(wrapper), get_ident(), monotonic(), place(sys._getframe(1)))
-    pool.kept[lease] = holder
+    """*lease* outlasts its statement: note who keeps it, and where it was taken."""
+    lease.place = _caller()
+    pool.kept[lease] = wrapper.ref
 
 
 def forget(lease: Lease, pool: PoolAdapter[Any]) -> None:
     """*lease* has ended."""
     pool.kept.pop(lease, None)
-    lease.holder = lease.ran = None
+    lease.place = lease.ran = None
 
 
 def waits_for_itself(pool: PoolAdapter[Any]) -> bool:
     """Whether this thread keeps all connections of *pool*: it would wait for ever."""
     thread = get_ident()
     mine = sum(
-        holder.thread == thread and holder.wrapper() is not None
-        for holder in list(pool.kept.values())
+        # One that has been dropped is about to give its connection back.
+        (wrapper := found()) is not None and wrapper._thread_ident == thread
+        for found in list(pool.kept.values())
     )
     return mine > 0 and (size := pool.stats().max_size) is not None and mine >= size
 
@@ -76,23 +68,23 @@ def describe(pool: PoolAdapter[Any], wrappers: Iterable[Leasing]) -> Sequence[st
     lines: list[tuple[float, str]] = []
     for wrapper in wrappers:
         lease = wrapper._lease
-        connection, holder = lease.connection, lease.holder
-        if lease.pool is not pool or connection is None:
+        if lease.pool is not pool or lease.connection is None:
             continue
-        thread = wrapper._thread_ident if holder is None else holder.thread
+        thread = wrapper._thread_ident
         frame = frames.get(thread)
         name = f"thread {threads[thread]!r}" if thread in threads else "a thread that has ended"
-        where = (place(frame) if holder is None else holder.place) or _UNKNOWN
+        where = place(frame) if lease.place is None else lease.place
         if (task := task_of(frame)) is not None:
             name = f"task {task.get_name()!r} in {name}"
-            where = next(filter(None, map(place, reversed(list(frames_of(task))))), where)
-        since = None if holder is None else now - holder.since
-        took = "" if since is None else f" for {since:.1f} s"
+            where = next(filter(None, map(place, reversed([*frames_of(task)]))), where)
         running = _running(frame, wrapper)
         sql = lease.ran if running is None else running
         shown_sql = "nothing" if sql is None else fingerprint(str(sql))
-        text = f"{name}{took}, {_why(lease, pool)}, from {where}; ran last: {shown_sql}"
-        lines.append((since or 0, text))
+        took = now - lease.since
+        why, shown_where = _why(lease, pool), _written(where)
+        lines.append(
+            (took, f"{name} for {took:.1f} s, {why}, from {shown_where}; ran last: {shown_sql}")
+        )
     lines.sort(reverse=True)
     shown = [line for _, line in lines[:_SHOWN]]
     return [*shown, f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else shown
@@ -100,8 +92,7 @@ def describe(pool: PoolAdapter[Any], wrappers: Iterable[Leasing]) -> Sequence[st
 
 def lost(lease: Lease, pool: PoolAdapter[Any]) -> str:
     """Return what was kept by whoever had *lease*, and where it was taken."""
-    holder = lease.holder
-    return f"{_why(lease, pool)}, from {_UNKNOWN if holder is None else holder.place or _UNKNOWN}"
+    return f"{_why(lease, pool)}, from {_written(lease.place)}"
 
 
 def _why(lease: Lease, pool: PoolAdapter[Any]) -> str:
@@ -109,7 +100,7 @@ def _why(lease: Lease, pool: PoolAdapter[Any]) -> str:
     connection = lease.connection
     raw = None if connection is None else connection.raw
     status = TransactionStatus.ACTIVE if raw is None else pool.transaction_status(raw)
-    if lease.holder is None or status == TransactionStatus.ACTIVE:
+    if lease.place is None or status == TransactionStatus.ACTIVE:
         return "running a statement"
     if status == TransactionStatus.UNKNOWN:
         return "on a connection that is lost"
@@ -134,10 +125,56 @@ def _running(frame: FrameType | None, wrapper: Leasing) -> object:
     return None
 
 
-def place(frame: FrameType | None) -> str | None:
-    """Return file and line of the first frame, from *frame* out, outside Django and relet."""
+class _Inside(dict[Any, bool]):
+    """Whether the module of that name is of those whose frames are on the way."""
+
+    def __missing__(self, module: str | None) -> bool:
+        inside = self[module] = (module or "").partition(".")[0] in _INSIDE
+        return inside
+
+
+_inside = _Inside()
+
+
+def place(frame: FrameType | None) -> Place:
+    """Return where the first frame stands, from *frame* out, outside Django and relet."""
     while frame is not None:
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in _INSIDE:
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        if not _inside[frame.f_globals.get("__name__")]:
+            return frame.f_code, frame.f_lasti
         frame = frame.f_back
-    return None
+    return ()
+
+
+#: From `_caller` to whoever calls relet's cursor, and, by way of Django's, to whoever calls that.
+_CURSOR, _DJANGOS_CURSOR = 4, 7
+
+
+def _caller() -> Place:
+    """Return the `place` of whoever has a cursor run something."""
+    return place(sys._getframe(_CURSOR))
+
+
+if hasattr(sys, "_getframemodulename"):  # Python 3.12; frame objects take three times as long
+
+    def _caller() -> Place:
+        name, inside = sys._getframemodulename, _inside
+        try:
+            depth = _DJANGOS_CURSOR if name(_CURSOR) == _UTILS else _CURSOR
+            while inside[name(depth)]:
+                depth += 1
+            frame = sys._getframe(depth)
+        except ValueError:
+            return ()
+        return frame.f_code, frame.f_lasti
+
+
+#: The module of Django's cursors.
+_UTILS = CursorWrapper.__module__
+
+
+def _written(place: Place | None) -> str:
+    if not place:
+        return "an unknown place"
+    code, instruction = place
+    lines = (line for start, end, line in code.co_lines() if start <= instruction < end)
+    return f"{code.co_filename}:{next(lines, code.co_firstlineno)}"

@@ -115,6 +115,8 @@ class Leasing(WrapperBase):
     _forked_inside = False
     #: Whether close() has been called since the settings were last looked at.
     _closed: bool
+    #: A weak reference to this, made once.
+    ref: weakref.ref[Leasing]
     #: The pool and what it was made from.
     _entry: OpenPool | None
 
@@ -131,6 +133,7 @@ class Leasing(WrapperBase):
         self._trusted_for = self._policy.check_idle
         self._closed = True
         self._entry = None
+        self.ref = weakref.ref(self)
         lifetimes.watch(self, self._lease)
 
     # Statements: the hot path.
@@ -165,7 +168,7 @@ class Leasing(WrapperBase):
                 self._perform(action, cursor)
             else:
                 lease.ran = cursor._sql
-                if lease.holder is None:
+                if lease.place is None:
                     holders.note(self, lease, pool)
         except BaseException:
             self._give_up(lease)
@@ -179,8 +182,9 @@ class Leasing(WrapperBase):
             if pool.kept and holders.waits_for_itself(pool):
                 raise self._in_its_own_way(pool)
             lease.connection = connection = pool.checkout()
+            lease.since = now = monotonic()
             proven_at = connection.proven_at
-            if proven_at < pool.broken_at or monotonic() - proven_at > self._trusted_for:
+            if proven_at < pool.broken_at or now - proven_at > self._trusted_for:
                 self._prove(lease, pool, cursor)
             if not lease.connection.announced:
                 self._introduce(lease)
@@ -200,7 +204,7 @@ class Leasing(WrapperBase):
             except self.Database.Error:
                 self._discard(lease)
                 return
-        if lease.holder is not None:
+        if lease.place is not None:
             holders.forget(lease, pool)
         pool.checkin(connection)
         lease.connection = None
@@ -370,7 +374,7 @@ class Leasing(WrapperBase):
         connection, pool = self._leased(outer)
         state = {name: getattr(self, name) for name in _DJANGO_STATE}
         inner = Lease(self.alias)
-        inner.pool, inner.connection = pool, connection
+        inner.pool, inner.connection, inner.since = pool, connection, outer.since
         inner.pins[inner] = None
         inner.send(CONNECT)
         self._configured = set()
@@ -450,7 +454,7 @@ class Leasing(WrapperBase):
                 self._look_at_health_checks(entry.pool)
                 self._closed = False
             self._perform(lease.send(CONNECT))
-            if lease.holder is None and lease.pool is not None:
+            if lease.place is None and lease.pool is not None:
                 holders.note(self, lease, lease.pool)
 
     def _reopen(self) -> None:

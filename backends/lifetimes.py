@@ -150,7 +150,7 @@ def _forget_parent() -> None:
             lease.connection = None
         lease.pins.clear()
         lease.clean()
-        lease.pool = lease.holder = None
+        lease.pool = lease.place = None
     for wrapper in list(_wrappers):
         wrapper._forked(wrapper._lease in in_transaction)
 

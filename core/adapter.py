@@ -122,7 +122,7 @@ class PoolAdapter(ABC, Generic[Driver]):
 
     def __init__(self, config: PoolConfig) -> None:
         self.config = config
-        #: The leases that outlast their statement, and who keeps them; whoever leases sees to it.
+        #: The leases that outlast their statement, and whose they are; whoever leases sees to it.
         self.kept: dict[Any, Any] = {}
         #: Tells who has the connections, a line for each, where somebody has waited in vain.
         self.holders: Callable[[], Sequence[str]] = tuple

@@ -305,8 +305,8 @@ class Lease:
     """
 
     __slots__ = (
-        *("__weakref__", "alias", "connection", "holder", "pins", "pool", "ran"),
-        *("session", "shared", "state", "table"),
+        *("__weakref__", "alias", "connection", "pins", "place", "pool", "ran"),
+        *("session", "shared", "since", "state", "table"),
     )
 
     def __init__(self, alias: str, table: Table = STATEMENT_MODE) -> None:
@@ -318,8 +318,10 @@ class Lease:
         self.pins: dict[object, Any] = {}
         #: What its owner has left in the session; None is nothing.
         self.session: SessionState | None = None
-        #: Who keeps it, once it has outlasted a statement; for those who wait for connections.
-        self.holder: Any = None
+        #: When its connection was taken, in seconds of `time.monotonic`.
+        self.since = 0.0
+        #: Where it was taken, once it has outlasted a statement; for those who wait.
+        self.place: Any = None
         #: The last statement that it has outlasted.
         self.ran: object = None
         #: Whether threads other than its owner use it.

@@ -1,0 +1,116 @@
+"""What it costs to know who has the connections.
+
+Whoever waits in vain for a connection is told who has them, see `relet.backends.holders`. That
+is noted once for each lease that outlasts a statement. Rounds with it and without it take turns,
+in one process and one thread, on one wrapper.
+
+    python benchmarks/holders.py --json FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import common
+import statement
+
+ENGINE = "relet"
+#: Microseconds that it may add to a statement.
+BOUND = 3.0
+
+
+@contextmanager
+def untold() -> Iterator[None]:
+    """Have nobody's leases noted."""
+    from relet.backends import holders
+
+    noting = holders.note
+    holders.note = lambda wrapper, lease, pool: None
+    try:
+        yield
+    finally:
+        holders.note = noting
+
+
+def in_transaction(statements: int) -> statement.Statement:
+    """Return a transaction of so many statements."""
+    from django.db import connections, transaction
+
+    connection = connections[ENGINE]
+
+    def run() -> None:
+        with transaction.atomic(using=ENGINE), connection.cursor() as cursor:
+            for _ in range(statements):
+                cursor.execute("SELECT 1")
+                cursor.fetchone()
+
+    return run
+
+
+def measure(run: statement.Statement, rounds: int, times: int) -> list[float]:
+    """Return, for each round, the microseconds of CPU that are added to one *run*."""
+    added = []
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(rounds):
+            samples = {}
+            for told in (True, False) if number % 2 else (False, True):
+                if told:
+                    samples[told] = statement.sample(run, times)
+                else:
+                    with untold():
+                        samples[told] = statement.sample(run, times)
+            added.append(samples[True].cpu_us - samples[False].cpu_us)
+            gc.collect()
+    finally:
+        gc.enable()
+    return added
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--times", type=int, default=200, help="runs a round")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+
+    environment = common.environment()
+    common.stay_on_one_cpu()
+    with common.server() as database:
+        common.configure(
+            {name: common.settings_for(name, database, 1) for name in ("held", ENGINE)}
+        )
+        common.note_environment(environment)
+        statement.make_table()
+        workloads = {
+            "SELECT 1, outside of transactions": (statement.select1(ENGINE), 1),
+            "get(), outside of transactions": (statement.get(ENGINE), 1),
+            "SELECT 1 in a transaction": (in_transaction(1), 1),
+            "an update() of the ORM in a transaction": (statement.atomic(ENGINE), 1),
+            "ten SELECT 1 in a transaction": (in_transaction(10), 10),
+        }
+        results, rows = {}, []
+        common.wait_until_quiet()
+        for name, (run, statements) in workloads.items():
+            added = [us / statements for us in measure(run, options.rounds, options.times)]
+            low, middle, high = statistics.quantiles(added, n=4)
+            results[name] = {"added_cpu_us": middle, "quartile_1": low, "quartile_3": high}
+            verdict = "within" if middle <= BOUND else "ABOVE"
+            rows.append([name, f"{middle:+.2f}", f"{low:+.2f} to {high:+.2f}", verdict])
+        title = f"CPU added to a statement, microseconds, and the bound of {BOUND:g}"
+        common.print_table(title, ["workload", "added", "quartiles", "bound"], rows)
+        statement.drop_table()
+        statement.close()
+    common.write_json(
+        options.json, {"benchmark": "holders", "environment": environment, "workloads": results}
+    )
+
+
+if __name__ == "__main__":
+    main()
