@@ -64,11 +64,15 @@ def tests(session: nox.Session, django: str) -> None:
     session.run("python", "-m", "pytest", *session.posargs, env=FEWER_EXAMPLES)
 
 
+#: They take a minute and more.
+OF_README = ("conformance/test_faults.py", "faults/test_chaos.py", "servers")
+
+
 @nox.session(python=False)
 def oldest_and_newest(session: nox.Session) -> None:
     """The tests on the oldest and the newest pair of those whose Python is here.
 
-    The kit's own tests are left out: they take a minute, and README's command has run them.
+    What has little to do with versions is left out, for README's command has run it.
     """
     found = [python for python in PYTHONS if runs(python)]
     if not found:
@@ -79,7 +83,7 @@ def oldest_and_newest(session: nox.Session) -> None:
     for python, django in (oldest, djangos(oldest)[0]), (newest, djangos(newest)[-1]):
         session.notify(
             f"tests(python='{python}', django='{django}')",
-            session.posargs or ["--ignore=tests/conformance/test_faults.py"],
+            session.posargs or [f"--ignore=tests/{path}" for path in OF_README],
         )
 
 
@@ -270,7 +274,7 @@ def engines(session: nox.Session, engine: str) -> None:
         *("python", "-m", "pytest", "tests/adapters", "tests/backends"),
         *("tests/conformance/test_conformance.py", *session.posargs),
         *(f"--ignore=tests/backends/test_{name}.py" for name in OF_NO_ENGINE),
-        env={"RELET_TEST_ENGINE": adapter},
+        env={**FEWER_EXAMPLES, "RELET_TEST_ENGINE": adapter},
     )
 
 

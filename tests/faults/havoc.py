@@ -26,6 +26,8 @@ PLAN = {
 }
 #: Seconds between one kill and the next, at most; less, where fewer than so many a second came off.
 OFTEN, RATE = 0.2, 4.5
+#: Kills a second that there must have been.
+LEAST = 200 / 60
 BACKENDS = """SELECT pid, state FROM pg_stat_activity
               WHERE backend_type = 'client backend' AND application_name <> 'havoc'"""
 
@@ -59,7 +61,10 @@ class Havoc:
         begun = monotonic()
         plan = sorted((part * seconds, name) for name, parts in PLAN.items() for part in parts)
         with self._stack:
-            while (now := monotonic() - begun) < seconds:
+            while (now := monotonic() - begun) < seconds or (
+                # Where others have the processors, it takes longer.
+                self.kills.total() < LEAST * seconds and now < 3 * seconds
+            ):
                 if plan and plan[0][0] <= now:
                     _, name = plan.pop(0)
                     getattr(self, f"_{name}")()
