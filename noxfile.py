@@ -303,5 +303,6 @@ def benchmarks(session: nox.Session) -> None:
     install(session, ".[demo,dj_db_conn_pool,pg8000]", group="benchmarks")
     session.run("python", "benchmarks/classifier.py", *session.posargs)
     session.run("python", "benchmarks/statement.py", *session.posargs)
+    session.run("python", "benchmarks/holders.py", *session.posargs)
     session.run("python", "benchmarks/throughput.py", *session.posargs)
     session.run("python", "benchmarks/simple_query.py", *session.posargs)

@@ -75,15 +75,26 @@ def leave():
 """
 
 
+#: One thread runs a statement, and others wait for the only connection.
+WORKING = """
+begun = threading.Event()
+begin = begun.set
+for _ in range(4):
+    threading.Thread(target=leave, daemon=True).start()
+begun.wait()
+"""
+
+
 @pytest.mark.parametrize(
     ("leave", "call", "code"),
     [
         ("pass", "leave()", 0),
         ("sys.exit(3)", "leave()", 3),
         ("threading.Event().wait()", "threading.Thread(target=leave, daemon=True).start()", 0),
+        ('begin(); connection.cursor().execute("SELECT pg_sleep(2)")', WORKING, 0),
         ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "leave()", -15),
     ],
-    ids=["end", "exit", "daemon", "SIGTERM"],
+    ids=["end", "exit", "daemon", "working", "SIGTERM"],
 )
 def test_the_interpreters_exit(database, observer, leave, call, code):
     """With a transaction open: at once, in silence, and nothing stays on the server."""
