@@ -9,9 +9,11 @@ from typing import Any
 def silent(raw: Any) -> bool:
     """Return whether nothing waits to be read from the socket of *raw*. It does not block.
 
-    :param raw: a driver's connection. One that has no ``fileno()``, or none any more, is not
-        silent.
+    :param raw: a driver's connection. One that has no socket any more is not silent; one that has
+        no ``fileno()`` at all is, for nobody can tell.
     """
+    if not hasattr(raw, "fileno"):
+        return True
     try:
         descriptor = raw.fileno()
     except Exception:  # noqa: BLE001 - the driver's, for a connection that is closed
