@@ -17,7 +17,7 @@ def test_two_workers(project: Project, watch: Watch) -> None:
     with watch.limit(WORKERS * SIZE, processes=WORKERS), project.site(*COMMAND) as site:
         site.load(VIEWS, requests=240, clients=WORKERS * THREADS)
         watch.wait_for({"idle"})
-        assert [health["in_use"] for health in site.healths(WORKERS)] == [0] * WORKERS
+        site.wait_for_rest(WORKERS)
     project.assert_written(site.acknowledged)
 
 
@@ -37,7 +37,7 @@ def test_preloaded(project: Project, watch: Watch) -> None:
         site.process.until(lambda: site.answers() not in {None, *old}, "replaced its workers")
         site.load(VIEWS, requests=120, clients=WORKERS * THREADS)
         watch.wait_for({"idle"})
-        assert [health["in_use"] for health in site.healths(WORKERS)] == [0] * WORKERS
+        site.wait_for_rest(WORKERS)
         assert parents and parents <= watch.pids()
     imported = f"import-{site.process.pid}"
     project.assert_written([*site.acknowledged, imported])

@@ -30,7 +30,7 @@ def test_in_transaction_mode(project: Project, watch: Watch) -> None:
                 ("write", "atomic", "stream", "fails", "async"), requests=240, clients=CLIENTS
             )
             watch.wait_for({"idle"})
-            assert [health["in_use"] for health in site.healths(WORKERS)] == [0] * WORKERS
+            site.wait_for_rest(WORKERS)
             with pytest.raises(AssertionError, match="leaves a setting in its session"):
                 site.load(("state",), requests=1, clients=1)
     project.assert_written(site.acknowledged)
@@ -45,5 +45,5 @@ def test_in_session_mode(project: Project, watch: Watch) -> None:
         with project.site(*COMMAND) as site:
             site.load(test_gunicorn.VIEWS, requests=240, clients=CLIENTS)
             watch.wait_for({"idle"})
-            assert [health["in_use"] for health in site.healths(WORKERS)] == [0] * WORKERS
+            site.wait_for_rest(WORKERS)
     project.assert_written(site.acknowledged)

@@ -21,7 +21,7 @@ def test_without_reloader(project: Project, watch: Watch) -> None:
     with watch.limit(SIZE), project.site(*COMMAND, "--noreload", by=signal.SIGINT) as site:
         site.load(VIEWS, requests=120, clients=16)
         watch.wait_for({"idle"})
-        assert site.health()["in_use"] == 0
+        site.wait_for_rest()
     project.assert_written(site.acknowledged)
 
 

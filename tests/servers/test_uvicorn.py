@@ -24,7 +24,7 @@ def test_sync_and_async_views(project: Project, watch: Watch) -> None:
     with watch.limit(SIZE), project.site(*COMMAND, code=STOPPED) as site:
         site.load(VIEWS, requests=240, clients=16)
         watch.wait_for({"idle"})
-        assert site.health()["in_use"] == 0
+        site.wait_for_rest()
     project.assert_written(site.acknowledged)
 
 
@@ -39,7 +39,7 @@ def test_500_requests_at_once(project: Project, watch: Watch) -> None:
     with watch.limit(SIZE), project.site(*COMMAND, code=STOPPED) as site:
         answers = site.at_once(*["/hold"] * SIZE, *[f"/share/{requests}"] * requests)[SIZE:]
         watch.wait_for({"idle"})
-        assert site.health()["in_use"] == 0
+        site.wait_for_rest()
     served: dict[int, list[tuple[float, int, int]]] = {}
     for answer in answers:
         for nth, (pid, moment) in enumerate(answer["queries"]):

@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import itertools
 import json
+import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,13 @@ class Site:
                 break
         assert len(found) == processes
         return list(found.values())
+
+    def wait_for_rest(self, processes: int = 1) -> None:
+        """Wait until none of the processes leases anything: a request ends after its answer."""
+        deadline = time.monotonic() + PATIENCE_S
+        while any(found := [health["in_use"] for health in self.healths(processes)]):
+            assert time.monotonic() < deadline, found
+            time.sleep(0.02)
 
     def load(self, views: Sequence[str], *, requests: int, clients: int) -> None:
         """Send *requests* for each of the *views* in turn; each is answered as it is to be."""
