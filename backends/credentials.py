@@ -20,8 +20,15 @@ else:
 #: The option that is a function, or its dotted path.
 OPTION = "connection_parameters"
 #: Of libpq's parameters, those that have a setting of Django's, and that.
-_SETTINGS = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST"}
-_SETTINGS["port"] = "PORT"
+_SETTINGS = {
+    "dbname": "NAME",
+    "user": "USER",
+    "password": "PASSWORD",
+    "host": "HOST",
+    "port": "PORT",
+}
+#: What is not to be asked for: tests would run on another database than Django has made.
+_DATABASE = ("dbname", "database")
 
 
 class Credentials:
@@ -73,9 +80,15 @@ class Credentials:
             parameters = self._function({**self._known, **asked})
             if not isinstance(parameters, Mapping):
                 raise self._wrong(
-                    f"{self._function!r} returned {parameters!r}; it must be a dict of parameters "
-                    "of connections, such as {'password': ...}."
+                    f"{self._function!r} returned a {type(parameters).__name__}; it must be a dict "
+                    "of parameters of connections, such as {'password': ...}."
                 )
+            for name in _DATABASE:
+                if name in parameters:
+                    raise self._wrong(
+                        f"{self._function!r} returned {name!r}; NAME says which database it is, "
+                        "for in tests it is another. Return the other parameters only."
+                    )
             asked.update(parameters)
         return asked
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from _thread import get_ident
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from django.db.backends.utils import CursorWrapper
 from relet.core import Lease, PoolAdapter, TransactionStatus
 from relet.core.fingerprint import fingerprint
 
-from .tasks import frames_of, task_of
+from .tasks import Tasks, frames_of
 
 if TYPE_CHECKING:
     from .leasing import Leasing
@@ -51,10 +51,15 @@ def forget(lease: Lease, pool: PoolAdapter[Any]) -> None:
 
 def waits_for_itself(pool: PoolAdapter[Any]) -> bool:
     """Whether this thread keeps all connections of *pool*: it would wait for ever."""
+    if pool.max_size is None or len(pool.kept) < pool.max_size:
+        return False
     thread = get_ident()
     mine = sum(
-        # One that has been dropped is about to give its connection back.
-        (wrapper := found()) is not None and wrapper._thread_ident == thread
+        # One that has been dropped is about to give its connection back; one that is shared,
+        # another thread may.
+        (wrapper := found()) is not None
+        and wrapper._thread_ident == thread
+        and not wrapper._lease.shared
         for found in list(pool.kept.values())
     )
     return mine > 0 and (size := pool.stats().max_size) is not None and mine >= size
@@ -62,9 +67,24 @@ def waits_for_itself(pool: PoolAdapter[Any]) -> bool:
 
 def describe(pool: PoolAdapter[Any], wrappers: Iterable[Leasing]) -> Sequence[str]:
     """Return a line for each lease of *pool*, the oldest first."""
+    frames = sys._current_frames()
+    try:
+        lines = _lines(pool, wrappers, frames)
+    finally:
+        # This frame is among them, and would keep them all in a cycle.
+        frames.clear()
+    lines.sort(reverse=True)
+    shown = [line for _, line in lines[:_SHOWN]]
+    return [*shown, f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else shown
+
+
+def _lines(
+    pool: PoolAdapter[Any], wrappers: Iterable[Leasing], frames: Mapping[int, FrameType]
+) -> list[tuple[float, str]]:
+    """Return, for each lease of *pool*, for how long it has lasted, and what is to be told."""
     now = monotonic()
     threads = {thread.ident: thread.name for thread in threading.enumerate()}
-    frames = sys._current_frames()
+    tasks = Tasks()
     lines: list[tuple[float, str]] = []
     for wrapper in wrappers:
         lease = wrapper._lease
@@ -74,7 +94,7 @@ def describe(pool: PoolAdapter[Any], wrappers: Iterable[Leasing]) -> Sequence[st
         frame = frames.get(thread)
         name = f"thread {threads[thread]!r}" if thread in threads else "a thread that has ended"
         where = place(frame) if lease.place is None else lease.place
-        if (task := task_of(frame)) is not None:
+        if (task := tasks.of(frame)) is not None:
             name = f"task {task.get_name()!r} in {name}"
             where = next(filter(None, map(place, reversed([*frames_of(task)]))), where)
         running = _running(frame, wrapper)
@@ -85,9 +105,7 @@ def describe(pool: PoolAdapter[Any], wrappers: Iterable[Leasing]) -> Sequence[st
         lines.append(
             (took, f"{name} for {took:.1f} s, {why}, from {shown_where}; ran last: {shown_sql}")
         )
-    lines.sort(reverse=True)
-    shown = [line for _, line in lines[:_SHOWN]]
-    return [*shown, f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else shown
+    return lines
 
 
 def lost(lease: Lease, pool: PoolAdapter[Any]) -> str:
@@ -162,10 +180,10 @@ if hasattr(sys, "_getframemodulename"):  # Python 3.12; frame objects take three
             depth = _DJANGOS_CURSOR if name(_CURSOR) == _UTILS else _CURSOR
             while inside[name(depth)]:
                 depth += 1
-            frame = sys._getframe(depth)
+            # A function that was decorated by Django has the name of the project's module.
+            return place(sys._getframe(depth))
         except ValueError:
             return ()
-        return frame.f_code, frame.f_lasti
 
 
 #: The module of Django's cursors.

@@ -34,7 +34,7 @@ from . import holders, lifetimes, session_state
 from .bases import WrapperBase
 from .credentials import Credentials
 from .options import check_max_age, pool_options, release_policy
-from .pools import OpenPool, copied, pools
+from .pools import MakePool, OpenPool, copied, pools
 
 if TYPE_CHECKING:
     from .cursor import LeasedCursor
@@ -164,12 +164,13 @@ class Leasing(WrapperBase):
             action = lease.report(status, self.in_atomic_block)
             if action is CHECKIN:
                 self._checkin(lease, connection, pool)
-            elif action is not NOTHING:
-                self._perform(action, cursor)
             else:
-                lease.ran = cursor._sql
-                if lease.place is None:
-                    holders.note(self, lease, pool)
+                if action is not NOTHING:
+                    self._perform(action, cursor)
+                if lease.connection is not None:
+                    lease.ran = cursor._sql
+                    if lease.place is None:
+                        holders.note(self, lease, pool)
         except BaseException:
             self._give_up(lease)
             raise
@@ -193,7 +194,7 @@ class Leasing(WrapperBase):
         except BaseException:
             failed, lease.connection = lease.connection, None
             lease.send(UNAVAILABLE)
-            if failed is not None:
+            if failed is not None and failed.raw is not None:  # it was not discarded yet
                 pool.discard(failed)
             raise
 
@@ -477,9 +478,10 @@ class Leasing(WrapperBase):
         self._health_checks = self.settings_dict["CONN_HEALTH_CHECKS"] or pool.health_checks
 
     def _find_pool(self) -> OpenPool:
-        return pools.get(self.alias, self.settings_dict, self.timezone_name, self._make_pool, self)
+        return pools.get(self.alias, self.settings_dict, self.timezone_name, self._plan_pool, self)
 
-    def _make_pool(self) -> tuple[PoolAdapter[Any], ReleasePolicy]:
+    def _plan_pool(self) -> MakePool:
+        """Look at the settings, and at what they name; return what makes the pool then."""
         alias, settings = self.alias, self.settings_dict
         check_max_age(alias, settings)
         options = pool_options(alias, settings, self.adapter_class)
@@ -491,11 +493,16 @@ class Leasing(WrapperBase):
             configure=_Configure(type(self), copied(settings), alias),
             ask=Credentials(alias, settings).ask,
         )
-        pool = self.adapter_class(config)
-        # Of the pool alone, which is no longer needed when it is gone.
-        found = weakref.ref(pool)
-        pool.holders = lambda: lifetimes.holders_of(found())
-        return pool, policy
+
+        def make() -> tuple[PoolAdapter[Any], ReleasePolicy]:
+            pool = self.adapter_class(config)
+            pool.max_size = pool.stats().max_size
+            # Of the pool alone, which is no longer needed when it is gone.
+            found = weakref.ref(pool)
+            pool.holders = lambda: lifetimes.holders_of(found())
+            return pool, policy
+
+        return make
 
     def _close_lease(self) -> None:
         with self._exclusive():

@@ -6,11 +6,11 @@ transaction, or with a server-side cursor open, and about forks in such a moment
 
 from __future__ import annotations
 
+import _socket
 import _thread
 import atexit
 import logging
 import os
-import socket
 import threading
 import weakref
 from collections.abc import Sequence
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("relet")
 
-#: Every wrapper of this process, for a child to find those it has inherited.
-_wrappers: weakref.WeakSet[Any] = weakref.WeakSet()
+#: Every wrapper of this process, by its `id`, for a child to find those it has inherited. A
+#: `WeakSet` cannot be iterated while other threads add to it.
+_wrappers: dict[int, weakref.ref[Any]] = {}
 
 #: Every lease of this process; that of a wrapper that introduces a connection is another.
 _leases: weakref.WeakSet[Lease] = weakref.WeakSet()
@@ -40,9 +41,14 @@ _PARENTS: list[object] = []
 _process = os.getpid()
 
 
+def wrappers() -> list[Any]:
+    """Return every wrapper of this process."""
+    return [wrapper for found in list(_wrappers.values()) if (wrapper := found()) is not None]
+
+
 def holders_of(pool: PoolAdapter[Any] | None) -> Sequence[str]:
     """Return a line for each lease of *pool*."""
-    return () if pool is None else holders.describe(pool, list(_wrappers))
+    return () if pool is None else holders.describe(pool, wrappers())
 
 
 class _ThreadEnd:
@@ -65,14 +71,20 @@ def watch(wrapper: Leasing, lease: Lease) -> None:
     A wrapper is part of reference cycles, so the garbage collector may come to it late.
     That is why the end of its thread is watched as well.
     """
-    _wrappers.add(wrapper)
+    _wrappers[id(wrapper)] = wrapper.ref
     _leases.add(lease)
-    weakref.finalize(wrapper, _abandon_elsewhere, lease).atexit = False
+    weakref.finalize(wrapper, _dropped, id(wrapper), lease).atexit = False
     try:
         _thread_locals.end.leases.add(lease)
     except AttributeError:
         _thread_locals.end = _ThreadEnd()
         _thread_locals.end.leases.add(lease)
+
+
+def _dropped(key: int, lease: Lease) -> None:
+    _wrappers.pop(key, None)
+    lease.shared = False  # nobody can use it any more
+    _abandon_elsewhere(lease)
 
 
 def _exit() -> None:
@@ -82,7 +94,7 @@ def _exit() -> None:
     # Else each pool's threads are waited for when it is collected, in no order.
     pools.close_all()
     thread = _thread.get_ident()
-    for wrapper in list(_wrappers):
+    for wrapper in wrappers():
         # Other threads may still be running statements.
         if wrapper._thread_ident == thread:
             lease = wrapper._lease
@@ -105,17 +117,21 @@ def _abandon(lease: Lease) -> None:
         return  # another thread may be using it
     connection, pool = lease.connection, lease.pool
     if lease.send(Event.ABANDON) is Action.DISCARD and connection is not None and pool is not None:
-        lost = holders.lost(lease, pool)
-        lease.connection = None
-        holders.forget(lease, pool)
-        with _counting:
-            pool.abandoned += 1
+        lost = "of which nothing is known"
+        try:
+            lost = holders.lost(lease, pool)
+        finally:
+            lease.connection = None
+            holders.forget(lease, pool)
+            with _counting:
+                pool.abandoned += 1
+            pool.discard(connection)
+        # Last, for a handler may want a connection.
         logger.warning(
-            "DATABASES[%r]: a thread ended without closing its connection, %s; discarded, the "
-            "pool's %d. so far. Call django.db.close_old_connections() at the end of threads.",
+            "DATABASES[%r]: a thread ended without closing its connection, %s; discarded, %d so "
+            "far in this pool. Call django.db.close_old_connections() at the end of threads.",
             *(lease.alias, lost, pool.abandoned),
         )
-        pool.discard(connection)
 
 
 def _abandon_elsewhere(lease: Lease) -> None:
@@ -141,7 +157,7 @@ def _forget_parent() -> None:
     _process = os.getpid()
     _counting = threading.Lock()
     in_transaction = set()
-    for lease in {*_leases, *(wrapper._lease for wrapper in list(_wrappers))}:
+    for lease in {*_leases, *(wrapper._lease for wrapper in wrappers())}:
         if lease.state in _IN_TRANSACTION:
             in_transaction.add(lease)
         if lease.send(Event.FORK) is Action.FORGET and (connection := lease.connection) is not None:
@@ -151,7 +167,7 @@ def _forget_parent() -> None:
         lease.pins.clear()
         lease.clean()
         lease.pool = lease.place = None
-    for wrapper in list(_wrappers):
+    for wrapper in wrappers():
         wrapper._forked(wrapper._lease in in_transaction)
 
 
@@ -166,9 +182,13 @@ def _sever(raw: Any) -> None:
     """
     with suppress(Exception):  # it has none, or is being closed
         number = raw.fileno()
-        dead, other = socket.socketpair()
-        with dead, other:
+        # Never connected: whatever is sent or awaited fails at once. Not that of `socket`,
+        # which gevent replaces.
+        dead = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+        try:
             os.dup2(dead.fileno(), number, inheritable=False)
+        finally:
+            dead.close()
 
 
 if hasattr(os, "register_at_fork"):

@@ -43,11 +43,18 @@ def copied(settings: Any) -> Any:
     return settings
 
 
-@dataclass(frozen=True)
+MakePool = Callable[[], tuple[PoolAdapter[Any], ReleasePolicy]]
+"""Makes a pool, and tells its policy."""
+
+#: Seconds to wait for pools that are being closed already.
+_PATIENCE = 5.0
+
+
+@dataclass(eq=False)
 class OpenPool:
     """A pool, its policy, and what they were made from.
 
-    :param declared: whether its alias was in ``DATABASES`` then.
+    :param declared: whether its alias was in ``DATABASES`` when a wrapper last asked for it.
     :param users: the wrappers that use it.
     """
 
@@ -56,7 +63,7 @@ class OpenPool:
     timezone_name: str
     pool: PoolAdapter[Any]
     policy: ReleasePolicy
-    declared: bool
+    declared: bool = False
     users: set[weakref.ref[Any]] = field(default_factory=set)
 
     @property
@@ -86,6 +93,38 @@ class OpenPool:
         )
 
 
+class Closing:
+    """A pool that is closed aside."""
+
+    def __init__(self, entry: OpenPool) -> None:
+        self.entry = entry
+        #: Whether it is closed.
+        self.done = False
+        self._over = threading.Event()
+
+    def start(self) -> None:
+        name = f"relet-close-{self.entry.alias}"
+        try:
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+        except RuntimeError:  # there are too many, or the interpreter is shutting down
+            self._run()
+
+    def _run(self) -> None:
+        try:
+            self.entry.pool.close()
+            self.done = True
+        finally:
+            self._over.set()
+
+    @property
+    def over(self) -> bool:
+        """Whether it is closed, or could not be."""
+        return self._over.is_set()
+
+    def wait(self, timeout: float) -> None:
+        self._over.wait(timeout)
+
+
 class Pools:
     """Every pool of this process.
 
@@ -94,8 +133,10 @@ class Pools:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # A signal handler may close pools in the middle of anything.
+        self._lock = threading.RLock()
         self._open: list[OpenPool] = []
+        self._closing: list[Closing] = []
         #: The aliases of pools that were in ``DATABASES``.
         self._declared: set[str] = set()
 
@@ -104,33 +145,46 @@ class Pools:
         alias: str,
         settings: dict[str, Any],
         timezone_name: str,
-        make: Callable[[], tuple[PoolAdapter[Any], ReleasePolicy]],
+        plan: Callable[[], MakePool],
         user: Any,
     ) -> OpenPool:
-        """Return the pool for *alias* with *settings*; *make* one if there is none.
+        """Return the pool for *alias* with *settings*; make one if there is none.
 
+        :param plan: looks at the settings, and returns what makes the pool.
         :param user: the wrapper that is to use it, and no other any more.
         """
         with self._lock:
-            for entry in self._open:
-                if entry.serves(alias, settings, timezone_name):
-                    self._move(user, entry)
-                    return entry
+            if entry := self._find(alias, settings, timezone_name, user):
+                return entry
+        # Outside the lock: what settings name is imported, and may use the database.
+        make = plan()
+        with self._lock:
+            if entry := self._find(alias, settings, timezone_name, user):
+                return entry
             # Copied, for Django's test runner changes settings in place.
             made_from = copied(_made_from(settings))
-            declared = alias in connections.settings
-            entry = OpenPool(alias, made_from, timezone_name, *make(), declared)
+            entry = OpenPool(alias, made_from, timezone_name, *make())
             self._open.append(entry)
-            self._move(user, entry)
-            if declared:
-                self._declared.add(alias)
+            self._give(entry, user)
         self.close_unwanted()
         return entry
 
-    def _move(self, user: Any, entry: OpenPool) -> None:
+    def _find(
+        self, alias: str, settings: dict[str, Any], timezone_name: str, user: Any
+    ) -> OpenPool | None:
+        for entry in self._open:
+            if entry.serves(alias, settings, timezone_name):
+                self._give(entry, user)
+                return entry
+        return None
+
+    def _give(self, entry: OpenPool, user: Any) -> None:
         for other in self._open:
             other.users.discard(weakref.ref(user))
         entry.use(user)
+        if entry.alias in connections.settings:
+            entry.declared = True
+            self._declared.add(entry.alias)
 
     def __iter__(self) -> Iterator[OpenPool]:
         with self._lock:
@@ -161,7 +215,8 @@ class Pools:
     def look_at_aliases(self, **kwargs: Any) -> None:
         """Close the pools of aliases that have left ``DATABASES``, as those of tenants do."""
         if not self._declared <= connections.settings.keys():
-            self._declared &= connections.settings.keys()
+            with self._lock:
+                self._declared &= connections.settings.keys()
             self.close_unwanted()
 
     def close_all(self) -> None:
@@ -171,27 +226,27 @@ class Pools:
     def close_within(self, timeout: float) -> bool:
         """Close every pool, all at once; return whether that took *timeout* seconds at most."""
         deadline = monotonic() + timeout
-        threads = self._close_aside(lambda entry: True)
-        for thread in threads:
-            thread.join(max(0.0, deadline - monotonic()))
-        return not any(thread.is_alive() for thread in threads)
+        self._close_aside(lambda entry: True)
+        closings = list(self._closing)
+        for closing in closings:
+            closing.wait(max(0.0, deadline - monotonic()))
+        return all(closing.done for closing in closings)
 
     def _close(self, chosen: Callable[[OpenPool], bool]) -> None:
         # Outside the lock: closing waits for the pool's threads.
         for entry in self._take(chosen):
             entry.pool.close()
+        for closing in list(self._closing):
+            if chosen(closing.entry):
+                closing.wait(_PATIENCE)
 
-    def _close_aside(self, chosen: Callable[[OpenPool], bool]) -> list[threading.Thread]:
-        """Close each in a thread of its own; return these."""
-        threads = [
-            threading.Thread(
-                target=entry.pool.close, name=f"relet-close-{entry.alias}", daemon=True
-            )
-            for entry in self._take(chosen)
-        ]
-        for thread in threads:
-            thread.start()
-        return threads
+    def _close_aside(self, chosen: Callable[[OpenPool], bool]) -> None:
+        """Close each in a thread of its own."""
+        started = [Closing(entry) for entry in self._take(chosen)]
+        with self._lock:
+            self._closing = [*(one for one in self._closing if not one.over), *started]
+        for closing in started:
+            closing.start()
 
     def _take(self, chosen: Callable[[OpenPool], bool]) -> list[OpenPool]:
         """Take entries out, for they are about to be closed."""
@@ -203,8 +258,8 @@ class Pools:
     def forget(self) -> None:
         """In a child process: drop the parent's pools without touching them."""
         _PARENTS.append(self._open)
-        self._lock = threading.Lock()
-        self._open = []
+        self._lock = threading.RLock()
+        self._open, self._closing = [], []
         self._declared = set()
 
 

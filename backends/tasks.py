@@ -15,20 +15,30 @@ from typing import Any
 _HANDLER, _TOKEN = "thread_handler", "task_context"
 
 
-def task_of(frame: FrameType | None) -> asyncio.Task[Any] | None:
-    """Return the task that waits for what *frame*, or a caller of it, runs; if one does."""
-    while frame is not None:
-        if frame.f_code.co_name == _HANDLER and _TOKEN in frame.f_locals:
-            return _waiting_for(frame.f_locals[_TOKEN], frame.f_locals.get("loop"))
-        frame = frame.f_back
-    return None
+class Tasks:
+    """The tasks of this process that wait for threads, at one moment."""
 
+    def __init__(self) -> None:
+        self._by_token: dict[Any, dict[int, asyncio.Task[Any]]] = {}
 
-def _waiting_for(token: object, loop: Any) -> asyncio.Task[Any] | None:
-    for task in asyncio.all_tasks(loop):
-        if any(frame.f_locals.get(_TOKEN) is token for frame in frames_of(task)):
-            return task
-    return None
+    def of(self, frame: FrameType | None) -> asyncio.Task[Any] | None:
+        """Return the task that waits for what *frame*, or a caller of it, runs; if one does."""
+        while frame is not None:
+            if frame.f_code.co_name == _HANDLER and _TOKEN in frame.f_locals:
+                loop = frame.f_locals.get("loop")
+                return self._of_loop(loop).get(id(frame.f_locals[_TOKEN]))
+            frame = frame.f_back
+        return None
+
+    def _of_loop(self, loop: Any) -> dict[int, asyncio.Task[Any]]:
+        if loop not in self._by_token:
+            self._by_token[loop] = {
+                id(frame.f_locals[_TOKEN]): task
+                for task in (() if loop is None else asyncio.all_tasks(loop))
+                for frame in frames_of(task)
+                if _TOKEN in frame.f_locals
+            }
+        return self._by_token[loop]
 
 
 def frames_of(task: asyncio.Task[Any]) -> Iterator[FrameType]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
@@ -122,6 +123,8 @@ class PoolAdapter(ABC, Generic[Driver]):
 
     def __init__(self, config: PoolConfig) -> None:
         self.config = config
+        #: `PoolStats.max_size`, as it was when the pool was made.
+        self.max_size: int | None = None
         #: The leases that outlast their statement, and whose they are; whoever leases sees to it.
         self.kept: dict[Any, Any] = {}
         #: Tells who has the connections, a line for each, where somebody has waited in vain.
@@ -218,7 +221,9 @@ class PoolAdapter(ABC, Generic[Driver]):
         :param cure: which of its options to change, as the end of a sentence.
         """
         stats = self.stats()
-        held = "".join(f"\n  {line}" for line in self.holders())
+        held = ""
+        with suppress(Exception):  # what goes wrong in telling is not to hide what has
+            held = "".join(f"\n  {line}" for line in self.holders())
         return pool_timeout(error_class)(  # type: ignore[arg-type]
             f"DATABASES[{self.config.alias!r}]: {error}. {stats.in_use} of {stats.max_size} "
             f"connections are leased and {stats.waiting} threads wait. Look for what holds leases "

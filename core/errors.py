@@ -38,7 +38,17 @@ class PoolTimeout(ReletError):
 @cache
 def pool_timeout(operational_error: type[Exception]) -> type[Exception]:
     """Return the `PoolTimeout` that is also *operational_error*, a driver's class (PEP 249)."""
-    return type("PoolTimeout", (PoolTimeout, operational_error), {"__module__": __name__})
+
+    def reduce(error: Exception) -> tuple[object, ...]:
+        return _timed_out, (operational_error, error.args)
+
+    attributes = {"__module__": __name__, "__reduce__": reduce}
+    return type("PoolTimeout", (PoolTimeout, operational_error), attributes)
+
+
+def _timed_out(operational_error: type[Exception], arguments: tuple[object, ...]) -> Exception:
+    """Return what was pickled."""
+    return pool_timeout(operational_error)(*arguments)  # type: ignore[arg-type]
 
 
 class ConfigurationError(ReletError):

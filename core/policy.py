@@ -35,8 +35,8 @@ class ReleasePolicy:
     :param check_idle: seconds. A connection that was idle in the pool for longer is looked at
         before it is handed out: whether the server has ended it, and said so. That is no round
         trip. With ``CONN_HEALTH_CHECKS`` it is pinged, which is one.
-    :param retry: ``"reads"`` has a statement go on another connection, once, where the server has
-        ended that which it was about to be sent on, however short it was idle. It must be
+    :param retry: ``"reads"`` has a statement go on the next connection that works, where the server
+        has ended that which it was about to be sent on, however short it was idle. It must be
         outside of transactions, and only read (`relet.core.reads.only_reads`). Nothing that may
         have arrived at the server is ever sent again.
     :raises ConfigurationError: a value is not one of these.

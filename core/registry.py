@@ -35,7 +35,7 @@ class Registry:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self.forked()
         self._specs: Mapping[str, AdapterSpec] | None = None
         self._owners: Owners | None = None
         self._plugins = pluggy.PluginManager(ENTRY_POINT_GROUP)
@@ -50,6 +50,10 @@ class Registry:
         #: The plugin of each adapter.
         self._brought_by: dict[str, str] = {}
         self._policies: Mapping[str, ReleasePolicy] = {}
+
+    def forked(self) -> None:
+        """This process is a child, or new: no thread of it has the lock."""
+        self._lock = threading.RLock()
 
     def register(self, plugin: object, name: str | None = None) -> None:
         """Register *plugin* by hand; for tests, and for plugins that are not installed.
@@ -295,7 +299,7 @@ registry = Registry()
 if hasattr(os, "register_at_fork"):
     # A child gets plugins whole, and no lock of a thread that is not there.
     os.register_at_fork(
-        before=registry._lock.acquire,
-        after_in_parent=registry._lock.release,
-        after_in_child=registry._lock.release,
+        before=lambda: registry._lock.acquire(),
+        after_in_parent=lambda: registry._lock.release(),
+        after_in_child=registry.forked,
     )

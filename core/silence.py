@@ -16,10 +16,10 @@ def silent(raw: Any) -> bool:
         return True
     try:
         descriptor = raw.fileno()
-    except Exception:  # noqa: BLE001 - the driver's, for a connection that is closed
+        if hasattr(select, "poll"):  # select() takes no descriptor above 1023
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            return not poll.poll(0)
+        return not select.select([descriptor], [], [], 0)[0]
+    except Exception:  # noqa: BLE001 - the driver's or the system's, where it is closed
         return False
-    if hasattr(select, "poll"):  # select() takes no descriptor above 1023
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        return not poll.poll(0)
-    return not select.select([descriptor], [], [], 0)[0]

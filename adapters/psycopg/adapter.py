@@ -83,6 +83,8 @@ class PsycopgAdapter(Psycopg, PoolAdapter[Connection]):
         with self._opening:
             if self._opened:
                 return
+            if self.closed:
+                raise self._was_closed()
             # The pool connects in threads of its own and keeps what goes wrong
             # there to its log; whoever waits learns after `timeout` that there was
             # no connection, never that the password is wrong. Ask once, directly.
@@ -90,6 +92,9 @@ class PsycopgAdapter(Psycopg, PoolAdapter[Connection]):
                 if error := self._try_to_connect(self._pool):
                     raise error
                 self._pool.open()
+                if self.closed:  # meanwhile: close() has found it closed still
+                    self._pool.close()
+                    raise self._was_closed()
             self._opened = True
 
     def checkout(self, timeout: float | None = None) -> PooledConnection:
@@ -151,6 +156,9 @@ class PsycopgAdapter(Psycopg, PoolAdapter[Connection]):
             waits=stats.get("requests_queued", 0),
             wait_ms=stats.get("requests_wait_ms", 0),
         )
+
+    def _was_closed(self) -> Exception:
+        return psycopg.OperationalError(f"DATABASES[{self.config.alias!r}]: the pool was closed.")
 
     def _try_to_connect(self, pool: Pool) -> Exception | None:
         """Connect and disconnect; return what went wrong."""

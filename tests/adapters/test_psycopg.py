@@ -324,3 +324,18 @@ def test_the_truths_of_a_row_that_stays(adapter, query, truths, binary):
 def test_pooled(server):
     assert make(server).pooled
     assert not PsycopgAdapter(PoolConfig("alias", {}, False)).pooled
+
+
+def test_one_that_is_closed_while_it_opens_stays_closed(server, monkeypatch):
+    pool = make(server)
+    connecting = pool._try_to_connect
+
+    def closed_meanwhile(native):
+        pool.close()
+        return connecting(native)
+
+    monkeypatch.setattr(pool, "_try_to_connect", closed_meanwhile)
+    for _ in range(2):
+        with pytest.raises(psycopg.OperationalError, match="'alias'.*the pool was closed"):
+            pool.open()
+    assert pool.native.closed

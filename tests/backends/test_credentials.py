@@ -10,9 +10,11 @@ from django.db import OperationalError, connections
 from django.db.backends.base.client import BaseDatabaseClient
 
 from relet.backends.checks import check_databases
+from relet.backends.pools import pools
 
 from .conftest import all_pids, at_rest, backend_pid, kill, stats
 from .test_threads import wait_until
+from .threads import in_thread
 
 ROLE = "relet_rotating"
 
@@ -140,8 +142,28 @@ class TestParameters:
 
     def test_what_is_no_dict(self, make):
         wrapper = make("asking", OPTIONS={"connection_parameters": lambda known: None})
-        with pytest.raises(ImproperlyConfigured, match=r"'asking'.*returned None.*a dict"):
+        with pytest.raises(ImproperlyConfigured, match=r"'asking'.*a NoneType.*a dict"):
             backend_pid(wrapper)
+
+    @pytest.mark.parametrize("name", ["dbname", "database"])
+    def test_not_which_database(self, make, name):
+        """In tests it is another than the function would know."""
+        secret = {name: "production", "password": "a secret"}
+        wrapper = make("asking", OPTIONS={"connection_parameters": lambda known: secret})
+        with pytest.raises(ImproperlyConfigured, match=rf"'asking'.*'{name}'.*NAME") as caught:
+            backend_pid(wrapper)
+        assert "secret" not in str(caught.value)
+
+    def test_a_module_that_uses_the_database_when_it_is_imported(self, make, tmp_path, monkeypatch):
+        source = "from django.db import connection\n"
+        source += "connection.cursor().execute('SELECT 1')\n"
+        source += "def ask(known):\n    return {'application_name': 'imported'}\n"
+        (tmp_path / "relet_asking.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        connections["default"].close()
+        pools.close_alias("default")
+        wrapper = make("asking", OPTIONS={"connection_parameters": "relet_asking.ask"})
+        assert in_thread(lambda: self.name_of(wrapper.copy())) == "imported"
 
     @pytest.mark.parametrize(
         ("setting", "problem"),

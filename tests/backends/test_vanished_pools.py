@@ -1,12 +1,14 @@
 """Pools that nothing refers to: their alias has left DATABASES, or no wrapper has them."""
 
 import gc
+import threading
 
 import pytest
 from django.core.signals import request_finished
 from django.db import connections, transaction
 
 from relet.backends.pools import copied, pools
+from relet.core import close_all
 
 from ..engine import put_small_pool
 from .conftest import at_rest, backend_pid, stats
@@ -108,6 +110,38 @@ class TestAliases:
         connections.settings[tenant] = settings
         assert backend_pid(connections[tenant])
         assert at_rest(connections[tenant])
+
+    def test_one_that_has_come_back_and_leaves_again(self, tenant):
+        settings, wrapper = connections.settings[tenant], connections[tenant]
+        backend_pid(wrapper)
+        del connections.settings[tenant]
+        request_ends()
+        backend_pid(wrapper)  # by a thread that has it still
+        connections.settings[tenant] = settings
+        in_thread(lambda: backend_pid(connections[tenant]))
+        del connections.settings[tenant]
+        request_ends()
+        assert tenant not in aliases()
+
+    def test_who_closes_all_waits_for_it(self, tenant, monkeypatch):
+        backend_pid(connections[tenant])
+        pool = connections[tenant]._find_pool().pool
+        may, closed, close = threading.Event(), [], pool.close
+
+        def slowly():
+            may.wait(20)
+            close()
+            closed.append(True)
+
+        monkeypatch.setattr(pool, "close", slowly)
+        forget(tenant)
+        request_ends()
+        assert tenant not in aliases()
+        assert not close_all(0.05)
+        threading.Timer(0.1, may.set).start()
+        pools.close_alias(tenant)
+        assert closed
+        assert close_all(20)
 
 
 class TestWrappers:

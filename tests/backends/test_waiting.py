@@ -1,6 +1,7 @@
 """Waiting for a connection: who has them is told, and who has them all does not wait."""
 
 import asyncio
+import pickle
 import re
 import threading
 from contextlib import contextmanager
@@ -100,6 +101,31 @@ def test_holders_are_named(make, take, why, sql):
     assert at_rest(wrapper)
 
 
+@pytest.mark.parametrize("release", ["statement", "cursor", "request"])
+def test_in_each_release_mode(make, release):
+    """Also in a wrapper's second lease, which begins in another way than its first."""
+    wrapper = make("held", timeout=0.2, policy={"release": release, "check_idle": 3600})
+
+    @contextmanager
+    def second(copied):
+        backend_pid(copied)
+        copied.close()
+        with in_transaction(copied):
+            yield
+
+    with holding(wrapper, second):
+        text = refusal(wrapper)
+        (line,) = text.partition("They are held by\n")[2].splitlines()
+        assert re.match(
+            r"  thread 'holder' for .*, in a transaction, from .*; ran last: SELECT", line
+        )
+        assert f"from {Path(__file__)}:" in line
+    with transaction_of(wrapper):
+        pass
+    with transaction_of(wrapper), pytest.raises(OperationalError, match="would wait for ever"):
+        backend_pid(wrapper.copy())
+
+
 def test_the_error_has_a_class_of_its_own(make):
     """Below Django's: whoever wants to tell it from others asks for the cause."""
     wrapper = make("held", timeout=0.1)
@@ -108,6 +134,8 @@ def test_the_error_has_a_class_of_its_own(make):
     cause = caught.value.__cause__
     assert isinstance(cause, PoolTimeout)
     assert isinstance(cause, driver.dbapi.OperationalError)
+    again = pickle.loads(pickle.dumps(cause))
+    assert (type(again), str(again)) == (type(cause), str(cause))
 
 
 def test_tasks_are_named(make):

@@ -25,5 +25,12 @@ def test_one_that_is_closed():
     assert not silent(Closed())
 
 
+def test_a_socket_that_is_closed():
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    ours.close()
+    assert not silent(ours)
+
+
 def test_one_of_which_nobody_can_tell():
     assert silent(object())
