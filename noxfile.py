@@ -43,7 +43,6 @@ PAIRS = [(python, django) for python in PYTHONS for django in djangos(python)]
 
 
 FEWER_EXAMPLES = {
-    "RELET_CHAOS_SECONDS": os.environ.get("RELET_CHAOS_SECONDS", "5"),
     "RELET_EXAMPLES": os.environ.get("RELET_EXAMPLES", "20"),
     "RELET_ROUND_TRIPS": os.environ.get("RELET_ROUND_TRIPS", "50"),
 }
@@ -65,7 +64,7 @@ def tests(session: nox.Session, django: str) -> None:
 
 
 #: They take a minute and more.
-OF_README = ("conformance/test_faults.py", "faults/test_chaos.py", "servers")
+OF_README = ("conformance/test_faults.py", "faults", "servers")
 
 
 @nox.session(python=False)
@@ -211,21 +210,28 @@ def tenants(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def chaos(session: nox.Session) -> None:
-    """Servers and networks that fail, on all engines but README's, all at the same time."""
+    """A minute of chaos on each engine, and other faults on all but README's, at the same time."""
     install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
     logs = Path(session.create_tmp())
     command = [str(Path(session.bin, "python")), *("-m", "pytest", "-rP", "-p", "no:cacheprovider")]
     test = "tests/faults/test_chaos.py"
     running = {}
-    for engine in "sqlalchemy", "dj_db_conn_pool", "pg8000":
+    seconds = os.environ.get("RELET_CHAOS_SECONDS", "60")
+    for engine in "psycopg", "sqlalchemy", "dj_db_conn_pool", "pg8000":
         for name, paths in ("chaos", [test]), ("faults", ["tests/faults", f"--ignore={test}"]):
+            if (engine, name) == ("psycopg", "faults"):
+                continue
             log = logs / f"{engine}-{name}.log"
             with log.open("w") as output:
                 running[log] = subprocess.Popen(
                     [*command, *paths, *session.posargs],
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, "RELET_TEST_ENGINE": engine},
+                    env={
+                        **os.environ,
+                        "RELET_TEST_ENGINE": engine,
+                        "RELET_CHAOS_SECONDS": seconds,
+                    },
                 )
     failed = []
     for log, process in running.items():

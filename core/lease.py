@@ -320,8 +320,8 @@ class Lease:
         self.session: SessionState | None = None
         #: When its connection was taken, in seconds of `time.monotonic`.
         self.since = 0.0
-        #: Where it was taken, for those who wait; None until it has outlasted a statement, and empty
-        #: if nobody knows.
+        #: Where it was taken, for those who wait; None until it has outlasted a statement, and
+        #: empty if nobody knows.
         self.place: Any = None
         #: The last statement that it has outlasted.
         self.ran: object = None

@@ -336,6 +336,6 @@ def test_one_that_is_closed_while_it_opens_stays_closed(server, monkeypatch):
 
     monkeypatch.setattr(pool, "_try_to_connect", closed_meanwhile)
     for _ in range(2):
-        with pytest.raises(psycopg.OperationalError, match="'alias'.*the pool was closed"):
+        with pytest.raises(psycopg.OperationalError, match=r"'alias'.*the pool was closed"):
             pool.open()
     assert pool.native.closed

@@ -17,7 +17,7 @@ from . import bank
 from .conftest import observed
 from .havoc import BACKENDS, LEAST, PLAN, Havoc
 
-SECONDS = float(os.environ.get("RELET_CHAOS_SECONDS", "60"))
+SECONDS = float(os.environ.get("RELET_CHAOS_SECONDS", "10"))
 SEED = os.environ.get("RELET_CHAOS_SEED") or str(random.SystemRandom().randrange(10**6))
 THREADS, CONNECTIONS = 16, 4
 ALIAS = "bank"
