@@ -105,6 +105,16 @@ def _parameters(database: dict[str, Any]) -> dict[str, Any]:
     return {name: parameters[name] for name in names if name in parameters}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c() -> None:
+    """Servers can be stopped by Ctrl-C, also where a shell has started the tests beside itself.
+
+    Such processes ignore it, and so do those that they start.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def project_database(
     server: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
