@@ -25,6 +25,10 @@ def postgres() -> Iterator[Server]:
         yield server
 
 
+#: What dies while it idles is found by a statement, and not before, however long that takes.
+UNSEEN = {"check_idle": 3600}
+
+
 @pytest.fixture
 def network(postgres: Server) -> Iterator[Proxy]:
     with proxy(postgres.port) as made:

@@ -13,6 +13,7 @@ from ..backends import driver
 from ..backends.conftest import all_pids, at_rest, backend_pid, kill
 from ..backends.test_threads import wait_until
 from ..backends.threads import in_thread
+from .conftest import UNSEEN
 
 ALIAS = "faults"
 
@@ -33,14 +34,14 @@ def table(observer):
 
 @pytest.fixture
 def db(postgres, use):
-    wrapper = use(postgres.port, alias=ALIAS)
+    wrapper = use(postgres.port, alias=ALIAS, policy=UNSEEN)
     yield wrapper
     wrapper.close()
     assert at_rest(wrapper)
 
 
 def test_all_killed_while_idle(postgres, use, observer):
-    wrapper = use(postgres.port, alias=ALIAS, size=4)
+    wrapper = use(postgres.port, alias=ALIAS, size=4, policy=UNSEEN)
     killed = set(all_pids(wrapper))
     for pid in killed:
         kill(observer, pid)

@@ -10,6 +10,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, transacti
 
 from ..backends.conftest import all_pids, at_rest, backend_pid, stats
 from ..backends.threads import Thread
+from .conftest import UNSEEN
 from .test_killed_backends import ALIAS, run, table
 
 __all__ = ["table"]
@@ -25,7 +26,7 @@ def quiet(caplog):
 
 @pytest.fixture
 def db(network, use):
-    wrapper = use(network.port)
+    wrapper = use(network.port, policy=UNSEEN)
     assert backend_pid(wrapper)
     return wrapper
 
@@ -79,7 +80,7 @@ def test_a_stall_that_ends(network, db, thread, table):
 
 
 def test_others_go_on_where_one_connection_stalls(network, use, thread, observer):
-    wrapper = use(network.port, size=2)
+    wrapper = use(network.port, size=2, policy=UNSEEN)
     assert len(set(all_pids(wrapper))) == 2
     other = wrapper.copy()
     other.inc_thread_sharing()
@@ -117,7 +118,7 @@ def test_a_stall_that_ends_in_a_reset(network, db, thread, table):
 
 @pytest.mark.parametrize("fault", ["cut", "reset"])
 def test_lost_while_idle(network, use, fault):
-    wrapper = use(network.port, size=4)
+    wrapper = use(network.port, size=4, policy=UNSEEN)
     before = set(all_pids(wrapper))
     getattr(network, fault)()
     with pytest.raises(OperationalError):
@@ -159,7 +160,7 @@ def test_i12_lost_in_the_commit(network, db, thread, table):
 
 
 def test_a_slow_network(network, use, table):
-    wrapper = use(network.port, size=2)
+    wrapper = use(network.port, size=2, policy=UNSEEN)
     network.delay = 0.01
     threads = [Thread() for _ in range(4)]
 
@@ -193,7 +194,7 @@ def in_time(wrapper, seconds):
 
 @pytest.mark.parametrize("used", [True, False], ids=["a pool in use", "a new pool"])
 def test_connections_are_refused(network, use, used):
-    wrapper = use(network.port, timeout=1)
+    wrapper = use(network.port, timeout=1, policy=UNSEEN)
     wrapper.inc_thread_sharing()
     if used:
         assert backend_pid(wrapper)
