@@ -143,21 +143,24 @@ def _running(frame: FrameType | None, wrapper: Leasing) -> object:
     return None
 
 
-class _Inside(dict[Any, bool]):
-    """Whether the module of that name is of those whose frames are on the way."""
-
-    def __missing__(self, module: str | None) -> bool:
-        inside = self[module] = (module or "").partition(".")[0] in _INSIDE
-        return inside
+#: The names of modules that were found to be inside.
+_inside: set[str | None] = set()
 
 
-_inside = _Inside()
+def _is_inside(module: str | None) -> bool:
+    """Whether the frames of that module are on the way."""
+    if module in _inside:
+        return True
+    if (module or "").partition(".")[0] not in _INSIDE:
+        return False
+    _inside.add(module)
+    return True
 
 
 def place(frame: FrameType | None) -> Place:
     """Return where the first frame stands, from *frame* out, outside Django and relet."""
     while frame is not None:
-        if not _inside[frame.f_globals.get("__name__")]:
+        if not _is_inside(frame.f_globals.get("__name__")):
             return frame.f_code, frame.f_lasti
         frame = frame.f_back
     return ()
@@ -178,7 +181,7 @@ if hasattr(sys, "_getframemodulename"):  # Python 3.12; frame objects take three
         name, inside = sys._getframemodulename, _inside
         try:
             depth = _DJANGOS_CURSOR if name(_CURSOR) == _UTILS else _CURSOR
-            while inside[name(depth)]:
+            while name(depth) in inside or _is_inside(name(depth)):
                 depth += 1
             # A function that was decorated by Django has the name of the project's module.
             return place(sys._getframe(depth))
