@@ -163,11 +163,7 @@ class Leasing(WrapperBase):
             status = pool.transaction_status(connection.raw)
             action = lease.report(status, self.in_atomic_block)
             if action is CHECKIN:
-                if self.autocommit and lease.place is None:  # as _checkin(), without the call
-                    pool.checkin(connection)
-                    lease.connection = None
-                else:
-                    self._checkin(lease, connection, pool)
+                self._checkin(lease, connection, pool)
             else:
                 if action is not NOTHING:
                     self._perform(action, cursor)
