@@ -215,7 +215,7 @@ class Leasing(WrapperBase):
     def _in_its_own_way(self, pool: PoolAdapter[Any]) -> Exception:
         """Return the error of a thread that waits for what it has itself."""
         return pool.exhausted(
-            self.Database.OperationalError,
+            pool.timeout_error or self.Database.OperationalError,
             "this thread has all connections itself, and would wait for ever",
             "have it take its second connection after the first is given back",
         )

@@ -111,6 +111,10 @@ class PoolAdapter(ABC, Generic[Driver]):
     #: Where in ``DATABASES[alias]`` the pool's options are, key by key.
     options_setting: ClassVar[tuple[str, ...]] = ("OPTIONS", "pool")
 
+    #: What the pool raises when no connection came free in time, if it has a class for that; a
+    #: subclass of the driver's ``OperationalError``.
+    timeout_error: ClassVar[type[Exception] | None] = None
+
     #: Whether `close` has been called.
     closed: bool = False
     #: How many leases have ended with their thread; their connections were discarded.

@@ -41,6 +41,7 @@ class PsycopgAdapter(Psycopg, PoolAdapter[Connection]):
 
     lifetime_enforced: ClassVar[Literal["checkin", "checkout", "never"]] = "checkin"
     has_threads = True
+    timeout_error: ClassVar[type[Exception] | None] = PoolTimeout
 
     def __init__(self, config: PoolConfig) -> None:
         super().__init__(config)
