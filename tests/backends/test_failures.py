@@ -27,6 +27,8 @@ def interrupt():
 
 def interrupt_when(observer, sql):
     """Send SIGALRM to the main thread when the server says that *sql* is true."""
+    # A statement that was interrupted before may go on there.
+    wait_until(observer, f"SELECT NOT ({sql})")
 
     def run():
         wait_until(observer, sql)
