@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from .errors import pool_timeout
 from .silence import silent
@@ -93,6 +93,12 @@ class PooledConnection:
 
     def __repr__(self) -> str:
         return f"<PooledConnection {self.raw!r}>"
+
+
+class Slot(Protocol):
+    """Where a connection is that is checked out: a lease."""
+
+    connection: PooledConnection | None
 
 
 class PoolAdapter(ABC, Generic[Driver]):
@@ -216,6 +222,39 @@ class PoolAdapter(ABC, Generic[Driver]):
     @abstractmethod
     def stats(self) -> PoolStats:
         """Count."""
+
+    # What leases call. An exception from outside (a signal handler's, `gevent.Timeout`) may be
+    # raised between any two instructions, so also between the return of `checkout` and the
+    # assignment of what it returned. An adapter that overrides these three loses nothing even then.
+
+    def checkout_into(self, lease: Slot, timeout: float | None = None) -> None:
+        """Check a connection out, and put it at ``lease.connection``, which is None.
+
+        When it raises, whatever is there is checked out; if there is nothing, nothing is.
+        """
+        lease.connection = self.checkout(timeout)
+
+    def checkin_from(self, lease: Slot) -> None:
+        """Check ``lease.connection`` in, and have None there.
+
+        When it raises, whatever is there is still checked out; if there is nothing, the pool
+        has it.
+        """
+        connection: Any = lease.connection
+        try:
+            self.checkin(connection)
+        except BaseException:
+            if connection.raw is None:  # the pool has it
+                lease.connection = None
+            raise
+        lease.connection = None
+
+    def discard_from(self, lease: Slot) -> None:
+        """Discard ``lease.connection``, and have None there. If it raises, call it again."""
+        connection: Any = lease.connection
+        if connection.raw is not None:
+            self.discard(connection)
+        lease.connection = None
 
     def exhausted(self, error_class: type[Exception], error: str, cure: str) -> Exception:
         """Return the error that no connection came free in time, a `PoolTimeout`.
