@@ -135,13 +135,7 @@ class Carrying(LeasingWrapper):
 
     def _begin(self, cursor: LeasedCursor) -> Any:
         raw = super()._begin(cursor)
-        try:
-            self._carry(self._lease)
-        except BaseException:
-            # Twice: the statement ends, and then the lease, for no cursor is to keep it.
-            self._settle()
-            self._settle()
-            raise
+        self._carry(self._lease)
         return raw
 
     def _begin_transaction(self, lease: Lease) -> None:

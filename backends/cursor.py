@@ -8,14 +8,18 @@ What runs on the server runs through a lease.
 
 from __future__ import annotations
 
+import weakref
 from _thread import get_ident
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django.db.backends.utils import CursorWrapper
 
+from relet.core import TransactionStatus
 from relet.core.classifier import EFFECTS
+
+from .transfers import Copy, Stream
 
 if TYPE_CHECKING:
     from relet.core.effects import Effects
@@ -52,7 +56,9 @@ class _DriverSetting:
 class LeasedCursor:
     """A cursor that leases a connection for each statement it runs."""
 
-    __slots__ = ("_closed", "_db", "_driver", "_pin", "_raw", "_settings", "_sql")
+    __slots__ = (
+        *("__weakref__", "_closed", "_db", "_driver", "_pin", "_raw", "_settings", "_sql"),
+    )
 
     arraysize = _DriverSetting()
     format = _DriverSetting()
@@ -68,8 +74,8 @@ class LeasedCursor:
         self._raw: Any = None
         self._closed = False
         self._settings: dict[str, object] | None = None
-        #: What keeps the lease until this cursor is closed.
-        self._pin: object = None
+        #: What keeps the lease until this cursor is closed, or gone.
+        self._pin: weakref.ref[LeasedCursor] | None = None
         #: The statement that was run last, or is running.
         self._sql: object = None
 
@@ -82,21 +88,23 @@ class LeasedCursor:
             query.__class__ is not str
             or EFFECTS[query] is not None
             or kwargs
-            or db._guard is not None
+            or db._detour
             or db._thread_ident != get_ident()
         ):
             self._run("execute", query, () if params is None else (params,), kwargs)
             return self
         self._sql = query
-        raw = db._begin(self)
         try:
+            raw = db._begin(self)
             driver = self._driver if self._raw is raw else self._bind(raw)
             if params is None:
                 driver.execute(query)
             else:
                 driver.execute(query, params)
-        finally:
             db._end(self)
+        except BaseException as error:
+            db._failed(self, error)
+            raise
         return self
 
     def executemany(self, query: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -118,27 +126,33 @@ class LeasedCursor:
 
     def _run(self, method: str, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         db = self._db
-        guard = db._guard
-        if guard is not None:
-            # Shared between threads: no release under another's statement.
-            guard.acquire()
-        elif db._thread_ident != get_ident():
+        if db._guard is None and db._thread_ident != get_ident():
             db.validate_thread_sharing()
-        try:
+        # If shared between threads: no release under another's statement.
+        with db._exclusive():
+            if db._notes and db._is_idle():
+                db._act_on_notes()
             text, params = _statement(method, query, args)
             self._sql = text
-            if (effects := db._effects_of(text)) is not None:
-                effects = effects.repeated if method == "executemany" else effects
-                return self._run_with(effects, text, params, method, (query, *args), kwargs)
+            if (effects := db._effects_of(text)) is None:
+                return self._run_plain(method, (query, *args), kwargs)
+            effects = effects.repeated if method == "executemany" else effects
+            result = self._run_with(effects, text, params, method, (query, *args), kwargs)
+        db._tell()
+        return result
+
+    def _run_plain(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run what leaves nothing in its session."""
+        db = self._db
+        try:
             raw = db._begin(self)
-            try:
-                driver = self._driver if self._raw is raw else self._bind(raw)
-                return getattr(driver, method)(query, *args, **kwargs)
-            finally:
-                db._end(self)
-        finally:
-            if guard is not None:
-                guard.release()
+            driver = self._driver if self._raw is raw else self._bind(raw)
+            result = getattr(driver, method)(*args, **kwargs)
+            db._end(self)
+        except BaseException as error:
+            db._failed(self, error)
+            raise
+        return result
 
     def _run_with(
         self,
@@ -154,56 +168,29 @@ class LeasedCursor:
         if db._carries(effects, query, params):
             return None
         db._expect(effects, query, params)
-        raw = db._begin(self)
+        before, accounted = None, False
         try:
-            before, ok = db._status(), None
-            try:
-                driver = self._driver if self._raw is raw else self._bind(raw)
-                result = getattr(driver, method)(*args, **kwargs)
-                ok = True
-                return result
-            except db.Database.Error:
-                ok = False
-                raise
-            finally:
-                db._ran(effects, query, params, self._driver, before, ok)
-        finally:
+            raw = db._begin(self)
+            before = db._status()
+            driver = self._driver if self._raw is raw else self._bind(raw)
+            result = getattr(driver, method)(*args, **kwargs)
+            db._ran(effects, query, params, driver, before)
+            accounted = True
             db._end(self)
+        except BaseException as error:
+            if before is not None and not accounted:
+                db._ran(effects, query, params, None, before, error)
+            db._failed(self, error)
+            raise
+        return result
 
-    @contextmanager
-    def copy(self, query: Any, /, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    def copy(self, query: Any, /, *args: Any, **kwargs: Any) -> Any:
         """The driver's ``copy()``; the lease lasts until the block is left."""
-        with self._pinned(query, args) as driver, driver.copy(query, *args, **kwargs) as copy:
-            yield copy
+        return Copy(self, query, args, kwargs)
 
     def stream(self, query: Any, /, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """The driver's ``stream()``; the lease lasts until it is exhausted or closed."""
-        with self._pinned(query, args) as driver:
-            yield from driver.stream(query, *args, **kwargs)
-
-    @contextmanager
-    def _pinned(self, query: Any, args: tuple[Any, ...]) -> Iterator[Any]:
-        """The driver's cursor, with a lease that lasts until the block is left."""
-        db = self._db
-        text, params = _statement("stream", query, args)
-        if (effects := db._effects_of(text)) is not None:
-            db._expect(effects, text, params)
-        driver, pin = self._pinned_driver(object())
-        try:
-            if effects is None:
-                yield driver
-                return
-            before, ok = db._status(), None
-            try:
-                yield driver
-                ok = True
-            except db.Database.Error:
-                ok = False
-                raise
-            finally:
-                db._ran(effects, text, params, None, before, ok)
-        finally:
-            db._unpin(pin)
+        return Stream(self, query, args, kwargs)
 
     @property
     def connection(self) -> Any:
@@ -262,26 +249,31 @@ class LeasedCursor:
     def close(self) -> None:
         self._closed = True
         try:
-            if self._driver is not None:
-                self._driver.close()
+            self._close_driver()
+        finally:
+            self._release()
+
+    def _close_driver(self) -> None:
+        if self._driver is None:
+            return
+        try:
+            self._driver.close()
         except self._db.Database.Error:
             # The server was to close it, and is gone. psycopg warns of it until it knows that, too.
             with suppress(self._db.Database.Error):
                 self._driver.close()
             raise
-        finally:
-            if self._pin is not None:
-                self._release()
 
     def keep(self) -> None:
-        """Keep the lease, or take one, until this cursor is closed."""
+        """Keep the lease, or take one, until this cursor is closed, or gone."""
         if self._pin is None:
-            self._pin = object()
+            self._pin = self._db._pin_of(self)
         self._pinned_driver(self._pin)
 
     def _release(self) -> None:
-        pin, self._pin = self._pin, None
-        self._db._unpin(pin)
+        if self._pin is not None:
+            self._db._unpin(self._pin)
+            self._pin = None
 
     def __enter__(self) -> LeasedCursor:
         return self
@@ -301,10 +293,11 @@ class LeasedCursor:
                 self._release()
         return self._driver
 
-    def _pinned_driver(self, pin: object) -> tuple[Any, object]:
-        raw = self._db._pin(pin)
+    def _pinned_driver(self, pin: object) -> Any:
+        """The driver's cursor, on a lease that lasts until *pin* is taken away."""
         try:
-            return self._driver if self._raw is raw else self._bind(raw), pin
+            raw = self._db._pin(pin)
+            return self._driver if self._raw is raw else self._bind(raw)
         except BaseException:
             self._db._unpin(pin)
             raise
@@ -346,8 +339,8 @@ class LeasedServerCursor(LeasedCursor):
         kept = self._pin is not None
         if (effects := self._db._effects_of(query)) is not None:
             self._db._expect(effects, query, params)
-        self.keep()
         try:
+            self.keep()
             return super().execute(query, params, **kwargs)
         except BaseException:
             if not kept:
@@ -358,14 +351,47 @@ class LeasedServerCursor(LeasedCursor):
         super().keep()
         self._db._lease.pins[self._pin] = self._driver
 
+    # What is on the server is asked for there.
+
+    def fetchone(self) -> Any:
+        return self._db._call(super().fetchone)
+
+    def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
+        return self._db._call(super().fetchmany, *args, **kwargs)
+
+    def fetchall(self) -> Any:
+        return self._db._call(super().fetchall)
+
+    def scroll(self, *args: Any, **kwargs: Any) -> Any:
+        return self._db._call(self.driver_cursor().scroll, *args, **kwargs)
+
+    def __iter__(self) -> Iterator[Any]:
+        rows = iter(self.driver_cursor())
+        while (row := self._db._call(next, rows, _END)) is not _END:
+            yield row
+
     def close(self) -> None:
-        self._db._closing(self._pin)
-        leased = self._pin in self._db._lease.pins
-        try:
+        db = self._db
+        lease = db._lease
+        if lease.connection is None or self._pin not in lease.pins:
+            self._closed = True
+            # The lease has ended, and with it what was on the server; in a child, it is its parent's.
+            with suppress(db.Database.Error):
+                self._close_driver()
+        elif db._is_idle_here():
+            if db._status() == TransactionStatus.IN_ERROR:
+                # It cannot be closed now, and one WITH HOLD outlives the transaction.
+                db._expose()
             super().close()
-        except self._db.Database.Error:
-            if leased:
-                raise  # else it went with the lease: in a child that is its parent's
+        else:
+            self._closed = True
+            self._release()  # its owner closes it
+
+    def _close_driver(self) -> None:
+        self._db._call(super()._close_driver)
+
+
+_END = object()
 
 
 class LeasedCursorWrapper(CursorWrapper):

@@ -20,6 +20,7 @@ from relet.core import Lease, PoolAdapter, TransactionStatus
 from relet.core.fingerprint import fingerprint
 
 from .tasks import Tasks, frames_of
+from .transfers import Transfer
 
 if TYPE_CHECKING:
     from .leasing import Leasing
@@ -124,9 +125,10 @@ def _why(lease: Lease, pool: PoolAdapter[Any]) -> str:
         return "on a connection that is lost"
     if status != TransactionStatus.IDLE:
         return "in a transaction"
-    if any(open_cursor is not None for open_cursor in lease.pins.values()):
+    opened = [*lease.pins.values()]
+    if not all(one is None or isinstance(one, Transfer) for one in opened):
         return "with a server-side cursor open"
-    if lease.pins:
+    if opened:
         return "with a cursor or COPY open"
     if lease.session is not None and lease.session.keeps:
         return "with session state, or a hold()"

@@ -5,19 +5,21 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from _thread import get_ident
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from enum import Enum
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from relet.core import (
     Action,
     Event,
+    IllegalEvent,
     Lease,
     PoolAdapter,
     PoolConfig,
@@ -27,25 +29,32 @@ from relet.core import (
     policies,
 )
 from relet.core.lease import TABLES
+from relet.core.policies import Overriding
 from relet.core.reads import only_reads
 from relet.core.status import TransactionStatus
 
 from . import holders, lifetimes, session_state
 from .bases import WrapperBase
+from .messages import Messages
 from .credentials import Credentials
 from .options import check_max_age, pool_options, release_policy
 from .pools import MakePool, OpenPool, copied, pools
+from .transfers import Transfer
 
 if TYPE_CHECKING:
     from .cursor import LeasedCursor
 
-logger = logging.getLogger("relet")
+Result = TypeVar("Result")
+
+Note = Callable[["Leasing"], object]
+"""What the owner of a lease is asked to do. Done twice, it is as done once."""
 
 # Module constants: looking up an Enum's member costs more than using it.
 STATEMENT, CONNECT, ENDED, CLOSE = Event.STATEMENT, Event.CONNECT, Event.ENDED, Event.CLOSE
 UNAVAILABLE = Event.UNAVAILABLE
 NOTHING, CHECKOUT, CHECKIN = Action.NOTHING, Action.CHECKOUT, Action.CHECKIN
 IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
+RESTING, RUNNING = State.RESTING, (State.RUNNING, State.RUNNING_IN_TRANSACTION)
 
 _NOT_SHARED = nullcontext()
 _NO_STAMP = object()
@@ -80,7 +89,11 @@ class Doubt(Enum):
 
 
 class Leasing(WrapperBase):
-    """The part of the wrapper that has a lease. Not thread-safe but for `_guard`."""
+    """The part of the wrapper that has a lease, which its owner alone moves: one thread.
+
+    Others leave notes, see `_leave`. While a wrapper is shared, all its threads are its owner, one
+    at a time: each use is under `_guard`.
+    """
 
     adapter_class: ClassVar[type[PoolAdapter[Any]]]
     #: The Django backend that it is built on, and that of the adapter's driver.
@@ -93,8 +106,16 @@ class Leasing(WrapperBase):
     _stamp: object
     _assigned: object
     _overrides: object
+    #: The block that it is of, if it is a block's.
+    _overriding: Overriding | None
     #: Held for each use while the wrapper is shared between threads; else None.
     _guard: threading.RLock | None
+    #: What others have asked the owner to do, in order.
+    _notes: deque[Note]
+    #: Whether a statement is to take the long way: there are notes, or the wrapper is shared.
+    _detour: bool
+    #: Told to the log when no statement is under way.
+    _messages: Messages
     #: SAVEPOINTs of atomic blocks that were entered while there was no connection.
     _pending_savepoints: list[str]
     #: The new connection that is being introduced to Django.
@@ -117,14 +138,20 @@ class Leasing(WrapperBase):
     _closed: bool
     #: A weak reference to this, made once.
     ref: weakref.ref[Leasing]
+    #: To be called with a pin whose cursor is gone.
+    _on_dropped: Callable[[weakref.ref[Any]], None]
     #: The pool and what it was made from.
     _entry: OpenPool | None
 
     def _init_lease(self) -> None:
         self._policy = ReleasePolicy()
         self._stamp = self._assigned = self._overrides = None
+        self._overriding = None
         self._lease = Lease(self.alias)
         self._guard = None
+        self._notes = deque()
+        self._detour = False
+        self._messages = Messages()
         self._pending_savepoints = []
         self._introducing = None
         self._configured = set()
@@ -134,46 +161,66 @@ class Leasing(WrapperBase):
         self._closed = True
         self._entry = None
         self.ref = weakref.ref(self)
+        self._on_dropped = partial(_dropped, self.ref)
         lifetimes.watch(self, self._lease)
 
     # Statements: the hot path.
+    #
+    # An exception may be raised by anybody at any instruction: a signal handler, a timeout of
+    # gevent's. So whoever calls `_begin` does so inside of a `try` that ends with `_end`, and calls
+    # `_failed` when anything is raised in it. That looks at how far the lease has come.
 
     def _begin(self, cursor: LeasedCursor) -> Any:
         """*cursor* is about to run its statement: return the driver's connection for it."""
         lease = self._lease
         if self._closed or lease.pool.closed:  # type: ignore[union-attr]
             self._reopen()
-        try:
-            if lease.send(STATEMENT) is CHECKOUT:
-                self._checkout(lease, cursor)
-        except BaseException:
-            # An interrupt may strike before _checkout() has begun.
-            if lease.connection is None and lease.state is State.RUNNING:
-                lease.send(UNAVAILABLE)
-            raise
+        if lease.send(STATEMENT) is CHECKOUT:
+            self._checkout(lease, cursor)
+        elif lease.connection is None and lease.state is State.RUNNING:
+            # A finalizer has ended it between two instructions; or an interrupt its beginning.
+            lease.send(CLOSE)
+            return self._begin(cursor)
         return lease.connection.raw  # type: ignore[union-attr]
 
-    def _end(self, cursor: LeasedCursor) -> None:
+    def _end(self, cursor: LeasedCursor | None) -> None:
         """The statement that *cursor* ran has ended, well or not."""
         lease = self._lease
         connection, pool = lease.connection, lease.pool
         if connection is None or pool is None:
             return  # close() came while it ran
-        try:
-            status = pool.transaction_status(connection.raw)
-            action = lease.report(status, self.in_atomic_block)
-            if action is CHECKIN:
-                self._checkin(lease, connection, pool)
-            else:
-                if action is not NOTHING:
-                    self._perform(action, cursor)
-                if lease.connection is not None:
-                    lease.ran = cursor._sql
-                    if lease.place is None:
-                        holders.note(self, lease, pool)
-        except BaseException:
+        status = pool.transaction_status(connection.raw)
+        action = lease.report(status, self.in_atomic_block)
+        if action is CHECKIN:
+            self._checkin(lease, connection, pool)
+            return
+        if action is not NOTHING:
+            self._perform(action, cursor)
+        if lease.connection is not None:
+            if cursor is not None:
+                lease.ran = cursor._sql
+            if lease.place is None:
+                holders.note(self, lease, pool)
+        if self._notes:
+            self._act_on_notes()
+
+    def _failed(self, cursor: LeasedCursor | None, error: BaseException) -> None:
+        """*error* was raised between `_begin` and the end of `_end`: end the statement."""
+        if isinstance(error, IllegalEvent) and not error.heard:
+            error.heard = True
+            return  # it has not begun: another one is under way
+        lease = self._lease
+        if lease.connection is None:
+            if lease.state in RUNNING:
+                lease.send(CLOSE)
+        elif lease.state is RESTING:
             self._give_up(lease)
-            raise
+        elif lease.state in RUNNING:
+            try:
+                self._end(cursor)
+            except BaseException:
+                self._give_up(lease)
+                raise
 
     def _checkout(self, lease: Lease, cursor: LeasedCursor | None = None) -> None:
         pool: PoolAdapter[Any] = lease.pool  # type: ignore[assignment]
@@ -182,24 +229,25 @@ class Leasing(WrapperBase):
         try:
             if pool.kept and holders.waits_for_itself(pool):
                 raise self._in_its_own_way(pool)
-            lease.connection = connection = pool.checkout()
+            pool.checkout_into(lease)
+            connection: PooledConnection = lease.connection  # type: ignore[assignment]
             lease.since = now = monotonic()
             proven_at = connection.proven_at
             if proven_at < pool.broken_at or now - proven_at > self._trusted_for:
                 self._prove(lease, pool, cursor)
-            if not lease.connection.announced:
+            if not lease.connection.announced:  # type: ignore[union-attr]
                 self._introduce(lease)
             if not self.autocommit:
                 self._begin_transaction(lease)
         except BaseException:
-            failed, lease.connection = lease.connection, None
+            if lease.connection is not None:
+                pool.discard_from(lease)
             lease.send(UNAVAILABLE)
-            if failed is not None and failed.raw is not None:  # it was not discarded yet
-                pool.discard(failed)
             raise
 
     def _checkin(self, lease: Lease, connection: PooledConnection, pool: PoolAdapter[Any]) -> None:
-        if not self.autocommit:
+        # Asked of the driver, and not of this wrapper: an interrupt may have come between the two.
+        if connection.raw.autocommit is not True:
             try:
                 connection.raw.autocommit = True
             except self.Database.Error:
@@ -207,10 +255,102 @@ class Leasing(WrapperBase):
                 return
         if lease.place is not None:
             holders.forget(lease, pool)
-        pool.checkin(connection)
-        lease.connection = None
+        pool.checkin_from(lease)
 
     # Everything else is off the hot path.
+
+    # What others have to do with a lease.
+
+    def _leave(self, note: Note) -> None:
+        """Have the owner act on *note*, now or when the statement that is under way has ended.
+
+        For whoever else has to do with a lease: another thread, the garbage collector, which may
+        close a cursor in the middle of anything, the handler of a signal.
+        """
+        self._notes.append(note)
+        # Last, for `_act_on_notes` takes it back before it looks at them.
+        self._detour = True
+        guard = self._guard
+        if guard is None:
+            if self._is_idle_here():
+                self._act_on_notes()
+        elif guard.acquire(blocking=False):
+            try:
+                if self._is_idle():
+                    self._act_on_notes()
+            finally:
+                guard.release()
+
+    def _is_idle_here(self) -> bool:
+        """Whether this thread may move the lease at this moment."""
+        return (
+            self._guard is not None or self._thread_ident == get_ident()
+        ) and self._is_idle()
+
+    def _is_idle(self) -> bool:
+        """Whether nothing is under way: no statement, no beginning or end of the lease."""
+        lease = self._lease
+        if lease.state in RUNNING:
+            return False
+        return (lease.state is RESTING) == (lease.connection is None)
+
+    def _act_on_notes(self) -> None:
+        """Do what others have asked for. The owner calls this, between statements."""
+        if self._introducing is not None:
+            return  # the lease is another one meanwhile
+        self._detour = self._guard is not None
+        notes = self._notes
+        while notes:
+            note = notes[0]
+            try:
+                note(self)
+            except Exception:
+                self._forget_note(note)
+                raise
+            self._forget_note(note)
+
+    def _forget_note(self, note: Note) -> None:
+        with suppress(ValueError):  # a finalizer has come in between, and acted on it, too
+            self._notes.remove(note)
+
+    def _call(
+        self, function: Callable[..., Result], *arguments: Any, **options: Any
+    ) -> Result:
+        """Call *function*, which uses the connection that is leased, beside `execute()`.
+
+        Whoever else has to do with the lease meanwhile finds that a statement is under way.
+        """
+        lease = self._lease
+        with self._exclusive():
+            if (
+                lease.connection is None
+                or not (self._guard is not None or self._thread_ident == get_ident())
+                or (lease.state in RUNNING and not self._waits_for_itself(lease))
+            ):
+                return function(*arguments, **options)
+            pin = object()
+            try:
+                lease.pins[pin] = None
+                lease.send(STATEMENT)
+                result = function(*arguments, **options)
+                self._returned(lease, pin)
+            except BaseException:
+                self._returned(lease, pin)
+                raise
+            return result
+
+    @staticmethod
+    def _waits_for_itself(lease: Lease) -> bool:
+        """Whether a call of the driver's from inside of another one would never return."""
+        lock = getattr(lease.connection.raw, "lock", None)  # type: ignore[union-attr]
+        return lock is not None and lock.locked()  # psycopg's
+
+    def _returned(self, lease: Lease, pin: object) -> None:
+        """What `_call` has called has returned."""
+        if lease.connection is not None and pin in lease.pins and lease.state in RUNNING:
+            # It cannot end: there is the pin.
+            lease.report(self._status(), self.in_atomic_block)
+        lease.pins.pop(pin, None)
 
     def _in_its_own_way(self, pool: PoolAdapter[Any]) -> Exception:
         """Return the error of a thread that waits for what it has itself."""
@@ -238,8 +378,6 @@ class Leasing(WrapperBase):
         try:
             if action is Action.CHECKIN:
                 self._checkin(lease, *self._leased(lease))
-            elif action is Action.CHECKOUT:
-                self._checkout(lease)
             elif action is Action.DISCARD:
                 self._discard(lease)
             elif action is Action.RESET_THEN_CHECKIN:
@@ -251,13 +389,12 @@ class Leasing(WrapperBase):
             raise
 
     def _give_up(self, lease: Lease) -> None:
-        """Discard, if the lease has ended and its action has not: interrupts strike anywhere."""
-        connection, pool = lease.connection, lease.pool
-        if lease.state is State.RESTING and connection is not None and pool is not None:
-            if connection.raw is not None:  # the pool has not taken it
-                pool.discard(connection)
+        """Discard, if the lease has ended and its action has not: an exception came between."""
+        pool = lease.pool
+        if lease.state is RESTING and lease.connection is not None and pool is not None:
+            lease.pins.clear()
             holders.forget(lease, pool)
-            lease.connection = None
+            pool.discard_from(lease)
             lease.clean()
 
     def _settle(self) -> None:
@@ -265,8 +402,12 @@ class Leasing(WrapperBase):
         lease = self._lease
         if (connection := lease.connection) is None:
             return
-        status = lease.pool.transaction_status(connection.raw)  # type: ignore[union-attr]
-        self._perform(lease.report(status, self.in_atomic_block))
+        try:
+            status = lease.pool.transaction_status(connection.raw)  # type: ignore[union-attr]
+            self._perform(lease.report(status, self.in_atomic_block))
+        except BaseException:
+            self._give_up(lease)
+            raise
 
     def _discard(self, lease: Lease) -> None:
         connection, pool = self._leased(lease)
@@ -274,21 +415,24 @@ class Leasing(WrapperBase):
         holders.forget(lease, pool)
         if pool.transaction_status(connection.raw) == TransactionStatus.UNKNOWN:
             pool.broken_at = monotonic()
-        pool.discard(connection)
-        lease.connection = None
+        pool.discard_from(lease)
         lease.clean()
 
     def _reset_then_checkin(self, lease: Lease) -> None:
         connection, pool = self._leased(lease)
         raw = connection.raw
+        if pool.transaction_status(raw) == TransactionStatus.ACTIVE:
+            # COPY or stream(), perhaps in the middle of a call: nothing can be sent.
+            self._discard(lease)
+            return
         try:
             for open_cursor in lease.pins.values():
                 if open_cursor is not None:
                     open_cursor.close()
             if pool.transaction_status(raw) not in (IDLE, TransactionStatus.UNKNOWN):
                 _end(pool, raw, "ROLLBACK")
-        except self.Database.Error:
-            logger.debug("DATABASES[%r]: cannot be reset, discarded", self.alias, exc_info=True)
+        except self.Database.Error as error:
+            self._messages.debug(self.alias, "cannot be reset, discarded", error)
             self._discard(lease)
             return
         lease.pins.clear()
@@ -300,15 +444,17 @@ class Leasing(WrapperBase):
 
     def _undo(self, lease: Lease) -> bool:
         """Undo session state, in one round trip; return whether the session is as it was."""
-        if lease.session is None or not lease.session.left:
+        session = lease.session
+        if session is None or not session.left:
             return True
         connection, pool = self._leased(lease)
         try:
-            if not self.autocommit:
+            if connection.raw.autocommit is not True:
                 connection.raw.autocommit = True
-            return session_state.undo(pool, connection, lease.session.left)
-        except (self.Database.Error, UnicodeError):  # of a client_encoding that has not all of it
-            logger.debug("DATABASES[%r]: session not restored", self.alias, exc_info=True)
+            return session_state.undo(pool, connection, session.left)
+        # UnicodeError: of a client_encoding that has not all of it.
+        except (self.Database.Error, UnicodeError) as error:
+            self._messages.debug(self.alias, "session not restored", error)
             return False
 
     @staticmethod
@@ -318,8 +464,13 @@ class Leasing(WrapperBase):
         return connection, pool
 
     def _status(self) -> int:
-        """Return the driver's transaction status, of the connection that is leased."""
-        connection, pool = self._leased(self._lease)
+        """Return the driver's transaction status, of the connection that is leased.
+
+        It is UNKNOWN if there is none any more: a signal's handler has called close().
+        """
+        connection, pool = self._lease.connection, self._lease.pool
+        if connection is None or pool is None:
+            return TransactionStatus.UNKNOWN
         return pool.transaction_status(connection.raw)
 
     def _begin_transaction(self, lease: Lease) -> None:
@@ -347,9 +498,9 @@ class Leasing(WrapperBase):
                 connection.proven_at = monotonic()
                 break
             pool.broken_at = monotonic()
-            pool.discard(connection)
-            lease.connection = None
-            lease.connection = connection = pool.checkout()
+            pool.discard_from(lease)
+            pool.checkout_into(lease)
+            connection = self._leased(lease)[0]
 
     def _doubt(
         self, connection: PooledConnection, pool: PoolAdapter[Any], cursor: LeasedCursor | None
@@ -379,6 +530,8 @@ class Leasing(WrapperBase):
         inner.pins[inner] = None
         inner.send(CONNECT)
         self._configured = set()
+        # In one step, so that no interrupt strikes in the middle; and again, if one does before.
+        restore = partial(self.__dict__.update, state, _introducing=None)
         try:
             self._introducing = connection.raw
             self._pending_savepoints = []
@@ -388,9 +541,11 @@ class Leasing(WrapperBase):
             if pool.transaction_status(connection.raw) != IDLE:
                 _end(pool, connection.raw, "COMMIT")
             connection.raw.autocommit = True
+            restore()
+        except BaseException:
+            restore()
+            raise
         finally:
-            # In one step, and first, so that no interrupt strikes in the middle.
-            self.__dict__.update(state, _introducing=None)
             holders.forget(inner, pool)
         if pool.pooled:
             connection.baseline = session_state.read_baseline(
@@ -411,6 +566,7 @@ class Leasing(WrapperBase):
         if (
             policies.overrides.get() is not self._overrides
             or policies.assigned is not self._assigned
+            or (self._overriding is not None and self._overriding.over)
         ):
             self._choose_policy()
 
@@ -418,6 +574,7 @@ class Leasing(WrapperBase):
         # With no stamp, overrides are in use, and each lease looks for them.
         self._stamp = policies.stamp or _NO_STAMP
         self._overrides, self._assigned = policies.overrides.get(), policies.assigned
+        self._overriding = policies.overriding(self.alias)
         settings_policy = self._entry.policy  # type: ignore[union-attr]
         self._policy = policy = policies.from_code(self.alias) or settings_policy
         # Each statement may be one that is to be repeated; what was just used is never idle.
@@ -444,7 +601,9 @@ class Leasing(WrapperBase):
         """Read the settings, find the pool, and take a connection until the next statement."""
         lease = self._lease
         with self._exclusive():
-            if lease.connection is None and (self._closed or lease.pool.closed):  # type: ignore[union-attr]
+            if lease.connection is not None:
+                return
+            if self._closed or lease.pool.closed:  # type: ignore[union-attr]
                 self.check_settings()
                 entry = self._find_pool()
                 entry.pool.open()
@@ -454,9 +613,24 @@ class Leasing(WrapperBase):
                 self._pool_timezone = self.timezone
                 self._look_at_health_checks(entry.pool)
                 self._closed = False
-            self._perform(lease.send(CONNECT))
+            self._take_connection(lease)
+
+    def _take_connection(self, lease: Lease) -> None:
+        """Take one that lasts until the next statement has ended."""
+        pin = object()
+        try:
+            if lease.state not in (RESTING, *RUNNING):
+                lease.send(CLOSE)  # the beginning of the last one was interrupted
+            lease.send(STATEMENT)
+            self._checkout(lease)
+            lease.pins[pin] = None
+            self._returned(lease, pin)
             if lease.place is None and lease.pool is not None:
                 holders.note(self, lease, lease.pool)
+        except BaseException as error:
+            lease.pins.pop(pin, None)
+            self._failed(None, error)
+            raise
 
     def _reopen(self) -> None:
         """The first statement after close(), or after the pool was closed."""
@@ -505,12 +679,20 @@ class Leasing(WrapperBase):
         return make
 
     def _close_lease(self) -> None:
+        lease = self._lease
         with self._exclusive():
-            if self._lease.connection is not None:
-                self._perform(self._lease.send(CLOSE))
-            self._closed = True
-            # The lease outlives a wrapper that is dropped; its pool need not.
-            self._lease.pool = None
+            try:
+                action = lease.send(CLOSE)
+                if lease.connection is not None:
+                    self._perform(action)
+            except BaseException:
+                self._give_up(lease)
+                raise
+            finally:
+                self._closed = True
+                if lease.connection is None:
+                    # The lease outlives a wrapper that is dropped; its pool need not.
+                    lease.pool = None
         self._pending_savepoints = []
 
     def _end_transaction(self) -> None:
@@ -518,11 +700,15 @@ class Leasing(WrapperBase):
             self._pending_savepoints = []
             self._lease.send(ENDED)
             self._settle()
+            if self._notes:
+                self._act_on_notes()
 
     def _pin(self, pin: object) -> Any:
         """Keep the lease until *pin* is given to `_unpin`; return the driver's connection.
 
         What is put at ``lease.pins[pin]`` is closed when the lease is ended before that.
+
+        :param pin: anything, such as what `_pin_of` returns.
         """
         with self._exclusive():
             lease = self._lease
@@ -531,13 +717,55 @@ class Leasing(WrapperBase):
             lease.pins.setdefault(pin)
             return lease.connection.raw  # type: ignore[union-attr]
 
+    def _pin_of(self, keeper: Any) -> weakref.ref[Any]:
+        """Return a pin that ends with *keeper*, a cursor, say, when that is dropped."""
+        pin = weakref.ref(keeper, self._on_dropped)
+        hash(pin)  # which is kept; when the keeper is gone it would have none
+        return pin
+
     def _unpin(self, pin: object) -> None:
+        """*pin* keeps the lease no longer. What is to be closed with it is closed."""
+        if not self._is_idle_here():
+            if pin in self._lease.pins:
+                self._leave(lambda owner: owner._unpin_here(pin))
+            return
+        self._unpin_here(pin)
+        if self._notes:
+            self._act_on_notes()
+
+    def _unpin_here(self, pin: object) -> None:
         with self._exclusive():
             lease = self._lease
+            if (open_cursor := lease.pins.get(pin)) is not None:
+                self._close_cursor(open_cursor)
             if pin in lease.pins:
                 del lease.pins[pin]
                 if not lease.pins:
                     self._settle()
+
+    def _close_cursor(self, open_cursor: Any) -> None:
+        """Close what somebody else has left open; where that fails, the driver's status tells."""
+        try:
+            if isinstance(open_cursor, Transfer):
+                open_cursor.close()
+                return
+            if self._status() in (TransactionStatus.ACTIVE, TransactionStatus.IN_ERROR):
+                # It cannot be closed now, and one WITH HOLD outlives the transaction.
+                self._expose()
+            if self._status() != TransactionStatus.ACTIVE:
+                self._call(open_cursor.close)
+        except self.Database.Error as error:
+            self._expose()
+            self._messages.debug(self.alias, "a cursor could not be closed", error)
+
+    def _end_transfer(self, transfer: Transfer, pin: object, error: BaseException | None) -> None:
+        """End what somebody else has left: its caller has heard of nothing that goes wrong."""
+        try:
+            transfer.end(error)
+        except self.Database.Error as raised:
+            self._messages.debug(self.alias, "stream() or copy() could not be ended", raised)
+        finally:
+            self._unpin_here(pin)
 
     def _exclusive(self) -> AbstractContextManager[object]:
         return _NOT_SHARED if self._guard is None else self._guard
@@ -574,3 +802,9 @@ class _Configure:
             lease.pins.clear()
             lease.send(Event.FORK)
             lease.connection = None
+
+
+def _dropped(find: weakref.ref[Leasing], pin: weakref.ref[Any]) -> None:
+    """What has made *pin* is gone: whoever had it, forgot to close it."""
+    if (owner := find()) is not None:
+        owner._unpin(pin)

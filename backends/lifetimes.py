@@ -98,10 +98,8 @@ def _exit() -> None:
         # Other threads may still be running statements.
         if wrapper._thread_ident == thread:
             lease = wrapper._lease
-            connection, pool = lease.connection, lease.pool
-            if lease.send(Event.ABANDON) is Action.DISCARD and connection is not None:
-                lease.connection = None
-                pool.discard(connection)
+            if lease.send(Event.ABANDON) is Action.DISCARD and lease.connection is not None:
+                lease.pool.discard_from(lease)
 
 
 _exiting = False
@@ -121,11 +119,16 @@ def _abandon(lease: Lease) -> None:
         try:
             lost = holders.lost(lease, pool)
         finally:
-            lease.connection = None
             holders.forget(lease, pool)
             with _counting:
                 pool.abandoned += 1
-            pool.discard(connection)
+            pool.discard_from(lease)
+            for open_cursor in lease.pins.values():
+                # There is nothing left to be sent; but psycopg warns of what has not been told so.
+                with suppress(Exception):
+                    if open_cursor is not None:
+                        open_cursor.close()
+            lease.pins.clear()
         # Last, for a handler may want a connection.
         logger.warning(
             "DATABASES[%r]: a thread ended without closing its connection, %s; discarded, %d so "

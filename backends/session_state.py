@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import warnings
 from collections.abc import Sequence, Set
@@ -27,7 +26,7 @@ from relet.core.policy import STATE_MODES
 from relet.core.session import SessionState
 from relet.core.status import TransactionStatus
 
-logger = logging.getLogger("relet")
+from .messages import Messages
 
 Steps = Sequence[Step]
 
@@ -89,11 +88,40 @@ def _is_inside(module: str) -> bool:
     return module.partition(".")[0] in ("relet", "django", "contextlib")
 
 
+def succeeded(
+    effects: Effects, before: int, after: int, error: BaseException | None
+) -> bool | None:
+    """Return whether a statement with *effects* has succeeded; None if nobody knows.
+
+    An error that has no SQLSTATE is not the server's, which may have done all of it. One that has
+    is no rollback where something was committed before it came.
+
+    :param before: the transaction status before.
+    :param after: the same after.
+    """
+    if error is None:
+        return True
+    if after == TransactionStatus.IN_ERROR:
+        return False  # what it did will be rolled back with the transaction, or to a savepoint
+    undone = before == after == TransactionStatus.IDLE and not effects.may_commit
+    return False if undone and sqlstate(error) is not None else None
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """Return the server's code of *error*; None if it is not the server's.
+
+    https://www.postgresql.org/docs/current/errcodes-appendix.html
+    """
+    # psycopg and pg8000 have it by one name, psycopg2 by the other.
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+
+
 def account(
     lease: Lease,
     policy: ReleasePolicy,
     steps: Steps,
     query: object,
+    messages: Messages,
     *,
     before: int,
     after: int,
@@ -124,21 +152,23 @@ def account(
     )
     made = {step.kind for step in steps if isinstance(step, Change) and not step.back}
     session.texts[str(query)] = frozenset(kind for kind in made if keep(kind))
-    _settled(lease, session, after)
+    _settled(lease, session, messages, after)
 
 
-def transaction_ended(lease: Lease, session: SessionState, *, committed: bool | None) -> None:
+def transaction_ended(
+    lease: Lease, session: SessionState, messages: Messages, *, committed: bool | None
+) -> None:
     """Django has ended the transaction."""
     session.ended(committed=committed)
-    _settled(lease, session, TransactionStatus.IDLE)
+    _settled(lease, session, messages, TransactionStatus.IDLE)
 
 
-def _settled(lease: Lease, session: SessionState, status: int) -> None:
+def _settled(lease: Lease, session: SessionState, messages: Messages, status: int) -> None:
     if session.blank:
         lease.session = None
     if status == TransactionStatus.IDLE:
         for text, kinds in session.texts.items():
-            _log(lease.alias, text, kinds & session.kinds_kept)
+            _tell(messages, lease.alias, text, kinds & session.kinds_kept)
         session.texts.clear()
 
 
@@ -147,13 +177,13 @@ _logged: set[str] = set()
 _MOST_LOGGED = 1000
 
 
-def _log(alias: str, text: str, kinds: frozenset[Kind]) -> None:
-    """Log, once for each text, that the session state it leaves keeps the lease."""
+def _tell(messages: Messages, alias: str, text: str, kinds: frozenset[Kind]) -> None:
+    """Tell the log, once for each text, that the session state it leaves keeps the lease."""
     if not kinds or text in _logged or len(_logged) >= _MOST_LOGGED:
         return
     _logged.add(text)
     for kind in kinds:
-        logger.warning(
+        messages.warning(
             "DATABASES[%r]: the connection is kept until close(), for this statement leaves %s "
             "in its session: %s\nTo give it back earlier, use %s. (Logged once for each text.)",
             alias,
@@ -162,7 +192,7 @@ def _log(alias: str, text: str, kinds: frozenset[Kind]) -> None:
             kind.cure,
         )
     if len(_logged) == _MOST_LOGGED:
-        logger.warning("No more such statements are logged.")
+        messages.warning("No more such statements are logged.")
 
 
 def _shown(query: object) -> str:

@@ -21,6 +21,13 @@ from .leasing import Leasing
 class Stateful(Leasing):
     """The part of the wrapper that knows of session state. Off the hot path, all of it."""
 
+    #: The blocks that hold a connection, in the order in which they began.
+    _holds: dict[object, None]
+
+    def _init_lease(self) -> None:
+        super()._init_lease()
+        self._holds = {}
+
     # Statements with effects.
 
     def _effects_of(self, query: Any) -> Effects | None:
@@ -49,9 +56,14 @@ class Stateful(Leasing):
         params: object,
         driver: Any,
         before: int,
-        ok: bool | None,
+        error: BaseException | None = None,
     ) -> None:
-        """A statement with *effects* has run, well or not; None is that an interrupt came."""
+        """A statement with *effects* has run.
+
+        :param driver: the driver's cursor, if it may have a result.
+        :param before: the transaction status before.
+        :param error: what it has raised.
+        """
         lease = self._lease
         connection, pool = lease.connection, lease.pool
         if self._introducing is not None:
@@ -59,16 +71,30 @@ class Stateful(Leasing):
             return
         if connection is None or pool is None:
             return
+        after = pool.transaction_status(connection.raw)
+        ok = session_state.succeeded(effects, before, after, error)
         session_state.account(
             lease,
             self._policy,
             effects.resolve(params, pool.truths(driver) if ok and driver is not None else None),
             query,
+            self._messages,
             before=before,
-            after=pool.transaction_status(connection.raw),
+            after=after,
             ok=ok,
             single=effects.single,
         )
+
+    def _tell(self) -> None:
+        """Tell the log what there is to tell, if nothing is under way."""
+        if (
+            self._messages
+            and self.autocommit
+            and not self.in_atomic_block
+            and self._introducing is None
+            and self._is_idle_here()
+        ):
+            self._messages.log()
 
     def _expose(self) -> None:
         """The driver's connection is handed out: of what is done with it, nobody knows."""
@@ -78,53 +104,56 @@ class Stateful(Leasing):
                 lease.session = SessionState()
             lease.session.dirty()
 
-    def _closing(self, pin: object) -> None:
-        """The server-side cursor that *pin* is of is about to be closed."""
-        lease = self._lease
-        pinned = lease.connection is not None and pin in lease.pins
-        if pinned and self._status() == TransactionStatus.IN_ERROR:
-            # It cannot be closed now, and one WITH HOLD outlives the transaction.
-            self._expose()
-
     def _end_with_state(self, end: Callable[[], object], *, committing: bool) -> None:
         """Call *end*, the driver's commit or rollback, where there is session state."""
         lease = self._lease
-        connection, pool = self._leased(lease)
         # COMMIT rolls back what has failed, and does not say so.
-        committing &= pool.transaction_status(connection.raw) != TransactionStatus.IN_ERROR
-        committed: bool | None = None
+        committing &= self._status() != TransactionStatus.IN_ERROR
         try:
-            end()
-            committed = committing
-        except self.Database.Error:
-            committed = False
+            self._call(end)
+            self._transaction_ended(committed=committing)
+        except BaseException as error:
+            # Only what the server itself says is known to have come before it was done.
+            failed = isinstance(error, self.Database.Error) and session_state.sqlstate(error)
+            self._transaction_ended(committed=False if failed else None)
             raise
-        finally:
-            if lease.session is not None:
-                session_state.transaction_ended(lease, lease.session, committed=committed)
+
+    def _transaction_ended(self, *, committed: bool | None) -> None:
+        lease = self._lease
+        if lease.session is not None:
+            session_state.transaction_ended(
+                lease, lease.session, self._messages, committed=committed
+            )
 
     # Blocks.
 
-    def _hold(self) -> None:
+    def _hold(self, block: object) -> None:
         with self._exclusive():
-            if self._lease.session is None:
-                self._lease.session = SessionState()
-            self._lease.session.holds += 1
+            self._holds[block] = None
+            self._count_holds()
 
-    def _let_go(self) -> None:
+    def _count_holds(self) -> None:
+        """Tell the session how many blocks hold a connection."""
+        lease = self._lease
+        if lease.session is None and self._holds:
+            lease.session = SessionState()
+        if lease.session is not None:
+            lease.session.holds = len(self._holds)
+
+    def _let_go(self, block: object) -> None:
         with self._exclusive():
+            if block not in self._holds:
+                return
+            del self._holds[block]
+            self._count_holds()
+            if self._holds:
+                return
             lease = self._lease
-            session = lease.session
-            if session is None or not session.holds:
-                return
-            session.holds -= 1
-            if session.holds:
-                return
-            if lease.connection is None:
+            if lease.connection is None or lease.session is None:
                 lease.session = None
             else:
                 # Of what functions have done to it, nobody knows.
-                session.dirty()
+                lease.session.dirty()
                 self._settle()
                 self._undo_in_place()
 

@@ -13,19 +13,23 @@ import threading
 from _thread import get_ident
 from asyncio import _get_running_loop
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
 from django.core import checks
+from django.db import DatabaseError
 from django.db.backends.utils import debug_transaction
 from django.db.transaction import TransactionManagementError
 from django.utils.asyncio import async_unsafe
+
+from relet.core import Event, State
 
 from . import credentials
 from .checks import check_databases
 from .creation import PooledCreation
 from .cursor import LeasedCursor, LeasedCursorWrapper, LeasedServerCursor
+from .leasing import RUNNING
 from .options import check_connect
 from .pools import copied, pools
 from .schema import PooledSchemaEditor
@@ -168,7 +172,7 @@ class LeasingWrapper(Stateful):
         # Connected, as Django sees it.
         try:
             with self.temporary_connection(), self._trusting():
-                return super().is_usable()
+                return self._call(super().is_usable)
         except self.Database.Error:
             return False
 
@@ -192,10 +196,18 @@ class LeasingWrapper(Stateful):
         self.run_on_commit = []
         if self.closed_in_transaction:
             return
-        if self._lease.connection is None and not self.in_atomic_block:
+        lease = self._lease
+        if lease.connection is None and lease.state is State.RESTING and not self.in_atomic_block:
             # At rest: so it is at the end of most requests.
             self._closed = self._fresh = True
-            self._lease.pool = None
+            lease.pool = None
+            return
+        if self._introducing is not None or (
+            lease.connection is None and lease.state is not State.RESTING
+        ):
+            # From the handler of a signal, or a receiver of connection_created: a connection is
+            # being taken, and closed when that has come to its end.
+            self._leave(LeasingWrapper.close)
             return
         try:
             self._close()
@@ -205,6 +217,7 @@ class LeasingWrapper(Stateful):
                 self.needs_rollback = True
             else:
                 self._fresh = True
+        self._tell()
 
     def _close(self) -> None:
         with self.wrap_database_errors:
@@ -280,48 +293,66 @@ class LeasingWrapper(Stateful):
         else:
             with debug_transaction(self, "BEGIN"):
                 self._set_autocommit(autocommit)
-        self.autocommit = autocommit
         if autocommit and self.run_commit_hooks_on_set_autocommit_on:
             self.run_and_clear_commit_hooks()
             self.run_commit_hooks_on_set_autocommit_on = False
+        self._tell()
 
     def _set_autocommit(self, autocommit: bool) -> None:
-        if (connection := self._lease.connection) is not None:
+        """Change it, here and on the connection, if one is leased: both, or none."""
+        before = self.autocommit
+        try:
+            self.autocommit = autocommit
+            self._tell_driver()
+        except BaseException:
+            self.autocommit = before
+            with suppress(self.Database.Error, DatabaseError):
+                self._tell_driver()
+            raise
+
+    def _tell_driver(self) -> None:
+        connection = self._lease.connection
+        if connection is not None and connection.raw.autocommit is not self.autocommit:
             with self.wrap_database_errors:
-                connection.raw.autocommit = autocommit
+                self._call(setattr, connection.raw, "autocommit", self.autocommit)
 
     def commit(self) -> None:
         if self._forked_inside and not self.in_atomic_block:
             self._refuse_forked()
-        try:
-            super().commit()
-        finally:
-            self._end_transaction()
+        super().commit()
 
     def rollback(self) -> None:
-        try:
-            super().rollback()
-            self._forked_inside = False
-        finally:
-            self._end_transaction()
+        super().rollback()
+        self._forked_inside = False
 
     def _commit(self) -> None:
-        self._end_driver_transaction("COMMIT")
+        self._close_transaction("COMMIT")
 
     def _rollback(self) -> None:
-        self._end_driver_transaction("ROLLBACK")
+        self._close_transaction("ROLLBACK")
+
+    def _close_transaction(self, sql: str) -> None:
+        if self._lease.state in RUNNING:
+            # From the handler of a signal: it cannot be done now, and says so.
+            self._lease.send(Event.STATEMENT)
+        try:
+            if not self._fresh:
+                with debug_transaction(self, sql), self.wrap_database_errors:
+                    self._end_driver_transaction(sql)
+            self._end_transaction()
+        except BaseException:
+            self._end_transaction()
+            raise
 
     def _end_driver_transaction(self, sql: str) -> None:
-        if self._fresh:
+        lease = self._lease
+        if lease.connection is None:
             return
-        with debug_transaction(self, sql), self.wrap_database_errors:
-            lease = self._lease
-            if lease.connection is not None:
-                end = getattr(lease.connection.raw, sql.lower())
-                if lease.session is None:
-                    end()
-                else:
-                    self._end_with_state(end, committing=sql == "COMMIT")
+        end = getattr(lease.connection.raw, sql.lower())
+        if lease.session is None:
+            self._call(end)
+            return
+        self._end_with_state(end, committing=sql == "COMMIT")
 
     def _savepoint(self, sid: str) -> None:
         if self._lease.connection is None and self.in_atomic_block:
@@ -348,21 +379,33 @@ class LeasingWrapper(Stateful):
     # Blocks that hold a connection: `relet.core.hold` and `relet.core.policies`.
 
     @async_unsafe("There is an event loop here: use 'async with', or sync_to_async().")
-    def hold(self) -> None:
-        """Keep one connection, from the next statement on, until `let_go`. Counted."""
+    def hold(self, block: object = None) -> None:
+        """Keep one connection, from the next statement on, until `let_go`.
+
+        :param block: what is to be given to `let_go`. By default it is nothing in particular, and
+            counted.
+        """
         if self._thread_ident != get_ident():
             self.validate_thread_sharing()
-        self._hold()
+        self._hold(object() if block is None else block)
 
-    def let_go(self) -> None:
-        """End one `hold`; with the last, session state is undone and the lease ends."""
+    def let_go(self, block: object = None) -> None:
+        """End one `hold`; with the last, session state is undone and the lease ends.
+
+        Called by another thread, or in the middle of something, it ends when that does.
+        """
+        if block is None:
+            if not self._holds:
+                return
+            block = next(reversed(self._holds))
         with self.wrap_database_errors:
-            self._let_go()
+            self._leave(lambda owner: owner._let_go(block))
+        self._tell()
 
     def overridden(self, policy: ReleasePolicy) -> None:
-        """A block that overrode the policy by *policy* is left."""
+        """A block that overrode the policy by *policy* is left, by whichever thread."""
         with self.wrap_database_errors:
-            self._overridden(policy)
+            self._leave(lambda owner: owner._overridden(policy))
 
     # Threads.
 
@@ -371,12 +414,14 @@ class LeasingWrapper(Stateful):
         self._lease.shared = True
         if self._guard is None:
             self._guard = threading.RLock()
+        self._detour = True
 
     def dec_thread_sharing(self) -> None:
         super().dec_thread_sharing()
         if not self.allow_thread_sharing:
             self._lease.shared = False
             self._guard = None
+            self._detour = bool(self._notes)
 
     # Pools. Django's own names.
 

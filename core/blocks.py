@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from _thread import get_ident
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
+from .owners import Owner
 from .registry import registry
 
+Entry = TypeVar("Entry")
 Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")
 
@@ -19,8 +22,8 @@ Result = TypeVar("Result")
 class Block(ABC):
     """A block of code for which something holds.
 
-    ``with`` and ``async with`` take it, and so do functions, by ``@``. It keeps nothing
-    of its own: the same one may be nested in itself, and be in use in many threads.
+    ``with`` and ``async with`` take it, and so do functions, by ``@``. The same one may be nested
+    in itself, and be in use in many threads.
     """
 
     @abstractmethod
@@ -99,19 +102,64 @@ async def _finished(future: asyncio.Future[Any]) -> None:
             await asyncio.wait([future])
 
 
+class Entered(Generic[Entry]):
+    """What each `with` of one block has entered, and in which thread.
+
+    It may be left in another thread: a generator that has the `with` is closed by whoever drops
+    it, an asynchronous one by the event loop.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[Entry, int] = {}
+
+    def add(self, entry: Entry) -> None:
+        """Something was entered, in this thread."""
+        self._entries[entry] = get_ident()
+
+    def discard(self, entry: Entry) -> None:
+        """It was left."""
+        self._entries.pop(entry, None)
+
+    def last(self) -> Entry | None:
+        """Return what was entered last in this thread; in any, if nothing was in this."""
+        thread = get_ident()
+        entries = list(self._entries.items())
+        here = [entry for entry, entered_in in entries if entered_in == thread]
+        return next(reversed(here or [entry for entry, _ in entries]), None)
+
+
+class _Held:
+    """One `with hold()`, and whose connection it holds."""
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+
+
 class HeldBlock(Block):
     """What `hold` returns."""
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
+        self._entered: Entered[_Held] = Entered()
 
     def __enter__(self) -> Any:
         owner = registry.owners().here(self.alias)
-        owner.hold()
+        held = _Held(owner)
+        try:
+            self._entered.add(held)
+            owner.hold(held)
+        except BaseException:
+            self._leave(held)
+            raise
         return owner
 
     def __exit__(self, *exc_info: object) -> None:
-        registry.owners().here(self.alias).let_go()
+        if (held := self._entered.last()) is not None:
+            self._leave(held)
+
+    def _leave(self, held: _Held) -> None:
+        self._entered.discard(held)
+        held.owner.let_go(held)
 
     async def __aenter__(self) -> Any:
         return await in_thread(self.__enter__, undo=self.__exit__)

@@ -18,7 +18,7 @@ import re
 from .calls import READERS, calls_of
 from .commands import steps_of
 from .effects import Effects
-from .sql import PARAMETER, Statement, Token, statements
+from .sql import PARAMETER, Statement, Token, statements, text_at
 
 #: Most SQL begins with one of these, and has an effect only if it has one of `_TRIGGERS`.
 _QUERY = re.compile(
@@ -43,7 +43,10 @@ def classify(sql: str) -> Effects | None:
         _number_placeholders(sql, found)
     steps = [step for statement in found for step in steps_of(statement)]
     reads = bool(triggers) and any(calls_of(statement, READERS) for statement in found)
-    return Effects(tuple(steps), len(found) == 1, reads) if steps or reads else None
+    if not (steps or reads):
+        return None
+    may_commit = any(text_at(statement, 0) in ("do", "call") for statement in found)
+    return Effects(tuple(steps), len(found) == 1, reads, may_commit)
 
 
 class Memo(dict[str, "Effects | None"]):

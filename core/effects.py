@@ -172,11 +172,14 @@ class Effects:
     :param steps: changes of session state and moves of the transaction, in order.
     :param single: whether the text is one statement; only then its row can be looked at.
     :param reads_sequence: whether it calls ``currval()`` or ``lastval()``.
+    :param may_commit: whether some of it may be committed when it fails: ``DO`` and ``CALL`` run
+        code that can COMMIT.
     """
 
     steps: tuple[Step, ...]
     single: bool = True
     reads_sequence: bool = False
+    may_commit: bool = False
 
     @property
     def repeated(self) -> Effects:
@@ -188,7 +191,7 @@ class Effects:
             for step in self.steps
             if not (isinstance(step, Change) and step.kind is Kind.LOCK and step.back)
         )
-        return Effects(tuple(steps), single=False)
+        return Effects(tuple(steps), single=False, may_commit=True)
 
     @property
     def made(self) -> tuple[Change, ...]:

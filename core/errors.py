@@ -25,6 +25,9 @@ class IllegalEvent(ReletError):
             "generator given to executemany()): fetch what it needs before."
         )
         self.alias, self.state, self.event = alias, state, event
+        #: Whether whoever was refused has heard of it. What is raised from then on is an error of
+        #: the statement around it.
+        self.heard = False
 
 
 class PoolTimeout(ReletError):

@@ -9,8 +9,9 @@ How to read it
 
 A lease is in one of six states. What moves it are events, of three kinds:
 
-* what the owner does: ``STATEMENT`` (one is about to run), ``CONNECT`` (the
-  connection itself is asked for), ``ENDED`` (``commit()`` or ``rollback()`` has
+* what the owner does: ``STATEMENT`` (one is about to run, or another call of the
+  driver's that uses the connection: a fetch from the server, a COMMIT), ``CONNECT``
+  (the connection itself is asked for), ``ENDED`` (``commit()`` or ``rollback()`` has
   been called; it counts also when the call failed), ``CLOSE``;
 * what was found when something had run. This is the *condition* of the lease,
   and it is read off the driver's own transaction status, never guessed:
@@ -313,8 +314,9 @@ class Lease:
         self.alias = alias
         self.table = table
         self.state = State.RESTING
-        #: What keeps it, and what of the driver's is to be closed with it, if anything.
-        #: A pin must not refer to the wrapper: a lease outlives a wrapper that is dropped.
+        #: What keeps it, and what of the driver's is to be closed with it, if anything. Most are
+        #: weak references: a pin ends with the cursor that has made it. None may refer to the
+        #: wrapper, for a lease outlives a wrapper that is dropped.
         self.pins: dict[object, Any] = {}
         #: What its owner has left in the session; None is nothing.
         self.session: SessionState | None = None

@@ -11,13 +11,17 @@ Result = TypeVar("Result")
 
 
 class Owner(Protocol):
-    """What has the leases of one alias in one thread: Django's ``DatabaseWrapper``."""
+    """What has the leases of one alias in one thread: Django's ``DatabaseWrapper``.
 
-    def hold(self) -> None:
-        """Keep one connection, from the next statement on, until `let_go`. Counted."""
+    `let_go` and `overridden` may be called by any thread, at any moment. Where that is not the
+    owner's, between two statements, they take effect when the owner's statement has ended.
+    """
 
-    def let_go(self) -> None:
-        """End one `hold`. With the last, session state is undone and the lease ends."""
+    def hold(self, block: object) -> None:
+        """Keep one connection, from the next statement on, until `let_go`."""
+
+    def let_go(self, block: object) -> None:
+        """End the `hold` of *block*. With the last, session state is undone and the lease ends."""
 
     def overridden(self, policy: ReleasePolicy) -> None:
         """A block that overrode the policy by *policy* is left."""

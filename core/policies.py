@@ -12,9 +12,9 @@ import threading
 from collections.abc import Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
-from .blocks import Block, in_thread
+from .blocks import Block, Entered, in_thread
 from .errors import ConfigurationError
 from .lease import TABLES
 from .policy import ReleasePolicy
@@ -67,12 +67,14 @@ def _import(path: str) -> ReleasePolicy:
     return found
 
 
-class Overriding(NamedTuple):
-    """A block that overrides the policy of an alias."""
+class Overriding:
+    """One ``with policies.override()``, as its thread, or task, has it."""
 
-    alias: str
-    policy: ReleasePolicy
-    block: object
+    def __init__(self, alias: str, policy: ReleasePolicy, block: object) -> None:
+        self.alias, self.policy, self.block = alias, policy, block
+        self.owner = registry.owners().here(alias)
+        #: Whether the block has been left, in whatever thread.
+        self.over = False
 
 
 class Policies:
@@ -92,12 +94,17 @@ class Policies:
             "relet.policies.overrides", default=()
         )
 
+    def overriding(self, alias: str) -> Overriding | None:
+        """Return the innermost block that overrides the policy of *alias* here, if there is one."""
+        for overriding in reversed(self.overrides.get()):
+            if overriding.alias == alias and not overriding.over:
+                return overriding
+        return None
+
     def from_code(self, alias: str) -> ReleasePolicy | None:
         """Return the policy of the innermost block, or that which is assigned, if there is one."""
-        for entry in reversed(self.overrides.get()):
-            if entry.alias == alias:
-                return entry.policy
-        return self.assigned.get(alias)
+        overriding = self.overriding(alias)
+        return self.assigned.get(alias) if overriding is None else overriding.policy
 
     def __getitem__(self, alias: str) -> ReleasePolicy:
         """Return the policy of the next lease for *alias* here.
@@ -168,6 +175,7 @@ class Override(Block):
     ) -> None:
         self._policies, self._alias = policies, alias
         self._policy, self._changes = policy, changes
+        self._entered: Entered[Overriding] = Entered()
 
     def __enter__(self) -> ReleasePolicy:
         alias = self._alias
@@ -178,30 +186,48 @@ class Override(Block):
             raise ConfigurationError(f"policies.override({alias!r}, ...): {error}") from error
         self._policies.stamp = None
         overrides = self._policies.overrides
-        overrides.set((*overrides.get(), Overriding(alias, policy, self)))
+        overriding = Overriding(alias, policy, self)
+        try:
+            self._entered.add(overriding)
+            overrides.set((*_going_on(overrides.get()), overriding))
+        except BaseException:
+            self._end(overriding)
+            raise
         return policy
 
-    def _leave(self) -> ReleasePolicy | None:
-        """Take the last of this block's own away, wherever it is: blocks may end out of order."""
+    def _leave(self) -> Overriding | None:
+        """End what was entered last: here, or else elsewhere. Blocks may end out of order."""
+        for overriding in reversed(self._policies.overrides.get()):
+            if overriding.block is self and not overriding.over:
+                break
+        else:
+            overriding = self._entered.last()
+        if overriding is not None:
+            self._end(overriding)
+        return overriding
+
+    def _end(self, overriding: Overriding) -> None:
+        overriding.over = True
+        self._entered.discard(overriding)
         overrides = self._policies.overrides
-        present = overrides.get()
-        mine = [entry for entry in present if entry.block is self]
-        if not mine:
-            return None
-        overrides.set(tuple(entry for entry in present if entry is not mine[-1]))
-        return mine[-1].policy
+        overrides.set(_going_on(overrides.get()))
 
     def __exit__(self, *exc_info: object) -> None:
-        if (policy := self._leave()) is not None:
-            registry.owners().here(self._alias).overridden(policy)
+        if (left := self._leave()) is not None:
+            left.owner.overridden(left.policy)
 
     async def __aenter__(self) -> ReleasePolicy:
         return self.__enter__()
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if (policy := self._leave()) is not None:
+        if (left := self._leave()) is not None:
             owners = registry.owners()
-            await in_thread(lambda: owners.here(self._alias).overridden(policy))
+            await in_thread(lambda: owners.here(self._alias).overridden(left.policy))
+
+
+def _going_on(overrides: tuple[Overriding, ...]) -> tuple[Overriding, ...]:
+    """Return *overrides* without those that are over."""
+    return tuple(entry for entry in overrides if not entry.over)
 
 
 policies = Policies()
