@@ -226,6 +226,10 @@ class Leasing(WrapperBase):
         pool: PoolAdapter[Any] = lease.pool  # type: ignore[assignment]
         if policies.stamp is not self._stamp:
             self._look_at_policies()
+        if lease.connection is not None:
+            # From a log handler, say, while the lease is being ended: it would wait for itself.
+            lease.send(CLOSE)
+            raise IllegalEvent(self.alias, "being ended", STATEMENT.value)
         try:
             if pool.kept and holders.waits_for_itself(pool):
                 raise self._in_its_own_way(pool)

@@ -142,16 +142,15 @@ class Stateful(Leasing):
 
     def _let_go(self, block: object) -> None:
         with self._exclusive():
-            if block not in self._holds:
-                return
-            del self._holds[block]
-            self._count_holds()
-            if self._holds:
-                return
             lease = self._lease
-            if lease.connection is None or lease.session is None:
+            self._holds.pop(block, None)
+            held = lease.session is not None and lease.session.holds > 0
+            self._count_holds()
+            if lease.session is None or self._holds:
+                return
+            if lease.connection is None:
                 lease.session = None
-            else:
+            elif held:
                 # Of what functions have done to it, nobody knows.
                 lease.session.dirty()
                 self._settle()

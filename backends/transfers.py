@@ -50,7 +50,6 @@ class Transfer:
         db: Any = self._find()
         if self._ended or db is None:
             return None
-        self._ended = True
         try:
             result = self._finish(db, self._opened, error)
         except BaseException as raised:
@@ -66,6 +65,7 @@ class Transfer:
     def _account(self, db: Any, error: BaseException | None) -> None:
         if self._effects is not None:
             db._ran(self._effects, self._text, self._params, None, self._before, error)
+        self._ended = True
 
 
 class _Transferring:

@@ -9,6 +9,7 @@ statement finds it so.
 
 from __future__ import annotations
 
+import sys
 import threading
 from _thread import get_ident
 from asyncio import _get_running_loop
@@ -18,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
 from django.core import checks
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
 from django.db.backends.utils import debug_transaction
 from django.db.transaction import TransactionManagementError
 from django.utils.asyncio import async_unsafe
 
-from relet.core import Event, State
+from relet.core import Event, State, TransactionStatus
 
 from . import credentials
 from .checks import check_databases
@@ -289,6 +290,8 @@ class LeasingWrapper(Stateful):
         self.validate_no_atomic_block()
         self._begin_session()
         if autocommit:
+            if self._lease.connection is not None and self._is_left_open():
+                self._rollback()
             self._set_autocommit(autocommit)
         else:
             with debug_transaction(self, "BEGIN"):
@@ -297,6 +300,16 @@ class LeasingWrapper(Stateful):
             self.run_and_clear_commit_hooks()
             self.run_commit_hooks_on_set_autocommit_on = False
         self._tell()
+
+    def _is_left_open(self) -> bool:
+        """Whether an atomic block is being left whose COMMIT or ROLLBACK was interrupted.
+
+        Then the driver would refuse the change, and its error replace the interrupt.
+        """
+        if self._status() not in (TransactionStatus.IN_TRANSACTION, TransactionStatus.IN_ERROR):
+            return False
+        # Frames: this, set_autocommit(), and whoever has called that.
+        return sys._getframe(2).f_code is transaction.Atomic.__exit__.__code__
 
     def _set_autocommit(self, autocommit: bool) -> None:
         """Change it, here and on the connection, if one is leased: both, or none."""

@@ -158,8 +158,14 @@ class HeldBlock(Block):
             self._leave(held)
 
     def _leave(self, held: _Held) -> None:
-        self._entered.discard(held)
-        held.owner.let_go(held)
+        try:
+            held.owner.let_go(held)
+            self._entered.discard(held)
+        except BaseException:
+            # An exception from outside may have come before.
+            held.owner.let_go(held)
+            self._entered.discard(held)
+            raise
 
     async def __aenter__(self) -> Any:
         return await in_thread(self.__enter__, undo=self.__exit__)
