@@ -375,7 +375,8 @@ class LeasedServerCursor(LeasedCursor):
         lease = db._lease
         if lease.connection is None or self._pin not in lease.pins:
             self._closed = True
-            # The lease has ended, and with it what was on the server; in a child, it is its parent's.
+            # The lease has ended, and with it what was on the server; in a child, that is its
+            # parent's.
             with suppress(db.Database.Error):
                 self._close_driver()
         elif db._is_idle_here():

@@ -31,12 +31,13 @@ from relet.core import (
 from relet.core.lease import TABLES
 from relet.core.policies import Overriding
 from relet.core.reads import only_reads
+from relet.core.session import SessionState
 from relet.core.status import TransactionStatus
 
 from . import holders, lifetimes, session_state
 from .bases import WrapperBase
-from .messages import Messages
 from .credentials import Credentials
+from .messages import Messages
 from .options import check_max_age, pool_options, release_policy
 from .pools import MakePool, OpenPool, copied, pools
 from .transfers import Transfer
@@ -46,8 +47,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-Note = Callable[["Leasing"], object]
-"""What the owner of a lease is asked to do. Done twice, it is as done once."""
+Note = Callable[[Any], object]
+"""What the owner of a lease is asked to do: takes the wrapper. Done twice, it is as done once."""
 
 # Module constants: looking up an Enum's member costs more than using it.
 STATEMENT, CONNECT, ENDED, CLOSE = Event.STATEMENT, Event.CONNECT, Event.ENDED, Event.CLOSE
@@ -234,12 +235,12 @@ class Leasing(WrapperBase):
             if pool.kept and holders.waits_for_itself(pool):
                 raise self._in_its_own_way(pool)
             pool.checkout_into(lease)
-            connection: PooledConnection = lease.connection  # type: ignore[assignment]
+            connection: Any = lease.connection
             lease.since = now = monotonic()
             proven_at = connection.proven_at
             if proven_at < pool.broken_at or now - proven_at > self._trusted_for:
-                self._prove(lease, pool, cursor)
-            if not lease.connection.announced:  # type: ignore[union-attr]
+                connection = self._prove(lease, pool, cursor)
+            if not connection.announced:
                 self._introduce(lease)
             if not self.autocommit:
                 self._begin_transaction(lease)
@@ -287,9 +288,7 @@ class Leasing(WrapperBase):
 
     def _is_idle_here(self) -> bool:
         """Whether this thread may move the lease at this moment."""
-        return (
-            self._guard is not None or self._thread_ident == get_ident()
-        ) and self._is_idle()
+        return (self._guard is not None or self._thread_ident == get_ident()) and self._is_idle()
 
     def _is_idle(self) -> bool:
         """Whether nothing is under way: no statement, no beginning or end of the lease."""
@@ -317,9 +316,7 @@ class Leasing(WrapperBase):
         with suppress(ValueError):  # a finalizer has come in between, and acted on it, too
             self._notes.remove(note)
 
-    def _call(
-        self, function: Callable[..., Result], *arguments: Any, **options: Any
-    ) -> Result:
+    def _call(self, function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
         """Call *function*, which uses the connection that is leased, beside `execute()`.
 
         Whoever else has to do with the lease meanwhile finds that a statement is under way.
@@ -488,8 +485,10 @@ class Leasing(WrapperBase):
             pool.run(raw, sql)
             self._pending_savepoints = []
 
-    def _prove(self, lease: Lease, pool: PoolAdapter[Any], cursor: LeasedCursor | None) -> None:
-        """Replace the connection just taken by the first that works.
+    def _prove(
+        self, lease: Lease, pool: PoolAdapter[Any], cursor: LeasedCursor | None
+    ) -> PooledConnection:
+        """Replace the connection just taken by the first that works; return that.
 
         One that was in use a moment ago is taken to work, unless another of the
         same pool was found broken since.
@@ -505,6 +504,7 @@ class Leasing(WrapperBase):
             pool.discard_from(lease)
             pool.checkout_into(lease)
             connection = self._leased(lease)[0]
+        return connection
 
     def _doubt(
         self, connection: PooledConnection, pool: PoolAdapter[Any], cursor: LeasedCursor | None
@@ -761,6 +761,14 @@ class Leasing(WrapperBase):
         except self.Database.Error as error:
             self._expose()
             self._messages.debug(self.alias, "a cursor could not be closed", error)
+
+    def _expose(self) -> None:
+        """The driver's connection is handed out: of what is done with it, nobody knows."""
+        lease = self._lease
+        if self._introducing is None and lease.connection is not None:
+            if lease.session is None:
+                lease.session = SessionState()
+            lease.session.dirty()
 
     def _end_transfer(self, transfer: Transfer, pin: object, error: BaseException | None) -> None:
         """End what somebody else has left: its caller has heard of nothing that goes wrong."""

@@ -96,17 +96,8 @@ class Stateful(Leasing):
         ):
             self._messages.log()
 
-    def _expose(self) -> None:
-        """The driver's connection is handed out: of what is done with it, nobody knows."""
-        lease = self._lease
-        if self._introducing is None and lease.connection is not None:
-            if lease.session is None:
-                lease.session = SessionState()
-            lease.session.dirty()
-
     def _end_with_state(self, end: Callable[[], object], *, committing: bool) -> None:
         """Call *end*, the driver's commit or rollback, where there is session state."""
-        lease = self._lease
         # COMMIT rolls back what has failed, and does not say so.
         committing &= self._status() != TransactionStatus.IN_ERROR
         try:

@@ -197,12 +197,9 @@ class Override(Block):
 
     def _leave(self) -> Overriding | None:
         """End what was entered last: here, or else elsewhere. Blocks may end out of order."""
-        for overriding in reversed(self._policies.overrides.get()):
-            if overriding.block is self and not overriding.over:
-                break
-        else:
-            overriding = self._entered.last()
-        if overriding is not None:
+        present = reversed(self._policies.overrides.get())
+        mine = (entry for entry in present if entry.block is self and not entry.over)
+        if (overriding := next(mine, None) or self._entered.last()) is not None:
             self._end(overriding)
         return overriding
 
