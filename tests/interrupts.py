@@ -12,7 +12,9 @@ import pytest
 
 TIMES = 400
 
-#: Before 3.11, one may strike between any two instructions, of which some have to go together.
+timers = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no timers")
+
+#: For code that is not safe at every instruction. Before 3.11, one may strike between any two.
 possible = pytest.mark.skipif(
     sys.version_info < (3, 11) or not hasattr(signal, "setitimer"),
     reason="interrupts strike between any two instructions, or the system has no timer for them",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from time import monotonic, sleep
@@ -466,22 +467,31 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
 
     def close(self, timeout: float = 5.0) -> None:
         """Close it, whether it was opened or not. Who was interrupted here calls it again."""
+        self._locked(self._close_what_is_ready)
+        gather(*self._signal_stop_worker(), timeout=timeout)
+        self._locked(self._turn_away)
+
+    def _locked(self, function: Callable[[], None]) -> None:
         lock = self._lock
         held = self._held() and depth(lock)
         try:
             lock.acquire()
-            self._closed = self._opened = True
-            while self._waiting:
-                self._waiting[0].fail(PoolClosed(f"the pool {self.name!r} is closed"))
-                del self._waiting[0]
-            while self._pool:
-                self._close_connection(self._pool[-1])
-                del self._pool[-1]
+            function()
             lock.release()
         except BaseException:
             release_to(lock, held)
             raise
-        gather(*self._signal_stop_worker(), timeout=timeout)
+
+    def _close_what_is_ready(self) -> None:
+        self._closed = self._opened = True
+        while self._pool:
+            self._close_connection(self._pool[-1])
+            del self._pool[-1]
+
+    def _turn_away(self) -> None:
+        while self._waiting:
+            self._waiting[0].fail(PoolClosed(f"the pool {self.name!r} is closed"))
+            del self._waiting[0]
 
     def _signal_stop_worker(self) -> list[Any]:
         self._tasks.put(_StopScheduler(self))
