@@ -10,6 +10,7 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +21,7 @@ from relet.adapters.drivers.djangos import Driver
 from relet.adapters.queue_pool import QueuePoolAdapter
 from relet.adapters.queue_pool.lean_queue_pool import LEAN, LeanQueuePool
 from relet.core import PooledConnection
+from relet.core.background import in_background
 
 #: Parent's pools, in a child. Kept for good, so that nothing closes the parent's sockets.
 _PARENTS: list[object] = []
@@ -34,26 +36,28 @@ class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
 
     options_setting: ClassVar[tuple[str, ...]] = ("POOL_OPTIONS",)
 
-    #: Whether the pool is somebody else's.
-    adopted = False
-
     def _make_pool(self) -> Pool:
         if self.config.options is False:
             return super()._make_pool()
-        alias = self.config.alias
         arguments = self._arguments(self.config.options)[1]
         self.health_checks = arguments["pre_ping"]
+        # Its lock, if it was left taken by an interrupt, would stop all that use it.
+        pool, self.adopted = in_background(partial(self._find_or_put, arguments))
+        return pool
+
+    def _find_or_put(self, arguments: Mapping[str, Any]) -> tuple[Pool, bool]:
+        """Return the container's pool, and whether it is somebody else's."""
+        alias = self.config.alias
         with pool_container.lock:
             present: Pool | None = pool_container[alias] if pool_container.has(alias) else None
             # One of relet's is of another adapter, whose settings have changed since.
             if present is not None and present not in _OWN:
-                self.adopted = True
-                return present
+                return present, True
             # It pings for others who connect(); leases are pinged by their wrapper.
             made = _POOL_CLASS(self._creator(), dialect=_dialect(self.dbapi), **arguments)
             _OWN.add(made)
             pool_container.put(alias, made)
-            return made
+            return made, False
 
     @classmethod
     def _arguments(
@@ -98,6 +102,9 @@ class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
 
     def close(self) -> None:
         super().close()
+        in_background(self._take_out)
+
+    def _take_out(self) -> None:
         alias = self.config.alias
         with pool_container.lock:
             own = not self.adopted and pool_container.has(alias)

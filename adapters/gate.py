@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from time import monotonic
 
-from relet.adapters.place import Place
+from relet.adapters.place import Place, depth, release_to
 
 
 class GateClosed(Exception):
@@ -25,12 +25,19 @@ class Gate:
 
     def __init__(self, size: int | None) -> None:
         self.size = size
-        #: How many are inside, asked to get in, had to wait; and how long, together.
-        self.inside = self.entries = self.waits = self.wait_ms = 0
+        #: How many have asked to get in, had to wait; and how long, together.
+        self.entries = self.waits = self.wait_ms = 0
         self.closed = False
         # A finalizer may call `leave` in the middle of any of these methods.
         self._lock = threading.RLock()
         self._queue: deque[Place] = deque()
+        #: One for each that is inside.
+        self._inside: dict[Place, None] = {}
+
+    @property
+    def inside(self) -> int:
+        """How many are inside."""
+        return len(self._inside)
 
     @property
     def waiting(self) -> int:
@@ -40,65 +47,108 @@ class Gate:
     def enter(self, timeout: float) -> bool:
         """Get in; return False if there was no room in time.
 
+        If it raises anything, at whatever instruction that strikes, nobody has got in.
+
         :param timeout: seconds.
         :raises GateClosed: the gate is closed, or was while this waited.
         """
-        place = None
-        inside = False
+        place, began = Place(), monotonic()
+        lock = self._lock
+        held = depth(lock)
+        # Errors are raised at the end, for a handler may be struck, too.
         try:
-            with self._lock:
-                if self.closed:
-                    raise GateClosed("the pool is closed")
-                self.entries += 1
-                if self._has_room() and not self._queue:
-                    self.inside += 1
-                    inside = True
-                else:
-                    place = Place()
-                    self._queue.append(place)
-                    self.waits += 1
-                    self._let_in()
-            if place is not None:
-                began = monotonic()
-                inside = place.wait(timeout, self._lock, self._queue)
+            lock.acquire()
+            waits = self._queue_up(place)
+            lock.release()
+            if waits:
+                place.wait(timeout)
+                lock.acquire()
+                place.leave(self._queue)
+                lock.release()
                 self.wait_ms += int(1000 * (monotonic() - began))
-                place.conn = None
         except BaseException:
-            if place is not None:
-                place.leave(self._lock, self._queue, lambda _: self.leave())
-            elif inside:
-                self.leave()
+            if depth(lock) == held:
+                lock.acquire()
+            self._let_in()  # if that was struck
+            place.leave(self._queue)
+            self._leave(place if place.conn is None else self._one())
+            release_to(lock, held)
             raise
-        return inside
+        if place.error is not None:
+            raise place.error
+        return place.conn is not None
+
+    def _queue_up(self, place: Place) -> bool:
+        """Return whether *place* is one to wait at; else it is inside, or there is an error."""
+        if self.closed:
+            place.error = GateClosed("the pool is closed")
+            return False
+        self.entries += 1
+        if not self._queue and self._has_room():
+            self._inside[place] = None
+            place.conn = True
+            return False
+        self.waits += 1
+        self._queue.append(place)
+        self._let_in()
+        return True
 
     def _has_room(self) -> bool:
-        return self.size is None or self.inside < self.size
+        return self.size is None or len(self._inside) < self.size
 
     def _let_in(self) -> None:
-        """Let in who waits, while there is room: it may have come while this one queued up."""
-        while self._queue and self._has_room():
+        """Let in those who wait, while there is room. What was begun, and struck, is completed."""
+        while True:
+            room = self._has_room()
+            if not self._queue:
+                return
+            # Nothing is called until it is let in: a finalizer may call `leave`.
             place = self._queue[0]
-            waits = place.waits
-            # Nothing is called from here on, so that an interrupt comes before or after.
-            del self._queue[0]
-            if waits:
-                self.inside += 1
+            if place.conn is None and place.error is None:
+                if not room:
+                    return
                 place.conn = True
-                place.turn.release()
+            if place.conn is not None:
+                self._inside[place] = None
+            place.wake()
+            if self._queue and self._queue[0] is place:
+                del self._queue[0]
 
     def leave(self) -> None:
-        """Get out, and let in whoever has waited longest."""
-        with self._lock:
-            self.inside -= 1
-            try:
-                self._let_in()
-            except BaseException:
-                self._let_in()
-                raise
+        """Get out, and let in whoever has waited longest. It is done, whatever strikes."""
+        lock, one = self._lock, None
+        held = depth(lock)
+        try:
+            lock.acquire()
+            one = self._one()
+            self._leave(one)
+            lock.release()
+        except BaseException:
+            if depth(lock) == held:
+                lock.acquire()
+            self._leave(one or self._one())
+            release_to(lock, held)
+            raise
+
+    def _one(self) -> Place | None:
+        """Return one of those inside. They are all the same."""
+        return next(iter(self._inside), None)
+
+    def _leave(self, one: Place | None) -> None:
+        self._inside.pop(one, None)  # type: ignore[arg-type]
+        self._let_in()
 
     def close(self) -> None:
-        """Let nobody in any more, and turn away those who wait."""
-        with self._lock:
+        """Let nobody in any more, and turn away those who wait. It may be called again."""
+        lock = self._lock
+        held = depth(lock)
+        try:
+            lock.acquire()
             self.closed = True
             while self._queue:
-                self._queue.popleft().fail(GateClosed("the pool was closed"))
+                self._queue[0].fail(GateClosed("the pool was closed"))
+                del self._queue[0]
+            lock.release()
+        except BaseException:
+            release_to(lock, held)
+            raise

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from typing import Any, Protocol
 
 
@@ -17,13 +17,13 @@ class Queue(Protocol):
 class Place:
     """A place in a pool's queue.
 
-    `set` and `fail` are called under the pool's lock, and so is the change of mind in `wait` and
-    `leave`: what is given has a taker, or stays. Their names and that of `conn` are those of
-    psycopg_pool's ``WaitingClient``, in place of which this stands there.
+    `set`, `fail` and `leave` are called under the pool's lock: what is given has a taker, or stays.
+    Their names and that of `conn` are those of psycopg_pool's ``WaitingClient``, in place of which
+    this stands there.
 
-    An interrupt may strike wherever a function is called, or returns. So whoever has a place calls
-    `leave` when anything is raised, and sets `conn` to None when it has taken what was given; and
-    who gives without `set` sets `conn`, then releases `turn`.
+    Whoever has a place calls `leave` when nothing has come in time, and when anything is raised;
+    then it sees to what was given. Who gives sets `conn`, and nothing is given before that; then
+    it calls `wake`, as often as it likes.
     """
 
     __slots__ = ("conn", "error", "left", "turn")
@@ -31,61 +31,72 @@ class Place:
     def __init__(self) -> None:
         #: What has been given; None is nothing yet.
         self.conn: Any = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         #: Whether nobody waits here any more.
         self.left = False
         self.turn = threading.Lock()
         self.turn.acquire()
-
-    def set(self, conn: Any) -> bool:
-        """Give *conn* to whoever waits here; return whether it was taken."""
-        if not self.waits:
-            return False
-        self.conn = conn
-        self.turn.release()
-        return True
 
     @property
     def waits(self) -> bool:
         """Whether something can be given here."""
         return not self.left and self.conn is None and self.error is None
 
-    def fail(self, error: Exception) -> bool:
+    def set(self, conn: Any) -> bool:
+        """Give *conn* to whoever waits here; return whether it was taken."""
+        if not self.waits:
+            return False
+        self.conn = conn
+        self.wake()
+        return True
+
+    def fail(self, error: BaseException) -> bool:
         """Have whoever waits here raise *error*."""
         if not self.waits:
             return False
         self.error = error
-        self.turn.release()
+        self.wake()
         return True
 
-    def wait(self, timeout: float, lock: AbstractContextManager[Any], queue: Queue) -> bool:
-        """Wait until something is given; return False when the time is up.
+    def wake(self) -> None:
+        """Have `wait` return."""
+        with suppress(RuntimeError):  # it has been called already
+            self.turn.release()
 
-        :param timeout: seconds.
-        :param lock: that of the pool.
-        :param queue: where this place is.
-        """
-        if not self.turn.acquire(timeout=max(0.0, min(timeout, threading.TIMEOUT_MAX))):
-            self._leave(lock, queue)
-        # It may have come at the last moment.
-        if self.conn is None and self.error is not None:
-            raise self.error
-        return self.conn is not None
+    def wait(self, timeout: float) -> bool:
+        """Return whether `wake` is called within *timeout* seconds."""
+        return self.turn.acquire(timeout=max(0.0, min(timeout, threading.TIMEOUT_MAX)))
 
-    def leave(
-        self,
-        lock: AbstractContextManager[Any],
-        queue: Queue,
-        give_back: Callable[[Any], object],
-    ) -> None:
-        """Give up, and give back what was given meanwhile."""
-        self._leave(lock, queue)
-        conn, self.conn = self.conn, None
-        if conn is not None:
-            give_back(conn)
+    def leave(self, queue: Queue) -> None:
+        """Give up. What was given before is in `conn`. To be called under the pool's lock."""
+        self.left = True
+        with suppress(ValueError):  # the pool has taken it off
+            queue.remove(self)
 
-    def _leave(self, lock: AbstractContextManager[Any], queue: Queue) -> None:
-        with lock:
-            self.left = True
-            with suppress(ValueError):  # the pool has taken it off
-                queue.remove(self)
+
+def depth(lock: Any) -> int:
+    """Return how often this thread holds *lock*, an `RLock`."""
+    if not lock._is_owned():
+        return 0
+    if hasattr(lock, "_recursion_count"):
+        return int(lock._recursion_count())
+    # Before Python 3.11; and that of gevent.
+    return lock._count if hasattr(lock, "_count") else int(_COUNT.findall(repr(lock))[0])
+
+
+_COUNT = re.compile(r"count=(\d+)")
+
+
+def release_to(lock: Any, held: int) -> None:
+    """Release *lock*, an `RLock`, until this thread holds it *held* times.
+
+    This is for code that has to be safe from exceptions from outside. An ``except`` around all
+    that is done with the lock, from `acquire` to `release`, knows by its `depth` how far that came.
+    ``with`` will not do: it does not guard the few instructions in which it calls ``__exit__``, nor
+    that of a ``try`` in its block.
+
+    :param held: the `depth` before. It is more than 0 where a finalizer, or a signal handler, has
+        come in the middle of other code that holds the lock.
+    """
+    while depth(lock) > held:
+        lock.release()

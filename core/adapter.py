@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from .errors import pool_timeout
+from .outside import from_handler
 from .silence import silent
 
 if TYPE_CHECKING:
@@ -265,8 +265,12 @@ class PoolAdapter(ABC, Generic[Driver]):
         """
         stats = self.stats()
         held = ""
-        with suppress(Exception):  # what goes wrong in telling is not to hide what has
+        try:
             held = "".join(f"\n  {line}" for line in self.holders())
+        except Exception as problem:
+            # What goes wrong in telling is not to hide what has.
+            if from_handler(problem):
+                raise
         return pool_timeout(error_class)(  # type: ignore[arg-type]
             f"DATABASES[{self.config.alias!r}]: {error}. {stats.in_use} of {stats.max_size} "
             f"connections are leased and {stats.waiting} threads wait. Look for what holds leases "

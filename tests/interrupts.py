@@ -12,7 +12,9 @@ import pytest
 
 TIMES = 400
 
-#: Before 3.11, one may strike between any two instructions, of which some have to go together.
+timers = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no timers")
+
+#: For code that is not safe at every instruction. Before 3.11, one may strike between any two.
 possible = pytest.mark.skipif(
     sys.version_info < (3, 11) or not hasattr(signal, "setitimer"),
     reason="interrupts strike between any two instructions, or the system has no timer for them",
@@ -33,8 +35,16 @@ class Shield:
     up = False
 
 
-def interrupted(run: Callable[[], object], longest: float) -> int:
-    """Call *run* many times, and interrupt it after up to *longest* seconds; count how often."""
+def interrupted(
+    run: Callable[[], object],
+    longest: float,
+    settle: Callable[[], object] = lambda: None,
+    times: int = TIMES,
+) -> int:
+    """Call *run* many times, and interrupt it after up to *longest* seconds; count how often.
+
+    :param settle: is called after each interrupt, and not interrupted.
+    """
     chance = random.Random(7)
     struck = 0
 
@@ -55,10 +65,11 @@ def interrupted(run: Callable[[], object], longest: float) -> int:
     # pytest's takes steps, and is not safe from interrupts.
     hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
     try:
-        for number in range(TIMES):
+        for number in range(times):
             with suppress(Interrupt):
                 signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, longest))
                 until(number + 1)
+            settle()
     finally:
         signal.signal(signal.SIGALRM, previous)
         sys.unraisablehook = hook

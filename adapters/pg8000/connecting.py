@@ -13,18 +13,21 @@ import pkgutil
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pg8000.core import CoreConnection
 
 from relet.core import ConfigurationError
+from relet.core.outside import from_handler, from_outside
 
 from . import errors, settings
 from .connection import Connection
+from .wire import SOCKETS
 
 _PORT = 5432
+#: Seconds that are waited for a server that says nothing, as psycopg does.
+_PATIENCE = 130.0
 _NAMES = {"dbname": "database"}
 _KEEPALIVES = {
     "keepalives_idle": "TCP_KEEPIDLE",
@@ -87,19 +90,28 @@ def connect(*, texts: frozenset[str] = frozenset(), **given: Any) -> Connection:
     failures: list[str] = []
     for attribute in wanted:
         for place in places:
+            struck: BaseException | None = None
             try:
                 return Connection(_open(known, place, attribute), texts=texts)
             except _Elsewhere as error:
                 failures.append(_failure(place, error))
             except Exception as error:  # noqa: BLE001 - whatever pg8000 raises
-                cause = _cause(error)
-                failed: Any = errors.OperationalError(_failure(place, cause))
-                failed.sqlstate = code = _sqlstate(cause) or None
-                # Who is there, and says no, is whom one has asked for.
-                if (code or "").startswith("28") or len(places) == 1:
-                    raise failed from cause
-                failures.append(str(failed))
+                if (struck := _interruption(error)) is None:
+                    cause = _cause(error)
+                    failed: Any = errors.OperationalError(_failure(place, cause))
+                    failed.sqlstate = code = _sqlstate(cause) or None
+                    # Who is there, and says no, is whom one has asked for.
+                    if (code or "").startswith("28") or len(places) == 1:
+                        raise failed from cause
+                    failures.append(str(failed))
+            if struck is not None:
+                raise struck
     raise errors.OperationalError("\n".join(failures))
+
+
+def _interruption(error: BaseException) -> BaseException | None:
+    """Return what was raised from outside, if that led to *error*: pg8000 may have wrapped it."""
+    return next((link for link in _links(error) if from_outside(link, *SOCKETS)), None)
 
 
 def _links(error: BaseException) -> list[BaseException]:
@@ -140,6 +152,8 @@ def _asked(connect: Callable[..., Any] | str, **others: Any) -> CoreConnection:
     try:
         opened = connect(**named)  # type: ignore[operator]
     except (errors.Error, OSError) as error:
+        if from_handler(error):
+            raise
         raise errors.OperationalError(f"'connect' failed: {_reason(error)}") from error
     if not isinstance(opened, CoreConnection):
         _close(opened)
@@ -154,8 +168,24 @@ def _asked(connect: Callable[..., Any] | str, **others: Any) -> CoreConnection:
 
 def _close(opened: Any) -> None:
     """Close what nobody else will."""
-    with suppress(Exception):
+    try:
         opened.close()
+    except Exception as error:
+        if from_handler(error):
+            raise
+
+
+def _hang_up(sock: socket.socket) -> None:
+    """End the connection, whoever still refers to *sock*: pg8000's functions, in a traceback."""
+    if sock.fileno() == -1:
+        return
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError as error:  # it is not connected
+        if from_outside(error, *SOCKETS):
+            raise
+    finally:
+        sock.close()
 
 
 def _places(known: Mapping[str, Any]) -> Iterator[_Place]:
@@ -218,7 +248,9 @@ def _logged_in(known: Mapping[str, Any], place: _Place) -> CoreConnection:
             )
         except BaseException as error:
             secured = isinstance(sock, ssl.SSLSocket)
-            sock.close()
+            _hang_up(sock)
+            if not isinstance(error, Exception) or _interruption(error) is not None:
+                raise
             links = _links(error)
             if secret is None and any(isinstance(link, AttributeError) for link in links):
                 # pg8000 takes for granted that there is one
@@ -236,7 +268,7 @@ def _logged_in(known: Mapping[str, Any], place: _Place) -> CoreConnection:
 
 def _socket(known: Mapping[str, Any], place: _Place) -> socket.socket:
     """Return a socket that is connected to the server."""
-    limit = max(int(known.get("connect_timeout", 0)), 0) or known.get("timeout")
+    limit = max(int(known.get("connect_timeout", 0)), 0) or known.get("timeout") or _PATIENCE
     if place.local:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -246,8 +278,7 @@ def _socket(known: Mapping[str, Any], place: _Place) -> socket.socket:
             sock.close()
             raise
         return sock
-    target = (place.address or place.host, place.port)
-    sock = socket.create_connection(target, limit, known.get("source_address"))
+    sock = _connected(place, limit, known.get("source_address"))
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         alive = str(known.get("keepalives", known.get("tcp_keepalive", 1))) not in ("0", "False")
@@ -261,6 +292,32 @@ def _socket(known: Mapping[str, Any], place: _Place) -> socket.socket:
     return sock
 
 
+def _connected(place: _Place, limit: float | None, source: Any) -> socket.socket:
+    """Return a socket for the first of the host's addresses that can be reached.
+
+    `socket.create_connection` would go on to the next where a signal handler has raised.
+    """
+    failure: OSError | None = None
+    host = place.address or place.host
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host, place.port, type=socket.SOCK_STREAM
+    ):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(limit)
+            if source:
+                sock.bind(source)
+            sock.connect(address)
+            return sock
+        except BaseException as error:
+            sock.close()
+            if not isinstance(error, OSError) or from_outside(error, *SOCKETS):
+                raise
+            failure = error
+    assert failure is not None  # getaddrinfo() returns at least one, or raises
+    raise failure
+
+
 def _secured(
     sock: socket.socket, context: ssl.SSLContext, host: str, needed: bool
 ) -> socket.socket:
@@ -271,6 +328,8 @@ def _secured(
         try:
             return context.wrap_socket(sock, server_hostname=host)
         except ConnectionError as error:
+            if from_outside(error, *SOCKETS):
+                raise
             # Where the server does not like what it is shown, it may have no time to say so.
             raise ssl.SSLError(f"the TLS handshake failed: {error}") from error
     if answer != b"N":
@@ -332,6 +391,8 @@ def _context(known: Mapping[str, Any], mode: str) -> ssl.SSLContext:
         try:
             context.load_cert_chain(known["sslcert"], known.get("sslkey"), known.get("sslpassword"))
         except OSError as error:
+            if from_outside(error):
+                raise
             raise errors.OperationalError(
                 f"sslcert {known['sslcert']!r}, sslkey {known.get('sslkey')!r}: {error}"
             ) from error

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from socket import SHUT_RDWR
 from ssl import SSLWantReadError, SSLWantWriteError
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 from pg8000.core import CoreConnection
 
 from relet.core import TransactionStatus
+from relet.core.outside import from_handler, from_outside
 
 from . import errors
 from .encodings import codec
@@ -42,6 +42,12 @@ _LARGE_CHUNK = 1 << 20
 CLOSED = "the connection is closed"
 _RUNS = "a statement runs on this connection already"
 _ENDED = "the server closed it unexpectedly"
+#: What a socket says whose other end has gone.
+_GONE = (BrokenPipeError, ConnectionResetError)
+#: The packages that raise what sockets, and pg8000, have to say.
+SOCKETS = ("pg8000", "scramp", "asn1crypto", "gevent", "eventlet")
+#: Seconds that `Wire.close` waits for who reads an answer, and has been told to end.
+_SOON = 1.0
 #: What a socket says that would have to wait.
 _NOT_NOW = (BlockingIOError, InterruptedError, SSLWantReadError, SSLWantWriteError)
 
@@ -108,16 +114,19 @@ class Wire:
                     raise errors.ProgrammingError(_RUNS)
                 try:
                     self.transaction_status = ACTIVE
-                    # If it is gone, what it has said before it went is still to be read.
-                    with suppress(BrokenPipeError, ConnectionResetError):
+                    try:
                         self._socket.sendall(b"".join((_header(b"Q", len(data) + 5), data, b"\0")))
+                    except _GONE as error:
+                        # What it has said before it went is still to be read.
+                        if from_outside(error, *SOCKETS):
+                            raise
                     return self._receive(sql, loaders or self.loaders, copying)
                 finally:
                     if self.transaction_status == ACTIVE:
                         self._abort()  # in the middle of an answer, so nobody can go on
         except OSError as error:
-            if self._socket is not None:
-                raise  # it is the file's, of a COPY
+            if self._socket is not None or from_outside(error, *SOCKETS):
+                raise  # it is the file's, of a COPY, or interrupts this
             raise errors.OperationalError(f"the connection is lost: {error}") from error
         except AttributeError as error:
             if self._socket is not None or error.obj is not None:
@@ -144,8 +153,8 @@ class Wire:
             if missing > 0:
                 try:
                     data = self._more(data[position:], (end - position) if end else 5)
-                except OSError:
-                    if failure is not None:
+                except OSError as error:
+                    if failure is not None and not from_outside(error, *SOCKETS):
                         # It has said why: an administrator's command, say.
                         self._abort()
                         raise _lost(failure) from None
@@ -166,7 +175,9 @@ class Wire:
                             row.append(loader(data[at : at + length]))
                             at += length
                     rows.append(tuple(row))
-                except Exception as error:  # noqa: BLE001
+                except Exception as error:
+                    if from_outside(error, *SOCKETS):
+                        raise
                     # Of a value that Python does not have. The rest is to be read all the same.
                     failure, load = failure or error, ()
             elif kind == _ROW_DESCRIPTION:
@@ -243,18 +254,19 @@ class Wire:
 
     def _copy_in(self, copying: Copying | None) -> BaseException | None:
         """Send what a ``COPY`` is to read; return what went wrong with that."""
-        failure: BaseException | None = None
-        # If the server is gone, what it has said before it went is still to be read.
-        with suppress(BrokenPipeError, ConnectionResetError):
+        try:
             for chunk in _chunks(copying, self._encode):
                 if isinstance(chunk, Exception):
-                    failure = chunk
-                    reason = self._encode_reason(failure)
+                    reason = self._encode_reason(chunk)
                     self._send(_header(b"f", len(reason) + 4) + reason)
-                    return failure
+                    return chunk
                 self._send(_header(b"d", len(chunk) + 4) + chunk)
             self._send(_header(b"c", 4))
-        return failure
+        except _GONE as error:
+            # What it has said before it went is still to be read.
+            if from_outside(error, *SOCKETS):
+                raise
+        return None
 
     def _copy_out(self, copying: Copying | None, data: bytes, begins: bool) -> BaseException | None:
         """Write what has come; return what went wrong."""
@@ -263,7 +275,9 @@ class Wire:
                 raise errors.ProgrammingError("COPY TO STDOUT writes to a file: use copy_expert()")
             if not begins:
                 copying.write(data, self._decode)
-        except Exception as error:  # noqa: BLE001 - whatever a file raises
+        except Exception as error:  # whatever a file raises
+            if from_handler(error):
+                raise
             return error
         return None
 
@@ -280,7 +294,9 @@ class Wire:
             while rest:
                 try:
                     rest = rest[sock.send(rest) :]
-                except _NOT_NOW:
+                except _NOT_NOW as error:
+                    if from_outside(error, *SOCKETS):
+                        raise
                     with DefaultSelector() as selector:
                         selector.register(sock, EVENT_READ | EVENT_WRITE)
                         if not selector.select(timeout):
@@ -292,9 +308,13 @@ class Wire:
 
     def _take(self) -> None:
         """Read what has arrived, from a socket that does not wait."""
-        with suppress(*_NOT_NOW):
+        try:
             while chunk := self._socket.recv(_CHUNK):
                 self._rest += chunk
+        except _NOT_NOW as error:
+            if from_outside(error, *SOCKETS):
+                raise
+        else:
             raise ConnectionResetError(_ENDED)
 
     def fileno(self) -> int:
@@ -322,6 +342,8 @@ class Wire:
             try:
                 self._take()
             except OSError as error:
+                if from_outside(error, *SOCKETS):
+                    raise
                 lost = error
             finally:
                 if self._socket is not None:
@@ -345,19 +367,32 @@ class Wire:
 
         A thread that waits for an answer is told that it is closed.
         """
-        if self.transaction_status == ACTIVE:
-            with suppress(OSError, AttributeError):
-                self._socket.shutdown(SHUT_RDWR)
-        with self._lock:
-            if self._socket is not None:
-                self._abort()
+        if self.transaction_status == ACTIVE and (sock := self._socket) is not None:
+            _shut_down(sock)
+        # It may have been left taken, by a thread that an interrupt has ended.
+        taken = self._lock.acquire(timeout=_SOON)
+        try:
+            self._abort()
+        finally:
+            if taken:
+                self._lock.release()
 
     def _abort(self) -> None:
-        sock, self._socket, self.transaction_status = self._socket, None, UNKNOWN
-        with suppress(OSError):
+        """Close the socket. It may be called again, and does what is left to do."""
+        self.transaction_status = UNKNOWN
+        self._socket, sock = None, self.pg._usock
+        if sock is None:
+            return
+        try:
             sock.settimeout(0)  # else it would wait for a server that does not read
-        with suppress(errors.Error, OSError, AttributeError):
             self.pg.close()
+        except (errors.Error, OSError, AttributeError) as error:
+            if from_outside(error, *SOCKETS):
+                raise
+        finally:
+            if sock.fileno() != -1:  # pg8000's functions refer to it, which a traceback keeps
+                _shut_down(sock)
+                sock.close()
 
     @property
     def closed(self) -> bool:
@@ -371,7 +406,9 @@ def _buffered(pg: CoreConnection) -> bytes:
     pg._usock.settimeout(0)
     try:
         return bytes(pg._sock.read1(_CHUNK) or b"")
-    except OSError:
+    except OSError as error:
+        if from_outside(error, *SOCKETS):
+            raise
         return b""
     finally:
         pg._usock.settimeout(timeout)
@@ -385,8 +422,19 @@ def _chunks(copying: Copying | None, encode: Callable[[str], bytes]) -> Iterator
         if copying is None:
             raise errors.ProgrammingError("COPY FROM STDIN reads a file: use copy_expert()")
         yield from copying.chunks(encode)
-    except Exception as error:  # noqa: BLE001 - whatever a file raises
+    except Exception as error:  # whatever a file raises
+        if from_handler(error):
+            raise
         yield error
+
+
+def _shut_down(sock: Any) -> None:
+    """End the connection of *sock*, now."""
+    try:
+        sock.shutdown(SHUT_RDWR)
+    except OSError as error:  # it has ended
+        if from_outside(error, *SOCKETS):
+            raise
 
 
 def _lost(failure: BaseException) -> errors.OperationalError:

@@ -6,9 +6,7 @@ https://www.psycopg.org/psycopg3/docs/api/pool.html
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Callable, Mapping
-from time import monotonic
 from typing import Any, ClassVar, Literal, NoReturn
 
 import psycopg
@@ -16,13 +14,20 @@ import psycopg_pool
 from psycopg_pool import PoolTimeout
 
 from relet.adapters.drivers.psycopg import Connection, Psycopg
-from relet.core import ConfigurationError, PoolAdapter, PoolConfig, PooledConnection, PoolStats
+from relet.adapters.slots import SlotAdapter
+from relet.core import ConfigurationError, PoolConfig, PoolStats
+from relet.core.background import BackgroundCall
 from relet.core.policy import check_keys
 
 from . import lean_pool
+from .lean_pool import LeanPool
+from .plain_pool import PlainPool
 from .unpooled import Unpooled
 
 Pool = psycopg_pool.ConnectionPool[Connection]
+
+#: The key of the attempt to open a pool.
+_FIRST = "first"
 
 _POOL_OPTIONS = [
     name
@@ -36,7 +41,7 @@ _RESERVED = {
 }
 
 
-class PsycopgAdapter(Psycopg, PoolAdapter[Connection]):
+class PsycopgAdapter(Psycopg, SlotAdapter):
     """A `psycopg_pool.ConnectionPool`; `Unpooled` where pooling is off."""
 
     lifetime_enforced: ClassVar[Literal["checkin", "checkout", "never"]] = "checkin"
@@ -45,18 +50,21 @@ class PsycopgAdapter(Psycopg, PoolAdapter[Connection]):
 
     def __init__(self, config: PoolConfig) -> None:
         super().__init__(config)
-        self._opening = threading.Lock()
-        self._opened = False
-        self._in_use: set[PooledConnection | None] = set()
-        self._pool = _make_pool(config)
-        # Looked up once: they are called for every statement.
-        self._take: Callable[[float | None], Connection]
-        self._give: Callable[[Connection, float], None]
-        if isinstance(self._pool, lean_pool.LeanPool):
-            self._take, self._give = self._pool.take, self._pool.give
+        self._pool = pool = _make_pool(config)
+        #: What leases go through.
+        self._desk: LeanPool | PlainPool | Unpooled
+        if isinstance(pool, (LeanPool, Unpooled)):
+            self._desk = pool
         else:
-            putconn = self._pool.putconn
-            self._take, self._give = self._pool.getconn, lambda raw, now: putconn(raw)
+            self._desk = PlainPool(pool, config)
+        self._opened = isinstance(pool, Unpooled)
+        #: The attempt to open the pool that is under way, if there is one, at one key.
+        self._attempts: dict[str, BackgroundCall] = {}
+        # Looked up once: they are called for every statement.
+        self._take: Callable[[Any, float | None], None] = self._desk.checkout_into
+        self._give: Callable[[Any], None] = self._desk.checkin_from
+        if isinstance(pool, LeanPool) and pool.checks:
+            self._take = pool.checkout_checked_into
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any] | Literal[False]) -> None:
@@ -81,67 +89,48 @@ class PsycopgAdapter(Psycopg, PoolAdapter[Connection]):
     def open(self) -> None:
         if self._opened:
             return
-        with self._opening:
-            if self._opened:
-                return
-            if self.closed:
-                raise self._was_closed()
-            # The pool connects in threads of its own and keeps what goes wrong
-            # there to its log; whoever waits learns after `timeout` that there was
-            # no connection, never that the password is wrong. Ask once, directly.
-            if isinstance(self._pool, psycopg_pool.ConnectionPool):
-                if error := self._try_to_connect(self._pool):
-                    raise error
-                self._pool.open()
-                if self.closed:  # meanwhile: close() has found it closed still
-                    self._pool.close()
-                    raise self._was_closed()
+        if self.closed:
+            raise self._was_closed()
+        # All that come meanwhile wait for the same attempt, so there is one connection more than
+        # those of the pool at most, however many they are, and however long it takes.
+        attempt = self._attempts.setdefault(_FIRST, BackgroundCall(self._reach))
+        attempt.start()
+        seconds = self._pool.timeout  # type: ignore[union-attr]
+        if not attempt.wait(seconds):
+            raise self.cannot_connect(_no_answer(seconds))
+        if self.closed:
+            raise self._was_closed()
+        if attempt.error is not None:
+            self._fail(attempt.error)
+
+    def _reach(self) -> None:
+        """Open the pool, in a thread where no exception from outside is raised."""
+        try:
+            self._desk.reach()  # type: ignore[union-attr]
             self._opened = True
+        finally:
+            self._attempts.pop(_FIRST, None)  # so whoever comes next tries again
+            if self.closed:  # meanwhile
+                self._pool.close()
 
-    def checkout(self, timeout: float | None = None) -> PooledConnection:
-        raw = connection = None
+    # The next two are the hot path.
+
+    def checkout_into(self, lease: Any, timeout: float | None = None) -> None:
         try:
-            raw = self._take(timeout)
-            try:
-                connection = raw.relet  # type: ignore[attr-defined]
-            except AttributeError:
-                connection = raw.relet = PooledConnection(raw, monotonic())  # type: ignore[attr-defined]
-            else:
-                connection.raw = raw
-            self._in_use.add(connection)
+            self._take(lease, timeout)
         except psycopg.OperationalError as error:
-            self._explain(error)
-        except BaseException:
-            # KeyboardInterrupt strikes anywhere.
-            self._in_use.discard(connection)
-            if raw is not None:
-                self._put_away(raw)
-            raise
-        return connection
+            self._explain(error, timeout)
 
-    def checkin(self, connection: PooledConnection) -> None:
-        connection.proven_at = now = monotonic()
-        self._in_use.discard(connection)
-        raw, connection.raw = connection.raw, None  # no reference loop in the pool
-        try:
-            self._give(raw, now)
-        except BaseException:
-            # KeyboardInterrupt strikes anywhere; `_pool` is set until the pool has it back.
-            if raw._pool is self._pool:
-                self._put_away(raw)
-            raise
+    def checkin_from(self, lease: Any) -> None:
+        self._give(lease)
 
-    def discard(self, connection: PooledConnection) -> None:
-        self._in_use.discard(connection)
-        raw, connection.raw = connection.raw, None
-        self._put_away(raw)
-
-    def _put_away(self, raw: Connection) -> None:
-        raw.close()
-        self._pool.putconn(raw)
+    def discard_from(self, lease: Any) -> None:
+        self._desk.discard_from(lease)
 
     def close(self) -> None:
         self.closed = True
+        for attempt in list(self._attempts.values()):
+            attempt.abandon()
         self._pool.close()
 
     def stats(self) -> PoolStats:
@@ -151,7 +140,7 @@ class PsycopgAdapter(Psycopg, PoolAdapter[Connection]):
             max_size=self._pool.max_size or None,
             size=stats["pool_size"],
             idle=stats["pool_available"],
-            in_use=len(self._in_use),
+            in_use=len(self._desk.in_use),
             waiting=stats["requests_waiting"],
             checkouts=stats.get("requests_num", 0),
             waits=stats.get("requests_queued", 0),
@@ -161,18 +150,11 @@ class PsycopgAdapter(Psycopg, PoolAdapter[Connection]):
     def _was_closed(self) -> Exception:
         return psycopg.OperationalError(f"DATABASES[{self.config.alias!r}]: the pool was closed.")
 
-    def _try_to_connect(self, pool: Pool) -> Exception | None:
-        """Connect and disconnect; return what went wrong."""
-        try:
-            conninfo = pool.conninfo() if callable(pool.conninfo) else pool.conninfo
-            parameters = {**self.config.parameters(), "autocommit": True}
-            with pool.connection_class.connect(conninfo or "", **parameters) as raw:
-                self.config.configure(raw)
-        except psycopg.Error as error:
-            return self.cannot_connect(error)
-        return None
+    def _fail(self, error: BaseException) -> NoReturn:
+        """Raise what connecting has raised in another thread."""
+        raise self.cannot_connect(error) if isinstance(error, psycopg.Error) else error
 
-    def _explain(self, error: psycopg.OperationalError) -> NoReturn:
+    def _explain(self, error: psycopg.OperationalError, timeout: float | None) -> NoReturn:
         """Raise *error* again, saying whose pool it was and what can be done."""
         pool, stats = self._pool, self.stats()
         prefix = f"DATABASES[{self.config.alias!r}]: {error}. "
@@ -185,11 +167,16 @@ class PsycopgAdapter(Psycopg, PoolAdapter[Connection]):
             ) from error
         if isinstance(error, PoolTimeout):
             # Nobody holds them all, so none could be opened: say why.
-            if stats.in_use < pool.max_size and (refused := self._try_to_connect(pool)):
-                raise refused from error
+            failure = self._desk.failure if stats.in_use < pool.max_size else None  # type: ignore[union-attr]
+            if failure is not None:
+                self._fail(failure[0])
             cure = "raise OPTIONS['pool']['max_size'] or ['timeout']"
             raise self.exhausted(PoolTimeout, f"{error}", cure) from error
         raise error
+
+
+def _no_answer(seconds: float) -> Exception:
+    return psycopg.errors.ConnectionTimeout(f"the server has not answered within {seconds:.2f} sec")
 
 
 def _make_pool(config: PoolConfig) -> Pool | Unpooled:
@@ -208,9 +195,7 @@ def _make_pool(config: PoolConfig) -> Pool | Unpooled:
             raw.close()
             raise
 
-    return (lean_pool.LeanPool if lean_pool.LEAN else psycopg_pool.ConnectionPool)(
-        kwargs=lambda: {**config.parameters(), "autocommit": True},
-        open=False,
-        configure=configure,
-        **{"name": f"relet-{config.alias}", **options},
-    )
+    given: dict[str, Any] = {"name": f"relet-{config.alias}", **options}
+    given["kwargs"] = lambda: {**config.parameters(), "autocommit": True}
+    given["configure"], given["open"] = configure, False
+    return (LeanPool if lean_pool.LEAN else psycopg_pool.ConnectionPool)(**given)

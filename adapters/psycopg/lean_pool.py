@@ -1,19 +1,37 @@
-"""LeanPool: psycopg_pool's ConnectionPool, with a getconn and a putconn made for leases."""
+"""LeanPool: psycopg_pool's ConnectionPool, with a checkout and a checkin made for leases."""
 
 from __future__ import annotations
 
-from time import monotonic
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+from time import monotonic, sleep
+from typing import Any, cast
 
+import psycopg
 import psycopg_pool
-from psycopg_pool import PoolTimeout
-from psycopg_pool.pool import AddConnection
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+from psycopg_pool._acompat import gather
+from psycopg_pool.base import AttemptWithBackoff
+from psycopg_pool.pool import (
+    AddConnection,
+    MaintenanceTask,
+    Schedule,
+    ShrinkPool,
+    StopWorker,
+    WaitingClient,
+)
+from psycopg_pool.sched import Scheduler
 
 from relet.adapters.drivers.psycopg import Connection
-from relet.adapters.place import Place
+from relet.adapters.place import Place, depth, release_to
+from relet.adapters.slots import Slot
+from relet.core import PooledConnection
+from relet.core.outside import from_handler
 
 #: Seconds between one attempt to connect and the next, at most, while somebody waits.
 _AGAIN = 0.5
+_IN_VAIN = "couldn't get a connection after {:.2f} sec"
 
 
 class _Attempt(AddConnection):
@@ -30,21 +48,80 @@ class _Attempt(AddConnection):
             super().tick()
 
 
+class _Need(MaintenanceTask):
+    """Somebody waits: the pool is to grow, and to make attempts now that it was to make later."""
+
+    def _run(self, pool: Any) -> None:
+        with pool._lock:
+            pool._needed = False
+            if not pool._waiting:
+                return
+            pool._hasten()
+            if pool._growing or pool._nconns >= pool._max_size:
+                return
+            pool._nconns += 1
+            pool._growing = True
+        pool._add_connection(None, growing=True)
+
+
+class _Return(MaintenanceTask):
+    """A connection that is to be reset, or, if it is closed, replaced; once, however often told."""
+
+    def __init__(self, pool: LeanPool, raw: Connection, *, expired: bool = False) -> None:
+        super().__init__(pool)
+        #: None if whoever told of it takes it back.
+        self.raw: Connection | None = raw
+        self.expired = expired
+
+    def run(self) -> None:
+        pool = cast("LeanPool | None", self.pool())
+        if pool is None or pool.closed:
+            if self.raw is not None:
+                self.raw.close()
+            return
+        with pool._lock:
+            raw = self.raw
+            if raw is None or raw._pool is not pool:
+                return
+            raw._pool = None
+        if self.expired:
+            pool._add_connection(None)
+        else:
+            pool._return_connection(raw, from_getconn=False)
+
+    def _run(self, pool: Any) -> None:
+        """Not called."""
+
+
+class _StopScheduler(MaintenanceTask):
+    def __init__(self, pool: LeanPool) -> None:
+        super().__init__(pool)
+        self._sched = pool._sched
+
+    def run(self) -> None:
+        self._sched.enter(0, None)
+
+    def _run(self, pool: Any) -> None:
+        """Not called."""
+
+
 class LeanPool(psycopg_pool.ConnectionPool[Connection]):
-    """A `ConnectionPool` with a ``getconn()`` and a ``putconn()`` made for leases.
+    """A `ConnectionPool` with a checkout and a checkin made for leases.
 
     A lease is one of each for every statement. What there is to decide takes the
     pool few steps; the others, mostly log calls and look-ups, and two locks for each
-    wait, are a fifth of the CPU of a ``SELECT 1``. `take` and `give` do what is to
-    be done, under the pool's own lock, and leave to the pool what is rare: to grow, to
-    check, to expire, to close. Those who wait are served in order. Of the connections
+    wait, are a fifth of the CPU of a ``SELECT 1``. Here what is to be done is done in one step,
+    under the pool's own lock, and what is rare is left to the pool: to grow, to
+    replace, to reset, to expire. Those who wait are served in order. Of the connections
     that are ready, the last to come back is the first to go: its server process is
     warm, has the prepared statements, and those not needed stay idle, to be closed.
 
-    And they lose nothing to an interrupt. psycopg_pool cleans up after an `Exception`
-    only: a KeyboardInterrupt, SystemExit or GreenletExit that strikes in ``getconn()``
-    leaves a place in the queue, the next connection is given to nobody, and the pool is
-    one smaller for good.
+    An exception from outside may be raised at any instruction. A connection is moved in steps that
+    are undone, or completed, before the lock is released; and what takes the pool's own code to do
+    is put into its queue of tasks, in one step, and done by its threads, where no such exception is
+    raised. psycopg_pool itself cleans up after an `Exception` only, and not everywhere: its queues
+    and events are written in Python, and a `KeyboardInterrupt` in the middle of them leaves a lock
+    taken, a place in the queue that a connection is given to, or a pool that never grows again.
 
     Where connections cannot be opened, psycopg_pool waits twice as long each time before it
     tries again: when the server is back, requests would wait for that. So while somebody waits
@@ -56,6 +133,321 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
     def __init__(self, *args: Any, **options: Any) -> None:
         self._attempts: dict[_Attempt, bool] = {}
         super().__init__(*args, **options)
+        #: Whether a `_Need` is among the tasks. Changed under the lock.
+        self._needed = False
+        #: What is checked out.
+        self.in_use: set[PooledConnection] = set()
+        #: What went wrong the last time, if connecting did; and when.
+        self.failure: tuple[Exception, float] | None = None
+        self._held = self._lock._is_owned  # type: ignore[attr-defined]
+        # Their `put()` is one step, and may be interrupted.
+        self._tasks: Any = SimpleQueue()
+        self._sched = Scheduler()
+
+    # Leases. This is the hot path.
+
+    def checkout_into(self, slot: Any, timeout: float | None = None) -> None:
+        """See `relet.core.PoolAdapter.checkout_into`.
+
+        :raises PoolTimeout: none came free in time.
+        :raises TooManyRequests: there are ``max_waiting`` waiting.
+        :raises PoolClosed: the pool is closed.
+        """
+        lock = self._lock
+        held = self._held() and depth(lock)
+        try:
+            lock.acquire()
+            ready = self._pool
+            if ready and not self._closed:
+                # Until it is taken out, nothing is called: a signal handler that uses the pool in
+                # the middle of this finds it before or after.
+                raw: Any = ready[-1]
+                connection = raw.relet
+                connection.raw = raw
+                raw._pool = self
+                slot.connection = connection
+                del ready[-1]
+                self.in_use.add(connection)
+                if len(ready) < self._nconns_min:
+                    self._nconns_min = len(ready)
+                self._stats["requests_num"] += 1
+                lock.release()
+                return
+            lock.release()
+        except BaseException:
+            if depth(lock) > held:
+                self._settle(slot)
+                release_to(lock, held)
+            raise
+        self._wait_into(slot, timeout)
+
+    def checkin_from(self, slot: Any) -> None:
+        """See `relet.core.PoolAdapter.checkin_from`."""
+        connection = slot.connection
+        raw = connection.raw
+        connection.proven_at = now = monotonic()
+        if raw._expire_at <= now or raw._created_at <= self._drained_at:
+            self.discard_from(slot, expired=True)
+            return
+        if self._reset is None and self._pool_full_event is None:
+            lock = self._lock
+            held = self._held() and depth(lock)
+            try:
+                lock.acquire()
+                if not (self._waiting or self._closed):
+                    self.in_use.discard(connection)
+                    connection.raw = raw._pool = None  # no reference loop in the pool
+                    slot.connection = None
+                    self._pool.append(raw)
+                    lock.release()
+                    return
+                lock.release()
+            except BaseException:
+                if depth(lock) > held:
+                    if raw not in self._pool:
+                        self._own(raw, slot)
+                    release_to(lock, held)
+                raise
+        self._pass_on(slot, raw)
+
+    def discard_from(self, slot: Any, *, expired: bool = False) -> None:
+        """See `relet.core.PoolAdapter.discard_from`."""
+        connection = slot.connection
+        if (raw := connection.raw) is not None:
+            raw.close()
+            if not self._closed:
+                self._tasks.put(_Return(self, raw, expired=expired))
+        self.in_use.discard(connection)
+        connection.raw = None
+        slot.connection = None
+
+    # What is rare.
+
+    @property
+    def checks(self) -> bool:
+        """Whether each connection is to be looked at by its user's ``check``."""
+        return self._check is not None
+
+    def _settle(self, slot: Any) -> None:
+        """A checkout was struck, under the lock: have it done, or not at all."""
+        connection = slot.connection
+        if connection is None:
+            if self._pool:
+                self._disown(self._pool[-1])
+        elif connection.raw in self._pool:
+            slot.connection = None
+            self._disown(connection.raw)
+        else:
+            self.in_use.add(connection)
+
+    def _own(self, raw: Connection, slot: Any) -> None:
+        """Put *raw*, which nobody else has, into *slot*."""
+        connection: PooledConnection = raw.relet  # type: ignore[attr-defined]
+        connection.raw = raw
+        raw._pool = self
+        self.in_use.add(connection)
+        slot.connection = connection
+
+    def _disown(self, raw: Connection) -> None:
+        connection: PooledConnection = raw.relet  # type: ignore[attr-defined]
+        self.in_use.discard(connection)
+        connection.raw = raw._pool = None
+
+    def _wait_into(self, slot: Any, timeout: float | None) -> None:
+        """None was ready: wait for one."""
+        seconds = self.timeout if timeout is None else timeout
+        began = monotonic()
+        place = Place()
+        error: BaseException | None = None
+        lock = self._lock
+        held = self._held() and depth(lock)
+        # Errors of the pool's are raised at the end, for a handler may be struck, too.
+        try:
+            lock.acquire()
+            queued = self._closed or not self._pool
+            if queued and (error := self._refusal()) is None:
+                self._queue_up(place)
+            lock.release()
+            if queued and error is None:
+                place.wait(seconds)
+                if place.conn is None:
+                    lock.acquire()
+                    place.leave(self._waiting)
+                    lock.release()
+                if place.conn is None:  # else it has come at the last moment
+                    error = place.error or PoolTimeout(_IN_VAIN.format(seconds))
+                else:
+                    self._own(place.conn, slot)
+                self._stats["requests_wait_ms"] += int(1000 * (monotonic() - began))
+        except BaseException:
+            release_to(lock, held)
+            with lock:
+                place.leave(self._waiting)
+            if place.conn is not None and slot.connection is None:
+                given = Slot()
+                self._own(place.conn, given)
+                self.checkin_from(given)
+            self._tasks.put(_Need(self))  # for others, if it was struck before it did so
+            self._stats["requests_errors"] += 1
+            raise
+        if error is not None:
+            self._stats["requests_errors"] += 1
+            raise error
+        if not queued:  # one has come back meanwhile
+            self.checkout_into(slot, timeout)
+
+    def _refusal(self) -> psycopg.OperationalError | None:
+        """Return why nobody may queue up."""
+        if self._closed:
+            when = "is already closed" if self._opened else "is not open yet"
+            return PoolClosed(f"the pool {self.name!r} {when}")
+        if 0 < self.max_waiting <= (waiting := len(self._waiting)):
+            return TooManyRequests(f"the pool {self.name!r} has already {waiting} requests waiting")
+        return None
+
+    def _queue_up(self, place: Place) -> None:
+        """Put *place* into the queue, and have the pool grow for it. Called under the lock."""
+        self._stats["requests_num"] += 1
+        self._stats["requests_queued"] += 1
+        self._waiting.append(place)  # type: ignore[arg-type]
+        grows = not self._growing and self._nconns < self._max_size
+        if (grows or self._attempts) and not self._needed:
+            self._needed = True
+            self._tasks.put(_Need(self))
+
+    def _pass_on(self, slot: Any, raw: Connection) -> None:
+        """Check in where that is more than to put it back: for who waits, a reset, or no more."""
+        lock = self._lock
+        held = self._held() and depth(lock)
+        try:
+            lock.acquire()
+            if not self._closed:
+                if (
+                    self._reset is not None
+                    or self._pool_full_event is not None
+                    # Somebody else's, which is woken in steps that may be interrupted.
+                    or any(isinstance(place, WaitingClient) for place in self._waiting)
+                ):
+                    self._leave_to_worker(slot, raw)
+                else:
+                    self._give(slot, raw)
+                lock.release()
+                return
+            lock.release()
+        except BaseException:
+            release_to(lock, held)
+            raise
+        self.discard_from(slot)
+
+    def _leave_to_worker(self, slot: Any, raw: Connection) -> None:
+        task = _Return(self, raw)
+        connection = slot.connection
+        try:
+            self.in_use.discard(connection)
+            connection.raw = None
+            slot.connection = None
+            self._tasks.put(task)
+        except BaseException:
+            # It may be there; but whoever comes to it waits for the lock first.
+            task.raw = None
+            self._own(raw, slot)
+            raise
+
+    def _give(self, slot: Any, raw: Connection) -> None:
+        """Give *raw* to whoever has waited longest; to the pool, if nobody waits any more."""
+        waiting: Any = self._waiting
+        place: Place | None = None
+        try:
+            self._disown(raw)
+            slot.connection = None
+            while waiting:
+                # Nothing is called until it is given, as in `checkout_into`.
+                place = waiting[0]
+                if not (place.left or place.conn is not None or place.error is not None):
+                    place.conn = raw
+                del waiting[0]
+                if place.conn is raw:
+                    place.wake()
+                    return
+            place = None
+            self._pool.append(raw)
+        except BaseException:
+            if place is not None and place.conn is raw:
+                with suppress(ValueError):
+                    waiting.remove(place)
+                place.wake()
+            elif raw not in self._pool:
+                self._own(raw, slot)
+            raise
+
+    def checkout_checked_into(self, slot: Any, timeout: float | None = None) -> None:
+        """The same, where the pool is to ``check`` each connection."""
+        seconds = self.timeout if timeout is None else timeout
+        deadline = monotonic() + seconds
+        attempt: AttemptWithBackoff | None = None
+        while True:
+            self.checkout_into(slot, max(deadline - monotonic(), 0))
+            try:
+                self._check_connection(slot.connection.raw)
+                return
+            except Exception as error:
+                if from_handler(error):
+                    raise
+            self.discard_from(slot)
+            # As `getconn` does it.
+            now = monotonic()
+            if attempt is None:
+                attempt = AttemptWithBackoff(timeout=deadline - now)
+            else:
+                attempt.update_delay(now)
+            if attempt.time_to_give_up(now):
+                raise PoolTimeout(_IN_VAIN.format(seconds))
+            sleep(attempt.delay)
+
+    # Opening, connecting, closing.
+
+    def reach(self) -> None:
+        """Open the pool, and its first connection. To be called where nothing strikes.
+
+        :raises Exception: whatever connecting does. It may be called again.
+        """
+        self.open()
+        with self._lock:
+            grown = 0 if self._nconns else 1
+            self._nconns += grown
+        try:
+            raw = self._connect()
+        except BaseException:
+            with self._lock:
+                self._nconns -= grown
+            raise
+        self._add_to_pool(raw)
+        for _ in range(1, self._min_size):
+            self.run_task(AddConnection(self))
+        self.run_task(Schedule(self, ShrinkPool(self), self.max_idle))
+
+    def _open(self) -> None:
+        if self._closed:
+            self._check_open()
+            self._closed, self._opened = False, True
+            try:
+                self._start_workers()
+            except BaseException:
+                self._signal_stop_worker()
+                self._closed, self._opened = True, False
+                raise
+
+    def _connect(self, timeout: float | None = None) -> Connection:
+        try:
+            raw: Any = super()._connect(timeout)
+        except Exception as error:
+            # Without what keeps the connection that was being opened.
+            told = type(error)(str(error)) if isinstance(error, psycopg.Error) else error
+            self.failure = told, monotonic()
+            raise
+        self.failure = None
+        raw.relet = PooledConnection(None, monotonic())
+        return raw  # type: ignore[no-any-return]
 
     def schedule_task(self, task: Any, delay: float) -> None:
         if isinstance(task, AddConnection):
@@ -66,89 +458,48 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         super().schedule_task(task, delay)
 
     def _hasten(self) -> None:
-        """Somebody waits: have attempts made that were to be made later."""
+        """Have attempts made that were to be made later."""
         now = monotonic()
         for attempt in list(self._attempts):
             if attempt.soonest is not None:
-                # In the pool's own thread, where no interrupt strikes.
                 self._sched.enter(max(attempt.soonest - now, 0), attempt.tick)
                 attempt.soonest = None
 
-    def take(self, timeout: float | None) -> Connection:
-        if self._check is not None:
-            return self.getconn(timeout)
-        raw: Connection | None = None
-        place: Place | None = None
-        began = 0.0
+    def close(self, timeout: float = 5.0) -> None:
+        """Close it, whether it was opened or not. Who was interrupted here calls it again."""
+        self._locked(self._close_what_is_ready)
+        gather(*self._signal_stop_worker(), timeout=timeout)
+        self._locked(self._turn_away)
+
+    def _locked(self, function: Callable[[], None]) -> None:
+        lock = self._lock
+        held = self._held() and depth(lock)
         try:
-            with self._lock:
-                ready = self._pool
-                if ready and not self._closed:
-                    # Not pop(): an interrupt strikes when a call returns, and would lose it.
-                    raw = ready[-1]
-                    del ready[-1]
-                    if len(ready) < self._nconns_min:
-                        self._nconns_min = len(ready)
-                    self._stats["requests_num"] += 1
-                    raw._pool = self
-                    return raw
-                refused = self._closed or 0 < self.max_waiting <= len(self._waiting)
-                if not refused:
-                    place = Place()
-                    self._waiting.append(place)  # type: ignore[arg-type]
-                    self._stats["requests_num"] += 1
-                    self._stats["requests_queued"] += 1
-                    self._maybe_grow_pool()
-                    if self._attempts:
-                        self._hasten()
-            if place is None:
-                return self.getconn(timeout)  # says why
-            seconds = self.timeout if timeout is None else timeout
-            began = monotonic()
-            if not place.wait(seconds, self._lock, self._waiting):
-                raise PoolTimeout(f"couldn't get a connection after {seconds:.2f} sec")
-            self._stats["requests_wait_ms"] += int(1000 * (monotonic() - began))
-            raw, place.conn = place.conn, None
-            raw._pool = self
-            return raw
+            lock.acquire()
+            function()
+            lock.release()
         except BaseException:
-            if place is not None:
-                self._stats["requests_errors"] += 1
-                if began:
-                    self._stats["requests_wait_ms"] += int(1000 * (monotonic() - began))
-                place.leave(self._lock, self._waiting, self._give_back)
-            if raw is not None:
-                self._give_back(raw)
+            release_to(lock, held)
             raise
 
-    def _give_back(self, raw: Connection) -> None:
-        raw._pool = self
-        self.putconn(raw)
+    def _close_what_is_ready(self) -> None:
+        self._closed = self._opened = True
+        while self._pool:
+            self._close_connection(self._pool[-1])
+            del self._pool[-1]
 
-    def give(self, raw: Connection, now: float) -> None:
-        """Return *raw*, on which no transaction is open."""
-        if not (
-            self._reset is not None
-            or self._pool_full_event is not None
-            or raw._expire_at <= now
-            or raw._created_at <= self._drained_at
-        ):
-            with self._lock:
-                if not self._closed:
-                    raw._pool = None
-                    place = None
-                    try:
-                        while self._waiting:
-                            place = self._waiting.popleft()
-                            if place.set(raw):
-                                return
-                        self._pool.append(raw)
-                    except BaseException:
-                        if raw not in self._pool and (place is None or place.conn is not raw):
-                            raw._pool = self  # whoever returns it may try again
-                        raise
-                    return
-        self.putconn(raw)
+    def _turn_away(self) -> None:
+        while self._waiting:
+            self._waiting[0].fail(PoolClosed(f"the pool {self.name!r} is closed"))
+            del self._waiting[0]
+
+    def _signal_stop_worker(self) -> list[Any]:
+        self._tasks.put(_StopScheduler(self))
+        for _ in self._workers:
+            self._tasks.put(StopWorker(self))
+        stopped: list[Any] = [*self._workers, *filter(None, [self._sched_runner])]
+        self._workers, self._sched_runner = [], None
+        return stopped
 
 
 #: Whether this psycopg_pool is one that `LeanPool` has been read against.

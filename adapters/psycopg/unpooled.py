@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from relet.adapters.drivers.psycopg import Connection, Psycopg
-from relet.core import PoolConfig
+from time import monotonic
+from typing import Any
+
+from relet.adapters.drivers.psycopg import Psycopg
+from relet.adapters.opening import forget_frames, opened
+from relet.core import PoolConfig, PooledConnection
 
 
 class Unpooled:
@@ -17,21 +21,31 @@ class Unpooled:
 
     def __init__(self, config: PoolConfig) -> None:
         self._config = config
+        self.in_use: set[PooledConnection] = set()
 
-    def getconn(self, timeout: float | None = None) -> Connection:
-        raw = Psycopg.connect(self._config.parameters())
+    def checkout_into(self, slot: Any, timeout: float | None = None) -> None:
+        connection = None
         try:
-            self._config.configure(raw)
-        except BaseException:
-            raw.close()
+            connection = PooledConnection(opened(Psycopg.connect, self._config), monotonic())
+            self.in_use.add(connection)
+            slot.connection = connection
+        except BaseException as error:
+            if slot.connection is None and connection is not None:
+                self.in_use.discard(connection)
+                connection.raw.close()
+            forget_frames(error)
             raise
-        return raw
 
-    def putconn(self, raw: Connection) -> None:
-        raw.close()
+    def checkin_from(self, slot: Any) -> None:
+        self.discard_from(slot)
 
-    def open(self) -> None:
-        pass
+    def discard_from(self, slot: Any) -> None:
+        connection = slot.connection
+        if connection.raw is not None:
+            connection.raw.close()
+        self.in_use.discard(connection)
+        connection.raw = None
+        slot.connection = None
 
     def close(self) -> None:
         pass

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import threading
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from time import monotonic
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, Literal
 
 from sqlalchemy import exc
 from sqlalchemy import pool as sqlalchemy_pool
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
-from relet.core import ConfigurationError, PoolAdapter, PoolConfig, PooledConnection, PoolStats
+from relet.adapters.opening import forget_frames, opened
+from relet.adapters.slots import SlotAdapter
+from relet.core import ConfigurationError, PoolConfig, PooledConnection, PoolStats
 from relet.core.policy import check_keys
 from relet.core.status import TransactionStatus
 
-from .lean_queue_pool import LEAN, LeanQueuePool, PoolClosed
-
-#: The key, in the `info` of a pool's entry, of what relet remembers of its connection.
-#: SQLAlchemy empties `info` when it connects again.
-_REMEMBERED = "relet"
+from .lean_queue_pool import LEAN, REMEMBERED, CannotConnect, LeanQueuePool, PoolClosed
 
 _RESERVED = {
     "creator": "connection parameters belong in DATABASES[alias] and its OPTIONS",
@@ -44,7 +42,7 @@ _OPTIONS = ("recycle", "echo", "logging_name", "events", "pre_ping")
 _QUEUE_OPTIONS = ("pool_size", "max_overflow", "timeout", "use_lifo", *_OPTIONS)
 
 
-class QueuePoolAdapter(PoolAdapter[Any]):
+class QueuePoolAdapter(SlotAdapter):
     """A pool of SQLAlchemy's. Mix a driver's facts in, and the way to connect.
 
     It is a `LeanQueuePool` unless another class is asked for, whose connections come with a
@@ -58,15 +56,18 @@ class QueuePoolAdapter(PoolAdapter[Any]):
     #: The driver's module, for its exceptions.
     dbapi: ClassVar[Any]
 
+    #: Whether the pool is somebody else's.
+    adopted = False
+
     def __init__(self, config: PoolConfig) -> None:
         super().__init__(config)
         self._in_use: set[PooledConnection] = set()
-        self._counting = threading.Lock()
         self._checkouts = 0
         self._opened = False
         self._pool = self._make_pool()
-        self._lean = isinstance(self._pool, LeanQueuePool)
-        if isinstance(self._pool, LeanQueuePool):
+        self._lean: LeanQueuePool | None = None
+        if isinstance(self._pool, LeanQueuePool) and not self.adopted:
+            self._lean = self._pool
             adapter = weakref.ref(self)  # else it would be collected late
             self._pool.tidy = lambda raw: _tidy(adapter(), raw)
 
@@ -83,18 +84,7 @@ class QueuePoolAdapter(PoolAdapter[Any]):
 
     def _creator(self) -> Callable[[], Any]:
         """Return what opens and configures connections. It does not refer to this adapter."""
-        connect, config = self.connect, self.config
-
-        def create() -> Any:
-            raw = connect(config.parameters())
-            try:
-                config.configure(raw)
-            except BaseException:
-                raw.close()
-                raise
-            return raw
-
-        return create
+        return partial(opened, self.connect, self.config)
 
     @classmethod
     def _arguments(
@@ -164,68 +154,35 @@ class QueuePoolAdapter(PoolAdapter[Any]):
             return  # leases may have begun, one way or the other
         events: Any = self._pool.dispatch
         if events.checkout or events.checkin or events.reset:
-            self._lean = False
+            self._lean = None
         self._opened = True
 
-    def checkout(self, timeout: float | None = None) -> PooledConnection:
-        entry: Any = None
+    # The next two are the hot path.
+
+    def checkout_into(self, lease: Any, timeout: float | None = None) -> None:
+        if (lean := self._lean) is None:
+            self._checkout_proxy_into(lease)
+            return
         try:
-            entry = self._pool.take(timeout) if self._lean else self._checkout_proxy()  # type: ignore[attr-defined]
-            connection: PooledConnection | None = entry.info.get(_REMEMBERED)
-            if connection is None:
-                connection = self._remember(entry)
-            else:
-                connection.raw, connection.entry = entry.dbapi_connection, entry
-            if not self._lean:
-                self._in_use.add(connection)
-                # Whoever had it last may have used it in another way.
-                _tidy(self, connection.raw)
-        except BaseException as error:
-            # KeyboardInterrupt strikes anywhere.
-            if entry is not None:
-                self._put_away(entry)
-            if isinstance(error, (exc.SQLAlchemyError, self.dbapi.Error)):
-                self._explain(error)
-            raise
-        return connection
+            lean.checkout_into(lease, timeout)
+            return
+        except (CannotConnect, PoolClosed, exc.TimeoutError) as failed:
+            error = failed
+        raise self._explained(error)
 
-    def _remember(self, entry: Any) -> PooledConnection:
-        connection = PooledConnection(entry.dbapi_connection, monotonic(), entry)
-        entry.info[_REMEMBERED] = connection
-        return connection
-
-    def checkin(self, connection: PooledConnection) -> None:
-        connection.proven_at = monotonic()
-        entry, connection.entry = connection.entry, None
-        connection.raw = None
-        try:
-            if self._lean:
-                self._pool.give(entry)  # type: ignore[attr-defined]
-            else:
-                self._in_use.discard(connection)
-                entry.close()
-                if self.closed:
-                    _dispose(self._pool)
-        except BaseException:
-            # KeyboardInterrupt strikes anywhere.
-            if self._lean and entry.leased:
-                self._put_away(entry)
-            raise
-
-    def discard(self, connection: PooledConnection) -> None:
-        entry, connection.entry = connection.entry, None
-        raw, connection.raw = connection.raw, None
-        self._in_use.discard(connection)
-        self._put_away(entry, broken=self.transaction_status(raw) == TransactionStatus.UNKNOWN)
-
-    def _put_away(self, entry: Any, *, broken: bool = False) -> None:
-        """Close *entry*; if it is *broken*, its pool's older ones are not used again."""
-        if self._lean:
-            self._pool.drop(entry, broken=broken)  # type: ignore[attr-defined]
-        elif broken:
-            self._pool._invalidate(entry)
+    def checkin_from(self, lease: Any) -> None:
+        if (lean := self._lean) is None:
+            self._checkin_proxy_from(lease)
         else:
-            entry.invalidate()
+            lean.checkin_from(lease)
+
+    def discard_from(self, lease: Any) -> None:
+        raw = lease.connection.raw
+        broken = raw is not None and self.transaction_status(raw) == TransactionStatus.UNKNOWN
+        if self._lean is not None:
+            self._lean.discard_from(lease, broken=broken)
+        else:
+            self._discard_proxy_from(lease, broken)
 
     def close(self) -> None:
         self.closed = True
@@ -239,7 +196,7 @@ class QueuePoolAdapter(PoolAdapter[Any]):
         queue = isinstance(pool, QueuePool)
         limited = queue and pool._max_overflow > -1
         lean = isinstance(pool, LeanQueuePool)
-        in_use = pool.checkedout() if lean else len(self._in_use)
+        in_use = len(pool.leased) if lean else len(self._in_use)
         idle = pool.checkedin() if queue else 0
         return PoolStats(
             min_size=0,
@@ -253,30 +210,98 @@ class QueuePoolAdapter(PoolAdapter[Any]):
             wait_ms=pool.wait_ms if lean else 0,
         )
 
-    # What is not on the hot path.
+    # Where entries come with a proxy. That is SQLAlchemy's to keep safe from interrupts.
 
-    def _checkout_proxy(self) -> Any:
-        if self.closed:
-            raise PoolClosed("the pool is closed")
-        with self._counting:
+    def _checkout_proxy_into(self, lease: Any) -> None:
+        entry: Any = None
+        try:
+            if self.closed:
+                raise PoolClosed("the pool is closed")
             self._checkouts += 1
-        return self._pool.connect()
+            entry = self._pool.connect()
+            connection = entry.info.get(REMEMBERED) or self._remember(entry)
+            connection.raw, connection.entry = entry.dbapi_connection, entry
+            # Whoever had it last may have used it in another way.
+            _tidy(self, connection.raw)
+            self._in_use.add(connection)
+            lease.connection = connection
+        except BaseException as error:
+            if entry is not None and lease.connection is None:
+                self._in_use.discard(entry.info.get(REMEMBERED))
+                entry.invalidate()
+            forget_frames(error)
+            if isinstance(error, (exc.SQLAlchemyError, self.dbapi.Error)):
+                raise self._explained(error) from error
+            raise
+
+    def _remember(self, entry: Any) -> PooledConnection:
+        connection = PooledConnection(entry.dbapi_connection, monotonic(), entry)
+        entry.info[REMEMBERED] = connection
+        return connection
+
+    def _checkin_proxy_from(self, lease: Any) -> None:
+        connection = lease.connection
+        entry, connection.proven_at = connection.entry, monotonic()
+        try:
+            entry.close()
+            if self.closed:
+                _dispose(self._pool)
+        except BaseException:
+            if not entry.is_valid:  # it is in the pool
+                self._let(lease)
+            raise
+        self._let(lease)
+
+    def _discard_proxy_from(self, lease: Any, broken: bool) -> None:
+        entry: Any = lease.connection.entry
+        if entry is not None:
+            if broken:
+                self._pool._invalidate(entry)
+            else:
+                entry.invalidate()
+        self._let(lease)
+
+    def _let(self, lease: Any) -> None:
+        connection = lease.connection
+        self._in_use.discard(connection)
+        connection.raw = connection.entry = lease.connection = None
+
+    # What is not on the hot path.
 
     def _setting(self, key: str) -> str:
         """Return how *key* of the pool is written in the settings."""
         first, *others = self.options_setting
         return first + "".join(f"[{name!r}]" for name in (*others, key))
 
-    def _explain(self, error: Exception) -> NoReturn:
-        """Raise *error* again, saying whose pool it was and what can be done."""
+    def _explained(self, error: Exception) -> BaseException:
+        """Return what to raise for *error*, saying whose pool it was and what can be done."""
+        explained: BaseException
+        if isinstance(error, CannotConnect):
+            cause = error.__cause__
+            if not isinstance(cause, self.dbapi.Error):
+                return cause  # type: ignore[return-value]
+            error = cause
         if isinstance(error, self.dbapi.Error):
-            raise self.cannot_connect(error) from error
-        if isinstance(error, exc.TimeoutError):
-            keys = map(self._setting, ("pool_size", "max_overflow", "timeout"))
-            raise self.exhausted(
-                self.dbapi.OperationalError, f"{error}", f"raise {', '.join(keys)}"
-            ) from error
-        raise self.dbapi.OperationalError(f"DATABASES[{self.config.alias!r}]: {error}.") from error
+            explained = self.cannot_connect(error)
+        elif isinstance(error, exc.TimeoutError):
+            explained = self._timed_out(error)
+        else:
+            explained = self.dbapi.OperationalError(f"DATABASES[{self.config.alias!r}]: {error}.")
+        explained.__cause__ = error
+        return explained
+
+    def _timed_out(self, error: Exception) -> Exception:
+        said = f"{error}"
+        if (pool := self._lean) is not None:
+            failure, opening, stats = pool.failure, len(pool.opening), self.stats()
+            # Nobody holds them all, so none could be opened: say why.
+            if failure is not None and isinstance(failure[0], self.dbapi.Error):
+                if stats.max_size is None or stats.in_use < stats.max_size:
+                    return self.cannot_connect(failure[0])
+            elif opening:
+                said += f", while the server has not answered; {opening} are being opened"
+        keys = map(self._setting, ("pool_size", "max_overflow", "timeout"))
+        return self.exhausted(self.dbapi.OperationalError, said, f"raise {', '.join(keys)}")
 
 
 def _tidy(adapter: QueuePoolAdapter | None, raw: Any) -> None:

@@ -5,21 +5,36 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from time import monotonic
 from typing import Any
 
 import sqlalchemy
 from sqlalchemy import exc
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.pool.base import _ConnectionRecord
 
-from relet.adapters.place import Place
+from relet.adapters.place import Place, depth, release_to
+from relet.adapters.slots import Slot
+from relet.core import PooledConnection
+from relet.core.background import BackgroundCall
 
-#: Given to who waits, in place of a connection: it may open one.
-_VACANCY: Any = object()
+#: The key, in the `info` of a pool's entry, of what relet remembers of its connection.
+#: SQLAlchemy empties `info` when it connects again.
+REMEMBERED = "relet"
+
+#: Seconds that somebody waits at least for whom a connection is being opened.
+_A_MOMENT = 0.2
+_IN_VAIN = "couldn't get a connection after {:.2f} sec"
 
 
 class PoolClosed(exc.SQLAlchemyError):
     """The pool was closed."""
+
+
+class CannotConnect(exc.SQLAlchemyError):
+    """A connection could not be opened; its `__cause__` is why."""
 
 
 class LeanQueuePool(QueuePool):
@@ -27,12 +42,21 @@ class LeanQueuePool(QueuePool):
 
     ``connect()`` makes a proxy and a finalizer for each checkout, and asks for the time
     and the log level; a lease, which is one of each for every statement, needs none of that.
-    `take` and `give` do what is to be done in one step under the queue's own lock.
+    `checkout_into` and `checkin_from` do what is to be done in one step under the queue's own lock.
 
     They are fair. QueuePool lets whoever comes have a connection that was just returned,
     before those who have been woken for it; here it is handed to whoever has waited longest.
     When a connection could not be opened, or was thrown away, its place goes to whoever waits,
-    who else would wait in vain. And an interrupt in the queue loses nothing.
+    who else would wait in vain.
+
+    Connections are opened in threads of their own, one for each, while those who want them wait in
+    the queue. So nobody waits longer than he has said, whatever the server does; those
+    that are being opened are among those the pool may have, so they are never too many; and no
+    exception from outside is raised in the middle of it.
+
+    Such an exception may be raised at any instruction of the rest. A connection is moved in steps
+    that are undone, or completed, before the lock is released. How many there are is not
+    counted: they are in one of three places, `idle`, `leased`, `opening`.
 
     All of QueuePool's methods work beside it, and see the same entries.
 
@@ -40,11 +64,24 @@ class LeanQueuePool(QueuePool):
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        #: Entries that are checked out.
+        self.leased: dict[Any, None] = {}
+        #: Entries whose connections are being opened.
+        self.opening: dict[Any, BackgroundCall] = {}
         super().__init__(*args, **options)
+        queue: Any = self._pool
+        #: Entries that are ready.
+        self.idle: deque[Any] = queue.queue
+        self._lock = queue.mutex
+        self._held = self._lock._is_owned
+        self._next = -1 if queue.use_lifo else 0
+        self._kept: int = queue.maxsize
         self._waiting: deque[Place] = deque()
         self.closed = False
         #: Makes what others have used through `connect()` as leases have it.
         self.tidy: Callable[[Any], object] = lambda raw: None
+        #: What went wrong the last time, if connecting did; and when.
+        self.failure: tuple[BaseException, float] | None = None
         #: See `relet.core.PoolStats`.
         self.checkouts = self.waits = self.wait_ms = 0
 
@@ -52,177 +89,353 @@ class LeanQueuePool(QueuePool):
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def take(self, timeout: float | None = None) -> Any:
-        """Return an entry, a `ConnectionPoolEntry`, with a connection.
+    @property
+    def _overflow(self) -> int:
+        """How many there are more than ``pool_size``, or fewer."""
+        size: int = self._pool.maxsize
+        return len(self.leased) + len(self.opening) + len(self.idle) - size
+
+    @_overflow.setter
+    def _overflow(self, value: int) -> None:
+        """QueuePool would count."""
+
+    # Leases. This is the hot path.
+
+    def checkout_into(self, slot: Any, timeout: float | None = None) -> None:
+        """See `relet.core.PoolAdapter.checkout_into`.
 
         :param timeout: seconds; by default the pool's own.
         :raises sqlalchemy.exc.TimeoutError: none came free in time.
+        :raises CannotConnect: a connection could not be opened.
         :raises PoolClosed: the pool is closed.
         """
-        idle: Any = self._pool
-        queue = idle.queue
-        place: Place | None = None
-        entry: Any = None
-        vacancy = False
+        recycle = self._recycle
+        now = time.time() if recycle > -1 else 0.0
+        lock, idle, entry = self._lock, self.idle, None
+        held = self._held() and depth(lock)
         try:
-            with idle.mutex:
-                if self.closed:
-                    raise PoolClosed("the pool is closed")
-                self.checkouts += 1
-                if queue:
-                    # Not pop(): an interrupt strikes when a call returns, and would lose it.
-                    next_one = -1 if idle.use_lifo else 0
-                    entry = queue[next_one]
-                    del queue[next_one]
-                elif self._max_overflow == -1 or self._overflow < self._max_overflow:
-                    self._overflow += 1
-                    vacancy = True
-                else:
-                    place = Place()
-                    self._waiting.append(place)
-                    self.waits += 1
-                    self._serve()
-            if place is not None:
-                seconds = self._timeout if timeout is None else timeout
-                began = monotonic()
-                served = place.wait(seconds, idle.mutex, self._waiting)
-                self.wait_ms += int(1000 * (monotonic() - began))
-                if not served:
-                    raise exc.TimeoutError(f"couldn't get a connection after {seconds:.2f} sec")
-                vacancy = place.conn is _VACANCY
-                entry = None if vacancy else place.conn
-                place.conn = None
-            if entry is None:
-                entry = self._create_connection()
-            # Connects again, if it is too old, or was invalidated.
-            entry.get_connection()
-            entry.leased = True
-        except BaseException:
-            if place is not None:
-                if place.conn is not None:
-                    entry, vacancy = None, False
-                place.leave(idle.mutex, self._waiting, self._give_back)
-            with idle.mutex:
-                out = entry is not None and entry not in queue
-            if out:
-                self.drop(entry)
-            elif vacancy:
-                self._vacate()
-            raise
-        return entry
-
-    def _give_back(self, given: Any) -> None:
-        if given is _VACANCY:
-            self._vacate()
-        else:
-            self.give(given)
-
-    def _serve(self) -> None:
-        """Give what there is to those who wait. Called under the lock.
-
-        A proxy that is collected returns its entry in the middle of anything: so also
-        between the look for one and the place in the queue.
-        """
-        queue: Any = self._pool.queue  # type: ignore[attr-defined]
-        waiting = self._waiting
-        while waiting:
-            place = waiting[0]
-            waits = place.waits
-            # Nothing is called from here on, so that an interrupt comes before or after.
-            if waits:
-                if queue:
-                    given = queue[0]
-                    del queue[0]
-                elif self._max_overflow == -1 or self._overflow < self._max_overflow:
-                    given = _VACANCY
-                    self._overflow += 1
-                else:
+            lock.acquire()
+            if idle and not self.closed:
+                # Until it is taken out, nothing is called: a finalizer, or a signal handler, that
+                # uses the pool in the middle of this finds it before or after.
+                entry = idle[self._next]
+                since = entry.starttime
+                if not (
+                    now - since > recycle > -1
+                    or self._invalidate_time > since
+                    or entry._soft_invalidate_time > since
+                ):
+                    connection = entry.info[REMEMBERED]
+                    connection.raw, connection.entry = entry.dbapi_connection, entry
+                    slot.connection = connection
+                    self.leased[entry] = None
+                    del idle[self._next]
+                    self.checkouts += 1
+                    lock.release()
                     return
-                place.conn = given
-            del waiting[0]
-            if waits:
-                place.turn.release()
+            lock.release()
+        except BaseException:
+            if depth(lock) > held:
+                if entry in idle:  # else it is done
+                    self.leased.pop(entry, None)
+                    self._disown(entry)
+                    slot.connection = None
+                release_to(lock, held)
+            raise
+        self._wait_into(slot, timeout)
 
-    def give(self, entry: Any) -> None:
-        """Return *entry*, on whose connection no transaction is open."""
-        idle: Any = self._pool
-        with idle.mutex:
-            full = 0 < idle.maxsize <= len(idle.queue)
-            if not (self.closed or (full and not self._waiting)):
-                entry.leased = False
-                try:
-                    idle.queue.append(entry)
-                    if self._waiting:
-                        self._serve()
-                except BaseException:
+    def checkin_from(self, slot: Any) -> None:
+        """See `relet.core.PoolAdapter.checkin_from`."""
+        connection = slot.connection
+        entry = connection.entry
+        connection.proven_at = monotonic()
+        lock, idle, waiting, passed_on = self._lock, self.idle, self._waiting, False
+        held = self._held() and depth(lock)
+        try:
+            lock.acquire()
+            # Nobody waits where there are as many as are kept.
+            if not (self.closed or 0 < self._kept <= len(idle)):
+                connection.raw = connection.entry = slot.connection = None  # no reference loops
+                del self.leased[entry]
+                idle.append(entry)
+                if waiting:
+                    passed_on = True
                     self._serve()
-                    raise
+                lock.release()
                 return
-        # Connections beyond `pool_size` are not kept.
-        self.drop(entry)
+            lock.release()
+        except BaseException:
+            if depth(lock) > held:
+                if passed_on or entry in idle:
+                    self._mend()
+                else:
+                    self.leased[entry] = None
+                    self._own(entry, slot)
+                release_to(lock, held)
+            raise
+        self.discard_from(slot)
 
-    def drop(self, entry: Any, *, broken: bool = False) -> None:
-        """Close *entry*; its place goes to whoever waits.
+    def discard_from(self, slot: Any, *, broken: bool = False) -> None:
+        """See `relet.core.PoolAdapter.discard_from`.
 
         :param broken: the server has closed it. It may have closed all that are as old, so
             they are not used again, as with SQLAlchemy's Engine.
         """
-        entry.leased = False
-        try:
-            if broken and self._invalidate_time < entry.starttime:
-                self._invalidate_time = time.time()
-            if broken:
-                entry.invalidate()
-            else:
-                entry.close()
-        finally:
-            self._vacate()
+        connection = slot.connection
+        if (entry := connection.entry) is not None:
+            self._discard(entry, broken=broken)
+        connection.raw = connection.entry = slot.connection = None
 
-    def _vacate(self) -> None:
-        with self._pool.mutex:  # type: ignore[attr-defined]
-            self._overflow -= 1
-            try:
+    # What is rare. Methods that say so are called under the lock.
+
+    @property
+    def _has_room(self) -> bool:
+        return self._max_overflow == -1 or self._overflow < self._max_overflow
+
+    @staticmethod
+    def _own(entry: Any, slot: Any) -> None:
+        """Put *entry*, which is leased and which nobody else has, into *slot*."""
+        connection = entry.info[REMEMBERED]
+        connection.raw, connection.entry = entry.dbapi_connection, entry
+        slot.connection = connection
+
+    @staticmethod
+    def _disown(entry: Any) -> None:
+        if (connection := entry.info.get(REMEMBERED)) is not None:
+            connection.raw = connection.entry = None
+
+    def _wait_into(self, slot: Any, timeout: float | None) -> None:
+        """None was ready: wait for one."""
+        seconds = self._timeout if timeout is None else timeout
+        began = monotonic()
+        place = Place()
+        error: BaseException | None = None
+        lock = self._lock
+        held = self._held() and depth(lock)
+        # Errors of the pool's are raised at the end, for a handler may be struck, too.
+        try:
+            lock.acquire()
+            if self.closed:
+                error = PoolClosed("the pool is closed")
+            else:
+                self.checkouts += 1
+                self.waits += 1
+                self._waiting.append(place)
                 self._serve()
-            except BaseException:
+            lock.release()
+            if error is None:
+                place.wait(max(seconds, _A_MOMENT) if self.opening else seconds)
+                if place.conn is None:
+                    lock.acquire()
+                    place.leave(self._waiting)
+                    lock.release()
+                if place.conn is None:  # else it has come at the last moment
+                    error = place.error or exc.TimeoutError(_IN_VAIN.format(seconds))
+                else:
+                    self._own(place.conn, slot)
+                self.wait_ms += int(1000 * (monotonic() - began))
+        except BaseException:
+            if depth(lock) == held:
+                lock.acquire()
+            self._mend()
+            place.leave(self._waiting)
+            if place.conn is not None and slot.connection is None:
+                self._disown(place.conn)
+                self._put_back(place.conn)
+            release_to(lock, held)
+            raise
+        if error is not None:
+            raise error
+
+    def _serve(self) -> None:
+        """Give what there is to those who wait, and open more for the others. Under the lock.
+
+        What was struck in the middle is completed by calling it again.
+        """
+        idle, waiting, recycle = self.idle, self._waiting, self._recycle
+        while True:
+            now = time.time() if recycle > -1 else 0.0
+            if not waiting:
+                return
+            # Nothing is called until it is given, as in `checkout_into`.
+            place = waiting[0]
+            entry = idle[0] if idle else None
+            if place.conn is None and place.error is None:
+                if (
+                    entry is None
+                    or now - entry.starttime > recycle > -1
+                    or self._invalidate_time > entry.starttime
+                    or entry._soft_invalidate_time > entry.starttime
+                ):
+                    if len(self.opening) >= len(waiting) or not (entry or self._has_room):
+                        return
+                    self._open(entry or _ConnectionRecord(self, connect=False))
+                    continue
+                place.conn = entry
+            if place.conn is not None:
+                self.leased[place.conn] = None
+                if entry is place.conn:
+                    del idle[0]
+            place.wake()
+            if waiting and waiting[0] is place:
+                del waiting[0]
+
+    def _mend(self) -> None:
+        """Complete what was struck, under the lock."""
+        for entry, call in list(self.opening.items()):
+            if entry in self.idle:
+                self.idle.remove(entry)
+            self._start(entry, call)
+        self._serve()
+
+    # Opening.
+
+    def _open(self, entry: Any) -> None:
+        """Have the connection of *entry* opened, again if it is too old. Under the lock."""
+        # As whoever wants it would: what is asked for parameters may look at the context.
+        call = BackgroundCall(partial(copy_context().run, self._connect_entry, entry))
+        if self.idle and self.idle[0] is entry:
+            self.opening[entry] = call
+            del self.idle[0]
+        elif entry.dbapi_connection is None:
+            self.opening[entry] = call
+        else:  # a signal handler has taken it meanwhile
+            return
+        self._start(entry, call)
+
+    def _start(self, entry: Any, call: BackgroundCall) -> None:
+        try:
+            call.start()
+        except RuntimeError as error:
+            self._failed(entry, error)
+
+    def _connect_entry(self, entry: Any) -> None:
+        """Open it, in a thread where no exception from outside is raised."""
+        try:
+            entry.get_connection()
+            entry.info[REMEMBERED] = PooledConnection(None, monotonic())
+        except BaseException as error:  # noqa: BLE001 - for whoever waits
+            with self._lock:
+                self._failed(entry, error)
                 self._serve()
-                raise
+        else:
+            self.failure = None
+            with self._lock:
+                # It is new, even if what is older than nothing is too old.
+                if self._waiting:
+                    del self.opening[entry]
+                    self.leased[entry] = None
+                    self._waiting.popleft().set(entry)
+                else:
+                    self._put_back(entry)
+
+    def _failed(self, entry: Any, error: BaseException) -> None:
+        """*entry* could not be opened: tell whoever has waited longest. Under the lock."""
+        self.opening.pop(entry, None)
+        self.failure = error, monotonic()
+        if self._waiting:
+            told = CannotConnect(f"{error}")
+            told.__cause__ = error
+            self._waiting[0].fail(told)
+            del self._waiting[0]
+
+    def _put_back(self, entry: Any) -> None:
+        """*entry* is in use no more, or has been opened. Under the lock."""
+        if self.closed or 0 < self._kept <= len(self.idle):
+            self._close_entry(entry)
+        else:
+            self.idle.append(entry)
+        self.leased.pop(entry, None)
+        self.opening.pop(entry, None)
+        self._serve()
+
+    # Closing.
+
+    def _discard(self, entry: Any, *, broken: bool = False) -> None:
+        """Close *entry*; its place goes to whoever waits. It may be called again."""
+        if broken and self._invalidate_time < entry.starttime:
+            self._invalidate_time = time.time()
+        self._close_entry(entry, broken=broken)
+        lock = self._lock
+        held = depth(lock)
+        try:
+            lock.acquire()
+            self.leased.pop(entry, None)
+            self._serve()
+            lock.release()
+        except BaseException:
+            if depth(lock) > held:
+                self._mend()
+                release_to(lock, held)
+            raise
+
+    def _close_entry(self, entry: Any, *, broken: bool = False) -> None:
+        # By itself, first: SQLAlchemy logs what is raised in the middle of it, and goes on.
+        if (raw := entry.dbapi_connection) is not None:
+            raw.close()
+        if broken:
+            entry.invalidate()
+        else:
+            entry.close()
 
     def close(self) -> None:
         """Close what is idle now, and the rest when it comes back; turn away who waits."""
-        with self._pool.mutex:  # type: ignore[attr-defined]
+        lock = self._lock
+        held = depth(lock)
+        try:
+            lock.acquire()
             self.closed = True
             while self._waiting:
-                self._waiting.popleft().fail(PoolClosed("the pool was closed"))
+                self._waiting[0].fail(PoolClosed("the pool was closed"))
+                del self._waiting[0]
+            lock.release()
+        except BaseException:
+            release_to(lock, held)
+            raise
         self.dispose()
 
     # QueuePool's own way in and out, and its end.
 
     def _do_get(self) -> ConnectionPoolEntry:
-        entry: ConnectionPoolEntry = self.take()
+        slot = Slot()
+        try:
+            self.checkout_into(slot)
+        except CannotConnect as error:
+            raise error.__cause__ from None  # type: ignore[misc]
+        connection: Any = slot.connection
+        entry: ConnectionPoolEntry = connection.entry
+        connection.raw = connection.entry = None
         return entry
 
     def _do_return_conn(self, record: Any) -> None:
         if record.dbapi_connection is None:  # it was invalidated
-            self._vacate()
+            self._discard(record)
             return
         try:
             self.tidy(record.dbapi_connection)
+            if REMEMBERED not in record.info:  # SQLAlchemy has connected again
+                record.info[REMEMBERED] = PooledConnection(None, monotonic())
         except BaseException as error:
-            self.drop(record, broken=True)
+            self._discard(record, broken=True)
             if not isinstance(error, Exception):
                 raise
         else:
-            self.give(record)
+            with self._lock:
+                self._put_back(record)
 
     def dispose(self) -> None:
         # QueuePool's own forgets those that are checked out, and would open too many.
-        idle: Any = self._pool
-        with idle.mutex:
-            entries = list(idle.queue)
-            idle.queue.clear()
-            self._overflow -= len(entries)
-        for entry in entries:
-            entry.close()
+        lock = self._lock
+        held = depth(lock)
+        try:
+            lock.acquire()
+            while self.idle:
+                self._close_entry(self.idle[0])
+                del self.idle[0]
+            lock.release()
+        except BaseException:
+            release_to(lock, held)
+            raise
 
 
 #: Whether this SQLAlchemy is one that `LeanQueuePool` has been read against.

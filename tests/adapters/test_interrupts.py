@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,9 +11,9 @@ import pytest
 from relet.adapters.gate import Gate
 from relet.core import PoolConfig, registry
 
-from ..interrupts import TIMES, Shield, interrupted, possible
+from ..interrupts import TIMES, Shield, interrupted, possible, timers
 
-pytestmark = possible
+pytestmark = timers
 
 
 def ours() -> list[str]:
@@ -32,28 +33,98 @@ def pool(request: pytest.FixtureRequest, parameters: dict[str, str]) -> Any:
     pool.close()
 
 
-# One that is being opened is closed by its finalizer, where Python ignores an interrupt.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+class Lease:
+    connection: Any = None
+
+
+# What is struck while it is opened is closed by its finalizer.
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.usefixtures("garbage")
 def test_checkout_and_checkin(pool: Any) -> None:
-    def run() -> None:
-        # As a lease does: what is there is discarded, unless the pool has it again.
-        connection = None
-        try:
-            connection = pool.checkout()
-            pool.checkin(connection)
-        except BaseException:
-            if connection is not None and connection.raw is not None:
-                pool.discard(connection)
-            raise
+    lease = Lease()
 
-    assert interrupted(run, 0.002) == TIMES
+    def run() -> None:
+        pool.checkout_into(lease)
+        pool.checkin_from(lease)
+
+    def settle() -> None:
+        assert pool.stats().in_use == (lease.connection is not None)
+        if lease.connection is not None:
+            pool.discard_from(lease)
+            assert pool.stats().in_use == 0
+
+    assert interrupted(run, 0.002, settle) == TIMES
     stats = pool.stats()
     assert (stats.in_use, stats.waiting) == (0, 0)
-    pool.checkin(pool.checkout(timeout=5))
+    in_another_thread(lambda: pool.checkin(pool.checkout(timeout=5)))
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.usefixtures("garbage")
+def test_discard(pool: Any) -> None:
+    """Which has the pool open another."""
+    lease = Lease()
+
+    def run() -> None:
+        pool.checkout_into(lease)
+        pool.discard_from(lease)
+
+    def settle() -> None:
+        if lease.connection is not None:
+            pool.discard_from(lease)
+        assert pool.stats().in_use == 0
+
+    assert interrupted(run, 0.01, settle) == TIMES
+    in_another_thread(lambda: pool.checkin(pool.checkout(timeout=5)))
+    assert pool.stats().size == 1
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.usefixtures("garbage")
+@pytest.mark.parametrize("name", ours())
+def test_the_first_checkout(name: str, parameters: dict[str, str]) -> None:
+    adapter = registry.load(name)
+    lease = Lease()
+    pools: list[Any] = []
+
+    def run() -> None:
+        if not pools:
+            options = adapter.options_for(size=1, timeout=20)
+            pools.append(adapter(PoolConfig("interrupted", parameters, options)))
+        pools[0].open()
+        pools[0].checkout_into(lease)
+        pools[0].checkin_from(lease)
+
+    def settle() -> None:
+        if pools:
+            if lease.connection is not None:
+                pools[0].discard_from(lease)
+            in_another_thread(pools[0].open)
+            in_another_thread(lambda: pools[0].checkin(pools[0].checkout(timeout=5)))
+            pools.pop().close()
+
+    assert interrupted(run, 0.01, settle, times=60) == 60
+
+
+def in_another_thread(function: Callable[[], object]) -> None:
+    """Which finds locks that were left taken."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            function()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    if failed:
+        raise failed[0]
+
+
+@possible  # whoever got in is struck before it knows
 def test_gate() -> None:
     gate = Gate(1)
     stop = threading.Event()

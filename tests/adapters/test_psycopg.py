@@ -265,7 +265,7 @@ def test_with_another_psycopg_pool_the_plain_one_does(server, monkeypatch):
 def test_i5_an_interrupted_checkin_loses_no_connection(adapter, monkeypatch):
     connection = adapter.checkout()
 
-    def interrupted(raw, now):
+    def interrupted(slot):
         monkeypatch.undo()
         raise KeyboardInterrupt
 
@@ -328,13 +328,13 @@ def test_pooled(server):
 
 def test_one_that_is_closed_while_it_opens_stays_closed(server, monkeypatch):
     pool = make(server)
-    connecting = pool._try_to_connect
+    connecting = pool.native._connect
 
-    def closed_meanwhile(native):
+    def closed_meanwhile():
         pool.close()
-        return connecting(native)
+        return connecting()
 
-    monkeypatch.setattr(pool, "_try_to_connect", closed_meanwhile)
+    monkeypatch.setattr(pool.native, "_connect", closed_meanwhile)
     for _ in range(2):
         with pytest.raises(psycopg.OperationalError, match=r"'alias'.*the pool was closed"):
             pool.open()

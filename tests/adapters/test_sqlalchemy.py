@@ -249,7 +249,7 @@ class TestPlaces:
             monkeypatch.undo()
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(adapter.native, "give", interrupted)
+        monkeypatch.setattr(adapter.native, "checkin_from", interrupted)
         with pytest.raises(KeyboardInterrupt):
             adapter.checkin(connection)
         assert raw.closed

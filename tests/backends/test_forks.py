@@ -627,9 +627,9 @@ ENDINGS = {
     "falling": "pass",
     "exit after use": "connection.rollback(); connection.set_autocommit(True); pid(); sys.exit(0)",
 }
-#: As if another thread was about to give the pool's threads something to do.
+#: As if another thread was about to take a connection, or to give one back.
 POOLS_LOCK = {
-    "psycopg": "connection.pool._tasks.mutex",
+    "psycopg": "connection.pool._lock",
     "stack": "connection.pool._lock",
     "": "connection.pool._pool.mutex",
 }

@@ -112,7 +112,7 @@ class LosesWaiters(SQLAlchemyAdapter):
     def discard(self, connection):
         entry, connection.entry, connection.raw = connection.entry, None, None
         entry.close()
-        self._pool._overflow -= 1
+        del self._pool.leased[entry]
 
 
 @breaks("interrupted waiter")
@@ -148,10 +148,11 @@ class ForgetsToForget(SQLAlchemyAdapter):
 
     first: Any = None
 
-    def _remember(self, entry):
+    def checkout(self, timeout=None):
+        connection = super().checkout(timeout)
         if self.first is None:
-            self.first = super()._remember(entry)
-        self.first.raw, self.first.entry = entry.dbapi_connection, entry
+            self.first = connection
+        self.first.raw, self.first.entry = connection.raw, connection.entry
         return self.first
 
 
@@ -212,8 +213,14 @@ class DoesNotCountWhoHasWaited(SQLAlchemyAdapter):
         return replace(super().stats(), waits=0)
 
 
+class Forgetful(LeanQueuePool):
+    def _failed(self, entry, error):
+        super()._failed(entry, error)
+        self.leased[entry] = None
+
+
 @breaks("failed configure")
-@with_pool(type("Forgetful", (LeanQueuePool,), {"_vacate": lambda self: None}))
+@with_pool(Forgetful)
 class LosesThePlaceOfWhatCouldNotBeConfigured(SQLAlchemyAdapter):
     pass
 
@@ -424,4 +431,4 @@ class LosesAPlaceNowAndThen(SQLAlchemyAdapter):
         self.breaks += self.transaction_status(connection.raw) == 4
         super().discard(connection)
         if self.breaks == 3 and self.stats().in_use == 1:
-            self._pool._overflow += 1
+            self._pool.leased[object()] = None

@@ -1,0 +1,102 @@
+"""PlainPool: leases on a ConnectionPool that `LeanPool` has not been read against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+
+import psycopg_pool
+
+from relet.adapters.drivers.psycopg import Connection
+from relet.adapters.opening import opened
+from relet.core import PoolConfig, PooledConnection
+from relet.core.background import BackgroundCall
+
+#: Seconds for which whoever has waited in vain waits once more, to be told why.
+_A_MOMENT = 0.15
+
+
+class PlainPool:
+    """What `LeanPool` does, by the public methods of a `ConnectionPool` alone.
+
+    They are not safe from exceptions from outside at every instruction.
+    """
+
+    def __init__(self, native: psycopg_pool.ConnectionPool[Connection], config: PoolConfig) -> None:
+        self.native = native
+        self._config = config
+        self._probes: dict[str, BackgroundCall] = {}
+        self.in_use: set[PooledConnection] = set()
+
+    def checkout_into(self, slot: Any, timeout: float | None = None) -> None:
+        raw: Any = None
+        try:
+            raw = self.native.getconn(timeout)
+            connection = getattr(raw, "relet", None)
+            if connection is None:
+                connection = raw.relet = PooledConnection(raw, monotonic())
+            connection.raw = raw
+            self.in_use.add(connection)
+            slot.connection = connection
+        except BaseException:
+            if raw is not None and slot.connection is None:
+                self.in_use.discard(getattr(raw, "relet", None))
+                raw.close()
+                self.native.putconn(raw)
+            raise
+
+    def checkin_from(self, slot: Any) -> None:
+        connection = slot.connection
+        raw, connection.proven_at = connection.raw, monotonic()
+        try:
+            self.in_use.discard(connection)
+            connection.raw = None
+            self.native.putconn(raw)
+        except BaseException:
+            if raw._pool is self.native:  # it is so until the pool has it back
+                connection.raw = raw
+                self.in_use.add(connection)
+            else:
+                slot.connection = None
+            raise
+        slot.connection = None
+
+    def discard_from(self, slot: Any) -> None:
+        connection = slot.connection
+        if (raw := connection.raw) is not None:
+            raw.close()
+            if raw._pool is self.native:
+                self.native.putconn(raw)
+        self.in_use.discard(connection)
+        connection.raw = None
+        slot.connection = None
+
+    def reach(self) -> None:
+        """Open the pool, if the server can be reached. To be called where nothing strikes.
+
+        The pool connects in threads of its own and keeps what goes wrong there to its log. Whoever
+        waits learns after a while that there was no connection, never that the password is wrong.
+        So that is asked once, directly.
+
+        :raises Exception: whatever connecting does. It may be called again.
+        """
+        self._probe()
+        self.native.open()
+
+    def _probe(self) -> None:
+        opened(self._connect_once, self._config).close()
+
+    def _connect_once(self, parameters: Mapping[str, Any]) -> Connection:
+        return self.native.connection_class.connect(**{**parameters, "autocommit": True})
+
+    @property
+    def failure(self) -> tuple[Exception, float] | None:
+        """What goes wrong now, and when it did, if connecting does. One at a time tries it."""
+        probe = self._probes.setdefault("", BackgroundCall(self._probe))
+        probe.start()
+        if not probe.wait(_A_MOMENT):
+            return None
+        self._probes.pop("", None)
+        error = probe.error
+        return (error, monotonic()) if isinstance(error, Exception) else None

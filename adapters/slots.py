@@ -1,0 +1,53 @@
+"""Slots: checkout and checkin, for adapters that move connections into and out of leases."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from relet.core import PoolAdapter, PooledConnection
+
+
+class Slot:
+    """Where a connection is that is checked out, if no lease has it."""
+
+    __slots__ = ("connection",)
+
+    def __init__(self, connection: PooledConnection | None = None) -> None:
+        self.connection = connection
+
+
+class SlotAdapter(PoolAdapter[Any]):
+    """An adapter that has `checkout_into` and its like, and by them the others."""
+
+    @abstractmethod
+    def checkout_into(self, lease: Any, timeout: float | None = None) -> None: ...
+
+    @abstractmethod
+    def checkin_from(self, lease: Any) -> None: ...
+
+    @abstractmethod
+    def discard_from(self, lease: Any) -> None: ...
+
+    def checkout(self, timeout: float | None = None) -> PooledConnection:
+        slot = Slot()
+        try:
+            self.checkout_into(slot, timeout)
+        except BaseException:
+            if slot.connection is not None:
+                self.discard_from(slot)
+            raise
+        assert slot.connection is not None
+        return slot.connection
+
+    def checkin(self, connection: PooledConnection) -> None:
+        slot = Slot(connection)
+        try:
+            self.checkin_from(slot)
+        except BaseException:
+            if slot.connection is not None:
+                self.discard_from(slot)
+            raise
+
+    def discard(self, connection: PooledConnection) -> None:
+        self.discard_from(Slot(connection))
