@@ -93,7 +93,7 @@ def test_keyboard_interrupt_while_waiting_for_a_connection(make, interrupt):
     assert at_rest(keeper)
 
 
-@pytest.mark.parametrize("moment", ["transaction_status", "checkin"])
+@pytest.mark.parametrize("moment", ["transaction_status", "checkin_from"])
 def test_keyboard_interrupt_after_a_statement(db, monkeypatch, moment):
     """It strikes between the end of the statement and that of its lease."""
     backend_pid(db)

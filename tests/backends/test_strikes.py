@@ -1,0 +1,245 @@
+"""I15: an exception from outside, at each instruction of relet's code, loses and leaks nothing."""
+
+from __future__ import annotations
+
+import gc
+import os
+from contextlib import suppress
+
+import pytest
+from django.db import DatabaseError, connections, transaction
+from testapp.models import Item
+
+import relet.adapters
+import relet.backends
+import relet.core
+from relet.core import State, hold, policies
+
+from ..opcodes import strike_at
+from . import driver
+from .conftest import stats
+from .fingerprint import fingerprint
+from .threads import Thread
+
+RELET = (relet.core, relet.adapters, relet.backends)
+#: Every so many instructions; 1 is each of them.
+STEP = int(os.environ.get("RELET_STRIKES_STEP", "7"))
+
+CUSTOM = ("app.struck",)
+
+
+def run(sql, params=None):
+    with connections["default"].cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchall() if cursor.description else None
+
+
+def statement():
+    run("SELECT 1")
+
+
+def statement_with_parameters():
+    run("SELECT %s", [1])
+
+
+def write():
+    Item.objects.create(name="written")
+
+
+def executemany():
+    with connections["default"].cursor() as cursor:
+        cursor.executemany("SELECT set_config('app.struck', %s, false)", [["1"], ["2"]])
+
+
+def setting():
+    run("SET app.struck = 'yes'")
+    run("SELECT 1")
+
+
+def advisory_lock():
+    run("SELECT pg_advisory_lock(4711)")
+
+
+def temporary_table():
+    run("CREATE TEMP TABLE relet_struck (a int)")
+
+
+def in_transaction():
+    with transaction.atomic():
+        Item.objects.create(name="written")
+
+
+def in_savepoints():
+    with transaction.atomic():
+        with transaction.atomic():
+            run("SET app.struck = 'yes'")
+        with suppress(ZeroDivisionError), transaction.atomic():
+            Item.objects.create(name="never")
+            raise ZeroDivisionError
+
+
+def rolled_back():
+    with suppress(ZeroDivisionError), transaction.atomic():
+        run("SET app.struck = 'never'")
+        raise ZeroDivisionError
+
+
+def by_hand():
+    db = connections["default"]
+    db.set_autocommit(False)
+    run("SELECT 1")
+    db.commit()
+    db.set_autocommit(True)
+
+
+def in_transaction_on_a_lease_that_is_kept():
+    setting()
+    in_transaction()
+
+
+def iterator():
+    for _ in Item.objects.iterator(chunk_size=1):
+        pass
+
+
+def iterator_broken_off():
+    for _ in Item.objects.iterator(chunk_size=1):
+        break
+
+
+def held():
+    block = hold()
+    try:
+        with block:
+            run("SET app.struck = 'yes'")
+    except BaseException:
+        # Nothing in Python keeps an exception from coming before the first instruction of an
+        # `__exit__`, or after the last one of an `__enter__`.
+        while connections["default"]._holds:
+            connections["default"].let_go()
+        raise
+
+
+def overridden():
+    block = policies.override("default", release="request")
+    try:
+        with block:
+            run("SELECT 1")
+    except BaseException:
+        policies.overrides.set(())
+        raise
+
+
+def raw_connection():
+    with connections["default"].cursor() as cursor:
+        driver.execute(cursor.connection, "SET app.struck = 'yes'")
+
+
+def closed():
+    run("SET app.struck = 'yes'")
+    connections["default"].close()
+
+
+def refused():
+    with suppress(DatabaseError):
+        run("SELECT 1/0")
+
+
+def streamed():
+    with connections["default"].cursor() as cursor:
+        list(cursor.stream("SELECT set_config('app.struck', 'yes', false)"))
+
+
+def copied():
+    sql = "COPY testapp_item (name) FROM STDIN"
+    with connections["default"].cursor() as cursor, cursor.copy(sql) as copy:
+        copy.write_row(["written"])
+
+
+WORK = [
+    statement,
+    statement_with_parameters,
+    write,
+    executemany,
+    setting,
+    advisory_lock,
+    temporary_table,
+    in_transaction,
+    in_savepoints,
+    rolled_back,
+    by_hand,
+    in_transaction_on_a_lease_that_is_kept,
+    iterator,
+    iterator_broken_off,
+    held,
+    overridden,
+    raw_connection,
+    closed,
+    refused,
+    pytest.param(streamed, marks=driver.needs("psycopg", "stream()")),
+    pytest.param(copied, marks=driver.needs("psycopg", "copy()")),
+]
+
+
+@pytest.fixture
+def other():
+    """A thread that waits for whatever this one has not given back."""
+    thread = Thread()
+    yield thread
+    thread(lambda: connections["default"].close())
+    thread.end()
+
+
+@pytest.fixture
+def struck(db, observer, other):
+    """Checks what is to be true after a strike."""
+
+    def session_of_other():
+        db = connections["default"]
+        try:
+            with db.temporary_connection():
+                raw = db._lease.connection.raw
+                assert raw.autocommit is True
+                return fingerprint(raw, CUSTOM)
+        finally:
+            db.close()
+
+    before = other(session_of_other)
+
+    def check(number):
+        # As at the end of a request, or of a task whose time was up.
+        db.close()
+        lease = db._lease
+        assert (lease.state, lease.connection, lease.pins) == (State.RESTING, None, {}), number
+        assert not db._holds and lease.session is None, number
+        assert db.autocommit or db._fresh
+        assert policies["default"].release == mode, number
+        # Another thread can have it at once: no lock is taken, nothing is lost.
+        assert other(session_of_other) == before, number
+        counts = stats(db)
+        assert (counts.in_use, counts.waiting) == (0, 0), number
+        assert counts.size <= 1, number
+        written = observer.execute("SELECT count(*) FROM testapp_item").fetchone()[0]
+        assert written in (0, 1), number
+        observer.execute("DELETE FROM testapp_item WHERE name <> 'row'")
+
+    mode = policies["default"].release
+    return check
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("work", WORK)
+@pytest.mark.parametrize("mode", ["statement"])
+def test_i15_at_each_instruction(db, struck, work, mode):
+    work()  # what is done once in a process
+    db.close()
+    struck(0)
+    number = 1
+    while strike_at(number, work, RELET):
+        struck(number)
+        number += STEP
+    assert number > 1
+    # It is all there, as it was.
+    struck(number)
+    gc.collect()
