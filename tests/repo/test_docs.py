@@ -115,3 +115,28 @@ def test_links_lead_somewhere(page: str, root: Path) -> None:
 @pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
 def test_figures_are_filled_in(page: str, root: Path) -> None:
     assert "FIGURE" not in (root / page).read_text()
+
+
+def test_each_invariant_has_tests_that_exist(root: Path) -> None:
+    page = (root / "docs" / "invariants.md").read_text()
+    rows = re.findall(r"^\| (I\d+) \|.*\| (.*) \|$", page, re.MULTILINE)
+    # I16 is about observation, which does not exist yet.
+    assert [number for number, _ in rows] == [f"I{n}" for n in range(1, 19) if n != 16]
+    for number, proofs in rows:
+        paths = re.findall(r"`([^`]+)`", proofs)
+        assert paths or "the kit" in proofs, number
+        missing = [path for path in paths if not (root / "tests" / path).exists()]
+        assert missing == [], number
+
+
+def test_each_number_of_an_invariant_in_the_tests_is_one(root: Path) -> None:
+    page = (root / "docs" / "invariants.md").read_text()
+    known = set(re.findall(r"^\| (I\d+) \|", page, re.MULTILINE))
+    used = {
+        f"I{number}"
+        for path in (root / "tests").rglob("test_*.py")
+        for number in re.findall(r"\bI(\d+)\b(?=[:,])|\btest_i(\d+)_", path.read_text())
+        for number in number
+        if number
+    }
+    assert used <= known
