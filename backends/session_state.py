@@ -220,10 +220,23 @@ def read_baseline(pool: PoolAdapter[Any], raw: Any, settings: Set[str | None]) -
 
 
 def undo(pool: PoolAdapter[Any], connection: PooledConnection, left: frozenset[Kind]) -> bool:
-    """Restore the session: one round trip. Return whether it is as it was."""
+    """Restore the session, in one round trip; return whether all is as it was.
+
+    That includes the driver's connection, whatever the policy says of session state: the next
+    borrower must not find a factory or a handler of this one, or a transaction that nobody
+    commits.
+
+    :param connection: no transaction is open on it.
+    """
     baseline, raw = connection.baseline, connection.raw
     sql = baseline.undo(left) if baseline is not None else None
     if baseline is None or sql is None:
         return False
+    if pool.is_blocked(raw):
+        return False
+    if raw.autocommit is not True:
+        raw.autocommit = True
     pool.run(raw, sql)
+    pool.undo_unseen(raw)
+    # Compare last: notifications may have come with the answer.
     return bool(pool.settings(raw) == baseline.driver)

@@ -121,6 +121,9 @@ class PoolAdapter(ABC, Generic[Driver]):
     #: subclass of the driver's ``OperationalError``.
     timeout_error: ClassVar[type[Exception] | None] = None
 
+    #: Whether the driver keeps messages of the server on a connection, which `drop_notices` drops.
+    keeps_notices: ClassVar[bool] = False
+
     #: Whether `close` has been called.
     closed: bool = False
     #: How many leases have ended with their thread; their connections were discarded.
@@ -241,6 +244,8 @@ class PoolAdapter(ABC, Generic[Driver]):
         has it.
         """
         connection: Any = lease.connection
+        if self.keeps_notices:
+            self.drop_notices(connection.raw)
         try:
             self.checkin(connection)
         except BaseException:
@@ -315,12 +320,42 @@ class PoolAdapter(ABC, Generic[Driver]):
         return list(cursor.fetchall()) if cursor.description else []
 
     def settings(self, raw: Driver) -> object:
-        """Return what the driver keeps of its own for a session, to be compared.
+        """Return all that a borrower can change of the driver's connection, to be compared.
 
-        Such as the isolation level of its transactions, and handlers of notices. When a
-        session has been restored, and this is not what it was, it is discarded.
+        Such as the isolation level of its transactions, factories, what values are made by,
+        handlers, blocks that are still open, and notifications that nobody has read. relet asks
+        when the connection is new and has been configured, and again when a session has been
+        restored. If the two are not equal (``==``), the connection is discarded.
+
+        Autocommit is not part of it, because relet sets that back. Nor is anything that changes in
+        ordinary use: what the driver makes when it first needs it, and what the server reports.
+        Compare objects by identity, because two that are equal may still do different things;
+        see `relet.adapters.drivers.attributes`. No round trip.
+
+        :return: None by default, which is always equal.
         """
         return None
+
+    def is_blocked(self, raw: Driver) -> bool:
+        """Return whether whatever the driver does next with the connection would wait for good.
+
+        Such as for a lock that a generator of the driver's holds, which a borrower has left
+        half-way. Nothing is run on it then; it is discarded. No round trip. False by default.
+        """
+        return False
+
+    def undo_unseen(self, raw: Driver) -> None:
+        """Undo what a borrower can do to the driver's connection, and `settings` cannot show.
+
+        Called when a session has been restored. No round trip. By default there is nothing.
+        """
+
+    def drop_notices(self, raw: Driver) -> None:
+        """Drop the messages of the server that the driver keeps on a connection.
+
+        Called before each checkin, so that nobody reads those of another, if `keeps_notices` says
+        that there can be some. No round trip; it raises nothing.
+        """
 
     @classmethod
     def text(cls, query: Any) -> str:

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import psycopg
+from psycopg.adapt import AdaptersMap
 from psycopg.rows import tuple_row
 
+from relet.adapters.drivers.attributes import Snapshot, attributes
 from relet.core import TransactionStatus
 
 Connection = psycopg.Connection[Any]
 
-#: What a connection hands on to whoever asks next: handlers, and notifications not asked for.
-_HANDED_ON = ("_notice_handlers", "_notify_handlers", "_notifies_backlog")
 #: A true boolean, in text and in binary.
 _TRUE = (b"t", b"\x01")
 
@@ -26,6 +26,15 @@ class Psycopg:
 
     #: The module, for its exceptions (PEP 249).
     dbapi: ClassVar[Any] = psycopg
+    #: Attributes of a connection that `settings` leaves out, because they change by themselves.
+    volatile: ClassVar[frozenset[str]] = frozenset(
+        {
+            "_adapters",  # made when they are first needed; looked into by `_adaptation`
+            "_autocommit",  # relet sets it back
+            "_begin_statement",  # composed of the others when it is first needed
+            *("_created_at", "_expire_at", "_pool", "relet"),  # the pool's, and the adapter's
+        }
+    )
 
     @staticmethod
     def connect(parameters: Mapping[str, Any]) -> Connection:
@@ -49,12 +58,23 @@ class Psycopg:
         return cursor.fetchall() if cursor.description else []
 
     def settings(self, raw: Connection) -> object:
-        return (
-            *(raw.isolation_level, raw.read_only, raw.deferrable),
-            *(raw.cursor_factory, raw.row_factory, raw.prepare_threshold, raw.prepared_max),
-            # Not public, but nothing else tells: a handler would be called for others.
-            *(tuple(getattr(raw, name, None) or ()) for name in _HANDED_ON),
+        pgconn = raw.pgconn
+        snapshot = Snapshot(
+            *attributes(raw, self.volatile),
+            *(raw.prepare_threshold, raw.prepared_max),
+            # The process is another after reset(), and so is the session.
+            *(pgconn.backend_pid, pgconn.nonblocking),
+            *(pgconn.notice_handler, pgconn.notify_handler),
         )
+        return snapshot, _adaptation(raw)
+
+    def is_blocked(self, raw: Connection) -> bool:
+        # notifies(), stream() and copy() hold it until they end.
+        return raw.lock.locked()
+
+    def undo_unseen(self, raw: Connection) -> None:
+        # libpq does not tell whether it writes what it sends and receives to somebody's file.
+        raw.pgconn.untrace()
 
     @classmethod
     def text(cls, query: Any) -> str:
@@ -69,3 +89,22 @@ class Psycopg:
         if result is None or result.ntuples != 1:
             return None
         return [result.get_value(0, column) in _TRUE for column in range(result.nfields)]
+
+
+def _adaptation(raw: Connection) -> object:
+    """Return the loaders, dumpers and types that *raw* has, to be compared later.
+
+    psycopg copies on write: a copy shares its maps with *raw* until something is registered in
+    either. So as long as nothing is, this compares the same objects, which costs nothing, and a
+    dumper that psycopg looks up by itself and keeps is no difference.
+    """
+    copy = AdaptersMap(raw.adapters)
+    return _maps(copy), _maps(copy.types)
+
+
+def _maps(owner: object) -> list[object]:
+    """Return what is in *owner*, except its types, and its flags of what it does not share."""
+    found: Mapping[str, object] = getattr(owner, "__dict__", {})
+    return [
+        value for name, value in found.items() if name != "types" and not name.startswith("_own")
+    ]

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import psycopg2
 from psycopg2 import extensions, sql
 
+from relet.adapters.drivers.attributes import Snapshot, attributes, contents
 from relet.adapters.drivers.buffered_cursor import buffered
 from relet.core import TransactionStatus
 
@@ -20,6 +21,10 @@ class Psycopg2:
 
     #: The module, for its exceptions (PEP 249).
     dbapi: ClassVar[Any] = psycopg2
+    keeps_notices: ClassVar[bool] = True
+    #: Attributes of a connection that `settings` leaves out, because they change by themselves.
+    #: psycopg2's own connections have none but those that `settings` names.
+    volatile: ClassVar[frozenset[str]] = frozenset()
 
     @staticmethod
     def connect(parameters: Mapping[str, Any]) -> Any:
@@ -54,11 +59,22 @@ class Psycopg2:
             return list(cursor.fetchall()) if cursor.description else []
 
     def settings(self, raw: Any) -> object:
-        return (
+        return Snapshot(
+            *attributes(raw, self.volatile),
             *(raw.isolation_level, raw.readonly, raw.deferrable, raw.encoding),
-            *(raw.cursor_factory, dict(raw.string_types), dict(raw.binary_types)),
-            tuple(raw.notifies),
+            raw.status,  # of a two-phase transaction, for one
+            raw.cursor_factory,
+            *contents(raw.string_types),
+            *contents(raw.binary_types),
+            raw.notices,  # `drop_notices` sees to what is in there
+            raw.notifies,
+            *(contents(raw.notifies) if isinstance(raw.notifies, list) else ()),
         )
+
+    def drop_notices(self, raw: Any) -> None:
+        notices = raw.notices
+        if notices and notices.__class__ is list:
+            notices.clear()
 
     @classmethod
     def text(cls, query: Any) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from relet.adapters.drivers.attributes import Snapshot, attributes
 from relet.adapters.queue_pool import QueuePoolAdapter
 from relet.core import TransactionStatus
 
@@ -18,6 +20,17 @@ class Pg8000Adapter(QueuePoolAdapter):
 
     #: The module, for its exceptions (PEP 249).
     dbapi: ClassVar[Any] = dbapi
+    keeps_notices: ClassVar[bool] = True
+    #: Attributes of a connection that `settings` leaves out, because they change by themselves.
+    volatile: ClassVar[frozenset[str]] = frozenset(
+        {
+            "_autocommit",  # relet sets it back
+            "_begin",  # composed of the others
+            *("_decode", "_encode", "loaders"),  # they follow the session's encoding
+            *("_rest", "transaction_status"),  # of the statement that runs
+            "notices",  # `drop_notices` sees to what is in there
+        }
+    )
 
     @staticmethod
     def connect(parameters: Mapping[str, Any]) -> Connection:
@@ -45,10 +58,17 @@ class Pg8000Adapter(QueuePoolAdapter):
         return raw.run(sql)
 
     def settings(self, raw: Connection) -> object:
-        return (
-            *(raw.isolation_level, raw.read_only, raw.deferrable, raw.zone),
-            tuple(raw.notifies),
+        return Snapshot(
+            *attributes(raw, self.volatile),
+            raw.notices,
+            raw.loaders is raw.loaders_for(raw.zone),
+            raw.timeout,
         )
+
+    def drop_notices(self, raw: Connection) -> None:
+        notices = raw.notices
+        if notices and notices.__class__ is deque:
+            notices.clear()
 
     @classmethod
     def text(cls, query: Any) -> str:

@@ -326,6 +326,12 @@ class Wire:
             raise errors.OperationalError(CLOSED)
         return int(self._socket.fileno())
 
+    @property
+    def timeout(self) -> float | None:
+        """For how many seconds its socket waits for the server; None is for good."""
+        seconds: float | None = self._socket.gettimeout()
+        return seconds
+
     def poll(self) -> None:
         """Take what the server has sent by itself, such as `notifies`, without waiting for it.
 

@@ -1,0 +1,395 @@
+"""I14: nothing that a borrower did to the driver's connection is there for the next one.
+
+Whatever there is to change is changed, by each way to come by the connection, in each mode: of
+release, and of session state, which has no say in this.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+from contextlib import closing, contextmanager
+
+import pytest
+from django.db.backends.signals import connection_created
+from testapp.models import Item
+
+from relet.core import ReleasePolicy, policies
+from relet.core.lease import TABLES
+from relet.core.policy import STATE_MODES
+
+from .. import driver_changes, engine
+from ..driver_changes import Kept, kept_open
+from . import driver
+from .conftest import at_rest, backend_pid, stats
+from .driver import execute, needs
+from .threads import in_thread
+
+KNOWN = driver_changes.of(driver.dbapi)
+
+
+def changes_of(*names):
+    return pytest.mark.parametrize(
+        "change",
+        [change for change in KNOWN.CHANGES if change.name in names],
+        ids=lambda change: change.name,
+    )
+
+
+changes = pytest.mark.parametrize("change", KNOWN.CHANGES, ids=lambda change: change.name)
+
+#: Release mode and what becomes of session state.
+MODES = list(itertools.product(TABLES, STATE_MODES))
+
+
+def from_wrapper(wrapper, use):
+    wrapper.ensure_connection()
+    use(wrapper.connection)
+
+
+def from_cursor(wrapper, use):
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        use(cursor.connection)
+
+
+def from_new_cursor(wrapper, use):
+    with wrapper.cursor() as cursor:
+        use(cursor.connection)
+
+
+def from_server_side_cursor(wrapper, use):
+    with wrapper.chunked_cursor() as cursor:
+        cursor.execute("SELECT 1")
+        cursor.fetchall()
+        use(cursor.connection)
+
+
+def from_block(wrapper, use):
+    wrapper.hold()
+    try:
+        backend_pid(wrapper)
+        use(wrapper.connection)
+    finally:
+        wrapper.let_go()
+
+
+ways = pytest.mark.parametrize(
+    "way",
+    [from_wrapper, from_cursor, from_new_cursor, from_server_side_cursor, from_block],
+    ids=lambda way: way.__name__,
+)
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept_open():
+    yield
+    if kept_open:
+        kept_open.clear()
+        gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def no_items(database):
+    yield
+    Item.objects.all().delete()
+
+
+@contextmanager
+def receiver(wrapper, function):
+    """Have a function called with each new connection of the driver, of which there is none."""
+
+    def receive(connection, **kwargs):
+        function(connection.connection)
+
+    if function is not None:
+        connection_created.connect(receive)
+        wrapper.close_pool()
+    try:
+        yield
+    finally:
+        if function is not None:
+            connection_created.disconnect(receive)
+            wrapper.close_pool()
+
+
+def borrow(wrapper, way, use):
+    """Have *use* called with the driver's connection, in a thread that then closes its wrapper."""
+
+    def run():
+        own = wrapper.copy()
+        with closing(own):
+            way(own, use)
+
+    in_thread(run)
+    assert stats(wrapper).in_use == 0
+
+
+def seen(wrapper, look):
+    """Return what somebody else sees, in another thread."""
+
+    def run():
+        own = wrapper.copy()
+        with closing(own), own.cursor() as cursor:
+            return look(cursor.connection)
+
+    return in_thread(run)
+
+
+@contextmanager
+def policy(release, session_state):
+    policies["default"] = ReleasePolicy(release=release, session_state=session_state)
+    try:
+        yield
+    finally:
+        del policies["default"]
+
+
+CURSORS_CANNOT_BE_CLOSED = {
+    *("lock", "notifies"),
+    *("pgconn.enter_pipeline_mode", "pgconn.reset", "reset"),
+}
+
+
+@changes
+@ways
+def test_nobody_sees_the_change_of_another(db, change, way):
+    if way is from_server_side_cursor and change.attribute in CURSORS_CANNOT_BE_CLOSED:
+        pytest.skip("the driver cannot close the cursor after that, or waits for good")
+    with receiver(db, change.before):
+        before = seen(db, change.look)
+        borrow(db, way, change.make)
+        assert seen(db, change.look) == before
+
+
+@changes
+def test_in_each_mode(db, change):
+    with receiver(db, change.before):
+        before = seen(db, change.look)
+        for mode in MODES:
+            with policy(*mode):
+                borrow(db, from_wrapper, change.make)
+            assert seen(db, change.look) == before, mode
+
+
+AUTOCOMMIT = [change for change in KNOWN.CHANGES if change.kept is Kept.SET_BACK]
+autocommit_changes = pytest.mark.parametrize("change", AUTOCOMMIT, ids=lambda change: change.name)
+
+
+@autocommit_changes
+@pytest.mark.parametrize("mode", MODES, ids="-".join)
+@ways
+def test_what_the_next_one_writes_is_there(db, observer, change, mode, way):
+    with policy(*mode):
+        borrow(db, way, change.make)
+    with db.cursor() as cursor:
+        cursor.execute("INSERT INTO testapp_item (name) VALUES ('acknowledged')")
+    assert observer.execute("SELECT count(*) FROM testapp_item").fetchone() == (1,)
+
+
+@autocommit_changes
+@ways
+def test_autocommit_is_set_back_and_the_connection_kept(db, change, way):
+    pid = backend_pid(db)
+    borrow(db, way, change.make)
+    assert backend_pid(db) == pid
+
+
+# What is no change keeps the connection.
+
+
+@pytest.mark.parametrize("use", KNOWN.ORDINARY, ids=lambda use: use.__name__)
+@pytest.mark.parametrize("session_state", ["pin", "reset"])
+def test_ordinary_use_keeps_the_connection(db, use, session_state):
+    pid = backend_pid(db)
+
+    def use_it(raw):
+        execute(raw, "SET lock_timeout = '7s'")
+        use(raw)
+
+    for way in from_wrapper, from_cursor:
+        with policy("statement", session_state):
+            borrow(db, way, use_it)
+            with db.cursor() as cursor:
+                cursor.execute("SET lock_timeout = '7s'")
+                cursor.execute("SELECT 1")
+            db.close()
+        assert backend_pid(db) == pid
+
+
+def test_types_that_django_makes_known_keep_the_connection(db, observer):
+    """Of hstore, Django tells each new connection."""
+    from django.contrib.postgres import signals
+
+    observer.execute("CREATE EXTENSION IF NOT EXISTS hstore")
+    signals.get_hstore_oids.cache_clear()
+    connection_created.connect(signals.register_type_handlers)
+    try:
+        db.close_pool()
+        pid = backend_pid(db)
+        for _ in range(3):
+            with db.cursor() as cursor:
+                cursor.execute("SET lock_timeout = '7s'")
+                cursor.execute("SELECT 'a=>1'::hstore, %s::hstore", [{"b": "2"}])
+                assert cursor.fetchone() == ({"a": "1"}, {"b": "2"})
+            db.close()
+            assert backend_pid(db) == pid
+    finally:
+        connection_created.disconnect(signals.register_type_handlers)
+        signals.get_hstore_oids.cache_clear()
+        db.close_pool()
+        observer.execute("DROP EXTENSION hstore")
+
+
+#: Changes that a receiver of `connection_created` makes.
+RECEIVED = {
+    *("isolation_level", "deferrable", "zone", "cursor_factory", "prepare_threshold"),
+    *("add_notice_handler", "adapters", "adapters.register_loader", "register"),
+    *("string_types", "notices", "timeout"),
+}
+
+
+def test_what_a_receiver_has_done_stays(db):
+    """It is what the connection was."""
+    done = {change.attribute: change for change in KNOWN.CHANGES if change.attribute in RECEIVED}
+    assert done
+
+    def receive(raw):
+        for change in done.values():
+            change.make(raw)
+
+    with receiver(db, receive):
+        looked = [seen(db, change.look) for change in done.values()]
+        pid = backend_pid(db)
+        for _ in range(2):
+            borrow(db, from_cursor, lambda raw: execute(raw, "SET lock_timeout = '7s'"))
+            assert [seen(db, change.look) for change in done.values()] == looked
+        assert backend_pid(db) == pid
+
+
+# What the driver keeps for whoever asks.
+
+
+#: The pool's own checkin() calls it then, as `PoolAdapter.checkin_from()` does.
+dropped = pytest.mark.xfail(
+    strict=True, reason="QueuePoolAdapter.checkin() is to call drop_notices()"
+)
+
+
+def raise_notice(wrapper):
+    with wrapper.cursor() as cursor:
+        cursor.execute("DO $$ BEGIN RAISE NOTICE 'secret'; END $$")
+
+
+@pytest.mark.skipif(driver.NAME == "psycopg", reason="the driver keeps no notices")
+@dropped
+@pytest.mark.parametrize("mode", MODES, ids="-".join)
+def test_nobody_reads_the_notices_of_another(db, mode):
+    with policy(*mode):
+        raise_notice(db)
+        db.close()
+        assert seen(db, lambda raw: list(raw.notices)) == []
+
+
+@pytest.mark.skipif(driver.NAME == "psycopg", reason="the driver keeps no notices")
+def test_notices_are_read_by_whoever_has_caused_them(db):
+    db.hold()
+    raise_notice(db)
+    notice = db.connection.notices[-1]
+    assert "secret" in getattr(notice, "message_primary", notice)
+    db.let_go()
+
+
+@needs("psycopg", "traces")
+def test_nobody_traces_another(db, tmp_path):
+    path = tmp_path / "trace"
+    with path.open("w") as file:
+        borrow(db, from_cursor, lambda raw: raw.pgconn.trace(file.fileno()))
+        with db.cursor() as cursor:
+            cursor.execute("SELECT 'secret'")
+        seen(db, lambda raw: raw.pgconn.untrace())
+    assert path.read_text()
+    assert "secret" not in path.read_text()
+
+
+# Other ways to the connection.
+
+
+def the_private_way(wrapper, use):
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        use(cursor.cursor._conn)
+
+
+def from_copy(wrapper, use):
+    with wrapper.cursor() as cursor, cursor.copy("COPY (SELECT 1) TO STDOUT") as copy:
+        list(copy)
+        use(copy.connection)
+
+
+def from_cursor_of_copy(wrapper, use):
+    with wrapper.cursor() as cursor, cursor.copy("COPY (SELECT 1) TO STDOUT") as copy:
+        list(copy)
+        use(copy.cursor.connection)
+
+
+exposed = pytest.mark.xfail(
+    strict=True,
+    reason="LeasedCursor is to mark the session dirty when it hands out what leads to the "
+    "connection: in __getattr__() and copy()",
+)
+
+
+@needs("psycopg", "other ways to the connection")
+@pytest.mark.parametrize(
+    "way",
+    [pytest.param(way, marks=exposed) for way in (the_private_way, from_copy, from_cursor_of_copy)],
+    ids=["private", "copy", "cursor of copy"],
+)
+# What takes psycopg's lock waits for good in a copy().
+@changes_of("row_factory", "add_notice_handler", "adapters.register_loader")
+def test_by_another_way(db, change, way):
+    before = seen(db, change.look)
+    try:
+        borrow(db, way, change.make)
+        assert seen(db, change.look) == before
+    finally:
+        db.close_pool()
+
+
+def from_native_pool(wrapper, use):
+    if driver.NAME == "psycopg" and engine.NAME == "psycopg":
+        with wrapper.pool.connection() as raw:
+            use(raw)
+    else:
+        with closing(wrapper.pool.connect()) as proxy:
+            use(proxy.driver_connection)
+
+
+@changes_of("autocommit", "isolation_level")
+def test_by_the_pool_itself(db, change, request):
+    if change.name != "autocommit" or engine.NAME == "psycopg":
+        reason = "the pool is to compare settings() with the baseline's in its own way in"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+    before = seen(db, change.look)
+    try:
+        borrow(db, from_native_pool, change.make)
+        assert seen(db, change.look) == before
+    finally:
+        db.close_pool()
+
+
+@needs("psycopg", "adapters of cursors")
+def test_the_adapters_of_a_cursor_are_its_own(db):
+    from psycopg.types.string import TextLoader
+
+    pid = backend_pid(db)
+    with db.cursor() as cursor:
+        cursor.adapters.register_loader("int4", TextLoader)
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == ("1",)
+    assert at_rest(db)
+    with db.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
+    assert backend_pid(db) == pid

@@ -1,0 +1,179 @@
+"""What can be changed of a connection of pg8000's, as the adapter has it."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import uuid
+from collections import deque
+from contextlib import suppress
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+
+from relet.adapters.pg8000.connection import IsolationLevel
+from relet.adapters.pg8000.errors import DataError
+from relet.adapters.pg8000.loaders import Loaders
+from relet.adapters.pg8000.types import Jsonb
+
+from . import Change, Kept, setting
+
+PARTS = {
+    "": lambda raw: raw,
+    "adapters.": lambda raw: raw.adapters,
+    "adapters.types.": lambda raw: raw.adapters.types,
+}
+
+INFO = SimpleNamespace(name="int4", oid=23, array_oid=1007)  # to be loaded as text
+ZONE = datetime.timezone(datetime.timedelta(hours=3))
+
+
+def loaded(raw: Any) -> object:
+    return repr(raw.run("SELECT 7, '2020-01-01 00:00+00'::timestamptz"))
+
+
+def is_own(raw: Any) -> list[int | None]:
+    """Tell in whose hands messages are: the driver's keep 50 notices."""
+    return [raw.notices.maxlen, raw.notifies.maxlen]
+
+
+def parameter(name: str) -> Any:
+    return lambda raw: raw.info.parameter_status(name)
+
+
+CHANGES = [
+    setting("autocommit", False)._replace(kept=Kept.SET_BACK),
+    setting("isolation_level", IsolationLevel.SERIALIZABLE),
+    setting("read_only", True),
+    setting("deferrable", False),
+    setting("zone", ZONE),
+    setting("has_hstore", True),
+    Change("loaders", lambda raw: setattr(raw, "loaders", Loaders(ZONE)), loaded),
+    Change("register", lambda raw: raw.register("int4", 23, 1007), loaded),
+    Change(
+        "register (hstore)", lambda raw: raw.register("hstore", 999_999), lambda raw: raw.has_hstore
+    ),
+    Change("adapters.types.add", lambda raw: raw.adapters.types.add(INFO), loaded),
+    Change("adapters.add", lambda raw: raw.adapters.add(INFO), loaded),
+    Change("notices", lambda raw: setattr(raw, "notices", deque(maxlen=7)), is_own),
+    Change("notifies", lambda raw: setattr(raw, "notifies", deque(maxlen=7)), is_own),
+    Change(
+        "notifies (put in)", lambda raw: raw.notifies.append("x"), lambda raw: list(raw.notifies)
+    ),
+    Change("timeout", lambda raw: raw.pg._usock.settimeout(7), lambda raw: raw.timeout),
+    Change(
+        "run",
+        lambda raw: raw.run("SET application_name = 'somebody'"),
+        parameter("application_name"),
+        kept=Kept.SESSION,
+    ),
+    Change(
+        "exchange",
+        lambda raw: raw.exchange("SET client_encoding = 'LATIN1'"),
+        parameter("client_encoding"),
+        kept=Kept.SESSION,
+    ),
+]
+
+# Ordinary use, which changes nothing.
+
+
+def send_values(raw: Any) -> None:
+    cursor = raw.cursor()
+    values = [1, 0.5, "x", None, True, b"x", [1, 2], Decimal("1.5"), uuid.uuid4(), Jsonb({})]
+    cursor.execute(f"SELECT {', '.join(['%s'] * len(values))}", values)
+    cursor.fetchall()
+    cursor.execute("SELECT '1'::json, '1'::jsonb, now(), '{1}'::int[], '[1,2)'::int4range")
+    cursor.fetchall()
+
+
+def use_another_zone(raw: Any) -> None:
+    cursor = raw.cursor()
+    for cursor.zone in ZONE, None, "server":
+        cursor.execute("SELECT now()")
+
+
+def use_another_encoding(raw: Any) -> None:
+    raw.run("SET client_encoding = 'LATIN1'")
+    use_another_zone(raw)
+    raw.run("RESET client_encoding")
+
+
+def begin(raw: Any) -> None:
+    raw.autocommit = False
+    raw.cursor().execute("SELECT 1")
+    raw.rollback()
+    cursor = raw.cursor("named")
+    cursor.execute("SELECT 1")
+    cursor.fetchall()
+    cursor.close()
+    raw.commit()
+    raw.autocommit = True
+
+
+def fail(raw: Any) -> None:
+    with suppress(DataError):
+        raw.run("SELECT 1/0")
+
+
+def listen(raw: Any) -> None:
+    raw.run("LISTEN relet_ordinary; NOTIFY relet_ordinary")
+    raw.poll()
+    raw.notifies.clear()
+    raw.run("UNLISTEN *")
+
+
+def copy(raw: Any) -> None:
+    raw.cursor().copy_expert("COPY (SELECT 1) TO STDOUT", io.StringIO())
+
+
+def set_and_set_back(raw: Any) -> None:
+    zone = raw.zone
+    raw.isolation_level, raw.zone = 4, ZONE
+    raw.isolation_level, raw.zone = None, zone
+    raw.run("DO $$ BEGIN RAISE NOTICE 'x'; END $$")
+
+
+ORDINARY = [
+    *(send_values, use_another_zone, use_another_encoding, begin, fail, listen, copy),
+    set_and_set_back,
+]
+
+_READ = "it is only read"
+_SQL = "what it does is in the session, or in a transaction"
+_NOTHING = "it does nothing"
+
+EXCEPTIONS = {
+    "adapters": "see adapters.",
+    "adapters.register_dumper": _NOTHING,
+    "adapters.register_loader": _NOTHING,
+    "adapters.types": "itself",
+    "adapters.types.register_dumper": _NOTHING,
+    "adapters.types.register_loader": _NOTHING,
+    "adapters.types.types": "itself",
+    "begin": _SQL,
+    "close": "the connection is closed, and so discarded",
+    "closed": _READ,
+    "commit": _SQL,
+    "cursor": "a cursor has attributes of its own",
+    "fileno": "what is done to the socket itself, nobody sees, but for its timeout",
+    "info": _READ,
+    "loaders_for": "relet's own; types are made known by register()",
+    "parameters": "what the server has told; it tells again when it changes",
+    "pg": "it has opened the connection, and sends nothing any more",
+    "poll": "it takes what has come",
+    "rollback": _SQL,
+    "transaction_status": "each statement sets it",
+}
+
+#: Why an instance attribute is not in settings().
+VOLATILE = {
+    "_autocommit": "it is set back; see autocommit",
+    "_begin": "it is composed of isolation_level, read_only and deferrable",
+    "_decode": "it follows the session's encoding",
+    "_encode": "it follows the session's encoding",
+    "_rest": "what has come and has not been read",
+    "loaders": "they follow the zone and the session's encoding, which is compared",
+    "notices": "what is in there is dropped; the list itself is compared",
+    "transaction_status": "each statement sets it",
+}
