@@ -18,7 +18,7 @@ import re
 from .calls import READERS, calls_of
 from .commands import steps_of
 from .effects import Effects
-from .sql import PARAMETER, Statement, Token, statements
+from .sql import PARAMETER, Statement, Token, readings, split
 
 #: Most SQL begins with one of these, and has an effect only if it has one of `_TRIGGERS`.
 _QUERY = re.compile(
@@ -28,7 +28,7 @@ _TRIGGERS = (
     # Of functions; of SELECT INTO; of a view that can be written to; of a second statement;
     # of names that can hide any of these.
     *("set_config", "pg_advisory_", "pg_try_advisory_", "nextval", "setval", "currval"),
-    *("lastval", "temp", "pg_settings", ";", 'u&"'),
+    *("lastval", "setseed", "temp", "pg_settings", ";", 'u&"'),
 )
 
 
@@ -38,12 +38,28 @@ def classify(sql: str) -> Effects | None:
     triggers = [trigger for trigger in _TRIGGERS if trigger in lowered]
     if not triggers and _QUERY.match(sql):
         return None
-    found = statements(sql)
-    if triggers and "%" in sql:
+    ways = readings(sql)
+    if len(ways) == 1:
+        return _effects(sql, split(ways[0]), bool(triggers))
+    return _of_all([_effects(sql, split(way), bool(triggers)) for way in ways])
+
+
+def _effects(sql: str, found: list[Statement], triggered: bool) -> Effects | None:
+    if triggered and "%" in sql:
         _number_placeholders(sql, found)
     steps = [step for statement in found for step in steps_of(statement)]
-    reads = bool(triggers) and any(calls_of(statement, READERS) for statement in found)
+    reads = triggered and any(calls_of(statement, READERS) for statement in found)
     return Effects(tuple(steps), len(found) == 1, reads) if steps or reads else None
+
+
+def _of_all(ways: list[Effects | None]) -> Effects | None:
+    """The effects of a text that may be read in several ways: what it makes in any of them."""
+    effects = [way for way in ways if way is not None]
+    if len(set(ways)) == 1:
+        return ways[0]
+    steps = dict.fromkeys(step for each in effects for step in each.repeated.resolve(None, None))
+    reads = any(each.reads_sequence for each in effects)
+    return Effects(tuple(steps), single=False, reads_sequence=reads)
 
 
 class Memo(dict[str, "Effects | None"]):
@@ -70,7 +86,7 @@ class Memo(dict[str, "Effects | None"]):
 
 EFFECTS = Memo()
 #: As psycopg finds them: in strings and comments, too.
-_PLACEHOLDER = re.compile(r"%%|%\([^)]+\)[sbt]|%([sbt])")
+_PLACEHOLDER = re.compile(r"%%|%([sbt])")
 
 
 def _number_placeholders(sql: str, found: list[Statement]) -> None:
@@ -81,6 +97,7 @@ def _number_placeholders(sql: str, found: list[Statement]) -> None:
         for position, token in enumerate(statement)
         if token[0] is PARAMETER and token.text in ("%s", "%b", "%t")
     ]
+    # With a name among them, the driver refuses the text.
     agreed = len(places) == sum(map(bool, _PLACEHOLDER.findall(sql)))
     for number, (statement, position) in enumerate(places, 1):
         statement[position] = Token(PARAMETER, f"${number}" if agreed else "$?")

@@ -133,10 +133,14 @@ class SessionState:
     def _change(
         self, change: Change, keep: Callable[[Kind], bool], baseline: Baseline | None
     ) -> None:
-        self._begin()
         kind, name = change.kind, change.name
+        if change.renames:
+            self._rename(kind)
+            return
+        self._begin()
         if change.back:
-            self._give_back(kind, name)
+            if change.sure:
+                self._give_back(kind, name)
             if baseline is not None and not baseline.sets(kind, name):
                 return
             # What was configured is gone, with it.
@@ -152,6 +156,14 @@ class SessionState:
             self._kept[kind, name] -= 1
         else:
             self._kept.pop((kind, name), None)
+
+    def _rename(self, kind: Kind) -> None:
+        """No name of that kind tells any more what it is that is given back."""
+        count = sum(n for key, n in self._kept.items() if key[0] is kind)
+        if count:
+            self._begin()
+            self._give_back(kind, ALL)
+            self._kept[kind, None] = count
 
     def _begin(self) -> None:
         if not self._marks:

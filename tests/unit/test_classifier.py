@@ -15,14 +15,15 @@ from relet.core.sql import tokens
 def told(sql):
     """The steps of *sql*, each as a line: ``KIND name``, ``KIND`` if nobody knows which."""
     effects = classify(sql)
-    return [] if effects is None else [_line(step) for step in effects.steps]
+    return [] if effects is None else [_line(step) for step in effects.resolve(None, None)]
 
 
 def _line(step):
     if isinstance(step, Move):
         return f"{step.control.name} {step.savepoint}".strip()
     name = "" if step.name is None else "".join(map(str, step.name))
-    return f"{'-' if step.back else ''}{step.kind.name} {name}".strip()
+    sign = "~" if step.renames else "" if not step.back else "-" if step.sure else "?"
+    return f"{sign}{step.kind.name} {name}".strip()
 
 
 def table(cases):
@@ -46,7 +47,7 @@ def table(cases):
         "SET SCHEMA 'a'": "SETTING search_path",
         "SET XML OPTION DOCUMENT": "SETTING xmloption",
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY": "SETTING default_transaction",
-        "SET search_path = a, pg_temp": "SETTING search_path",
+        "SET search_path = a, pg_temp": "SETTING search_path, TEMPORARY",
         # Called like those of the transaction, but they stay.
         "SET transaction_timeout = 5": "SETTING transaction_timeout",
         # First parts of a name that are words of the grammar elsewhere.
@@ -122,10 +123,37 @@ def test_a_search_path_that_makes_every_table_a_temporary_one():
     for path in "pg_temp", '"pg_temp", public', '"$user", pg_temp', "'pg_temp'":
         assert told(f"SET LOCAL search_path = {path}") == ["TEMPORARY"]
         assert told(f"SET search_path TO {path}") == ["SETTING search_path", "TEMPORARY"]
-    for value in "pg_temp", "PG_TEMP, a", '"$user", pg_temp':
+        # The first that exists counts, and of these, nobody knows which do.
+        assert told(f"SET LOCAL search_path = missing, {path}") == ["TEMPORARY"]
+    for value in "pg_temp", "PG_TEMP, a", '"$user", pg_temp', "missing, pg_temp", "pg_temp_3":
         sql = f"SELECT set_config('search_path', '{value}', true)"
         assert told(sql) == ["TEMPORARY"]
-    assert told("SET LOCAL search_path = public, pg_temp") == []
+    assert told("SET LOCAL SCHEMA 'pg_temp'") == ["TEMPORARY"]
+    assert told("SET SCHEMA 'pg_temp'") == ["SETTING search_path", "TEMPORARY"]
+    assert told("SET LOCAL search_path FROM CURRENT") == []
+    assert told("SET LOCAL search_path TO DEFAULT") == []
+    assert told("SET LOCAL search_path = public, temp") == []
+    assert told("UPDATE pg_settings SET setting = 'pg_temp'") == ["SETTING", "TEMPORARY"]
+
+
+@table(
+    {
+        "SELECT set_config('search_path', 'a' || ', pg_temp', true)": "TEMPORARY",
+        "SELECT set_config('search_path', 'a'::text || ', b', true)": "",
+        "SELECT set_config('search_path', 'pg_' || 'temp', true)": "TEMPORARY",
+        "SELECT set_config('search_path', concat('pg_', 'temp'), true)": "TEMPORARY",
+        "SELECT set_config('search_path', (SELECT a FROM t), true)": "TEMPORARY",
+        "SELECT set_config('search_path', a || 'b', true)": "TEMPORARY",
+        "SELECT set_config('search_' || 'path', 'pg_temp', true)": "TEMPORARY",
+        "SELECT set_config('search_path', NULL, true)": "",
+        "SELECT set_config(a, 'b', true) FROM t": "SEED",
+        "SELECT set_config(a, b, true) FROM t": "SEED, TEMPORARY",
+        "SELECT set_config(new_value => 'pg_temp', setting_name => 'search_path', is_local => true)"
+        "": "SEED, ROLE, SETTING, TEMPORARY",
+    }
+)
+def test_a_search_path_that_is_computed(sql, steps):
+    assert told(sql) == steps
 
 
 @table(
@@ -138,14 +166,33 @@ def test_a_search_path_that_makes_every_table_a_temporary_one():
         "SELECT set_config($$a.b$$, f(1, 2), false)": "SETTING a.b",
         "SELECT set_config('a.b', 'x', 'f')": "SETTING a.b",
         "SELECT set_config('a.b', 'x', NULL)": "SETTING a.b",
+        # Given back, where that is certain.
+        "SELECT set_config('a.b', NULL, false)": "-SETTING a.b",
+        "SELECT set_config('a.b', NULL::text, 'f'), set_config('a.c', NULL, NULL)": (
+            "-SETTING a.b, -SETTING a.c"
+        ),
+        "SELECT set_config('role', NULL, false)": "-ROLE role",
+        "SELECT set_config('a.b', NULL, true)": "",
+        "SELECT set_config('a.b', NULL, x)": "?SETTING a.b",
+        "SELECT set_config('a.b', 'NULL', false)": "SETTING a.b",
+        "SELECT set_config('a.b', \"null\", false)": "SETTING a.b",
+        "SELECT set_config('a.b', NULL, false) FROM t": "?SETTING a.b",
+        "SELECT set_config('a.b', NULL, false) WHERE false": "?SETTING a.b",
+        "SELECT set_config('a.b', NULL, false) LIMIT 0": "?SETTING a.b",
+        "WITH a AS (SELECT set_config('a.b', NULL, false)) SELECT 1": "?SETTING a.b",
+        "EXPLAIN SELECT set_config('a.b', NULL, false)": "",
+        "EXPLAIN ANALYZE SELECT set_config('a.b', NULL, false)": "?SETTING a.b",
+        "PREPARE p AS SELECT set_config('a.b', NULL, false)": "PREPARED p, ?SETTING",
+        "DECLARE c CURSOR FOR SELECT set_config('a.b', NULL, false)": "?SETTING",
         "SELECT set_config('a.b', 'x', NOT true)": "SETTING a.b",
         "SELECT set_config('a.b', 'x', true = false)": "SETTING a.b",
         "SELECT set_config('a.b', 'x', \"true\") FROM t": "SETTING a.b",
         "SELECT set_config('transaction_timeout', '1', false)": "SETTING transaction_timeout",
         "SELECT set_config('role', 'a', false)": "ROLE role",
-        "SELECT set_config('r' || 'ole', 'a', false)": "ROLE, SETTING",
-        "SELECT set_config(name, 'a', false) FROM t": "ROLE, SETTING",
-        "SELECT set_config(%s, 'a', false)": "ROLE, SETTING",
+        "SELECT set_config('r' || 'ole', 'a', false)": "ROLE role",
+        "SELECT set_config(lower('ROLE'), 'a', false)": "SEED, ROLE, SETTING",
+        "SELECT set_config(name, 'a', false) FROM t": "SEED, ROLE, SETTING",
+        "SELECT set_config(%s, 'a', false)": "SEED, ROLE, SETTING",
         "WITH a AS (SELECT set_config('a.b', 'x', false)) SELECT 1": "SETTING a.b",
         "(SELECT set_config('a.b', 'x', false))": "SETTING a.b",
         "UPDATE t SET a = set_config('a.b', 'x', false)": "SETTING a.b",
@@ -331,7 +378,7 @@ def test_channels(sql, steps):
         "SELECT pg_advisory_unlock(1) FROM t": "",
         "SELECT pg_advisory_unlock(a)": "",
         "SELECT pg_advisory_unlock_all() WHERE false": "",
-        "EXPLAIN ANALYZE SELECT pg_advisory_unlock(1)": "",
+        "EXPLAIN ANALYZE SELECT pg_advisory_unlock(1)": "?LOCK 1",
         # Of the transaction, or no calls.
         "SELECT pg_advisory_xact_lock(1)": "",
         "SELECT pg_try_advisory_xact_lock_shared(1)": "",
@@ -453,7 +500,7 @@ def test_what_does_not_read_a_sequence():
     assert classify("SELECT lastval FROM currval") is None
 
 
-ALL_OF_THEM = [kind.name for kind in Kind if kind not in (Kind.LIBRARY, Kind.UNKNOWN)]
+ALL_OF_THEM = [kind.name for kind in Kind if kind not in (Kind.SEED, Kind.LIBRARY, Kind.UNKNOWN)]
 
 
 @table(
@@ -532,13 +579,16 @@ def test_the_row_of_a_plan_is_not_looked_at():
         "DO $$ BEGIN PERFORM pg_advisory_lock(1); END $$": "LOCK",
         "DO $$ DECLARE x int := nextval('s'); BEGIN NULL; END $$": "SEQUENCE",
         "DO $$ BEGIN EXECUTE 'CREATE TEMP TABLE a (b int)'; END $$": "TEMPORARY",
-        "DO $$ BEGIN EXECUTE 'SET ' || x; END $$": "SETTING, ROLE",
-        "DO $$ BEGIN EXECUTE 'SELECT set_config(' || x; END $$": "ROLE, SETTING",
+        "DO $$ BEGIN EXECUTE 'SET ' || x; END $$": "SEED, ROLE, SETTING, TEMPORARY",
+        "DO $$ BEGIN EXECUTE 'SET LOCAL ' || x; END $$": "SEED, TEMPORARY",
+        "DO $$ BEGIN EXECUTE 'SELECT set_config(' || x; END $$": "SEED, ROLE, SETTING, TEMPORARY",
         "DO $$ DECLARE q text := 'LISTEN a'; BEGIN EXECUTE q; END $$": "CHANNEL",
         "DO $$ BEGIN EXECUTE $q$ DO 'BEGIN LISTEN a; END' $q$; END $$": "CHANNEL",
         'DO LANGUAGE plpython3u $$ plpy.execute("SET a.b = 1") $$': "SETTING",
         # Nothing is known to be given back, and no transaction to be ended.
-        "DO $$ BEGIN RESET a.b; COMMIT; PERFORM pg_advisory_unlock(1); END $$": "",
+        "DO $$ BEGIN COMMIT; PERFORM pg_advisory_unlock(1); END $$": "",
+        # Where that was configured, it is gone.
+        "DO $$ BEGIN RESET a.b; UNLISTEN c; END $$": "?SETTING, ?CHANNEL",
         "DO $$ BEGIN RAISE NOTICE 'SET a.b = 1'; END $$": "",
         "DO $$ BEGIN UPDATE t SET a = 1; END $$": "",
         "DO $$ BEGIN SET LOCAL a.b = 1; END $$": "",

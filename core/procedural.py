@@ -1,0 +1,98 @@
+"""Procedural code: the effects that a DO block may have. A part of the classifier.
+
+What runs of it, in which order and how often, nobody can tell. So nothing in it has a name, and
+nothing is given back.
+
+https://www.postgresql.org/docs/current/sql-do.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from .calls import anywhere
+from .effects import AnyStep, Change, Kind, nameless
+from .sql import STRING, WORD, Statement, key_words, readings, split
+
+#: The first word of a statement -> its effects, beside those of the functions that it calls.
+Heads = Mapping[str, Callable[[Statement, list[str]], Iterator[AnyStep]]]
+
+#: What a statement may follow, in PL/pgSQL, besides a semicolon.
+_BEFORE = ("begin", "then", "else", "loop")
+#: What has a query that runs later.
+_WITH_LATER_QUERIES = ("prepare", "declare")
+#: So far are the strings of EXECUTE looked into.
+_DEEPEST = 3
+#: So many times as long as the block is what is read of it at most, with the strings in it.
+_MOST = 6
+#: In a text without one of these, there is nothing to be found.
+_EFFECTIVE = re.compile(
+    r"set|create|prepare|declare|listen|load|do|lock|nextval|into|execute|u&", re.IGNORECASE
+)
+_UNKNOWN = Change(Kind.UNKNOWN, None)
+
+
+def steps_of_code(statement: Statement, heads: Heads) -> Iterator[AnyStep]:
+    """Return the effects of the DO block *statement*."""
+    yield from dict.fromkeys(_Code(heads).read(statement))
+
+
+class _Code:
+    def __init__(self, heads: Heads) -> None:
+        self._heads = heads
+        #: Texts that are to be read: how deep they are, and whether all strings in them may run.
+        self._pending: list[tuple[str, int, bool]] = []
+        self._seen: set[str] = set()
+
+    def read(self, block: Statement) -> Iterator[Change]:
+        self._add_block(block, 0)
+        left = _MOST * sum(len(text) for text, _, _ in self._pending)
+        while self._pending:
+            text, depth, strings_run = self._pending.pop()
+            ways = readings(text)
+            left -= len(text) * len(ways)
+            if depth > _DEEPEST or left < 0:
+                yield _UNKNOWN
+                return
+            for way in ways:
+                statements = split(way)
+                for statement in statements:
+                    yield from self._effects(statement, depth)
+                if strings_run or any(token.text == "execute" for token in way):
+                    strings = (t.text for t in way if t.kind is STRING or t.quoted)
+                    self._add(strings, depth + 1, strings_run)
+
+    def _add(self, texts: Iterable[str], depth: int, strings_run: bool) -> None:
+        for text in texts:
+            if text not in self._seen and _EFFECTIVE.search(text):
+                self._seen.add(text)
+                self._pending.append((text, depth, strings_run))
+
+    def _add_block(self, block: Statement, depth: int) -> None:
+        # In other languages, who knows what runs a string.
+        strings_run = _language(block) != "plpgsql"
+        self._add((token.text for token in block if token.kind is STRING), depth, strings_run)
+
+    def _effects(self, statement: Statement, depth: int) -> Iterator[Change]:
+        """The effects of all that could be a statement."""
+        starts = [0]
+        starts += [at + 1 for at, token in enumerate(statement) if token.text in _BEFORE]
+        for start, stop in zip(starts, [*starts[1:], len(statement)], strict=True):
+            part = statement[start:stop]
+            words = key_words(part)
+            head = words[0] if words else ""
+            if head == "do":
+                self._add_block(part, depth + 1)
+            elif head in self._heads:
+                yield from nameless(self._heads[head](part, words))
+            if head in _WITH_LATER_QUERIES and stop < len(statement):
+                yield _UNKNOWN
+        yield from nameless(anywhere(statement))
+
+
+def _language(block: Statement) -> str:
+    for position, token in enumerate(block[:-1]):
+        if token.kind is WORD and token.text == "language":
+            return block[position + 1].text.lower()
+    return "plpgsql"
