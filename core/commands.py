@@ -26,7 +26,6 @@ from .sql import (
     text_at,
 )
 
-
 #: The effects of a statement that begins with some words.
 Rule = Callable[[Statement, list[str]], Iterator[AnyStep]]
 

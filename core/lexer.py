@@ -14,7 +14,8 @@ https://www.postgresql.org/docs/current/sql-syntax-lexical.html
 from __future__ import annotations
 
 import re
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 WORD, STRING, PARAMETER, OTHER = "word", "string", "parameter", "other"
@@ -58,7 +59,7 @@ _TOKEN = re.compile(
     | ' (?P<string> [^'\\]* ) ' (?! [ \t\f\v]* ['\r\n-] )
     | (?P<begin>
         /\* | (?: [NnEeBbXx] | [Uu]& )? ' | (?:[Uu]&)? "
-        | \$ (?: [A-Za-z_{_LETTERS}][\w{_LETTERS}]* )? \$ | %[sbt(] )
+        | \$ (?: [A-Za-z_{_LETTERS}][\w{_LETTERS}]* )? \$ | %(?=[sbt]) | %\( )
     | --[^\r\n]*
     | (?P<any> . )
     | \Z
@@ -76,11 +77,6 @@ _BITS_EDGE = re.compile("'")
 _ESCAPED_EDGE = re.compile(r"\\.|''?", re.DOTALL)
 _IDENTIFIER_EDGE = re.compile(r'""?')
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
-#: Where it matters whether there are parameters: ``%set_config``, ``%(SELECT 1)s``.
-_UNCLEAR_PERCENT = re.compile(
-    rf"%(?: [sbt]{_PART} | \((?! [\w\ ]+\)[sbt](?!{_PART}) ) )", re.VERBOSE | re.ASCII
-)
-
 _SYMBOLS = {text: Token(OTHER, text) for text in (*",.();*=<>+-", "::")}
 
 
@@ -92,9 +88,34 @@ def tokens(sql: str, *, bound: bool = False, escapes: bool = False) -> list[Toke
     :param escapes: whether a backslash in a plain string escapes what follows, as it does where
         ``standard_conforming_strings`` is off.
     """
+    return _read(sql, _Long(sql, bound, escapes))
+
+
+def readings(sql: str) -> list[list[Token]]:
+    """Return the ways in which *sql* may be read, as its tokens. Most texts have one.
+
+    Whether ``%s`` before a letter is a placeholder depends on whether there are parameters, and
+    what a backslash in a plain string is depends on the session.
+    """
+    found: list[list[Token]] = []
+    ways = [(False, False)]
+    for bound, escapes in ways:
+        long = _Long(sql, bound, escapes)
+        read = _read(sql, long)
+        if read not in found:
+            found.append(read)
+        other = (True, escapes)
+        if long.unclear_percent and other not in ways:
+            ways.append(other)
+        other = (bound, True)
+        if long.unclear_backslash and other not in ways:
+            ways.append(other)
+    return found
+
+
+def _read(sql: str, long: _Long) -> list[Token]:
     found: list[Token] = []
     add, make = found.append, partial(tuple.__new__, Token)  # Token() takes twice as long
-    long: _Long | None = None
     unicode: set[int] = set()
     start: int | None = 0
     while start is not None:
@@ -115,34 +136,13 @@ def tokens(sql: str, *, bound: bool = False, escapes: bool = False) -> list[Toke
             elif group == _PARAMETER:
                 add(make((PARAMETER, text, False)))
             else:
-                long = long or _Long(sql, bound, escapes)
-                token, start = long.read(text, match.end())
-                if token is not None:
-                    if text[0] in "uU":
-                        unicode.add(len(found))
-                    add(token)
-                if start == match.end():
-                    start = None
-                    continue
-                break
+                if text[0] in "uU":
+                    unicode.add(len(found))
+                start = long.read(text, match.end(), add)
+                if start != match.end():
+                    break
+                start = None
     return _read_unicode(found, unicode) if unicode else found
-
-
-def readings(sql: str) -> list[list[Token]]:
-    """Return the ways in which *sql* may be read, as its tokens. Most texts have one.
-
-    Whether ``%s`` before a letter is a placeholder depends on whether there are parameters, and
-    what a backslash in a plain string is depends on the session.
-    """
-    found = [tokens(sql)]
-    unclear = _UNCLEAR_PERCENT.search(sql) is not None
-    for bound in (False, True) if unclear else (False,):
-        for escapes in (False, True) if "\\" in sql else (False,):
-            if (bound or escapes) and (
-                other := tokens(sql, bound=bound, escapes=escapes)
-            ) not in found:
-                found.append(other)
-    return found
 
 
 class _Long:
@@ -150,63 +150,82 @@ class _Long:
 
     def __init__(self, sql: str, bound: bool, escapes: bool) -> None:
         self._sql, self._bound, self._escapes = sql, bound, escapes
+        #: Whether there is something that depends on there being parameters.
+        self.unclear_percent = False
+        #: Whether there is something that depends on standard_conforming_strings.
+        self.unclear_backslash = False
         #: The first closing parenthesis after the place where one was looked for last.
         self._parenthesis = -1
 
-    def read(self, opening: str, begin: int) -> tuple[Token | None, int]:
-        """Return the token that *opening* opens, if it is one, and where it ends.
+    def read(self, opening: str, begin: int, add: Callable[[Token], None]) -> int:
+        """Add the tokens that *opening* begins, and return where they end.
 
         :param begin: where *opening* ends.
         """
         sql, last = self._sql, opening[-1]
-        if last == "*":
-            return None, end_of_comment(sql, begin)
         if last == "'":
-            return self._string(opening[:-1].lower(), begin)
+            return self._string(opening[:-1].lower(), begin, add)
         if last == '"':
             end = _closing(_IDENTIFIER_EDGE, sql, begin)
-            return Token(WORD, sql[begin:end].replace('""', '"'), True), end + 1
+            add(Token(WORD, sql[begin:end].replace('""', '"'), True))
+            return end + 1
         if last == "$":
             end = sql.find(opening, begin)
             end = len(sql) if end == -1 else end
-            return Token(STRING, sql[begin:end]), end + len(opening)
-        return self._placeholder(last, begin)
+            add(Token(STRING, sql[begin:end]))
+            return end + len(opening)
+        if last == "*":
+            return end_of_comment(sql, begin)
+        return self._percent(opening, begin, add)
 
-    def _string(self, prefix: str, begin: int) -> tuple[Token, int]:
-        sql = self._sql
-        escapes = prefix == "e" or (self._escapes and prefix in ("", "n"))
-        bits = prefix in ("b", "x")
+    def _string(self, prefix: str, begin: int, add: Callable[[Token], None]) -> int:
+        sql, first = self._sql, begin - 1 - len(prefix)
+        plain, bits = prefix in ("", "n"), prefix in ("b", "x")
+        escapes = prefix == "e" or (plain and self._escapes)
         edge = _ESCAPED_EDGE if escapes else _BITS_EDGE if bits else _PLAIN_EDGE
-        first, parts = begin - 1 - len(prefix), []
-        while True:
+        parts: list[str] = []
+        gap: re.Match[str] | None = None
+        while gap is not None or not parts:
+            begin = gap.end() + 1 if gap is not None else begin
             end = _closing(edge, sql, begin)
             parts.append(sql[begin:end])
             gap = _GAP.match(sql, end + 1)
-            if gap is None:
-                break
-            begin = gap.end() + 1
         if bits:
-            return Token(OTHER, sql[first : end + 1]), end + 1
+            add(Token(OTHER, sql[first : end + 1]))
+            return end + 1
         value = "".join(parts).replace("''", "'")
-        if escapes and "\\" in value:
-            value = _ESCAPE.sub(_unescaped, value)
-        return Token(STRING, value), end + 1
+        if "\\" in value:
+            self.unclear_backslash |= plain
+            value = _ESCAPE.sub(_unescaped, value) if escapes else value
+        add(Token(STRING, value))
+        return end + 1
 
-    def _placeholder(self, opening: str, begin: int) -> tuple[Token, int]:
+    def _percent(self, opening: str, begin: int, add: Callable[[Token], None]) -> int:
+        """Read what may be a placeholder, or an operator."""
+        named = opening == "%("
+        end = self._end_of_name(begin) if named else begin + 1
+        if end is not None:
+            self.unclear_percent = True
+            if self._bound:
+                add(Token(PARAMETER, self._sql[begin - len(opening) : end]))
+                return end
+        add(_PERCENT)
+        if named:
+            add(_SYMBOLS["("])
+        return begin
+
+    def _end_of_name(self, begin: int) -> int | None:
+        """Where the placeholder ends whose name begins there; None if it is none."""
         sql = self._sql
-        if self._bound:
-            if opening != "(":
-                return Token(PARAMETER, f"%{opening}"), begin
-            if self._parenthesis < begin:
-                end = sql.find(")", begin)
-                self._parenthesis = len(sql) if end == -1 else end
-            end = self._parenthesis
-            if end > begin and sql[end + 1 : end + 2] in _FORMATS:
-                return Token(PARAMETER, sql[begin - 2 : end + 2]), end + 2
-        return Token(OTHER, "%"), begin - 1
+        if self._parenthesis < begin:
+            end = sql.find(")", begin)
+            self._parenthesis = len(sql) if end == -1 else end
+        end = self._parenthesis
+        return end + 2 if end > begin and sql[end + 1 : end + 2] in _FORMATS else None
 
 
 _FORMATS = ("s", "b", "t")
+_PERCENT = Token(OTHER, "%")
 
 
 def _closing(edge: re.Pattern[str], sql: str, begin: int) -> int:
@@ -269,12 +288,16 @@ def _code_points(text: str, escape: str) -> str:
     """What is meant by the text of U&"" or U&''."""
     if escape not in text:
         return text
-    pattern = rf"{re.escape(escape)}(?:([0-9A-Fa-f]{{4}})|\+([0-9A-Fa-f]{{6}})|{re.escape(escape)})"
-    return re.sub(
-        pattern,
+    return _unicode_escapes(escape).sub(
         lambda code: _character(int(code[1] or code[2], 16)) if code[1] or code[2] else escape,
         text,
     )
+
+
+@lru_cache(maxsize=16)
+def _unicode_escapes(escape: str) -> re.Pattern[str]:
+    escape = re.escape(escape)
+    return re.compile(rf"{escape}(?:([0-9A-Fa-f]{{4}})|\+([0-9A-Fa-f]{{6}})|{escape})")
 
 
 def _character(code: int) -> str:
