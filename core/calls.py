@@ -336,4 +336,5 @@ def parameter(token: Token) -> Parameter | None:
     if text.startswith("%("):
         return Parameter(text[2:-2])
     # More digits than any driver counts to are no number to Python either.
-    return Parameter(int(text[1:]) - 1) if text[1:].isdecimal() and len(text) < 10 else None
+    number = int(text[1:]) if text[1:].isdecimal() and len(text) < 10 else 0
+    return Parameter(number - 1) if number else None

@@ -45,7 +45,7 @@ def classify(sql: str) -> Effects | None:
 
 
 def _effects(sql: str, found: list[Statement], triggered: bool) -> Effects | None:
-    if triggered and "%" in sql:
+    if "%" in sql:
         _number_placeholders(sql, found)
     steps = [step for statement in found for step in steps_of(statement)]
     reads = triggered and any(calls_of(statement, READERS) for statement in found)

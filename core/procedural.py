@@ -28,7 +28,9 @@ _DEEPEST = 3
 _MOST = 6
 #: In a text without one of these, there is nothing to be found.
 _EFFECTIVE = re.compile(
-    r"set|create|prepare|declare|listen|load|do|lock|nextval|into|execute|u&", re.IGNORECASE
+    r"set|create|alter|drop|prepare|deallocate|declare|close|listen|load|discard|do|lock|nextval"
+    r"|into|execute|u&",
+    re.IGNORECASE,
 )
 _UNKNOWN = Change(Kind.UNKNOWN, None)
 
