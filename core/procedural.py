@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from .calls import anywhere
-from .effects import AnyStep, Change, Kind, nameless
+from .effects import ALL, AnyStep, Change, Kind, nameless
+from .names import is_temporary_schema
 from .sql import STRING, WORD, Statement, key_words, readings, split
 
 #: The first word of a statement -> its effects, beside those of the functions that it calls.
@@ -20,8 +21,6 @@ Heads = Mapping[str, Callable[[Statement, list[str]], Iterator[AnyStep]]]
 
 #: What a statement may follow, in PL/pgSQL, besides a semicolon.
 _BEFORE = ("begin", "then", "else", "loop")
-#: What has a query that runs later.
-_WITH_LATER_QUERIES = ("prepare", "declare")
 #: So far are the strings of EXECUTE looked into.
 _DEEPEST = 3
 #: So many times as long as the block is what is read of it at most, with the strings in it.
@@ -29,10 +28,28 @@ _MOST = 6
 #: In a text without one of these, there is nothing to be found.
 _EFFECTIVE = re.compile(
     r"set|create|alter|drop|prepare|deallocate|declare|close|listen|load|discard|do|lock|nextval"
-    r"|into|execute|u&",
+    r"|into|temp|execute|u&",
     re.IGNORECASE,
 )
 _UNKNOWN = Change(Kind.UNKNOWN, None)
+
+
+def _missing(*kinds: Kind) -> tuple[Change, ...]:
+    return tuple(Change(kind, None, back=True, sure=False) for kind in kinds)
+
+
+#: Of the first word alone, which EXECUTE gets the rest of: ``'CREATE ' || what``.
+_UNFINISHED: dict[str, tuple[Change, ...]] = {
+    "alter": (Change(Kind.TEMPORARY, ALL, back=True, renames=True),),
+    "close": _missing(Kind.CURSOR),
+    "create": (Change(Kind.TEMPORARY, None),),
+    "deallocate": _missing(Kind.PREPARED),
+    "declare": (Change(Kind.CURSOR, None),),
+    "discard": _missing(*Kind),
+    "drop": _missing(Kind.TEMPORARY),
+    "reset": _missing(Kind.SETTING, Kind.ROLE),
+    "unlisten": _missing(Kind.CHANNEL),
+}
 
 
 def steps_of_code(statement: Statement, heads: Heads) -> Iterator[AnyStep]:
@@ -52,11 +69,11 @@ class _Code:
         left = _MOST * sum(len(text) for text, _, _ in self._pending)
         while self._pending:
             text, depth, strings_run = self._pending.pop()
-            ways = readings(text)
-            left -= len(text) * len(ways)
             if depth > _DEEPEST or left < 0:
                 yield _UNKNOWN
                 return
+            ways = readings(text)
+            left -= len(text) * len(ways)
             for way in ways:
                 statements = split(way)
                 for statement in statements:
@@ -88,9 +105,14 @@ class _Code:
                 self._add_block(part, depth + 1)
             elif head in self._heads:
                 yield from nameless(self._heads[head](part, words))
-            if head in _WITH_LATER_QUERIES and stop < len(statement):
-                yield _UNKNOWN
+            if len(part) == 1:
+                yield from _UNFINISHED.get(head, ())
+            later = head == "prepare" or (head == "declare" and "cursor" in words)
+            if later and stop < len(statement):
+                yield _UNKNOWN  # its query has not been seen to its end
         yield from nameless(anywhere(statement))
+        if any(is_temporary_schema(token.text) for token in statement):
+            yield Change(Kind.TEMPORARY, None)
 
 
 def _language(block: Statement) -> str:

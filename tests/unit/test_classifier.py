@@ -672,6 +672,12 @@ def test_the_row_of_a_plan_is_not_looked_at():
         "DO $$ spi_exec_query(q(x), 'SET a.b = 1'); $$ LANGUAGE 'plperl'": "SETTING",
         "DO $$ BEGIN EXECUTE $q$ DO $r$ BEGIN EXECUTE 'LISTEN a'; END $r$ $q$; END $$": "CHANNEL",
         "DO $$ BEGIN DO $r$ BEGIN LISTEN a; END $r$; END $$": "CHANNEL",
+        "DO $$ BEGIN EXECUTE 'CREATE ' || x; END $$": "TEMPORARY",
+        "DO $$ BEGIN EXECUTE 'CREATE TABLE ' || 'pg_temp.x'; END $$": "TEMPORARY",
+        "DO $$ BEGIN EXECUTE 'ALTER ' || x; END $$": "~TEMPORARY *",
+        "DO $$ BEGIN EXECUTE 'RESET ' || x; END $$": "?SETTING, ?ROLE",
+        "DO $$ BEGIN EXECUTE 'UNLISTEN ' || x; END $$": "?CHANNEL",
+        "DO $$ DECLARE BEGIN NULL; END $$": "",
         # So deep, nobody looks.
         "DO $1_$ BEGIN $1_$": "",
         "DO $a$ EXECUTE $b$ EXECUTE $c$ EXECUTE $d$ EXECUTE $e$ LISTEN a $e$ $d$ $c$ $b$ $a$": (
