@@ -73,7 +73,7 @@ class Assignment(Open):
             yield setting_change(name, back=False)  # not even ROLLBACK takes it back
         elif not local and name not in OF_THE_TRANSACTION:
             change = setting_change(name, back=self._is_null(params))
-            yield replace(change, sure=not change.back or (self.once and local is False))
+            yield change._replace(sure=not change.back or (self.once and local is False))
         if name == "search_path" and self._may_be_temporary(params):
             yield Change(Kind.TEMPORARY, None)
 

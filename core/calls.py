@@ -115,10 +115,12 @@ def _function_effects(statement: Statement) -> Iterator[AnyStep]:
     calls = calls_of(statement, _FUNCTIONS)
     if not calls:
         return
-    columns, arguments = _columns(statement), _arguments(statement)
+    columns = _columns(statement)
+    looked_at = (at for at, function in calls if function == "set_config" or at in columns)
+    arguments = _arguments(statement, {at + 1 for at in looked_at})
     sequences = False
     for position, function in calls:
-        spans = arguments[position + 1]
+        spans = arguments.get(position + 1, [])
         if function == "set_config":
             yield from _set_config(statement, spans, once=position in columns)
         elif function == "setseed":
@@ -167,10 +169,7 @@ def _columns(statement: Statement) -> dict[int, int]:
 
     Of anything else, nothing: it need not have one row.
     """
-    if statement[0] != _SELECT or any(
-        following == _OPENING and token.kind is WORD and not _is_of_one_row(statement, position)
-        for position, (token, following) in enumerate(pairwise(statement))
-    ):
+    if statement[0] != _SELECT:
         return {}
     found: dict[int, int] = {}
     position, column = 1, 0
@@ -186,6 +185,11 @@ def _columns(statement: Statement) -> dict[int, int]:
         if position < len(statement) and text_at(statement, position) != ",":
             return {}
         position, column = position + 1, column + 1
+    if any(
+        following == _OPENING and token.kind is WORD and not _is_of_one_row(statement, position)
+        for position, (token, following) in enumerate(pairwise(statement))
+    ):
+        return {}
     return found
 
 
@@ -209,34 +213,36 @@ _OF_ONE_ROW = {
 }
 
 
-def _arguments(statement: Statement) -> dict[int, list[Span]]:
-    """The arguments in the parentheses of *statement*, by the position of each that opens.
+def _arguments(statement: Statement, openings: set[int]) -> dict[int, list[Span]]:
+    """The arguments in the parentheses that are at *openings*.
 
     What is not closed goes on to the end.
     """
-    found: dict[int, list[Span]] = {}
-    stack: list[tuple[int, list[Span], int]] = []
-    #: Of the innermost that is open: its position, its arguments, where the last one begins.
-    opening, begin = -1, 0
-    spans: list[Span] = []
+    if not openings:
+        return {}
+    #: Where arguments begin, and where one more would.
+    begins: dict[int, list[int]] = {}
+    stack: list[int] = []
     for position, (kind, text, _) in enumerate(statement):
         if kind is not OTHER:
             continue
         if text in ("(", "["):
-            stack.append((opening, spans, begin))
-            opening, spans, begin = position, [], position + 1
-            found[opening] = spans
+            stack.append(position)
+            if position in openings:
+                begins[position] = [position + 1]
         elif text == ",":
-            spans.append((begin, position))
-            begin = position + 1
+            if stack and stack[-1] in begins:
+                begins[stack[-1]].append(position + 1)
         elif text in (")", "]") and stack:
-            spans.append((begin, position))
-            opening, spans, begin = stack.pop()
-    end = len(statement)
-    while stack:
-        spans.append((begin, end))
-        opening, spans, begin = stack.pop()
-    return found
+            opening = stack.pop()
+            if opening in begins:
+                begins[opening].append(position + 1)
+    for opening in begins.keys() & stack:
+        begins[opening].append(len(statement) + 1)
+    return {
+        opening: [(begin, following - 1) for begin, following in pairwise(found)]
+        for opening, found in begins.items()
+    }
 
 
 def _set_config(statement: Statement, spans: list[Span], *, once: bool) -> Iterator[AnyStep]:

@@ -25,10 +25,9 @@ _QUERY = re.compile(
     r"[\s(]*(?:select|insert|update|delete|with|values|merge|table)\b", re.IGNORECASE
 )
 _TRIGGERS = (
-    # Of functions; of SELECT INTO; of a view that can be written to; of a second statement;
-    # of names that can hide any of these.
-    *("set_config", "pg_advisory_", "pg_try_advisory_", "nextval", "setval", "currval"),
-    *("lastval", "setseed", "temp", "pg_settings", ";", 'u&"'),
+    # Of functions (nextval, setval, lastval, currval); of SELECT INTO; of a view that can be
+    # written to; of a second statement; of names that can hide any of these.
+    *("set_config", "_advisory_", "tval", "currval", "setseed", "temp", "pg_settings", ";", 'u&"'),
 )
 
 
@@ -39,16 +38,17 @@ def classify(sql: str) -> Effects | None:
     if not triggers and _QUERY.match(sql):
         return None
     ways = readings(sql)
+    reads = any(reader in lowered for reader in (*READERS, 'u&"'))
     if len(ways) == 1:
-        return _effects(sql, split(ways[0]), bool(triggers))
-    return _of_all([_effects(sql, split(way), bool(triggers)) for way in ways])
+        return _effects(sql, split(ways[0]), reads)
+    return _of_all([_effects(sql, split(way), reads) for way in ways])
 
 
-def _effects(sql: str, found: list[Statement], triggered: bool) -> Effects | None:
+def _effects(sql: str, found: list[Statement], may_read: bool) -> Effects | None:
     if "%" in sql:
         _number_placeholders(sql, found)
     steps = [step for statement in found for step in steps_of(statement)]
-    reads = triggered and any(calls_of(statement, READERS) for statement in found)
+    reads = may_read and any(calls_of(statement, READERS) for statement in found)
     return Effects(tuple(steps), len(found) == 1, reads) if steps or reads else None
 
 

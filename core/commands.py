@@ -6,7 +6,6 @@ https://www.postgresql.org/docs/current/sql-commands.html
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from .assignments import OF_THE_TRANSACTION, Assignment, setting_change
 from .calls import anywhere, parameter
@@ -70,7 +69,7 @@ def _explain(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
         if isinstance(step, Open):
             yield step.doubted()
         elif isinstance(step, Change):
-            yield replace(step, sure=not step.back, column=None)
+            yield step._replace(sure=not step.back, column=None)
 
 
 def _set(statement: Statement, words: list[str]) -> Iterator[AnyStep]:

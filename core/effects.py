@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Kind(Enum):
@@ -129,8 +129,7 @@ Name = tuple[str | Parameter, ...]
 ALL: Name = ("*",)
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """Session state is made, or given back.
 
     :param kind: which.
@@ -241,8 +240,8 @@ def _repeated(step: AnyStep) -> AnyStep:
     if isinstance(step, Move):
         return Change(Kind.UNKNOWN, None)
     if step.back:
-        return replace(step, sure=False, column=None)
-    return Change(Kind.LOCK, None) if step.kind is Kind.LOCK else replace(step, column=None)
+        return step._replace(sure=False, column=None)
+    return Change(Kind.LOCK, None) if step.kind is Kind.LOCK else step._replace(column=None)
 
 
 def nameless(steps: Iterable[AnyStep]) -> tuple[Change, ...]:
@@ -290,7 +289,7 @@ def _resolve(step: Step, params: object, row: Sequence[Any] | None) -> Step | No
             name = None
     elif name is not None:
         name = ("".join(map(str, name)),)
-    return replace(step, name=name, column=None)
+    return step._replace(name=name, column=None)
 
 
 def _text(part: str | Parameter, params: object) -> str:

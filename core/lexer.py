@@ -40,32 +40,40 @@ class Token(NamedTuple):
 _LETTERS = r"\x80-\U0010ffff"
 _PART = rf"[\w${_LETTERS}]"
 _DIGITS = r"\d+(?:_\d+)*"
-#: A placeholder that is one to every driver, and that hides nothing if it is none.
-_PLACEHOLDER = rf"(?: [sbt] | \([\w\ ]+\)[sbt] )(?!{_PART})"
+#: A placeholder; with a name of letters alone, it hides nothing if it is none.
+_PLACEHOLDER = r"%(?: [sbt] | \([\w\ ]+\)[sbt] )"
 
-# General-purpose tokenizers for SQL (sqlparse) do not know nested comments, E'' or U&"",
-# and take ten times as long: a text is classified on its way to the server.
-_TOKEN = re.compile(
-    rf"""\s* (?:
-      (?P<word>
-        (?: [AC-DF-MO-TV-WYZac-df-mo-tv-wyz_{_LETTERS}] | [BENXbenx](?!') | [Uu](?!&['"]) )
-        {_PART}* )
-    | " (?P<quoted> [^"]* ) " (?!")
-    | (?P<other>
-        [,();*<>+\[\]] | \.(?!\d) | :: | := | => | = | %% | -(?!-) | /(?!\*)
-        | 0 (?: [xX][0-9A-Fa-f]+(?:_[0-9A-Fa-f]+)* | [oO][0-7]+(?:_[0-7]+)* | [bB][01]+(?:_[01]+)* )
-        | (?: {_DIGITS} (?: \.(?!\.) (?:{_DIGITS})? )? | \.{_DIGITS} ) (?: [eE][+-]?{_DIGITS} )? )
-    | (?P<parameter> %{_PLACEHOLDER} | \$\d+ )
-    | ' (?P<string> [^'\\]* ) ' (?! [ \t\f\v]* ['\r\n-] )
-    | (?P<begin>
-        /\* | (?: [NnEeBbXx] | [Uu]& )? ' | (?:[Uu]&)? "
-        | \$ (?: [A-Za-z_{_LETTERS}][\w{_LETTERS}]* )? \$ | %(?=[sbt]) | %\( )
-    | --[^\r\n]*
-    | (?P<any> . )
-    | \Z
-    )""",
-    re.VERBOSE | re.DOTALL | re.ASCII,
-)
+
+def _pattern(placeholder: str) -> re.Pattern[str]:
+    # General-purpose tokenizers for SQL (sqlparse) do not know nested comments, E'' or U&"",
+    # and take ten times as long: a text is classified on its way to the server.
+    return re.compile(
+        rf"""\s* (?:
+          (?P<word>
+            (?: [AC-DF-MO-TV-WYZac-df-mo-tv-wyz_{_LETTERS}] | [BENXbenx](?!') | [Uu](?!&['"]) )
+            {_PART}* )
+        | " (?P<quoted> [^"]* ) " (?!")
+        | (?P<other>
+            [,();*<>+\[\]] | \.(?!\d) | :: | := | => | = | %% | -(?!-) | /(?!\*)
+            | 0 (?: [xX][0-9A-Fa-f]+(?:_[0-9A-Fa-f]+)* | [oO][0-7]+(?:_[0-7]+)*
+                | [bB][01]+(?:_[01]+)* )
+            | (?: {_DIGITS} (?: \.(?!\.) (?:{_DIGITS})? )? | \.{_DIGITS} )
+              (?: [eE][+-]?{_DIGITS} )? )
+        | (?P<parameter> {placeholder} | \$\d+ )
+        | ' (?P<string> [^'\\]* ) ' (?! [ \t\f\v]* ['\r\n-] )
+        | (?P<begin>
+            /\* | (?: [NnEeBbXx] | [Uu]& )? ' | (?:[Uu]&)? "
+            | \$ (?: [A-Za-z_{_LETTERS}][\w{_LETTERS}]* )? \$ | %(?=[sbt]) | %\( )
+        | --[^\r\n]*
+        | (?P<any> . )
+        | \Z
+        )""",
+        re.VERBOSE | re.DOTALL | re.ASCII,
+    )
+
+
+#: Where there are no parameters, one before a letter may be an operator.
+_TOKEN, _BOUND_TOKEN = _pattern(rf"{_PLACEHOLDER}(?!{_PART})"), _pattern(_PLACEHOLDER)
 _WORD, _QUOTED, _OTHER, _PARAMETER, _STRING, _BEGIN, _ANY = range(1, 8)
 _OTHERS = (_OTHER, _ANY)
 
@@ -77,7 +85,7 @@ _BITS_EDGE = re.compile("'")
 _ESCAPED_EDGE = re.compile(r"\\.|''?", re.DOTALL)
 _IDENTIFIER_EDGE = re.compile(r'""?')
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
-_SYMBOLS = {text: Token(OTHER, text) for text in (*",.();*=<>+-", "::")}
+_SYMBOLS = {text: Token(OTHER, text) for text in (*",.();*=<>+-[]", "::")}
 
 
 def tokens(sql: str, *, bound: bool = False, escapes: bool = False) -> list[Token]:
@@ -116,10 +124,11 @@ def readings(sql: str) -> list[list[Token]]:
 def _read(sql: str, long: _Long) -> list[Token]:
     found: list[Token] = []
     add, make = found.append, partial(tuple.__new__, Token)  # Token() takes twice as long
+    pattern = _BOUND_TOKEN if long.bound else _TOKEN
     unicode: set[int] = set()
     start: int | None = 0
     while start is not None:
-        matches, start = _TOKEN.finditer(sql, start), None
+        matches, start = pattern.finditer(sql, start), None
         for match in matches:
             group = match.lastindex
             if group is None:
@@ -135,6 +144,9 @@ def _read(sql: str, long: _Long) -> list[Token]:
                 add(make((STRING, text, False)))
             elif group == _PARAMETER:
                 add(make((PARAMETER, text, False)))
+            elif text == "%":
+                long.unclear_percent = True
+                add(_PERCENT)
             else:
                 if text[0] in "uU":
                     unicode.add(len(found))
@@ -149,7 +161,7 @@ class _Long:
     """Reads what has its end further on in a text: strings, identifiers, comments, placeholders."""
 
     def __init__(self, sql: str, bound: bool, escapes: bool) -> None:
-        self._sql, self._bound, self._escapes = sql, bound, escapes
+        self._sql, self.bound, self._escapes = sql, bound, escapes
         #: Whether there is something that depends on there being parameters.
         self.unclear_percent = False
         #: Whether there is something that depends on standard_conforming_strings.
@@ -176,7 +188,7 @@ class _Long:
             return end + len(opening)
         if last == "*":
             return end_of_comment(sql, begin)
-        return self._percent(opening, begin, add)
+        return self._named(begin, add)
 
     def _string(self, prefix: str, begin: int, add: Callable[[Token], None]) -> int:
         sql, first = self._sql, begin - 1 - len(prefix)
@@ -200,18 +212,16 @@ class _Long:
         add(Token(STRING, value))
         return end + 1
 
-    def _percent(self, opening: str, begin: int, add: Callable[[Token], None]) -> int:
-        """Read what may be a placeholder, or an operator."""
-        named = opening == "%("
-        end = self._end_of_name(begin) if named else begin + 1
+    def _named(self, begin: int, add: Callable[[Token], None]) -> int:
+        """Read what is a placeholder with a name, or an operator before a parenthesis."""
+        end = self._end_of_name(begin)
         if end is not None:
             self.unclear_percent = True
-            if self._bound:
-                add(Token(PARAMETER, self._sql[begin - len(opening) : end]))
+            if self.bound:
+                add(Token(PARAMETER, self._sql[begin - 2 : end]))
                 return end
         add(_PERCENT)
-        if named:
-            add(_SYMBOLS["("])
+        add(_SYMBOLS["("])
         return begin
 
     def _end_of_name(self, begin: int) -> int | None:

@@ -23,8 +23,10 @@ Heads = Mapping[str, Callable[[Statement, list[str]], Iterator[AnyStep]]]
 _BEFORE = ("begin", "then", "else", "loop")
 #: So far are the strings of EXECUTE looked into.
 _DEEPEST = 3
-#: So many times as long as the block is what is read of it at most, with the strings in it.
-_MOST = 6
+#: So many times as long as the block is what is read of it at most, with the strings in it; and
+#: as how long a string counts at least.
+_MOST, _LEAST = 4, 40
+_SHORTEST = 400
 #: In a text without one of these, there is nothing to be found.
 _EFFECTIVE = re.compile(
     r"set|create|alter|drop|prepare|deallocate|declare|close|listen|load|discard|do|lock|nextval"
@@ -66,14 +68,14 @@ class _Code:
 
     def read(self, block: Statement) -> Iterator[Change]:
         self._add_block(block, 0)
-        left = _MOST * sum(len(text) for text, _, _ in self._pending)
+        left = _MOST * max(sum(len(text) for text, _, _ in self._pending), _SHORTEST)
         while self._pending:
             text, depth, strings_run = self._pending.pop()
             if depth > _DEEPEST or left < 0:
                 yield _UNKNOWN
                 return
             ways = readings(text)
-            left -= len(text) * len(ways)
+            left -= max(len(text), _LEAST) * len(ways)
             for way in ways:
                 statements = split(way)
                 for statement in statements:

@@ -540,6 +540,7 @@ def test_parts_of_temporary_tables(what):
     [
         ("SELECT currval('s')", True),
         ("SELECT LASTVAL()", True),
+        ('SELECT U&"\\006castval"()', True),
         ("INSERT INTO t VALUES (pg_catalog.currval('s'))", True),
         ("SELECT nextval('s')", False),
         ("SELECT nextval('s'); SELECT lastval()", True),
