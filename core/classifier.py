@@ -18,7 +18,7 @@ import re
 from .calls import READERS, calls_of
 from .commands import steps_of
 from .effects import Effects
-from .sql import PARAMETER, Statement, Token, readings, split
+from .sql import PARAMETER, Statement, Token, readings, split, text_at
 
 #: Most SQL begins with one of these, and has an effect only if it has one of `_TRIGGERS`.
 _QUERY = re.compile(
@@ -49,7 +49,10 @@ def _effects(sql: str, found: list[Statement], may_read: bool) -> Effects | None
         _number_placeholders(sql, found)
     steps = [step for statement in found for step in steps_of(statement)]
     reads = may_read and any(calls_of(statement, READERS) for statement in found)
-    return Effects(tuple(steps), len(found) == 1, reads) if steps or reads else None
+    if not (steps or reads):
+        return None
+    may_commit = any(text_at(statement, 0) in ("do", "call") for statement in found)
+    return Effects(tuple(steps), len(found) == 1, reads, may_commit)
 
 
 def _of_all(ways: list[Effects | None]) -> Effects | None:
@@ -59,7 +62,7 @@ def _of_all(ways: list[Effects | None]) -> Effects | None:
         return ways[0]
     steps = dict.fromkeys(step for each in effects for step in each.repeated.resolve(None, None))
     reads = any(each.reads_sequence for each in effects)
-    return Effects(tuple(steps), single=False, reads_sequence=reads)
+    return Effects(tuple(steps), single=False, reads_sequence=reads, may_commit=True)
 
 
 class Memo(dict[str, "Effects | None"]):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -198,11 +198,14 @@ class Effects:
     :param steps: changes of session state and moves of the transaction, in order.
     :param single: whether the text is one statement; only then its row can be looked at.
     :param reads_sequence: whether it calls ``currval()`` or ``lastval()``.
+    :param may_commit: whether some of it may be committed when it fails: ``DO`` and ``CALL`` run
+        code that can COMMIT.
     """
 
     steps: tuple[AnyStep, ...]
     single: bool = True
     reads_sequence: bool = False
+    may_commit: bool = False
 
     @property
     def repeated(self) -> Effects:
@@ -211,12 +214,12 @@ class Effects:
         Nothing is given back for sure, and locks are counted, so none can be told by its key.
         """
         steps = dict.fromkeys(map(_repeated, self.steps))
-        return Effects(tuple(steps), single=False, reads_sequence=self.reads_sequence)
+        return replace(self, steps=tuple(steps), single=False, may_commit=True)
 
     @property
     def deferred(self) -> Effects:
         """Those of the query of a server-side cursor, which runs as rows are fetched, or never."""
-        return Effects(later(self.steps), single=False, reads_sequence=self.reads_sequence)
+        return replace(self, steps=later(self.steps), single=False)
 
     @property
     def made(self) -> tuple[Change, ...]:

@@ -72,8 +72,8 @@ class SessionState:
 
         :param before: the transaction status before, see `TransactionStatus`.
         :param after: the same after.
-        :param ok: whether it ran without an error of the server's; None if an interrupt
-            came, before its end or after it.
+        :param ok: whether it has succeeded. False is that the server has undone it; None that
+            nobody knows what of it was done.
         :param single: whether it is one statement.
         :param keep: whether state of that kind keeps the lease.
         :param baseline: the session's, if it is known.

@@ -146,6 +146,11 @@ def test_a_search_path_that_makes_every_table_a_temporary_one():
         "SELECT set_config('search_path', a || 'b', true)": "TEMPORARY",
         "SELECT set_config('search_' || 'path', 'pg_temp', true)": "TEMPORARY",
         "SELECT set_config('search_path', NULL, true)": "",
+        f"SELECT set_config('search_path', 'a'{' || 0' * 40}, true)": "TEMPORARY",
+        f"SELECT set_config('a.b', 'x', {'NOT ' * 40}true)": "SETTING a.b",
+        "SELECT set_config('a.b', 'x', )": "SETTING a.b",
+        "SELECT set_config('search_path', 'a' || , true)": "TEMPORARY",
+        "SET LOCAL search_path = a, $0": "TEMPORARY",
         "SELECT set_config(a, 'b', true) FROM t": "SEED",
         "SELECT set_config(a, b, true) FROM t": "SEED, TEMPORARY",
         "SELECT set_config(new_value => 'pg_temp', setting_name => 'search_path', is_local => true)"
@@ -552,6 +557,20 @@ def test_what_reads_a_sequence(sql, reads):
     assert effects is not None and effects.reads_sequence == reads
 
 
+@pytest.mark.parametrize(
+    ("sql", "may"),
+    [
+        ("DO $$ BEGIN SET a.b = 1; COMMIT; END $$", True),
+        ("CALL p(nextval('s'))", True),
+        ("SELECT 1; CALL p(); SET a.b = 1", True),
+        ("SET a.b = 1; SELECT 'do'", False),
+    ],
+)
+def test_what_may_commit_before_it_fails(sql, may):
+    assert classify(sql).may_commit == classify(sql).deferred.may_commit == may
+    assert classify(sql).repeated.may_commit
+
+
 def test_what_does_not_read_a_sequence():
     assert classify("SELECT lastval FROM currval") is None
 
@@ -638,6 +657,9 @@ def test_the_seed_of_random(sql, steps):
         "EXPLAIN (COSTS OFF, ANALYZE) SELECT pg_try_advisory_lock(1)": "LOCK 1",
         "EXPLAIN (ANALYZE true) CREATE TEMP TABLE a AS SELECT 1": "TEMPORARY a",
         "EXPLAIN ANALYZE": "",
+        "EXPLAIN ANALYZE EXPLAIN ANALYZE SELECT nextval('s')": "",
+        "EXPLAIN ANALYZE SELECT 1; COMMIT": "COMMIT",
+        "EXPLAIN (SELECT 1)": "",
         "EXPLAIN (ANALYZE": "",
     }
 )
