@@ -86,6 +86,11 @@ class Items(list[Any]):
 
     __slots__ = ()
 
+    def index(self, value: Any, *bounds: int) -> int:  # type: ignore[override]
+        found = super().index(value, *bounds)
+        _counter.steps += found
+        return found
+
     def __getitem__(self, key: Any) -> Any:
         found = super().__getitem__(key)
         if isinstance(key, slice):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from relet.adapters.pg8000 import errors, loaders, settings
-from relet.adapters.pg8000.dbapi import DataError
+from relet.adapters.pg8000.dbapi import Cursor, DataError
 from relet.adapters.pg8000.nested import (
     array_loader,
     load_hstore,
@@ -24,7 +25,7 @@ from relet.adapters.pg8000.nested import (
 from relet.adapters.pg8000.results import Result
 from relet.adapters.pg8000.templates import _parse
 
-from ....steps import Data, Text, first_that_does_not_end, steps
+from ....steps import Data, Items, Text, first_that_does_not_end, steps
 
 #: What stands at the beginning, what is repeated, what stands at the end.
 HOSTILE = {
@@ -151,6 +152,16 @@ def test_four_times_as_long_is_four_times_as_much(name: str) -> None:
     for call in TEXTS.get(what, []):
         short_text, long_text = (Text(text_of(name, length)) for length in (700, 2800))
         assert steps(call, long_text) < 4.6 * steps(call, short_text) + 500
+
+
+def test_results_are_gone_through_once() -> None:
+    def go_through(count: int) -> None:
+        cursor = Cursor(SimpleNamespace())  # type: ignore[arg-type]
+        cursor._results = Items(Result(None, [], "") for _ in range(count))
+        while cursor.nextset():
+            pass
+
+    assert steps(go_through, 400) < 4.6 * steps(go_through, 100)
 
 
 def read_a_long_one(name: str) -> None:
