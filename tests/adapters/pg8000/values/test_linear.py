@@ -158,6 +158,7 @@ def test_results_are_gone_through_once() -> None:
     def go_through(count: int) -> None:
         cursor = Cursor(SimpleNamespace())  # type: ignore[arg-type]
         cursor._results = Items(Result(None, [], "") for _ in range(count))
+        cursor._result = cursor._results[0]
         while cursor.nextset():
             pass
 
