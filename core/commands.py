@@ -290,7 +290,12 @@ def _rollback(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
 
 
 def _savepoint_name(statement: Statement) -> str:
-    return statement[-1].text
+    # As the server cuts it: else another text for the same one would be taken for another one.
+    return statement[-1].text.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore")
+
+
+#: In bytes. https://www.postgresql.org/docs/current/sql-syntax-lexical.html
+_LONGEST_NAME = 63
 
 
 def _do(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
