@@ -1043,7 +1043,8 @@ VOCABULARY = """
     pg_advisory_unlock nextval currval 'x' E'y' $$z$$ %s %(a)s $1 $99 $0 1 :: bool true PREPARE
     TRANSACTION DECLARE CURSOR HOLD DISCARD LISTEN UNLISTEN * LOAD EXPLAIN ANALYZE DO BEGIN ATOMIC
     CASE END COMMIT ROLLBACK SAVEPOINT search_path pg_temp role U&"d\\0061" UESCAPE '!' EXECUTE
-    DEALLOCATE CLOSE ON - / [ ]
+    DEALLOCATE CLOSE ON - / [ ] setseed seed ALTER RENAME SCHEMA NULL | STATISTICS USING VALUES THEN
+    search_path, %sa %(b'c)s '\\' \\ $q$ LANGUAGE FUNCTION
 """
 WORDS = st.sampled_from(VOCABULARY.split())
 
