@@ -18,7 +18,7 @@ import re
 from .calls import READERS, calls_of
 from .commands import steps_of
 from .effects import Effects
-from .sql import PARAMETER, Statement, Token, readings, split, text_at
+from .sql import PARAMETER, Statement, Token, readings, split
 
 #: Most SQL begins with one of these, and has an effect only if it has one of `_TRIGGERS`.
 _QUERY = re.compile(
@@ -38,7 +38,7 @@ def classify(sql: str) -> Effects | None:
     if not triggers and _QUERY.match(sql):
         return None
     ways = readings(sql)
-    reads = any(reader in lowered for reader in (*READERS, 'u&"'))
+    reads = bool(triggers) and any(reader in lowered for reader in (*READERS, 'u&"'))
     if len(ways) == 1:
         return _effects(sql, split(ways[0]), reads)
     return _of_all([_effects(sql, split(way), reads) for way in ways])
@@ -51,7 +51,8 @@ def _effects(sql: str, found: list[Statement], may_read: bool) -> Effects | None
     reads = may_read and any(calls_of(statement, READERS) for statement in found)
     if not (steps or reads):
         return None
-    may_commit = any(text_at(statement, 0) in ("do", "call") for statement in found)
+    heads = [statement[0].text for statement in found]
+    may_commit = "do" in heads or "call" in heads
     return Effects(tuple(steps), len(found) == 1, reads, may_commit)
 
 

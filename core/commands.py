@@ -290,8 +290,11 @@ def _rollback(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
 
 
 def _savepoint_name(statement: Statement) -> str:
+    name = statement[-1].text
+    if len(name) <= _LONGEST_NAME and name.isascii():
+        return name
     # As the server cuts it: else another text for the same one would be taken for another one.
-    return statement[-1].text.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore")
+    return name.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore")
 
 
 #: In bytes. https://www.postgresql.org/docs/current/sql-syntax-lexical.html

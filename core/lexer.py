@@ -96,7 +96,7 @@ def tokens(sql: str, *, bound: bool = False, escapes: bool = False) -> list[Toke
     :param escapes: whether a backslash in a plain string escapes what follows, as it does where
         ``standard_conforming_strings`` is off.
     """
-    return _read(sql, _Long(sql, bound, escapes))
+    return _read(sql, bound, escapes)[0]
 
 
 def readings(sql: str) -> list[list[Token]]:
@@ -108,23 +108,23 @@ def readings(sql: str) -> list[list[Token]]:
     found: list[list[Token]] = []
     ways = [(False, False)]
     for bound, escapes in ways:
-        long = _Long(sql, bound, escapes)
-        read = _read(sql, long)
+        read, long = _read(sql, bound, escapes)
         if read not in found:
             found.append(read)
-        other = (True, escapes)
-        if long.unclear_percent and other not in ways:
-            ways.append(other)
-        other = (bound, True)
-        if long.unclear_backslash and other not in ways:
-            ways.append(other)
+        if long is not None:
+            if long.unclear_percent and (True, escapes) not in ways:
+                ways.append((True, escapes))
+            if long.unclear_backslash and (bound, True) not in ways:
+                ways.append((bound, True))
     return found
 
 
-def _read(sql: str, long: _Long) -> list[Token]:
+def _read(sql: str, bound: bool, escapes: bool) -> tuple[list[Token], _Long | None]:
+    """Return the tokens, and what has read the long ones among them, if there are some."""
     found: list[Token] = []
     add, make = found.append, partial(tuple.__new__, Token)  # Token() takes twice as long
-    pattern = _BOUND_TOKEN if long.bound else _TOKEN
+    pattern = _BOUND_TOKEN if bound else _TOKEN
+    long: _Long | None = None
     unicode: set[int] = set()
     start: int | None = 0
     while start is not None:
@@ -144,24 +144,35 @@ def _read(sql: str, long: _Long) -> list[Token]:
                 add(make((STRING, text, False)))
             elif group == _PARAMETER:
                 add(make((PARAMETER, text, False)))
-            elif text == "%":
-                long.unclear_percent = True
-                add(_PERCENT)
             else:
+                long = long or _Long(sql, bound, escapes)
+                if text == "%":
+                    long.unclear_percent = True
+                    add(_PERCENT)
+                    continue
                 if text[0] in "uU":
                     unicode.add(len(found))
                 start = long.read(text, match.end(), add)
                 if start != match.end():
                     break
                 start = None
-    return _read_unicode(found, unicode) if unicode else found
+    return (_read_unicode(found, unicode) if unicode else found), long
 
 
 class _Long:
     """Reads what has its end further on in a text: strings, identifiers, comments, placeholders."""
 
+    __slots__ = (
+        "_bound",
+        "_escapes",
+        "_parenthesis",
+        "_sql",
+        "unclear_backslash",
+        "unclear_percent",
+    )
+
     def __init__(self, sql: str, bound: bool, escapes: bool) -> None:
-        self._sql, self.bound, self._escapes = sql, bound, escapes
+        self._sql, self._bound, self._escapes = sql, bound, escapes
         #: Whether there is something that depends on there being parameters.
         self.unclear_percent = False
         #: Whether there is something that depends on standard_conforming_strings.
@@ -217,7 +228,7 @@ class _Long:
         end = self._end_of_name(begin)
         if end is not None:
             self.unclear_percent = True
-            if self.bound:
+            if self._bound:
                 add(Token(PARAMETER, self._sql[begin - 2 : end]))
                 return end
         add(_PERCENT)
