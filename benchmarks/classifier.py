@@ -2,7 +2,8 @@
 
 A text seen before is one look-up in a dictionary. It is measured with texts that are equal but
 not the same object, as Django's ORM makes them: so the text is hashed, and compared. New texts are
-classified; most are done with when none of a few words is in them.
+classified; most are done with when none of a few words is in them. Texts made to be hard take
+no longer for each character than others do: they are there in two lengths.
 
     python benchmarks/classifier.py --json FILE
 """
@@ -22,6 +23,9 @@ import common
 #: Microseconds: of SQL seen before, and of new SQL of 500 characters.
 SEEN_BOUND, NEW_BOUND = 0.3, 200.0
 LENGTH = 500
+#: Microseconds for each character of a hostile text, and how many it has.
+HOSTILE_BOUND = 3.0
+HOSTILE_LENGTHS = 5_000, 20_000
 
 
 def padded(sql: str) -> str:
@@ -49,6 +53,30 @@ TEXTS = {
     "SET": "SET statement_timeout = '5s'",
     "SAVEPOINT": 'SAVEPOINT "s140123456789_x1"',
 }
+#: What it is -> what stands at the beginning, what is repeated, what stands at the end.
+HOSTILE = {
+    "a comment after a string": ("CREATE TABLE t (a text DEFAULT 'a' ", "-", "\n, b int)"),
+    "comments after a string": ("SET a.b = 'a' ", "-- ", ""),
+    "strings that are not closed": ("SET a.b = E'", "\\'", ""),
+    "tags that are not closed": ("SELECT nextval(", "$t$ $u", ""),
+    "comments that are not closed": ("SELECT nextval(", "/*", ""),
+    "placeholders that are not closed": ("SELECT nextval(", "%(", ""),
+    "placeholders before a letter": ("SELECT nextval(", "%sa", ""),
+    "parentheses": ("SELECT nextval(", "(", ""),
+    "operators": ("SELECT nextval(", "\\%", ""),
+    "nested calls": ("SELECT ", "set_config(", ""),
+    "nested locks": ("SELECT ", "pg_advisory_lock(", ""),
+    "INTO": ("SELECT 1 ", "INTO ", "temp"),
+    "THEN": ("DO $$", "THEN CREATE TABLE a ", "$$"),
+    "strings of code": ("DO $$ EXECUTE ", "'SET a.b = 1' || 'x' || ", "''$$"),
+    "a block in a block": ("", "DO $b$ EXECUTE ", ""),
+    "many statements": ("", "SET a.b = 1;", ""),
+}
+
+
+def hostile(name: str, length: int) -> str:
+    before, block, after = HOSTILE[name]
+    return before + block * ((length - len(before + after)) // len(block) + 1) + after
 
 
 def microseconds(function: Callable[[Any], object], arguments: Iterable[Any]) -> float:
@@ -95,6 +123,19 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
     }
 
 
+def measure_hostile(rounds: int) -> dict[str, dict[str, float]]:
+    """Return the microseconds for each character, by text and length."""
+    from relet.core.classifier import classify
+
+    results: dict[str, dict[str, float]] = {}
+    for name in HOSTILE:
+        for length in HOSTILE_LENGTHS:
+            text = hostile(name, length)
+            taken = [microseconds(classify, copies(text, 1)) for _ in range(rounds)]
+            results.setdefault(name, {})[str(length)] = statistics.median(taken) / len(text)
+    return results
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=100)
@@ -106,6 +147,7 @@ def main() -> None:
     common.wait_until_quiet()
     measure(2)
     results = measure(options.rounds)
+    hostile_results = measure_hostile(max(options.rounds // 10, 3))
     common.print_table(
         "microseconds to classify a text, medians",
         ["text", "characters", "seen before", "new"],
@@ -114,14 +156,33 @@ def main() -> None:
             for name, taken in results.items()
         ],
     )
+    print()
+    common.print_table(
+        "microseconds for each character of a hostile text, medians",
+        ["text", *(f"of {length} characters" for length in HOSTILE_LENGTHS)],
+        [
+            [name, *(f"{taken[str(length)]:.2f}" for length in HOSTILE_LENGTHS)]
+            for name, taken in hostile_results.items()
+        ],
+    )
     seen = max(taken["seen_us"] for taken in results.values())
     new = max(taken["new_us"] for taken in results.values())
-    for what, worst, bound in ("seen before", seen, SEEN_BOUND), ("new", new, NEW_BOUND):
+    worst_hostile = max(max(taken.values()) for taken in hostile_results.values())
+    for what, worst, bound in (
+        ("seen before", seen, SEEN_BOUND),
+        ("new", new, NEW_BOUND),
+        ("hostile, for each character", worst_hostile, HOSTILE_BOUND),
+    ):
         verdict = "within" if worst < bound else "ABOVE"
         print(f"\n{what}: {worst:.2f} at most, {verdict} the bound of {bound}")
     common.write_json(
         options.json,
-        {"benchmark": "classifier", "environment": environment, "texts": results},
+        {
+            "benchmark": "classifier",
+            "environment": environment,
+            "texts": results,
+            "hostile": hostile_results,
+        },
     )
 
 

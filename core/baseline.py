@@ -20,6 +20,12 @@ _UNDO = {
     Kind.LOCK: "SELECT pg_catalog.pg_advisory_unlock_all()",
     Kind.TEMPORARY: "DISCARD TEMP",
     Kind.SEQUENCE: "DISCARD SEQUENCES",
+    # There is no way back to a random one but to take another: of 52 bits, as the server's own
+    # source of strong randomness has it. A UUID ends in random digits.
+    Kind.SEED: (
+        "SELECT pg_catalog.setseed(('x' || pg_catalog.right(pg_catalog.replace("
+        "pg_catalog.gen_random_uuid()::text, '-', ''), 13))::bit(52)::int8 / 2 ^ 51 - 1)"
+    ),
 }
 #: Those of the driver were not made by SQL.
 _DEALLOCATE = """DO $relet$

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from itertools import pairwise, takewhile
+from itertools import pairwise
 
-from .effects import ALL, Change, Kind, Name, Parameter, Step, quote
-from .names import (
-    OF_THE_TRANSACTION,
-    is_temporary_schema,
-    makes_temporary,
-    name_parts,
-    object_name,
-    setting_change,
-)
-from .sql import OTHER, PARAMETER, STRING, WORD, Statement, Token, closing, comma_list, text_at
+from .assignments import NULL, Assignment, makes_temporary
+from .effects import ALL, AnyStep, Change, Kind, Name, Parameter, quote
+from .names import end_of_name, is_temporary_schema, name_parts, object_name
+from .sql import OTHER, PARAMETER, STRING, WORD, Statement, Token, closing, text_at
+
+#: Of an argument: where it begins, and where it ends.
+Span = tuple[int, int]
 
 
-def anywhere(statement: Statement) -> Iterator[Step]:
+def anywhere(statement: Statement) -> Iterator[AnyStep]:
     texts = {text for _, text, _ in statement}
     if not texts.isdisjoint(_FUNCTIONS):
         yield from _function_effects(statement)
@@ -26,40 +22,62 @@ def anywhere(statement: Statement) -> Iterator[Step]:
         yield from _select_into(statement)
     if "pg_settings" in texts and "update" in texts:
         yield Change(Kind.SETTING, None)  # by a rule of that view
+        if any(map(makes_temporary, texts)):
+            yield Change(Kind.TEMPORARY, None)
 
 
-def _select_into(statement: Statement) -> Iterator[Step]:
-    for position, token in enumerate(statement[:-1]):
+def _select_into(statement: Statement) -> Iterator[AnyStep]:
+    for position, token in enumerate(statement):
         if token == _INTO:
             before = statement[position - 1].text if position else ""
-            named = statement[position + 1 :]
-            if not (before in _WRITES and _is_write(before, named)):
-                yield from _new_table(named)
+            if not (before in _WRITES and _is_write(before, statement, position + 1)):
+                yield from _new_table(statement, position + 1)
 
 
 _INTO = Token(WORD, "into")
 _WRITES = ("insert", "merge")
-#: What follows the name in INSERT INTO. TABLE does so, too, but here it means INTO TEMP TABLE.
-_AFTER_INSERT = ("(", "as", "default", "overriding", "select", "values", "with")
+#: What follows the name in INSERT INTO, and no name after TEMP.
+_AFTER_INSERT = ("(", "as", "default", "select", "with")
 
 
-def _is_write(before: str, named: Statement) -> bool:
-    """Whether it is INSERT INTO or MERGE INTO, not ``SELECT 1 AS insert INTO``."""
-    if before == "merge":
-        return "using" in (token.text for token in named[1:6])
-    return text_at(named, 2 * len(name_parts(named)) - 1) in _AFTER_INSERT
+def _is_write(before: str, statement: Statement, position: int) -> bool:
+    """Whether it is INSERT INTO or MERGE INTO, not ``SELECT 1 AS insert INTO``.
+
+    :param position: of what follows INTO.
+    """
+    if before == "merge" and text_at(statement, position) == "only":
+        position += 1
+    end = end_of_name(statement, position)
+    following = text_at(statement, end)
+    if before == "insert":
+        # A table could be called TEMP, and one that is INTO TEMP could be called VALUES.
+        return (
+            following in _AFTER_INSERT
+            or (following, text_at(statement, end + 1)) in _AFTER_INSERT_IN_PAIRS
+        )
+    if following == "*":
+        end += 1
+    if text_at(statement, end) == "as":
+        end += 1
+    return "using" in (text_at(statement, end), text_at(statement, end + 1))
 
 
-def _new_table(named: Statement) -> Iterator[Step]:
-    texts = ["" if token.quoted else token.text for token in named[:4]]
-    skipped = len(
-        [*takewhile(("local", "global", "temp", "temporary", "table").__contains__, texts)]
-    )
-    rest = named[skipped:]
-    if not {"temp", "temporary"}.isdisjoint(texts[:skipped]) or (
-        rest and is_temporary_schema(rest[0].text)
-    ):
-        yield Change(Kind.TEMPORARY, object_name(rest))
+_AFTER_INSERT_IN_PAIRS = (("values", "("), ("overriding", "user"), ("overriding", "system"))
+
+
+def _new_table(statement: Statement, position: int) -> Iterator[AnyStep]:
+    """The effects of a SELECT INTO what is at *position*."""
+    temporary = False
+    while (text := text_at(statement, position)) in _OF_NEW_TABLES:
+        if statement[position].quoted or text_at(statement, position + 1) == ".":
+            break
+        temporary |= text in ("temp", "temporary")
+        position += 1
+    if temporary or any(map(is_temporary_schema, name_parts(statement, position))):
+        yield Change(Kind.TEMPORARY, object_name(statement, position))
+
+
+_OF_NEW_TABLES = ("local", "global", "temp", "temporary", "unlogged", "table")
 
 
 #: What takes an advisory lock -> whether it may fail to.
@@ -70,7 +88,11 @@ _LOCKS = {
     "pg_try_advisory_lock_shared": True,
 }
 _UNLOCKS = ("pg_advisory_unlock", "pg_advisory_unlock_shared")
-_FUNCTIONS = {*_LOCKS, *_UNLOCKS, "pg_advisory_unlock_all", "set_config", "nextval", "setval"}
+_SEQUENCES = ("nextval", "setval")
+_FUNCTIONS = {
+    *(*_LOCKS, *_UNLOCKS, "pg_advisory_unlock_all"),
+    *(*_SEQUENCES, "set_config", "setseed"),
+}
 #: What reads the state of sequences that others have made.
 READERS = {"currval", "lastval"}
 
@@ -89,16 +111,22 @@ def calls_of(statement: Statement, functions: set[str]) -> list[tuple[int, str]]
 _OPENING = Token(OTHER, "(")
 
 
-def _function_effects(statement: Statement) -> Iterator[Step]:
+def _function_effects(statement: Statement) -> Iterator[AnyStep]:
     calls = calls_of(statement, _FUNCTIONS)
-    columns = _columns(statement) if calls else {}
+    if not calls:
+        return
+    columns = _columns(statement)
+    looked_at = (at for at, function in calls if function == "set_config" or at in columns)
+    arguments = _arguments(statement, {at + 1 for at in looked_at})
     sequences = False
     for position, function in calls:
-        arguments = _arguments(statement, position + 1)
+        spans = arguments.get(position + 1, [])
         if function == "set_config":
-            yield from _set_config(arguments)
-        elif function in ("nextval", "setval"):
-            if not (_is_column_default(statement, position) or _is_of_django(arguments)):
+            yield from _set_config(statement, spans, once=position in columns)
+        elif function == "setseed":
+            yield Change(Kind.SEED, None)
+        elif function in _SEQUENCES:
+            if not (_is_column_default(statement, position) or _is_of_django(statement, position)):
                 sequences = True
         elif position not in columns:
             # It may be called often, or not at all.
@@ -107,21 +135,24 @@ def _function_effects(statement: Statement) -> Iterator[Step]:
         elif function == "pg_advisory_unlock_all":
             yield Change(Kind.LOCK, ALL, back=True)
         else:
-            name = _key(arguments, function)
+            name = _key(statement, spans, function)
             back = function in _UNLOCKS
             if name is not None or not back:
                 column = columns[position] if _LOCKS.get(function, True) else None
-                yield Change(Kind.LOCK, name, back, column)
+                yield Change(Kind.LOCK, name, back, column=column)
     if sequences:
         yield Change(Kind.SEQUENCE, None)
 
 
-def _is_of_django(arguments: list[Statement]) -> bool:
+def _is_of_django(statement: Statement, call: int) -> bool:
     """Whether it is what Django sets sequences by: after ``loaddata``, and between tests.
 
     No one reads the value again. An INSERT, which is not looked at either, leaves as much.
     """
-    return text_at(arguments[0], 0) == "pg_get_serial_sequence"
+    return (statement[call].text, text_at(statement, call + 2)) == (
+        "setval",
+        "pg_get_serial_sequence",
+    )
 
 
 def _is_column_default(statement: Statement, call: int) -> bool:
@@ -138,10 +169,7 @@ def _columns(statement: Statement) -> dict[int, int]:
 
     Of anything else, nothing: it need not have one row.
     """
-    if statement[0] != _SELECT or any(
-        following == _OPENING and token.kind is WORD and token.text not in _OF_ONE_ROW
-        for token, following in pairwise(statement)
-    ):
+    if statement[0] != _SELECT:
         return {}
     found: dict[int, int] = {}
     position, column = 1, 0
@@ -154,13 +182,28 @@ def _columns(statement: Statement) -> dict[int, int]:
         position = closing(statement, position + 1) + 1
         if text_at(statement, position) == "as":
             position += 2
-        if text_at(statement, position) not in ("", ","):
+        if position < len(statement) and text_at(statement, position) != ",":
             return {}
         position, column = position + 1, column + 1
+    if any(
+        following == _OPENING and token.kind is WORD and not _is_of_one_row(statement, position)
+        for position, (token, following) in enumerate(pairwise(statement))
+    ):
+        return {}
     return found
 
 
 _SELECT = Token(WORD, "select")
+
+
+def _is_of_one_row(statement: Statement, position: int) -> bool:
+    """Whether the function at *position* is known to return one value for one."""
+    if statement[position].text not in _OF_ONE_ROW:
+        return False
+    schema = statement[position - 2].text if text_at(statement, position - 1) == "." else ""
+    return schema in ("", "pg_catalog")
+
+
 #: What returns one value for one, so that each function in a SELECT is called once.
 _OF_ONE_ROW = {
     *_FUNCTIONS,
@@ -170,56 +213,114 @@ _OF_ONE_ROW = {
 }
 
 
-def _arguments(statement: Statement, opening: int) -> list[Statement]:
-    """The arguments of the call whose parenthesis is at *opening*."""
-    return comma_list(statement[opening + 1 : closing(statement, opening)])
+def _arguments(statement: Statement, openings: set[int]) -> dict[int, list[Span]]:
+    """The arguments in the parentheses that are at *openings*.
+
+    What is not closed goes on to the end.
+    """
+    if not openings:
+        return {}
+    #: Where arguments begin, and where one more would.
+    begins: dict[int, list[int]] = {}
+    stack: list[int] = []
+    for position, (kind, text, _) in enumerate(statement):
+        if kind is not OTHER:
+            continue
+        if text in ("(", "["):
+            stack.append(position)
+            if position in openings:
+                begins[position] = [position + 1]
+        elif text == ",":
+            if stack and stack[-1] in begins:
+                begins[stack[-1]].append(position + 1)
+        elif text in (")", "]") and stack:
+            opening = stack.pop()
+            if opening in begins:
+                begins[opening].append(position + 1)
+    for opening in begins.keys() & stack:
+        begins[opening].append(len(statement) + 1)
+    return {
+        opening: [(begin, following - 1) for begin, following in pairwise(found)]
+        for opening, found in begins.items()
+    }
 
 
-def _set_config(arguments: list[Statement]) -> Iterator[Step]:
-    if len(arguments) != 3:  # EXECUTE 'SELECT set_config(' || ...
-        arguments = [[], [], []]
-    first, value, local = arguments
-    name = first[0].text.lower() if len(first) == 1 and first[0].kind is STRING else None
-    if not _is_true(local) and name not in OF_THE_TRANSACTION:
-        is_parameter = bool(local) and local[0].kind is PARAMETER and local[1:] in _BOOLEAN
-        unless = _parameter(local[0]) if is_parameter else None
-        if name is None:
-            yield Change(Kind.ROLE, None, unless=unless)
-            yield Change(Kind.SETTING, None, unless=unless)
+def _set_config(statement: Statement, spans: list[Span], *, once: bool) -> Iterator[AnyStep]:
+    if len(spans) != 3:  # EXECUTE 'SELECT set_config(' || ...
+        yield from Assignment(None, None, None).steps()
+        return
+    name, value = (_constant(statement, span) for span in spans[:2])
+    yield from Assignment(name, value, _truth(statement, spans[2]), once).steps()
+
+
+#: So long is what is looked at of an argument.
+_SHORT = 40
+
+
+def _constant(statement: Statement, span: Span) -> Name | None:
+    """The text of an argument that is one, or several with ``||`` between; None if it is not."""
+    begin, end = span
+    if end - begin > _SHORT:
+        return None
+    argument = _without_casts(statement[begin:end], _TEXT_TYPES)
+    if argument == [_NULL]:
+        return NULL
+    pieces: list[str | Parameter] = []
+    while argument:
+        token = argument[0]
+        piece = token.text if token.kind is STRING else parameter(token)
+        if piece is None:
+            return None
+        pieces.append(piece)
+        if len(argument) > 1 and (argument[1:3] != [_BAR, _BAR] or len(argument) < 4):
+            return None
+        argument = argument[3:]
+    return tuple(pieces) or None
+
+
+def _truth(statement: Statement, span: Span) -> bool | Parameter | None:
+    """What an argument is, if it is a constant truth value, or a parameter alone."""
+    begin, end = span
+    argument = _without_casts(statement[begin : min(end, begin + _SHORT)], _TRUTH_TYPES)
+    if end - begin > _SHORT or len(argument) != 1:
+        return None
+    kind, text, quoted = token = argument[0]
+    if kind is PARAMETER:
+        return parameter(token)
+    if kind is STRING or (kind is WORD and not quoted and text in ("true", "false", "null")):
+        text = text.lower()
+        return True if text in _TRUTHS else False if text in _FALSEHOODS else None
+    return None
+
+
+def _without_casts(argument: Statement, types: tuple[str, ...]) -> Statement:
+    found: Statement = []
+    position = 0
+    while position < len(argument):
+        if argument[position] == _CAST and text_at(argument, position + 1) in types:
+            position += 2
         else:
-            yield replace(setting_change(name, back=False), unless=unless)
-    if name == "search_path" and makes_temporary(token.text for token in value):
-        yield Change(Kind.TEMPORARY, None)
+            found.append(argument[position])
+            position += 1
+    return found
 
 
-def _is_true(value: Statement) -> bool:
-    return value[1:] in _BOOLEAN and (
-        value[:1] == [_TRUE]
-        or (bool(value) and value[0].kind is STRING and value[0].text.lower() in _TRUTHS)
-    )
-
-
-_CAST = Token(OTHER, "::")
-#: What may stand behind a constant.
-_BOOLEAN: tuple[Statement, ...] = (
-    [],
-    [_CAST, Token(WORD, "boolean")],
-    [_CAST, Token(WORD, "bool")],
-)
-_TRUE = Token(WORD, "true")
+_NULL, _CAST, _BAR = Token(WORD, "null"), Token(OTHER, "::"), Token(OTHER, "|")
+_TEXT_TYPES, _TRUTH_TYPES = ("text", "varchar", "name"), ("boolean", "bool")
 _TRUTHS = ("true", "t", "yes", "y", "on", "1")
+_FALSEHOODS = ("false", "f", "no", "n", "off", "0", "null")
 
 
-def _key(arguments: list[Statement], function: str) -> Name | None:
+def _key(statement: Statement, spans: list[Span], function: str) -> Name | None:
     """What a lock is on, if its arguments are constants; None if not."""
     parts: list[str | Parameter] = ["shared " if function.endswith("_shared") else ""]
-    for argument in arguments:
+    for begin, end in spans:
         if len(parts) > 1:
             parts.append(",")
-        for position, token in enumerate(argument):
-            part = _key_part(
-                token, text_at(argument, position - 1), text_at(argument, position + 1)
-            )
+        for position in range(begin, end):
+            before = "" if position == begin else text_at(statement, position - 1)
+            after = "" if position + 1 == end else text_at(statement, position + 1)
+            part = _key_part(statement[position], before, after)
             if part is None:
                 return None
             parts.append(part)
@@ -227,16 +328,19 @@ def _key(arguments: list[Statement], function: str) -> Name | None:
 
 
 def _key_part(token: Token, before: str, after: str) -> str | Parameter | None:
-    if token.kind is PARAMETER:
-        return _parameter(token)
     if token.kind is STRING:
         return quote(token.text)
     if token.kind is OTHER or after == "(" or before == "::":  # a function, a type
         return token.text
-    return None
+    return parameter(token)
 
 
-def _parameter(token: Token) -> Parameter | None:
-    if token.text.startswith("%("):
-        return Parameter(token.text[2:-2])
-    return Parameter(int(token.text[1:]) - 1) if token.text[1:].isdecimal() else None
+def parameter(token: Token) -> Parameter | None:
+    kind, text, _ = token
+    if kind is not PARAMETER:
+        return None
+    if text.startswith("%("):
+        return Parameter(text[2:-2])
+    # More digits than any driver counts to are no number to Python either.
+    number = int(text[1:]) if text[1:].isdecimal() and len(text) < 10 else 0
+    return Parameter(number - 1) if number else None

@@ -18,17 +18,16 @@ import re
 from .calls import READERS, calls_of
 from .commands import steps_of
 from .effects import Effects
-from .sql import PARAMETER, Statement, Token, statements, text_at
+from .sql import PARAMETER, Statement, Token, readings, split
 
 #: Most SQL begins with one of these, and has an effect only if it has one of `_TRIGGERS`.
 _QUERY = re.compile(
     r"[\s(]*(?:select|insert|update|delete|with|values|merge|table)\b", re.IGNORECASE
 )
 _TRIGGERS = (
-    # Of functions; of SELECT INTO; of a view that can be written to; of a second statement;
-    # of names that can hide any of these.
-    *("set_config", "pg_advisory_", "pg_try_advisory_", "nextval", "setval", "currval"),
-    *("lastval", "temp", "pg_settings", ";", 'u&"'),
+    # Of functions (nextval, setval, lastval, currval); of SELECT INTO; of a view that can be
+    # written to; of a second statement; of names that can hide any of these.
+    *("set_config", "_advisory_", "tval", "currval", "setseed", "temp", "pg_settings", ";", 'u&"'),
 )
 
 
@@ -38,15 +37,33 @@ def classify(sql: str) -> Effects | None:
     triggers = [trigger for trigger in _TRIGGERS if trigger in lowered]
     if not triggers and _QUERY.match(sql):
         return None
-    found = statements(sql)
-    if triggers and "%" in sql:
+    ways = readings(sql)
+    reads = bool(triggers) and any(reader in lowered for reader in (*READERS, 'u&"'))
+    if len(ways) == 1:
+        return _effects(sql, split(ways[0]), reads)
+    return _of_all([_effects(sql, split(way), reads) for way in ways])
+
+
+def _effects(sql: str, found: list[Statement], may_read: bool) -> Effects | None:
+    if "%" in sql:
         _number_placeholders(sql, found)
     steps = [step for statement in found for step in steps_of(statement)]
-    reads = bool(triggers) and any(calls_of(statement, READERS) for statement in found)
+    reads = may_read and any(calls_of(statement, READERS) for statement in found)
     if not (steps or reads):
         return None
-    may_commit = any(text_at(statement, 0) in ("do", "call") for statement in found)
+    heads = [statement[0].text for statement in found]
+    may_commit = "do" in heads or "call" in heads
     return Effects(tuple(steps), len(found) == 1, reads, may_commit)
+
+
+def _of_all(ways: list[Effects | None]) -> Effects | None:
+    """The effects of a text that may be read in several ways: what it makes in any of them."""
+    effects = [way for way in ways if way is not None]
+    if len(set(ways)) == 1:
+        return ways[0]
+    steps = dict.fromkeys(step for each in effects for step in each.repeated.resolve(None, None))
+    reads = any(each.reads_sequence for each in effects)
+    return Effects(tuple(steps), single=False, reads_sequence=reads, may_commit=True)
 
 
 class Memo(dict[str, "Effects | None"]):
@@ -73,7 +90,7 @@ class Memo(dict[str, "Effects | None"]):
 
 EFFECTS = Memo()
 #: As psycopg finds them: in strings and comments, too.
-_PLACEHOLDER = re.compile(r"%%|%\([^)]+\)[sbt]|%([sbt])")
+_PLACEHOLDER = re.compile(r"%%|%([sbt])")
 
 
 def _number_placeholders(sql: str, found: list[Statement]) -> None:
@@ -84,6 +101,7 @@ def _number_placeholders(sql: str, found: list[Statement]) -> None:
         for position, token in enumerate(statement)
         if token[0] is PARAMETER and token.text in ("%s", "%b", "%t")
     ]
+    # With a name among them, the driver refuses the text.
     agreed = len(places) == sum(map(bool, _PLACEHOLDER.findall(sql)))
     for number, (statement, position) in enumerate(places, 1):
         statement[position] = Token(PARAMETER, f"${number}" if agreed else "$?")

@@ -5,22 +5,16 @@ https://www.postgresql.org/docs/current/sql-commands.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from itertools import chain, dropwhile
+from collections.abc import Callable, Iterator
 
-from .calls import anywhere
-from .effects import ALL, Change, Control, Kind, Move, Step
-from .names import (
-    OF_THE_TRANSACTION,
-    is_temporary_schema,
-    makes_temporary,
-    name_parts,
-    object_name,
-    setting_change,
-)
+from .assignments import OF_THE_TRANSACTION, Assignment, setting_change
+from .calls import anywhere, parameter
+from .effects import ALL, AnyStep, Change, Control, Kind, Move, Name, Open, Parameter, later
+from .names import is_temporary_schema, name_parts, object_name
+from .procedural import steps_of_code
 from .sql import (
     OTHER,
+    PARAMETER,
     STRING,
     WORD,
     Statement,
@@ -28,12 +22,14 @@ from .sql import (
     closing,
     comma_list,
     key_words,
-    statements,
     text_at,
 )
 
+#: The effects of a statement that begins with some words.
+Rule = Callable[[Statement, list[str]], Iterator[AnyStep]]
 
-def steps_of(statement: Statement) -> Iterator[Step]:
+
+def steps_of(statement: Statement) -> Iterator[AnyStep]:
     words = key_words(statement)
     head = words[0] if words else ""
     if head in _HEADS:
@@ -58,7 +54,7 @@ _MODIFIERS = {
 }
 
 
-def _explain(statement: Statement, words: list[str]) -> Iterator[Step]:
+def _explain(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     """EXPLAIN ANALYZE runs it, and returns the plan."""
     position = 1
     if text_at(statement, position) == "(":
@@ -67,52 +63,71 @@ def _explain(statement: Statement, words: list[str]) -> Iterator[Step]:
         position += 1
     if {"analyze", "analyse"}.isdisjoint(token.text for token in statement[:position]):
         return
+    if text_at(statement, position) == "explain":
+        return  # the server refuses it
     for step in steps_of(statement[position:]):
-        if isinstance(step, Change) and not step.back:
-            yield replace(step, column=None)
+        if isinstance(step, Open):
+            yield step.doubted()
+        elif isinstance(step, Change):
+            yield step._replace(sure=not step.back, column=None)
 
 
-def _set(statement: Statement, words: list[str]) -> Iterator[Step]:
-    rest, scope = statement[1:], ""
+def _set(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     # Both can be the first part of a setting's name as well.
     if words[1:2] in (["local"], ["session"]) and (
         text_at(statement, 2) not in _AFTER_A_NAME and words[2:3] != ["authorization"]
     ):
-        rest, scope = statement[2:], words[1]
-    for step in _assignment(rest):
-        # What is local ends with its transaction; a temporary object does not.
-        if scope != "local" or step.kind is Kind.TEMPORARY:
-            yield step
+        yield from _assignment(statement[2:], local=words[1] == "local")
+    else:
+        yield from _assignment(statement[1:], local=False)
 
 
 _AFTER_A_NAME = (".", "=", "to")
 
 
-def _assignment(rest: Statement) -> Iterator[Change]:
+def _assignment(rest: Statement, *, local: bool) -> Iterator[AnyStep]:
     if not rest:  # EXECUTE 'SET ' || ...
-        yield Change(Kind.SETTING, None)
-        yield Change(Kind.ROLE, None)
+        yield from Assignment(None, None, local).steps()
         return
     first, second = "" if rest[0].quoted else rest[0].text, text_at(rest, 1)
+    name, value = "", rest[1:]
     if second not in _AFTER_A_NAME:
         if first in ("transaction", "constraints"):
             return
-        if first == "role":
-            yield Change(Kind.ROLE, ("role",), back=second == "none" and not rest[1].quoted)
-            return
-        if (first, second) == ("session", "authorization"):
-            yield Change(Kind.ROLE, ("session_authorization",), back=_is_default(rest[2:]))
+        if first == "role" or (first, second) == ("session", "authorization"):
+            if not local:
+                yield _role(first, rest)
             return
         if first in _SPELLINGS:
-            values = rest[2 if first in ("time", "characteristics", "xml") else 1 :]
-            back = _is_default(values) or (first, values[:1]) == ("time", [_LOCAL])
-            yield Change(Kind.SETTING, (_SPELLINGS[first],), back)
-            return
-    name = ".".join(name_parts(rest)).lower()
-    if name not in OF_THE_TRANSACTION:
-        yield setting_change(name, back=_is_default(rest[-1:]))
-    if name == "search_path" and makes_temporary(token.text for token in rest[2:]):
-        yield Change(Kind.TEMPORARY, None)
+            name = _SPELLINGS[first]
+            value = rest[2 if first in ("time", "characteristics", "xml") else 1 :]
+            if (first, value[:1]) == ("time", [_LOCAL]):
+                value = [_DEFAULT]
+    if not name:
+        parts = name_parts(rest)
+        name, value = ".".join(parts).lower(), rest[2 * len(parts) :]
+    if name == "search_path" and value[:1] != [_DEFAULT]:
+        yield from Assignment((name,), _path(value), local).steps()
+    elif name == "seed" or (not local and name not in OF_THE_TRANSACTION):
+        yield setting_change(name, back=value[:1] == [_DEFAULT])
+
+
+def _role(first: str, rest: Statement) -> Change:
+    if first == "role":
+        none = text_at(rest, 1) == "none" and not rest[1].quoted
+        return Change(Kind.ROLE, ("role",), back=none)
+    return Change(Kind.ROLE, ("session_authorization",), back=rest[2:3] == [_DEFAULT])
+
+
+def _path(value: Statement) -> Name | None:
+    """The names of a search path, one after the other; None if that cannot be told."""
+    pieces: list[str | Parameter] = []
+    for token in value:
+        piece = parameter(token) if token.kind is PARAMETER else token.text
+        if piece is None:
+            return None
+        pieces.append(piece)
+    return tuple(pieces)
 
 
 #: The settings behind what has a grammar of its own.
@@ -124,17 +139,10 @@ _SPELLINGS = {
     "schema": "search_path",
     "seed": "seed",
 }
-_LOCAL = Token(WORD, "local")
+_LOCAL, _DEFAULT = Token(WORD, "local"), Token(WORD, "default")
 
 
-def _is_default(value: Statement) -> bool:
-    return value[:1] == [_DEFAULT]
-
-
-_DEFAULT = Token(WORD, "default")
-
-
-def _reset(statement: Statement, words: list[str]) -> Iterator[Step]:
+def _reset(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     if words[1:] == ["all"]:
         yield Change(Kind.SETTING, ALL, back=True)
     elif words[1:] == ["session", "authorization"]:
@@ -145,21 +153,29 @@ def _reset(statement: Statement, words: list[str]) -> Iterator[Step]:
         yield setting_change(".".join(name_parts(statement[1:])).lower(), back=True)
 
 
-def _create(statement: Statement, words: list[str]) -> Iterator[Step]:
+def _create(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     if _has_words(statement, "on", "commit", "drop"):
         return
     what = [word for word in words[1:] if word not in ("or", "replace", "local", "global")]
     if what[:1] in (["temp"], ["temporary"]):
-        # After TABLE, SEQUENCE or VIEW, and IF NOT EXISTS.
-        skipped = {*_MODIFIERS, "create", "table", "sequence", "view", "if", "not", "exists"}
-        rest = [*dropwhile(lambda token: token.text in skipped and not token.quoted, statement)]
-        yield Change(Kind.TEMPORARY, object_name(rest))
+        position = 0
+        while text_at(statement, position) in _BEFORE_A_NAME and not statement[position].quoted:
+            position += 1
+        yield Change(Kind.TEMPORARY, object_name(statement, position))
+    elif what[:1] == ["statistics"]:
+        # What follows ON is the table's, whose part it is, if it has no schema of its own.
+        position = 2
+        while text_at(statement, position) in ("if", "not", "exists"):
+            position += 1
+        if any(map(is_temporary_schema, name_parts(statement, position)[:-1])):
+            yield Change(Kind.TEMPORARY, None)
     elif not _ATTACHED.intersection(what[:1]) and _names_temporary_schema(statement):
         yield Change(Kind.TEMPORARY, None)
 
 
+_BEFORE_A_NAME = {*_MODIFIERS, "create", "table", "sequence", "view", "if", "not", "exists"}
 #: These are parts of a table, and go with it.
-_ATTACHED = {"index", "unique", "trigger", "constraint", "rule", "policy", "statistics"}
+_ATTACHED = {"index", "unique", "trigger", "constraint", "rule", "policy"}
 
 
 def _has_words(statement: Statement, *words: str) -> bool:
@@ -181,7 +197,7 @@ def _names_temporary_schema(statement: Statement) -> bool:
     )
 
 
-def _drop(statement: Statement, words: list[str]) -> Iterator[Step]:
+def _drop(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     if words[1:2] not in (["table"], ["view"], ["sequence"]):
         return
     for named in comma_list(statement[4 if words[2:4] == ["if", "exists"] else 2 :]):
@@ -191,7 +207,13 @@ def _drop(statement: Statement, words: list[str]) -> Iterator[Step]:
             yield Change(Kind.TEMPORARY, name, back=True)
 
 
-def _discard(statement: Statement, words: list[str]) -> Iterator[Step]:
+def _alter(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
+    """A temporary table may be called otherwise from now on, and another one as it was."""
+    if _has_words(statement, "rename", "to") or _has_words(statement, "set", "schema"):
+        yield Change(Kind.TEMPORARY, ALL, back=True, renames=True)
+
+
+def _discard(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     what = words[1:2]
     if what in (["temp"], ["temporary"]):
         yield Change(Kind.TEMPORARY, ALL, back=True)
@@ -201,42 +223,35 @@ def _discard(statement: Statement, words: list[str]) -> Iterator[Step]:
         yield from (Change(kind, ALL, back=True) for kind in Kind if kind not in _FOR_GOOD)
 
 
-_FOR_GOOD = (Kind.LIBRARY, Kind.UNKNOWN)
+_FOR_GOOD = (Kind.SEED, Kind.LIBRARY, Kind.UNKNOWN)
 
 
-def _prepare(statement: Statement, words: list[str]) -> Iterator[Step]:
+def _prepare(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     if words[1:2] == ["transaction"] and [t.kind for t in statement[2:3]] == [STRING]:
         yield Move(Control.COMMIT)  # settings stay, and nothing else is allowed
     else:
         yield Change(Kind.PREPARED, object_name(statement[1:2]))
-        yield from _later(statement)
+        yield from later(anywhere(statement))
 
 
-def _declare(statement: Statement, words: list[str]) -> Iterator[Step]:
-    texts = ["" if token.quoted else token.text for token in statement[2:10]]
-    if "cursor" in texts and texts[texts.index("cursor") + 1 :][:2] == ["with", "hold"]:
-        yield Change(Kind.CURSOR, object_name(statement[1:2]))
-    if "cursor" in texts:  # else it is DECLARE of PL/pgSQL
-        yield from _later(statement)
+def _declare(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
+    position = 2
+    while text_at(statement, position) in _OF_CURSORS:
+        position += 1
+    if text_at(statement, position) == "cursor":  # else it is DECLARE of PL/pgSQL
+        if [token.text for token in statement[position + 1 : position + 3]] == ["with", "hold"]:
+            yield Change(Kind.CURSOR, object_name(statement, 1))
+        yield from later(anywhere(statement))
 
 
-def _later(statement: Statement) -> Iterator[Step]:
-    """What EXECUTE and FETCH do is done when those run, and again each time that they do."""
-    found = [*_nameless(anywhere(statement))]
-    yield from found
-    if found:
-        yield Change(Kind.UNKNOWN, None)
+#: In any order, and any number of times.
+_OF_CURSORS = ("asensitive", "binary", "insensitive", "no", "scroll")
 
 
-def _nameless(steps: Iterable[Step]) -> Iterator[Step]:
-    """What is made, if nobody can tell when and how often, so that nothing gives it back."""
-    for step in steps:
-        if isinstance(step, Change) and not step.back:
-            yield Change(step.kind, None)
-
-
-def _give_back(kind: Kind, skipped: str = "") -> Callable[[Statement, list[str]], Iterator[Step]]:
-    def rule(statement: Statement, words: list[str]) -> Iterator[Step]:
+def _give_back(
+    kind: Kind, skipped: str = ""
+) -> Callable[[Statement, list[str]], Iterator[AnyStep]]:
+    def rule(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
         named = statement[2:] if skipped and words[1:2] == [skipped] else statement[1:]
         if named[:1] in ([Token(WORD, "all")], [Token(OTHER, "*")]):
             yield Change(kind, ALL, back=True)
@@ -246,28 +261,28 @@ def _give_back(kind: Kind, skipped: str = "") -> Callable[[Statement, list[str]]
     return rule
 
 
-def _listen(statement: Statement, words: list[str]) -> Iterator[Step]:
+def _listen(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     yield Change(Kind.CHANNEL, object_name(statement[1:2]))
 
 
-def _load(statement: Statement, words: list[str]) -> Iterator[Step]:
+def _load(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     yield Change(Kind.LIBRARY, None)
 
 
-def _commit(statement: Statement, words: list[str]) -> Iterator[Step]:
+def _commit(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     if words[1:2] != ["prepared"]:
         yield Move(Control.COMMIT)
 
 
-def _savepoint(statement: Statement, words: list[str]) -> Iterator[Step]:
+def _savepoint(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     yield Move(Control.SAVEPOINT, _savepoint_name(statement))
 
 
-def _release(statement: Statement, words: list[str]) -> Iterator[Step]:
+def _release(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     yield Move(Control.RELEASE, _savepoint_name(statement))
 
 
-def _rollback(statement: Statement, words: list[str]) -> Iterator[Step]:
+def _rollback(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     if "to" in words:
         yield Move(Control.ROLLBACK_TO, _savepoint_name(statement))
     elif words[1:2] != ["prepared"]:
@@ -275,42 +290,26 @@ def _rollback(statement: Statement, words: list[str]) -> Iterator[Step]:
 
 
 def _savepoint_name(statement: Statement) -> str:
-    return statement[-1].text
+    name = statement[-1].text
+    if len(name) <= _LONGEST_NAME and name.isascii():
+        return name
+    # As the server cuts it: else another text for the same one would be taken for another one.
+    return name.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore")
 
 
-def _do(statement: Statement, words: list[str]) -> Iterator[Step]:
-    """A DO block is code, whatever its quotes are."""
-    for token in statement:
-        if token.kind is STRING:
-            yield from dict.fromkeys(_nameless(_code(token.text)))
+#: In bytes. https://www.postgresql.org/docs/current/sql-syntax-lexical.html
+_LONGEST_NAME = 63
 
 
-def _code(text: str, depth: int = 0) -> Iterator[Step]:
-    """The effects that procedural code may have: those of all that could be a statement."""
-    found = statements(text)
-    for statement in found:
-        starts = [0] + [
-            position + 1 for position, token in enumerate(statement) if token.text in _BEFORE
-        ]
-        for start in starts:
-            words = key_words(statement[start:])
-            if words and words[0] in _HEADS:
-                yield from _HEADS[words[0]](statement[start:], words)
-        yield from anywhere(statement)
-    if depth < _DEEPEST and any(token.text == "execute" for token in chain(*found)):
-        for token in chain(*found):
-            if token.kind is STRING or token.quoted:
-                yield from _code(token.text, depth + 1)
+def _do(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
+    yield from steps_of_code(statement, _HEADS)
 
 
-#: What a statement may follow, in PL/pgSQL, besides a semicolon.
-_BEFORE = ("begin", "then", "else", "loop")
-#: So far are the strings of EXECUTE looked into.
-_DEEPEST = 3
-_HEADS: dict[str, Callable[[Statement, list[str]], Iterator[Step]]] = {
+_HEADS: dict[str, Rule] = {
     "explain": _explain,
     "set": _set,
     "reset": _reset,
+    "alter": _alter,
     "create": _create,
     "drop": _drop,
     "discard": _discard,

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Kind(Enum):
@@ -74,6 +74,12 @@ class Kind(Enum):
         "the value that currval() and lastval() return",
         "INSERT ... RETURNING, or hold() around nextval() and what reads its value again",
     )
+    SEED = (
+        "seed",
+        False,
+        "the seed of random()",
+        "hold() around setseed() and what calls random()",
+    )
     LIBRARY = (
         "library",
         False,
@@ -123,23 +129,41 @@ Name = tuple[str | Parameter, ...]
 ALL: Name = ("*",)
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """Session state is made, or given back.
 
     :param kind: which.
     :param name: what it is called; None is what cannot be told from the text, so
         nothing but "all of them" gives it back.
     :param back: given back rather than made.
+    :param sure: whether it is certain that it is given back. If not, it still counts, but
+        what was configured may be gone.
     :param column: of the statement's only row: true if it happened.
-    :param unless: a parameter that, if true, makes it local to the transaction.
+    :param renames: what there is of that kind may be called otherwise from now on. Nothing
+        is made, and nothing is given back.
     """
 
     kind: Kind
     name: Name | None
     back: bool = False
+    sure: bool = True
     column: int | None = None
-    unless: Parameter | None = None
+    renames: bool = False
+
+
+class Open:
+    """A step that depends on parameters."""
+
+    def changes(self, params: object) -> Iterable[Change]:
+        """Return what it does with *params*, as given to ``execute()``.
+
+        :param params: None if they are not known; then it does all that it may do.
+        """
+        raise NotImplementedError
+
+    def doubted(self) -> Open:
+        """Return the same for a statement that may run or not: nothing is given back."""
+        raise NotImplementedError
 
 
 class Control(Enum):
@@ -163,6 +187,8 @@ class Move:
 
 
 Step = Change | Move
+#: What a text's steps are before its parameters are known.
+AnyStep = Step | Open
 
 
 @dataclass(frozen=True)
@@ -176,49 +202,86 @@ class Effects:
         code that can COMMIT.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[AnyStep, ...]
     single: bool = True
     reads_sequence: bool = False
     may_commit: bool = False
 
     @property
     def repeated(self) -> Effects:
-        """Those of a text that runs nobody knows how often: locks are counted, so none is."""
-        steps = (
-            Change(Kind.LOCK, None)
-            if isinstance(step, Change) and step.kind is Kind.LOCK and not step.back
-            else step
-            for step in self.steps
-            if not (isinstance(step, Change) and step.kind is Kind.LOCK and step.back)
-        )
-        return Effects(tuple(steps), single=False, may_commit=True)
+        """Those of a text that runs nobody knows how often, or never.
+
+        Nothing is given back for sure, and locks are counted, so none can be told by its key.
+        """
+        steps = dict.fromkeys(map(_repeated, self.steps))
+        return replace(self, steps=tuple(steps), single=False, may_commit=True)
+
+    @property
+    def deferred(self) -> Effects:
+        """Those of the query of a server-side cursor, which runs as rows are fetched, or never."""
+        return replace(self, steps=later(self.steps), single=False)
 
     @property
     def made(self) -> tuple[Change, ...]:
-        """The changes that make session state."""
-        return tuple(step for step in self.steps if isinstance(step, Change) and not step.back)
+        """The changes that make session state, or may."""
+        return tuple(
+            step for step in _closed(self.steps, None) if isinstance(step, Change) and not step.back
+        )
 
     def resolve(self, params: object, row: Sequence[Any] | None) -> tuple[Step, ...]:
         """Return the steps with nothing left open: by *params*, and by the *row* they gave."""
         return tuple(
             resolved
-            for step in self.steps
+            for step in _closed(self.steps, params)
             if (resolved := _resolve(step, params, row if self.single else None)) is not None
         )
+
+
+def _repeated(step: AnyStep) -> AnyStep:
+    if isinstance(step, Open):
+        return step.doubted()
+    if isinstance(step, Move):
+        return Change(Kind.UNKNOWN, None)
+    if step.back:
+        return step._replace(sure=False, column=None)
+    return Change(Kind.LOCK, None) if step.kind is Kind.LOCK else step._replace(column=None)
+
+
+def nameless(steps: Iterable[AnyStep]) -> tuple[Change, ...]:
+    """What may be done, if nobody can tell when and how often: nothing gives that back."""
+    return tuple(
+        dict.fromkeys(
+            step if step.renames else Change(step.kind, None, step.back, sure=not step.back)
+            for step in _closed(steps, None)
+            if isinstance(step, Change)
+        )
+    )
+
+
+def later(steps: Iterable[AnyStep]) -> tuple[Change, ...]:
+    """What EXECUTE and FETCH do: it is done when those run, and again each time that they do."""
+    found = nameless(steps)
+    if any(not step.back for step in found):
+        return (*found, Change(Kind.UNKNOWN, None))
+    return found
+
+
+def _closed(steps: Iterable[AnyStep], params: object) -> Iterator[Step]:
+    for step in steps:
+        if isinstance(step, Open):
+            yield from step.changes(params)
+        else:
+            yield step
 
 
 def _resolve(step: Step, params: object, row: Sequence[Any] | None) -> Step | None:
     if isinstance(step, Move):
         return step
-    if step.unless is not None:
-        try:
-            if step.unless.value(params) in _TRUE:
-                return None
-        except (Unresolved, TypeError, ValueError):
-            pass  # it is no truth value at all
     if step.column is not None and row is not None and not row[step.column]:
         return None
     name = step.name
+    if step.column is None and (name is None or (len(name) == 1 and isinstance(name[0], str))):
+        return step
     if name is not None and any(isinstance(part, Parameter) for part in name):
         try:
             # A number and its text are the same key to a user, so to nobody here.
@@ -229,10 +292,7 @@ def _resolve(step: Step, params: object, row: Sequence[Any] | None) -> Step | No
             name = None
     elif name is not None:
         name = ("".join(map(str, name)),)
-    return Change(step.kind, name, step.back)
-
-
-_TRUE = (True, "true", "t", "yes", "y", "on", "1")
+    return step._replace(name=name, column=None)
 
 
 def _text(part: str | Parameter, params: object) -> str:

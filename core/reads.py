@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from .sql import OTHER, WORD, Statement, statements, text_at
+from .sql import OTHER, WORD, Statement, readings, split, text_at
 
 
 def _words(text: str) -> set[str]:
@@ -62,7 +62,10 @@ _EXPRESSIONS = _words("coalesce greatest least nullif trim")
 _CALLABLE = FUNCTIONS | _EXPRESSIONS | _KEY_WORDS | _TYPES
 
 
-@lru_cache(maxsize=4096)
+#: Longer texts, such as those of bulk statements, are seldom met twice.
+_LONGEST = 4_000
+
+
 def only_reads(sql: str) -> bool:
     """Whether *sql* is one query that locks no rows and calls only functions known to read.
 
@@ -70,7 +73,17 @@ def only_reads(sql: str) -> bool:
     that writes, an operator or a cast of one's own, a function put before `pg_catalog` in the
     search path.
     """
-    found = statements(sql)
+    return _remembered(sql) if len(sql) <= _LONGEST else _only_reads(sql)
+
+
+def _only_reads(sql: str) -> bool:
+    return all(_is_read(split(way)) for way in readings(sql))
+
+
+_remembered = lru_cache(maxsize=4096)(_only_reads)
+
+
+def _is_read(found: list[Statement]) -> bool:
     if len(found) != 1 or text_at(found[0], 0) not in _HEADS or found[0][0].quoted:
         return False
     return _writes_nothing(found[0])

@@ -7,27 +7,15 @@ says what is left, and whether that is to be kept. `relet.core.baseline` undoes 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from .baseline import Baseline
-from .effects import ALL, Change, Control, Kind, Move, Step
+from .effects import Change, Control, Kind, Move, Step
+from .ledger import Ledger
 from .status import TransactionStatus
 
 _IDLE, _IN_ERROR = TransactionStatus.IDLE, TransactionStatus.IN_ERROR
 
 _UNKNOWN = Change(Kind.UNKNOWN, None)
-
-Key = tuple[Kind, tuple[Any, ...] | None]
-
-
-@dataclass(frozen=True)
-class _Mark:
-    """What there was at the beginning of a transaction, or at a savepoint."""
-
-    savepoint: str | None
-    kept: dict[Key, int]
-    left: frozenset[Kind]
 
 
 class SessionState:
@@ -38,38 +26,36 @@ class SessionState:
     savepoint. What cannot be known counts as left.
     """
 
-    __slots__ = ("_kept", "_left", "_marks", "holds", "texts")
+    __slots__ = ("_ledger", "holds", "texts")
 
     def __init__(self) -> None:
         #: ``hold()`` blocks that are open: one connection serves them all.
         self.holds = 0
         #: The texts of the open transaction -> the kinds of state by which they keep the lease.
         self.texts: dict[str, frozenset[Kind]] = {}
-        self._kept: dict[Key, int] = {}
-        self._left: frozenset[Kind] = frozenset()
-        #: The transaction's beginning, then its savepoints; empty while none is open.
-        self._marks: list[_Mark] = []
+        self._ledger = Ledger()
 
     @property
     def keeps(self) -> bool:
         """Whether it keeps the lease."""
-        return self.holds > 0 or bool(self._kept)
+        return self.holds > 0 or bool(self._ledger.kinds)
 
     @property
     def left(self) -> frozenset[Kind]:
         """The kinds of state that are to be undone before others get the connection."""
         # Whoever holds a connection may have called functions that change it.
-        return self._left | {Kind.UNKNOWN} if self.holds else self._left
+        left = self._ledger.left
+        return left | {Kind.UNKNOWN} if self.holds else left
 
     @property
     def blank(self) -> bool:
         """Whether there is nothing to keep account of."""
-        return not (self.holds or self._left or self._marks)
+        return not self.holds and self._ledger.blank
 
     @property
     def kinds_kept(self) -> frozenset[Kind]:
         """The kinds of state that keep the lease."""
-        return frozenset(kind for kind, _ in self._kept)
+        return self._ledger.kinds
 
     def ran(
         self,
@@ -93,7 +79,7 @@ class SessionState:
         :param baseline: the session's, if it is known.
         """
         if before == _IDLE:
-            self._marks.clear()
+            self._ledger.end()
         if ok is not False:
             aborted = before == _IN_ERROR
             for step in steps:
@@ -106,17 +92,17 @@ class SessionState:
         else:
             self._failed(steps, single, keep, baseline)
             if after == _IDLE:
-                self._roll_back_to(0)
+                self._ledger.roll_back()
         if after == _IDLE:
-            self._marks.clear()
+            self._ledger.end()
 
     def ended(self, *, committed: bool | None) -> None:
         """The transaction has ended; None is that nobody knows how."""
         if committed is False:
-            self._roll_back_to(0)
+            self._ledger.roll_back()
         elif committed is None:
             self.dirty()
-        self._marks.clear()
+        self._ledger.end()
 
     def renewed(self) -> SessionState | None:
         """The account of the next lease: blocks that hold a connection hold the next one."""
@@ -128,37 +114,25 @@ class SessionState:
 
     def dirty(self) -> None:
         """The session may have been changed in ways that no text tells."""
-        self._left |= {Kind.UNKNOWN}
+        self._ledger.left |= {Kind.UNKNOWN}
 
     def _change(
         self, change: Change, keep: Callable[[Kind], bool], baseline: Baseline | None
     ) -> None:
-        self._begin()
-        kind, name = change.kind, change.name
+        kind, name, ledger = change.kind, change.name, self._ledger
+        if change.renames:
+            ledger.rename(kind)
+            return
+        ledger.begin()
         if change.back:
-            self._give_back(kind, name)
+            if change.sure:
+                ledger.give_back(kind, name)
             if baseline is not None and not baseline.sets(kind, name):
                 return
             # What was configured is gone, with it.
-        self._left |= {kind}
+        ledger.left |= {kind}
         if keep(kind):
-            key = kind, name
-            self._kept[key] = self._kept.get(key, 0) + 1
-
-    def _give_back(self, kind: Kind, name: tuple[Any, ...] | None) -> None:
-        if name == ALL:
-            self._kept = {key: n for key, n in self._kept.items() if key[0] is not kind}
-        elif kind is Kind.LOCK and self._kept.get((kind, name), 0) > 1:
-            self._kept[kind, name] -= 1
-        else:
-            self._kept.pop((kind, name), None)
-
-    def _begin(self) -> None:
-        if not self._marks:
-            self._mark(None)
-
-    def _mark(self, savepoint: str | None) -> None:
-        self._marks.append(_Mark(savepoint, dict(self._kept), self._left))
+            ledger.keep(kind, name)
 
     def _move(self, move: Move, aborted: bool) -> bool:
         """Follow the transaction; return whether it is aborted still."""
@@ -168,35 +142,12 @@ class SessionState:
         elif control is Control.COMMIT:
             self.ended(committed=True)
         elif control is Control.SAVEPOINT:
-            self._begin()
-            self._mark(move.savepoint)
+            self._ledger.savepoint(move.savepoint)
         elif control is Control.RELEASE:
-            if position := self._find(move.savepoint):
-                del self._marks[position:]
+            self._ledger.release(move.savepoint)
         else:
-            position = self._find(move.savepoint)
-            self._roll_back_to(position)
-            del self._marks[position + 1 :]
+            self._ledger.roll_back_to(move.savepoint)
         return False
-
-    def _find(self, savepoint: str) -> int:
-        """The position of its mark; that of the transaction's beginning if it is older."""
-        for position in range(len(self._marks) - 1, 0, -1):
-            if self._marks[position].savepoint == savepoint:
-                return position
-        return 0
-
-    def _roll_back_to(self, position: int) -> None:
-        if not self._marks:
-            return
-        mark = self._marks[position]
-        kept = {key: n for key, n in mark.kept.items() if key[0].transactional}
-        kept.update((key, n) for key, n in self._kept.items() if not key[0].transactional)
-        self._kept = kept
-        transactional = (kind for kind in mark.left if kind.transactional)
-        self._left = frozenset(transactional).union(
-            kind for kind in self._left if not kind.transactional
-        )
 
     def _failed(
         self,

@@ -5,6 +5,7 @@ https://peps.python.org/pep-0249/#cursor-objects
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,8 @@ class Cursor:
         self.arraysize = 1
         self._closed = False
         self._sql: str | None = None
-        self._results: list[Result] = []
+        #: All results, or, once `nextset` was called, those that follow.
+        self._results: list[Result] | deque[Result] = []
         self._result = _NOTHING
         self._position = 0
         self._rowcount: int | None = None
@@ -196,10 +198,11 @@ class Cursor:
         """Go on to the result of the next statement; None if there is none."""
         if self._closed:
             raise InterfaceError("the cursor is closed")
-        index = self._results.index(self._result) + 1 if self._results else 0
-        if index >= len(self._results):
+        if isinstance(self._results, list):
+            self._results = deque(self._results[1:])
+        if not self._results:
             return None
-        self._result, self._position = self._results[index], 0
+        self._result, self._position = self._results.popleft(), 0
         return True
 
     def _rows(self) -> list[Row]:

@@ -125,16 +125,24 @@ def from_fields(fields: Mapping[str, str], sql: str | None = None) -> DatabaseEr
 def _message(fields: Mapping[str, str], sql: str | None) -> str:
     """Return what libpq, and so psycopg, would say."""
     lines = [fields.get("M", "")]
-    if sql is not None and fields.get("P", "").isdigit():
-        lines += _place(sql, int(fields["P"]) - 1)
-    elif "q" in fields and fields.get("p", "").isdigit():
-        lines += _place(fields["q"], int(fields["p"]) - 1)
+    if sql is not None and (position := whole_number(fields.get("P", ""))):
+        lines += _place(sql, position - 1)
+    elif "q" in fields and (position := whole_number(fields.get("p", ""))):
+        lines += _place(fields["q"], position - 1)
     lines += [
         f"{label}:  {fields[key]}"
         for key, label in (("D", "DETAIL"), ("H", "HINT"), ("q", "QUERY"), ("W", "CONTEXT"))
         if key in fields
     ]
     return "\n".join(lines)
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number that the server writes as *text*; None if that is none.
+
+    Of more digits, Python would make none either, or take its time.
+    """
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
 
 
 #: How wide a line is at most, and how much of it is shown after the place.

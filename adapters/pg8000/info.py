@@ -27,7 +27,9 @@ class Info:
     @property
     def server_version(self) -> int:
         """The server's version, 150004 for 15.4."""
-        match = re.match(r"(\d+)(?:\.(\d+))?", self._connection.parameters["server_version"])
+        match = re.match(
+            r"(\d{1,9})(?:\.(\d{1,9}))?", self._connection.parameters["server_version"]
+        )
         assert match is not None
         return int(match.group(1)) * 10000 + int(match.group(2) or 0)
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from struct import Struct
 from typing import Any, NamedTuple
 
+from .errors import whole_number
+
 _FIELD = Struct("!ihihih")
 _SIZED = (1042, 1043)  # bpchar, varchar
 _NUMERIC = 1700
@@ -88,8 +90,8 @@ class Result:
     @property
     def count(self) -> int:
         """How many rows it was about; -1 if it was about none."""
-        number = self.tag.rpartition(" ")[2]
-        return int(number) if number.isdigit() else -1
+        number = whole_number(self.tag.rpartition(" ")[2])
+        return -1 if number is None else number
 
 
 class Copying:

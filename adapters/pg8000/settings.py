@@ -220,7 +220,7 @@ def _service(name: str) -> dict[str, str]:
 
 
 #: Host, port, database, role and password; a backslash is before what is meant literally.
-_LINE = re.compile(":".join([r"((?:[^\\:]|\\.|\\$)*)"] * 5))
+_LINE = re.compile(":".join([r"([^\\:]*(?:\\(?:.|$)[^\\:]*)*)"] * 5))
 
 
 def password(settings: Mapping[str, Any], host: str, port: int) -> str | None:

@@ -25,6 +25,8 @@ _CONSTANT = re.compile(
     r"|numeric|precision|real|smallint|time(?:stamp)?|varchar|varying|zone)\s*(?:\([\d,\s]*\)\s*)?\Z",
     re.IGNORECASE,
 )
+#: How much of a text an error shows.
+_SHOWN = 100
 #: Longer ones, such as those of bulk inserts, are seldom met twice.
 _LONGEST = 4096
 
@@ -79,30 +81,32 @@ def template(sql: str) -> Template:
 def _parse(sql: str) -> Template:
     parts: list[str] = []
     names: list[str | None] = []
-    part = ""
+    part: list[str] = []
     position = 0
     for match in _PERCENT.finditer(sql):
-        part += sql[position : match.start()]
+        part.append(sql[position : match.start()])
         position = match.end()
         doubled, name, format_of_name, letter = match.groups()
         if doubled:
-            part += "%"
+            part.append("%")
             continue
         if (letter if name is None else format_of_name) not in _FORMATS:
             raise ProgrammingError(
-                f"{match.group()!r} is no placeholder: those are %s and %(name)s; "
+                f"{match.group()[:_SHOWN]!r} is no placeholder: those are %s and %(name)s; "
                 "any other % is to be written as %%"
             )
         names.append(name)
-        if (tight := _TIGHT.match(sql, position)) and not _CONSTANT.search(part):
+        text = "".join(part)
+        if (tight := _TIGHT.match(sql, position)) and not _CONSTANT.search(text):
             # -1::text is -(1::text): PostgreSQL documentation, 4.1.6, Operator Precedence
-            parts.append(f"{part}(")
-            part = ")" + tight.group()
+            parts.append(f"{text}(")
+            part = [")", tight.group()]
             position = tight.end()
         else:
-            parts.append(part)
-            part = ""
-    parts.append(part + sql[position:])
+            parts.append(text)
+            part = []
+    part.append(sql[position:])
+    parts.append("".join(part))
     named = [name for name in names if name is not None]
     if named and len(named) != len(names):
         raise ProgrammingError("placeholders with names and by position cannot be mixed")

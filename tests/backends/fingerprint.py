@@ -45,6 +45,9 @@ UNION ALL
 SELECT 'temporary', 'type ' || typname FROM pg_catalog.pg_type
  WHERE typnamespace = pg_catalog.pg_my_temp_schema()
 UNION ALL
+SELECT 'temporary', 'statistics ' || stxname FROM pg_catalog.pg_statistic_ext
+ WHERE stxnamespace = pg_catalog.pg_my_temp_schema()
+UNION ALL
 SELECT 'channel', pg_listening_channels FROM pg_catalog.pg_listening_channels()
 UNION ALL
 SELECT 'lock', pg_catalog.concat_ws(' ', classid, objid, objsubid, mode)

@@ -24,11 +24,20 @@ CREATE TABLE {SCHEMA}.t (id int PRIMARY KEY, a int, "set" text, listen text);
 INSERT INTO {SCHEMA}.t VALUES (1, 1, 'SET a.b = 1', 'LISTEN c');
 CREATE TABLE {SCHEMA}.temp (id int PRIMARY KEY, a int);
 CREATE TABLE {SCHEMA}.never_written (a int);
+CREATE TABLE {SCHEMA}.numbered (id serial);
 CREATE FUNCTION {SCHEMA}.current() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  name text;
+  found text := '';
 BEGIN
-  RETURN currval('{SCHEMA}.s');
-EXCEPTION WHEN object_not_in_prerequisite_state THEN
-  RETURN '';
+  FOREACH name IN ARRAY ARRAY['s', 'numbered_id_seq'] LOOP
+    BEGIN
+      found := found || name || currval('{SCHEMA}.' || name);
+    EXCEPTION WHEN object_not_in_prerequisite_state THEN
+      NULL;
+    END;
+  END LOOP;
+  RETURN found;
 END $$;
 DROP ROLE IF EXISTS {ROLE};
 CREATE ROLE {ROLE};
@@ -57,6 +66,16 @@ EFFECTS: dict[str, list[str]] = {
         "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE , DEFERRABLE",
         "SET search_path {eq} pg_temp , public",
+        "SET standard_conforming_strings {eq} off",
+        # As the server has it, there is no body here whose semicolons would be part of it.
+        (
+            "CREATE {temp} TABLE {name} AS SELECT t . begin atomic FROM ( SELECT 1 AS begin ) t ;"
+            " SET a.b = 1 ; END"
+        ),
+        (
+            "CREATE OR REPLACE FUNCTION {schema} . h ( ) RETURNS int BEGIN ATOMIC"
+            " SELECT 1 AS a , 2 case ; SELECT 3 end ; END ; SET a.b = 1"
+        ),
     ],
     "RESET": [
         "RESET {base}",
@@ -66,6 +85,15 @@ EFFECTS: dict[str, list[str]] = {
         "SET SESSION {base} {eq} DEFAULT",
         "RESET TIME ZONE",
         "DISCARD {what}",
+        "DO {code:BEGIN RESET ALL; END}",
+        "DO {code:BEGIN EXECUTE 'RESET work_mem'; END}",
+        "SELECT {set_config} ( {base_name} , {null} , {false} )",
+        "SELECT {set_config} ( {base_name} , {null} , {false} ) FROM {t} WHERE false",
+        "SELECT {set_config} ( {guc_name} , {null} , {false} )",
+        "SELECT {set_config} ( {guc_name} , {null} , {false} ) LIMIT 0",
+        "SELECT {set_config} ( {guc_name} , {null} , {true} )",
+        "WITH c AS ( SELECT {set_config} ( {guc_name} , {null} , {false} ) ) SELECT 1",
+        "EXPLAIN ANALYZE SELECT {set_config} ( {base_name} , NULL , {false} )",
     ],
     "set_config": [
         "SELECT {set_config} ( {custom_name} , {literal} , {false} )",
@@ -82,6 +110,10 @@ EFFECTS: dict[str, list[str]] = {
         "SELECT 7 % length ( {set_config} ( 'a.b' , 'x' , {false} ) )",
         "SELECT 7 %length({set_config} ( 'a.b' , 'x' , {false} ))",
         "SELECT 7%set_config ( 'a.b' , '3' , {false} ) :: int",
+        "SELECT 100 %( SELECT length ( {set_config} ( 'a.b' , 'x' , {false} ) ) )s",
+        "SELECT 100 %(SELECT length('it''s' || {set_config}('a.b', 'x', {false})))s",
+        "SELECT {noise} INTO {temp} {name}",
+        "SELECT {literal}INTO {temp} {name}",
         "UPDATE pg_settings SET setting = '78s' WHERE name = 'lock_timeout'",
         "UPDATE pg_catalog . pg_settings AS s SET setting = '78s' WHERE s . name = 'lock_timeout'",
         "EXPLAIN ANALYZE SELECT {set_config} ( 'a.b' , 'x' , {false} )",
@@ -124,6 +156,20 @@ EFFECTS: dict[str, list[str]] = {
         "SELECT a INTO TABLE {pg_temp} . {name} FROM {t}",
         "SELECT 1 AS insert INTO {temp} {name}",
         "SELECT 1 AS merge INTO {temp} {name}",
+        "SELECT 1 AS merge INTO {temp} {name} FROM {t} ORDER BY a USING <",
+        "SELECT 1 AS insert INTO {temp} values",
+        "SELECT 1 AS insert INTO {temp} overriding FROM {t}",
+        "SELECT 1 AS a INTO {database} . {pg_temp} . {name}",
+        "CREATE TABLE {database} . {pg_temp} . {name} ( a int )",
+        "CREATE STATISTICS {pg_temp} . {name} ON id , a FROM {t}",
+        "CREATE STATISTICS IF NOT EXISTS {pg_temp} . {name} ( ndistinct ) ON id , a FROM {t}",
+        "ALTER TABLE {name} RENAME TO {name}",
+        "ALTER TABLE IF EXISTS {name} RENAME TO renamed",
+        "ALTER INDEX IF EXISTS {name} RENAME TO renamed",
+        (
+            "CREATE {temp} TABLE {name} ( a int ) ; ALTER TABLE {name} RENAME TO renamed ;"
+            " DROP TABLE IF EXISTS {name}"
+        ),
         "WITH c AS ( SELECT 1 AS a ) SELECT a INTO {temp} {name} FROM c",
         "EXPLAIN ANALYZE CREATE {temp} TABLE {name} AS SELECT 1 AS a",
         "EXPLAIN ANALYSE VERBOSE CREATE {temp} TABLE {name} AS SELECT 1 AS a",
@@ -132,6 +178,23 @@ EFFECTS: dict[str, list[str]] = {
         "DROP VIEW {name}",
         "DROP SEQUENCE {pg_temp} . {name}",
         "BEGIN ; SET LOCAL search_path {eq} pg_temp ; CREATE TABLE {name} ( a int ) ; COMMIT",
+        (
+            "BEGIN ; SET LOCAL search_path {eq} missing , pg_temp ;"
+            " CREATE TABLE {name} ( a int ) ; COMMIT"
+        ),
+        (
+            "BEGIN ; SET LOCAL search_path {eq} missing , {path_part} ;"
+            " CREATE TABLE {name} ( a int ) ; COMMIT"
+        ),
+        "BEGIN ; SET LOCAL SCHEMA 'pg_temp' ; CREATE TABLE {name} ( a int ) ; COMMIT",
+        (
+            "BEGIN ; SELECT {set_config} ( 'search_path' , {path} , {true} ) ;"
+            " CREATE TABLE {name} ( a int ) ; COMMIT"
+        ),
+        (
+            "BEGIN ; SELECT {set_config} ( {path_name} , 'missing, ' || {path} , {true} ) ;"
+            " CREATE TABLE {name} ( a int ) ; COMMIT"
+        ),
     ],
     "channel": ["LISTEN {channel}"] * 3 + ["UNLISTEN {channel}", "UNLISTEN *"],
     "lock": [
@@ -153,6 +216,14 @@ EFFECTS: dict[str, list[str]] = {
         "SELECT {unlock} ( {key} ) , {unlock} ( {key} )",
         "SELECT {unlock} ( {key} ) WHERE false",
         "EXPLAIN SELECT {unlock} ( {key} )",
+        "EXPLAIN ANALYZE SELECT {unlock} ( {key} )",
+        "SELECT {unlock} ( {key} ) LIMIT 0",
+        "SELECT {unlock} ( {key} ) AS a OFFSET 1",
+        "SELECT {unlock} ( generate_series ( 1 , 0 ) )",
+        "WITH c AS ( SELECT {unlock} ( {key} ) ) SELECT 1",
+        "PREPARE {statement} AS SELECT {unlock} ( {key} )",
+        "BEGIN ; DECLARE k CURSOR FOR SELECT {unlock} ( {key} ) ; COMMIT",
+        "DECLARE {cursor} CURSOR WITH HOLD FOR SELECT {unlock} ( {key} ) LIMIT 0",
         "EXPLAIN ANALYZE SELECT {lock} ( {key} )",
         "SELECT pg_advisory_unlock_all ( )",
         "SELECT pg_advisory_unlock_all ( ) FROM {t} WHERE false",
@@ -172,6 +243,10 @@ EFFECTS: dict[str, list[str]] = {
     "cursor": [
         "DECLARE {cursor} CURSOR WITH HOLD FOR SELECT 1",
         "DECLARE {cursor} BINARY NO SCROLL CURSOR WITH HOLD FOR SELECT a FROM {t}",
+        (
+            "DECLARE {cursor} NO SCROLL INSENSITIVE BINARY NO SCROLL NO SCROLL INSENSITIVE"
+            " CURSOR WITH HOLD FOR SELECT 1"
+        ),
         "DECLARE {cursor} INSENSITIVE SCROLL CURSOR WITH HOLD FOR TABLE {t}",
         "DECLARE {cursor} CURSOR WITH HOLD FOR SELECT {set_config} ( 'a.b' , 'x' , {false} )",
         (
@@ -184,6 +259,8 @@ EFFECTS: dict[str, list[str]] = {
     "sequence": [
         "SELECT {nextval} ( {sequence} )",
         "SELECT setval ( {sequence} , {n} )",
+        "SELECT {nextval} ( pg_get_serial_sequence ( '{schema}.numbered' , 'id' ) )",
+        "SELECT {nextval} ( pg_catalog . pg_get_serial_sequence ( '{schema}.numbered' , 'id' ) )",
         "SELECT a , {nextval} ( {sequence} ) FROM {t}",
         "UPDATE {t} SET a = {nextval} ( {sequence} )",
         "SELECT {nextval} ( {sequence} :: regclass ) AS x",
@@ -201,6 +278,21 @@ EFFECTS: dict[str, list[str]] = {
             "CREATE MATERIALIZED VIEW {schema} . m AS SELECT {nextval} ( {sequence} ) AS a ;"
             " DROP MATERIALIZED VIEW {schema} . m"
         ),
+    ],
+    "seed": [
+        "SELECT setseed ( 0.5 )",
+        "SELECT pg_catalog . setseed ( 0.5 ) , 1",
+        "SELECT 1 FROM setseed ( 0.5 )",
+        "SET SEED TO 0.5",
+        "SET seed {eq} 0.5",
+        "SET SESSION seed {eq} 0.5",
+        "SET LOCAL seed {eq} 0.5",
+        "SELECT {set_config} ( 'seed' , '0.5' , {false} )",
+        "SELECT {set_config} ( 'seed' , '0.5' , {true} )",
+        "SELECT {set_config} ( {seed_name} , '0.5' , {true} )",
+        "DO {code:BEGIN PERFORM setseed(0.5); END}",
+        "EXPLAIN ANALYZE SELECT setseed ( 0.5 )",
+        "PREPARE {statement} AS SELECT setseed ( 0.5 ) ; EXECUTE {statement}",
     ],
     "DO": [
         "DO {code:BEGIN SET a.b = 1; END}",
@@ -240,6 +332,10 @@ HARMLESS: dict[str, list[str]] = {
         "INSERT INTO {schema} . temp AS x SELECT 1 , 2 ON CONFLICT DO NOTHING",
         (
             "MERGE INTO {schema} . temp USING {t} AS s ON s . id = temp . id"
+            " WHEN MATCHED THEN UPDATE SET a = 2"
+        ),
+        (
+            "MERGE INTO ONLY {schema} . temp AS x USING {t} AS s ON s . id = x . id"
             " WHEN MATCHED THEN UPDATE SET a = 2"
         ),
         "DELETE FROM {t} WHERE listen = {noise} AND id > 1",
@@ -285,6 +381,9 @@ HARMLESS: dict[str, list[str]] = {
         "EXPLAIN SELECT {set_config} ( 'a.b' , 'x' , false )",
         "EXPLAIN CREATE {temp} TABLE {name} AS SELECT 1 AS a",
         "EXPLAIN SELECT {nextval} ( {sequence} )",
+        "EXPLAIN SELECT setseed ( 0.5 )",
+        "SELECT 100 %( SELECT 7 )s",
+        "SELECT 7 %length({noise})",
         "DO {code:BEGIN PERFORM 1; END}",
         "LOAD 'plpgsql'",
         "BEGIN ; LOCK TABLE {t} IN ACCESS SHARE MODE ; COMMIT",
@@ -309,6 +408,17 @@ CONTROL = [
     *("SAVEPOINT {savepoint}", "SAVEPOINT {savepoint}", "ROLLBACK TO {savepoint}"),
     *("ROLLBACK WORK TO SAVEPOINT {savepoint}", "RELEASE {savepoint}"),
     *("COMMIT AND CHAIN", "ROLLBACK AND CHAIN"),
+]
+
+#: Texts that are read in another way where standard_conforming_strings is off.
+UNCLEAR = [
+    r"SELECT '\'' ; SET a.b = 1 --'",
+    r"SELECT '\'' ; LISTEN c --'",
+    r"SELECT '\' , {set_config} ( 'a.b' , 'x' , {false} ) , '\'",
+    r"SELECT '\'' , {lock} ( {key} ) --'",
+    r"SELECT '\\' , {nextval} ( '{schema}.s' ) , '\\'",
+    r"DO '\102EGIN PERFORM set_config(''\141.b'', ''x'', false); END'",
+    r"SELECT N'\'' ; CREATE TEMP TABLE x ( a int ) --'",
 ]
 
 #: What stands in strings and comments, and is no effect there.
@@ -354,6 +464,7 @@ _NAMES = {
     "cursor": ["k", "cursor", "no"],
     "savepoint": ["s1", "s2"],
     "pg_temp": ["pg_temp"],
+    "database": ["postgres"],
 }
 _CHOICES = {
     "eq": ["=", "TO"],
@@ -386,16 +497,34 @@ class Text:
 class Writer:
     """Writes texts."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, database: str = "postgres") -> None:
         self.random = random
+        self._database = database
         self._values: list[Any] = []
         self._params: type | None = None
 
     def script(self) -> list[Text]:
         """Return texts to run one after the other, in one session."""
         self._usual = {name: self.random.choice(names) for name, names in _NAMES.items()}
+        self._usual["database"] = self._database
         self._usual_key = self._constant_key()
+        if self._maybe(0.03):
+            return self._unclear()
         return [self.text() for _ in range(self.random.choice((1, 1, 1, 2, 3)))]
+
+    def _unclear(self) -> list[Text]:
+        """Texts of which the session decides what they are."""
+        self._values, self._params = [], None
+        local = self._maybe(0.5)
+        before = f"SET {'LOCAL ' if local else ''}standard_conforming_strings = off"
+        script = [Text(before, None, 1, "SET")] if self._maybe(0.8) else []
+        if local:
+            script.insert(0, Text("BEGIN", None, 1, "control"))
+        written = self._write(self.random.choice(UNCLEAR))
+        script.append(Text(written, None, 2, ""))
+        if local:
+            script.append(Text(self.random.choice(("COMMIT", "ROLLBACK")), None, 1, "control"))
+        return script
 
     def text(self) -> Text:
         self._values, self._params = [], self.random.choice((None, None, list, dict))
@@ -442,7 +571,9 @@ class Writer:
     def _fill(self, name: str, argument: str | None) -> str:
         if name in _NAMES:
             # What is made has a chance to be given back.
-            usual = self._usual[name] if self._maybe(0.7) else self.random.choice(_NAMES[name])
+            usual = self._usual[name]
+            if name != "database" and self._maybe(0.3):
+                usual = self.random.choice(_NAMES[name])
             return self._identifier(usual)
         if name in _FUNCTIONS:
             schema = self.random.choice(("", "", "", "pg_catalog.", '"pg_catalog" . '))
@@ -536,6 +667,31 @@ class Writer:
     def _custom_name(self) -> str:
         name = self.random.choice(CUSTOM)
         return self._value(name) if self._params and self._maybe(0.3) else self._string(name)
+
+    def _base_name(self) -> str:
+        return self._string(self.random.choice([*BASELINE]))
+
+    def _null(self) -> str:
+        if self._params and self._maybe(0.5):
+            return self._value(None)
+        return self.random.choice(("NULL", "null", "NULL::text"))
+
+    def _path(self) -> str:
+        """A search path, in which tables are temporary, or not."""
+        path = self.random.choice(
+            ("pg_temp", "missing, pg_temp", '"pg_temp"', "pg_catalog, PG_TEMP")
+        )
+        return self._value(path) if self._params and self._maybe(0.7) else self._string(path)
+
+    def _path_part(self) -> str:
+        return self._value("pg_temp") if self._params else "'pg_temp'"
+
+    def _path_name(self) -> str:
+        name = "search_path"
+        return self._value(name) if self._params and self._maybe(0.5) else self._string(name)
+
+    def _seed_name(self) -> str:
+        return self._value("seed") if self._params else self._string("seed")
 
     def _noise(self) -> str:
         text = "".join(self.random.choice(NOISE) for _ in range(self.random.randint(1, 3)))

@@ -43,9 +43,14 @@ psycopg = pytest.importorskip("psycopg", reason="the oracle asks through psycopg
 STATEMENTS = int(os.environ.get("RELET_ORACLE", "5000"))
 SEED = int(os.environ.get("RELET_ORACLE_SEED", "0"))
 
-KINDS = {**PARTS, "sequence": Kind.SEQUENCE}
+KINDS = {**PARTS, "sequence": Kind.SEQUENCE, "seed": Kind.SEED}
 _CUSTOM = [*generated_sql.CUSTOM, "relet_oracle.base"]
-_SEQUENCE = f"SELECT 'sequence', {generated_sql.SCHEMA}.current()"
+#: What no view shows. (What random() returns first, after a seed of 0.5, is known.)
+_MORE = f"""
+SELECT 'sequence', {generated_sql.SCHEMA}.current()
+UNION ALL
+SELECT 'seed', CASE pg_catalog.random() WHEN {{}} THEN 'known' ELSE '' END
+"""
 
 #: What a text may be about that no fingerprint shows.
 _INVISIBLE = {Kind.LIBRARY, Kind.UNKNOWN}
@@ -60,6 +65,9 @@ class Oracle:
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
+        connection.execute("SELECT setseed(0.5)")
+        ((known,),) = connection.execute("SELECT random()").fetchall()
+        self._more = _MORE.format(repr(known))
         self.baseline = Baseline(generated_sql.BASELINE, "none", "", frozenset())
         self.clean()
         self.untouched = self.look()
@@ -74,7 +82,7 @@ class Oracle:
         self.connection.execute("; ".join(settings))
 
     def look(self) -> Fingerprint:
-        return fingerprint(self.connection, _CUSTOM, _SEQUENCE)
+        return fingerprint(self.connection, _CUSTOM, self._more)
 
     def judge(self, script: list[Text]) -> str:
         """Run a script; return what is wrong with what is said of it, or ""."""
@@ -206,7 +214,7 @@ def oracle(observer: Observer) -> Iterator[Oracle]:
 
 
 def test_generated_sql(oracle: Oracle, capsys: pytest.CaptureFixture[str]) -> None:
-    writer = Writer(Random(SEED))
+    writer = Writer(Random(SEED), oracle.connection.info.dbname)
     failures = []
     while oracle.statements < STATEMENTS and len(failures) < 10:
         script = writer.script()

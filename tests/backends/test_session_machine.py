@@ -63,7 +63,7 @@ UNION ALL SELECT 'cursor ' || name FROM pg_cursors WHERE is_holdable AND name LI
 """
 
 #: What a transaction does not take back.
-FOR_GOOD = ("lock ", "prepared ", "sequence")
+FOR_GOOD = ("lock ", "prepared ", "sequence", "seed")
 
 #: SQL, and what it makes. `{n}` is the number of the actor: locks are not to be waited for.
 MAKES = [
@@ -88,6 +88,7 @@ MAKES = [
     ("PREPARE relet_p AS SELECT 1", ["prepared relet_p"]),
     ("DECLARE relet_c CURSOR WITH HOLD FOR SELECT 1", ["cursor relet_c"]),
     ("SELECT nextval('relet_machine')", ["sequence"]),
+    ("SELECT setseed(0.5)", ["seed"]),
 ]
 #: SQL, and what it gives back.
 GIVES_BACK = [
@@ -512,7 +513,7 @@ class SessionMachine(stateful.RuleBasedStateMachine):
             if lease.connection is not None and not actor.in_transaction:
                 ask = partial(driver.execute, lease.connection.raw, FACTS)
                 facts = {fact for (fact,) in actor.thread(lambda ask=ask: ask().fetchall())}
-                known = set(actor.session.facts) - {"sequence"}  # which no view shows
+                known = set(actor.session.facts) - {"sequence", "seed"}  # which no view shows
                 assert facts == known, f"actor {actor.number}"
         assert self._in_use() == sum(actor.leased for actor in self.actors)
 

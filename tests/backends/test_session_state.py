@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,8 @@ from django.db.backends.signals import connection_created
 from testapp.models import Item
 
 from relet.backends import SessionStateError, SessionStateWarning, session_state
-from relet.core import State, hold
+from relet.core import Kind, State, hold
+from relet.core.baseline import Baseline
 
 from . import driver
 from .conftest import at_rest, backend_pid, kill, stats
@@ -58,6 +60,8 @@ NOT_MADE = {
 }
 not_made = pytest.mark.parametrize("statement", NOT_MADE.values(), ids=NOT_MADE)
 
+
+CREATE_TABLE = ("CREATE TABLE relet_t (a int)", None)
 
 #: Settings that the server does not list.
 CUSTOM = ("app.tenant", "app.reader", "app.path")
@@ -754,6 +758,173 @@ class TestLog:
             run(db, f"SET app.tenant = '{n}'")
         assert len(caplog.records) == 4
         assert "No more" in caplog.records[-1].getMessage()
+
+
+#: What was overlooked once: statements of one transaction, with parameters.
+OVERLOOKED = {
+    "search path": [("SET LOCAL search_path TO missing, pg_temp", None), CREATE_TABLE],
+    "schema": [("SET LOCAL SCHEMA 'pg_temp'", None), CREATE_TABLE],
+    "search path with a parameter": [
+        ("SET LOCAL search_path TO missing, %s", ["pg_temp"]),
+        CREATE_TABLE,
+    ],
+    "set_config with a parameter": [
+        ("SELECT set_config('search_path', %s, true)", ["missing, pg_temp"]),
+        CREATE_TABLE,
+    ],
+    "set_config with a name as a parameter": [
+        ("SELECT set_config(%(name)s, %(path)s, true)", {"name": "search_path", "path": "pg_temp"}),
+        CREATE_TABLE,
+    ],
+    "a name of three parts": [("SELECT 1 AS a INTO {database}.pg_temp.relet_t", None)],
+    "statistics": [("CREATE STATISTICS pg_temp.relet_t ON id, name FROM testapp_item", None)],
+    "merge": [("SELECT 1 AS merge INTO TEMP relet_t FROM testapp_item ORDER BY id USING <", None)],
+    "insert": [("SELECT 1 AS insert INTO TEMP values", None)],
+    "options": [
+        ("DECLARE relet_c NO SCROLL BINARY NO SCROLL BINARY CURSOR WITH HOLD FOR SELECT 1", None)
+    ],
+    "an operator": [
+        ("SELECT 100 %(SELECT length(set_config('app.tenant', '1', false)))s", None),
+    ],
+    "a placeholder": [("SELECT %sINTO TEMP relet_t", ["a"])],
+    "backslashes": [
+        ("SET LOCAL standard_conforming_strings = off", None),
+        (r"SELECT '\'', set_config('app.tenant', '1', false) --'", None),
+    ],
+    "a body": [
+        ("CREATE TEMP TABLE relet_t (begin int)", None),
+        (
+            "CREATE TEMP TABLE relet_u AS SELECT t.begin atomic FROM relet_t t; LISTEN relet_news",
+            None,
+        ),
+        ("DROP TABLE relet_t, relet_u", None),
+    ],
+}
+
+
+class TestOverlooked:
+    @pytest.mark.parametrize("name", OVERLOOKED)
+    def test_it_is_kept_and_undone(self, db, name):
+        before = in_session(db)
+        with transaction.atomic():
+            for sql, params in OVERLOOKED[name]:
+                run(db, sql.replace("{database}", f'"{db.settings_dict["NAME"]}"'), params)
+        assert stats(db).in_use == 1
+        assert fingerprint(db.connection, CUSTOM) != before[1]
+        db.close()
+        assert in_session(db) == before
+
+    def test_a_table_that_was_renamed(self, db):
+        before = in_session(db)
+        run(db, "CREATE TEMP TABLE relet_t (a int)")
+        run(db, "ALTER TABLE relet_t RENAME TO relet_u")
+        run(db, "DROP TABLE IF EXISTS relet_t")
+        assert stats(db).in_use == 1
+        assert run(db, "SELECT a FROM relet_u") == []
+        db.close()
+        assert in_session(db) == before
+
+    def test_the_value_of_a_serial_column(self, db):
+        run(db, "SELECT nextval(pg_get_serial_sequence('testapp_item', 'id'))")
+        assert stats(db).in_use == 1
+        run(db, "SELECT lastval()")
+
+    @pytest.mark.parametrize(("sql", "params"), [("NULL", None), ("%s", [None])], ids=str)
+    def test_set_config_gives_back(self, db, sql, params):
+        before = in_session(db)
+        run(db, "SET lock_timeout = '7s'")
+        run(db, f"SELECT set_config('lock_timeout', {sql}, false) WHERE false", params)
+        assert stats(db).in_use == 1
+        run(db, f"SELECT set_config('lock_timeout', {sql}, false)", params)
+        assert at_rest(db)
+        assert in_session(db) == before
+
+    def test_executemany_of_nothing_gives_nothing_back(self, db, observer):
+        run(db, "SELECT pg_advisory_lock(4711)")
+        run(db, "SET app.tenant = '1'")
+        with db.cursor() as cursor:
+            for sql in "SELECT pg_advisory_unlock(%s)", "RESET app.tenant", "DISCARD ALL", "COMMIT":
+                cursor.executemany(sql, [])
+        assert stats(db).in_use == 1
+        assert run(db, "SELECT current_setting('app.tenant')") == [("1",)]
+        assert run(db, "SELECT pg_advisory_unlock(4711)") == [(True,)]
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "EXPLAIN ANALYZE SELECT set_config('app.tenant', NULL, false)",
+            "WITH x AS MATERIALIZED (SELECT set_config('app.tenant', NULL, false)) TABLE x",
+            "DO $$ BEGIN RESET app.tenant; END $$",
+            "DO $$ BEGIN EXECUTE 'RESET ' || 'ALL'; END $$",
+        ],
+    )
+    def test_what_was_configured_and_is_gone(self, db, sql):
+        with receiver(lambda c: run(c, "SET app.tenant = '1'")):
+            db.close_pool()
+            backend_pid(db)
+        before = in_session(db)
+        run(db, sql)
+        assert stats(db).in_use == 1
+        db.close()
+        assert in_session(db) == before
+        db.close_pool()
+
+
+class TestSeeds:
+    """Whoever sets the seed of random() knows what it returns; others are not to rely on that."""
+
+    STATEMENTS = (
+        "SELECT setseed(0.5)",
+        "SET SEED TO 0.5",
+        "SET LOCAL seed = 0.5",
+        "SELECT set_config('seed', '0.5', true)",
+        "DO $$ BEGIN PERFORM setseed(0.5); END $$",
+    )
+
+    @pytest.mark.parametrize("sql", STATEMENTS)
+    def test_the_next_one_gets_random_numbers(self, db, observer, sql):
+        observer.execute("SELECT setseed(0.5)")
+        known = {observer.execute("SELECT random()").fetchone()[0] for _ in range(10)}
+        pid = backend_pid(db)
+        others = set()
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError), transaction.atomic():
+                run(db, sql)  # a rollback does not take it back
+                raise ZeroDivisionError
+            assert stats(db).in_use == 1
+            assert run(db, "SELECT random()")[0][0] in known
+            db.close()
+            assert at_rest(db)
+            assert backend_pid(db) == pid
+            others.add(run(db, "SELECT random()")[0][0])
+            db.close()
+        assert len(others) == 3
+        assert not others & known
+
+    def test_numbers_are_spread(self, db):
+        """All of what setseed() takes, and nothing else."""
+        sql = Baseline({}, "none", "", frozenset()).undo(frozenset({Kind.SEED}))
+        (call,) = re.findall(
+            r"setseed\((.*)\)$", next(p for p in sql.split("; ") if "setseed" in p)
+        )
+        seeds = [seed for (seed,) in run(db, f"SELECT {call} FROM generate_series(1, 2000)")]
+        assert all(-1 <= seed <= 1 for seed in seeds)
+        assert len(set(seeds)) == 2000
+        assert min(seeds) < -0.9 and max(seeds) > 0.9
+
+    def test_hold(self, db):
+        """A function may have set it."""
+        pid = backend_pid(db)
+        with hold():
+            run(db, "SELECT 1")
+            with db.connection.cursor() as cursor:
+                cursor.execute("SELECT setseed(0.5)")
+        first = run(db, "SELECT random()")
+        with hold():
+            run(db, "SELECT setseed(0.5)")
+            known = run(db, "SELECT random()")
+        assert backend_pid(db) == pid
+        assert known != first
 
 
 class TestSequences:

@@ -15,14 +15,15 @@ from relet.core.sql import tokens
 def told(sql):
     """The steps of *sql*, each as a line: ``KIND name``, ``KIND`` if nobody knows which."""
     effects = classify(sql)
-    return [] if effects is None else [_line(step) for step in effects.steps]
+    return [] if effects is None else [_line(step) for step in effects.resolve(None, None)]
 
 
 def _line(step):
     if isinstance(step, Move):
         return f"{step.control.name} {step.savepoint}".strip()
     name = "" if step.name is None else "".join(map(str, step.name))
-    return f"{'-' if step.back else ''}{step.kind.name} {name}".strip()
+    sign = "~" if step.renames else "" if not step.back else "-" if step.sure else "?"
+    return f"{sign}{step.kind.name} {name}".strip()
 
 
 def table(cases):
@@ -46,7 +47,7 @@ def table(cases):
         "SET SCHEMA 'a'": "SETTING search_path",
         "SET XML OPTION DOCUMENT": "SETTING xmloption",
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY": "SETTING default_transaction",
-        "SET search_path = a, pg_temp": "SETTING search_path",
+        "SET search_path = a, pg_temp": "SETTING search_path, TEMPORARY",
         # Called like those of the transaction, but they stay.
         "SET transaction_timeout = 5": "SETTING transaction_timeout",
         # First parts of a name that are words of the grammar elsewhere.
@@ -122,10 +123,42 @@ def test_a_search_path_that_makes_every_table_a_temporary_one():
     for path in "pg_temp", '"pg_temp", public', '"$user", pg_temp', "'pg_temp'":
         assert told(f"SET LOCAL search_path = {path}") == ["TEMPORARY"]
         assert told(f"SET search_path TO {path}") == ["SETTING search_path", "TEMPORARY"]
-    for value in "pg_temp", "PG_TEMP, a", '"$user", pg_temp':
+        # The first that exists counts, and of these, nobody knows which do.
+        assert told(f"SET LOCAL search_path = missing, {path}") == ["TEMPORARY"]
+    for value in "pg_temp", "PG_TEMP, a", '"$user", pg_temp', "missing, pg_temp", "pg_temp_3":
         sql = f"SELECT set_config('search_path', '{value}', true)"
         assert told(sql) == ["TEMPORARY"]
-    assert told("SET LOCAL search_path = public, pg_temp") == []
+    assert told("SET LOCAL SCHEMA 'pg_temp'") == ["TEMPORARY"]
+    assert told("SET SCHEMA 'pg_temp'") == ["SETTING search_path", "TEMPORARY"]
+    assert told("SET LOCAL search_path FROM CURRENT") == []
+    assert told("SET LOCAL search_path TO DEFAULT") == []
+    assert told("SET LOCAL search_path = public, temp") == []
+    assert told("UPDATE pg_settings SET setting = 'pg_temp'") == ["SETTING", "TEMPORARY"]
+
+
+@table(
+    {
+        "SELECT set_config('search_path', 'a' || ', pg_temp', true)": "TEMPORARY",
+        "SELECT set_config('search_path', 'a'::text || ', b', true)": "",
+        "SELECT set_config('search_path', 'pg_' || 'temp', true)": "TEMPORARY",
+        "SELECT set_config('search_path', concat('pg_', 'temp'), true)": "TEMPORARY",
+        "SELECT set_config('search_path', (SELECT a FROM t), true)": "TEMPORARY",
+        "SELECT set_config('search_path', a || 'b', true)": "TEMPORARY",
+        "SELECT set_config('search_' || 'path', 'pg_temp', true)": "TEMPORARY",
+        "SELECT set_config('search_path', NULL, true)": "",
+        f"SELECT set_config('search_path', 'a'{' || 0' * 40}, true)": "TEMPORARY",
+        f"SELECT set_config('a.b', 'x', {'NOT ' * 40}true)": "SETTING a.b",
+        "SELECT set_config('a.b', 'x', )": "SETTING a.b",
+        "SELECT set_config('search_path', 'a' || , true)": "TEMPORARY",
+        "SET LOCAL search_path = a, $0": "TEMPORARY",
+        "SELECT set_config(a, 'b', true) FROM t": "SEED",
+        "SELECT set_config(a, b, true) FROM t": "SEED, TEMPORARY",
+        "SELECT set_config(new_value => 'pg_temp', setting_name => 'search_path', is_local => true)"
+        "": "SEED, ROLE, SETTING, TEMPORARY",
+    }
+)
+def test_a_search_path_that_is_computed(sql, steps):
+    assert told(sql) == steps
 
 
 @table(
@@ -138,14 +171,33 @@ def test_a_search_path_that_makes_every_table_a_temporary_one():
         "SELECT set_config($$a.b$$, f(1, 2), false)": "SETTING a.b",
         "SELECT set_config('a.b', 'x', 'f')": "SETTING a.b",
         "SELECT set_config('a.b', 'x', NULL)": "SETTING a.b",
+        # Given back, where that is certain.
+        "SELECT set_config('a.b', NULL, false)": "-SETTING a.b",
+        "SELECT set_config('a.b', NULL::text, 'f'), set_config('a.c', NULL, NULL)": (
+            "-SETTING a.b, -SETTING a.c"
+        ),
+        "SELECT set_config('role', NULL, false)": "-ROLE role",
+        "SELECT set_config('a.b', NULL, true)": "",
+        "SELECT set_config('a.b', NULL, x)": "?SETTING a.b",
+        "SELECT set_config('a.b', 'NULL', false)": "SETTING a.b",
+        "SELECT set_config('a.b', \"null\", false)": "SETTING a.b",
+        "SELECT set_config('a.b', NULL, false) FROM t": "?SETTING a.b",
+        "SELECT set_config('a.b', NULL, false) WHERE false": "?SETTING a.b",
+        "SELECT set_config('a.b', NULL, false) LIMIT 0": "?SETTING a.b",
+        "WITH a AS (SELECT set_config('a.b', NULL, false)) SELECT 1": "?SETTING a.b",
+        "EXPLAIN SELECT set_config('a.b', NULL, false)": "",
+        "EXPLAIN ANALYZE SELECT set_config('a.b', NULL, false)": "?SETTING a.b",
+        "PREPARE p AS SELECT set_config('a.b', NULL, false)": "PREPARED p, ?SETTING",
+        "DECLARE c CURSOR FOR SELECT set_config('a.b', NULL, false)": "?SETTING",
         "SELECT set_config('a.b', 'x', NOT true)": "SETTING a.b",
         "SELECT set_config('a.b', 'x', true = false)": "SETTING a.b",
         "SELECT set_config('a.b', 'x', \"true\") FROM t": "SETTING a.b",
         "SELECT set_config('transaction_timeout', '1', false)": "SETTING transaction_timeout",
         "SELECT set_config('role', 'a', false)": "ROLE role",
-        "SELECT set_config('r' || 'ole', 'a', false)": "ROLE, SETTING",
-        "SELECT set_config(name, 'a', false) FROM t": "ROLE, SETTING",
-        "SELECT set_config(%s, 'a', false)": "ROLE, SETTING",
+        "SELECT set_config('r' || 'ole', 'a', false)": "ROLE role",
+        "SELECT set_config(lower('ROLE'), 'a', false)": "SEED, ROLE, SETTING",
+        "SELECT set_config(name, 'a', false) FROM t": "SEED, ROLE, SETTING",
+        "SELECT set_config(%s, 'a', false)": "SEED, ROLE, SETTING",
         "WITH a AS (SELECT set_config('a.b', 'x', false)) SELECT 1": "SETTING a.b",
         "(SELECT set_config('a.b', 'x', false))": "SETTING a.b",
         "UPDATE t SET a = set_config('a.b', 'x', false)": "SETTING a.b",
@@ -223,6 +275,30 @@ def test_roles(sql, steps):
         "SELECT 1 insert INTO TEMP TABLE a": "TEMPORARY a",
         "SELECT 1 AS insert INTO pg_temp.a": "TEMPORARY a",
         "SELECT 1 AS merge INTO TEMP a": "TEMPORARY a",
+        "SELECT 1 AS merge INTO TEMP t FROM a ORDER BY b USING <": "TEMPORARY t",
+        "SELECT 1 AS merge INTO TEMP t FROM a JOIN b USING (c)": "TEMPORARY t",
+        "SELECT 1 AS merge INTO TEMP t ORDER BY a USING <": "TEMPORARY t",
+        "SELECT 1 AS insert INTO TEMP values": "TEMPORARY values",
+        "SELECT 1 AS insert INTO TEMP overriding FROM t": "TEMPORARY overriding",
+        "SELECT 1 AS b INTO a.pg_temp.t": "TEMPORARY t",
+        "SELECT 1 AS b INTO UNLOGGED pg_temp.t": "TEMPORARY t",
+        "SELECT 1 AS b INTO temp.pg_temp.t": "TEMPORARY t",
+        "CREATE TABLE a.pg_temp.b (c int)": "TEMPORARY",
+        "CREATE STATISTICS pg_temp.a ON b, c FROM t": "TEMPORARY",
+        "CREATE STATISTICS IF NOT EXISTS a.pg_temp.b (ndistinct) ON c, d FROM t": "TEMPORARY",
+        "CREATE COLLATION pg_temp.a FROM b": "TEMPORARY",
+        "CREATE TEXT SEARCH DICTIONARY pg_temp.a (template = simple)": "TEMPORARY",
+        "CREATE OPERATOR pg_temp.+ (function = f)": "TEMPORARY",
+        "IMPORT FOREIGN SCHEMA a FROM SERVER b INTO pg_temp": "TEMPORARY pg_temp",
+        # May be one of those that there are.
+        "ALTER TABLE a RENAME TO b": "~TEMPORARY *",
+        "ALTER TABLE IF EXISTS ONLY a RENAME TO b": "~TEMPORARY *",
+        "ALTER VIEW a RENAME TO b": "~TEMPORARY *",
+        "ALTER SEQUENCE a RENAME TO b": "~TEMPORARY *",
+        "ALTER INDEX a RENAME TO b": "~TEMPORARY *",
+        "ALTER TABLE a SET SCHEMA b": "~TEMPORARY *",
+        "DO $$ BEGIN ALTER TABLE a RENAME TO b; END $$": "~TEMPORARY *",
+        "DO $$ BEGIN EXECUTE 'ALTER TABLE a RENAME TO b'; END $$": "~TEMPORARY *",
         "DROP TABLE a": "-TEMPORARY a",
         "DROP TABLE IF EXISTS a, pg_temp.b, c CASCADE": "-TEMPORARY a, -TEMPORARY b, -TEMPORARY c",
         "DROP VIEW a": "-TEMPORARY a",
@@ -244,6 +320,9 @@ def test_temporary_objects(sql, steps):
         "CREATE TABLE a (temp int)": "",
         "CREATE INDEX a ON pg_temp.b (c)": "",
         "CREATE TABLE a AS SELECT 'pg_temp.b'": "",
+        "CREATE STATISTICS a ON b, c FROM pg_temp.t": "",
+        "ALTER TABLE a RENAME b TO c": "",
+        "ALTER TABLE a RENAME COLUMN b TO c": "",
         "SELECT 1 INTO a": "",
         "SELECT 1 INTO TABLE temporary_a": "",
         'SELECT 1 INTO "temp"': "",
@@ -257,6 +336,10 @@ def test_temporary_objects(sql, steps):
         "WITH a AS (INSERT INTO temp VALUES (1) RETURNING b) SELECT b FROM a": "",
         "MERGE INTO temp USING a ON true WHEN MATCHED THEN DELETE": "",
         "MERGE INTO temp AS b USING a ON true WHEN MATCHED THEN DELETE": "",
+        "MERGE INTO temp b USING a ON true WHEN MATCHED THEN DELETE": "",
+        "MERGE INTO ONLY temp USING a ON true WHEN MATCHED THEN DELETE": "",
+        "MERGE INTO temp * AS b USING a ON true WHEN MATCHED THEN DELETE": "",
+        "MERGE INTO pg_temp.a USING b ON true WHEN MATCHED THEN DELETE": "",
         "SELECT 'x' AS \"INTO TEMP\"": "",
         "SELECT temp FROM temp WHERE temp = 'INTO TEMP a'": "",
         "DROP TABLE public.a": "",
@@ -331,7 +414,23 @@ def test_channels(sql, steps):
         "SELECT pg_advisory_unlock(1) FROM t": "",
         "SELECT pg_advisory_unlock(a)": "",
         "SELECT pg_advisory_unlock_all() WHERE false": "",
-        "EXPLAIN ANALYZE SELECT pg_advisory_unlock(1)": "",
+        "SELECT pg_advisory_unlock(1) LIMIT 0": "",
+        "SELECT pg_advisory_unlock(1) AS a LIMIT 0": "",
+        "SELECT pg_advisory_unlock(1) OFFSET 1": "",
+        "(SELECT pg_advisory_unlock(1)) LIMIT 0": "",
+        "SELECT pg_advisory_unlock(1) UNION SELECT true": "",
+        "SELECT pg_advisory_unlock(1) FETCH FIRST 0 ROWS ONLY": "",
+        "SELECT pg_advisory_unlock(generate_series(1, 0))": "",
+        "SELECT pg_advisory_unlock(own.abs(1))": "",
+        "SELECT pg_advisory_unlock(1), unnest(ARRAY[]::int[])": "",
+        "WITH a AS (SELECT pg_advisory_unlock(1)) SELECT 1": "",
+        "EXPLAIN SELECT pg_advisory_unlock(1)": "",
+        "PREPARE a AS SELECT pg_advisory_unlock(1)": "PREPARED a",
+        "DECLARE a CURSOR FOR SELECT pg_advisory_unlock(1)": "",
+        "DECLARE a CURSOR WITH HOLD FOR SELECT pg_advisory_unlock_all()": "CURSOR a",
+        "COPY (SELECT pg_advisory_unlock(1)) TO STDOUT": "",
+        "CREATE TABLE a AS SELECT pg_advisory_unlock(1)": "",
+        "EXPLAIN ANALYZE SELECT pg_advisory_unlock(1)": "?LOCK 1",
         # Of the transaction, or no calls.
         "SELECT pg_advisory_xact_lock(1)": "",
         "SELECT pg_try_advisory_xact_lock_shared(1)": "",
@@ -371,6 +470,9 @@ def test_prepared_statements(sql, steps):
     {
         "DECLARE a CURSOR WITH HOLD FOR SELECT 1": "CURSOR a",
         'DECLARE "A" BINARY INSENSITIVE NO SCROLL CURSOR WITH HOLD FOR SELECT 1': "CURSOR A",
+        "DECLARE a NO SCROLL SCROLL INSENSITIVE ASENSITIVE BINARY NO SCROLL NO SCROLL"
+        " CURSOR WITH HOLD FOR SELECT 1": "CURSOR a",
+        "DECLARE no CURSOR WITH HOLD FOR SELECT 1": "CURSOR no",
         "DECLARE cursor CURSOR WITH HOLD FOR SELECT 1": "CURSOR cursor",
         "DECLARE a CURSOR WITH HOLD FOR SELECT nextval('s')": "CURSOR a, SEQUENCE, UNKNOWN",
         "DECLARE a CURSOR FOR SELECT nextval('s')": "SEQUENCE, UNKNOWN",
@@ -389,6 +491,9 @@ def test_cursors(sql, steps):
 @table(
     {
         "SELECT nextval('s')": "SEQUENCE",
+        "SELECT nextval(pg_get_serial_sequence('t', 'id'))": "SEQUENCE",
+        "SELECT nextval(pg_catalog.pg_get_serial_sequence('t', 'id'))": "SEQUENCE",
+        "SELECT setval(pg_get_serial_sequence('t', 'id'), nextval('s'))": "SEQUENCE",
         "SELECT setval('s', 1), nextval('s'), nextval('s')": "SEQUENCE",
         "INSERT INTO t SELECT nextval('s')": "SEQUENCE",
         "CREATE TABLE a AS SELECT nextval('s')": "SEQUENCE",
@@ -408,6 +513,8 @@ def test_cursors(sql, steps):
         "CREATE RULE a AS ON INSERT TO t DO SELECT nextval('s')": "",
         "CREATE CONSTRAINT TRIGGER a AFTER INSERT ON t WHEN (nextval('s') > 1) EXECUTE f()": "",
         "SELECT nextval FROM t": "",
+        # Of Django's.
+        "SELECT setval(pg_get_serial_sequence('t', 'id'), 1, false)": "",
     }
 )
 def test_sequences(sql, steps):
@@ -438,6 +545,7 @@ def test_parts_of_temporary_tables(what):
     [
         ("SELECT currval('s')", True),
         ("SELECT LASTVAL()", True),
+        ('SELECT U&"\\006castval"()', True),
         ("INSERT INTO t VALUES (pg_catalog.currval('s'))", True),
         ("SELECT nextval('s')", False),
         ("SELECT nextval('s'); SELECT lastval()", True),
@@ -449,11 +557,25 @@ def test_what_reads_a_sequence(sql, reads):
     assert effects is not None and effects.reads_sequence == reads
 
 
+@pytest.mark.parametrize(
+    ("sql", "may"),
+    [
+        ("DO $$ BEGIN SET a.b = 1; COMMIT; END $$", True),
+        ("CALL p(nextval('s'))", True),
+        ("SELECT 1; CALL p(); SET a.b = 1", True),
+        ("SET a.b = 1; SELECT 'do'", False),
+    ],
+)
+def test_what_may_commit_before_it_fails(sql, may):
+    assert classify(sql).may_commit == classify(sql).deferred.may_commit == may
+    assert classify(sql).repeated.may_commit
+
+
 def test_what_does_not_read_a_sequence():
     assert classify("SELECT lastval FROM currval") is None
 
 
-ALL_OF_THEM = [kind.name for kind in Kind if kind not in (Kind.LIBRARY, Kind.UNKNOWN)]
+ALL_OF_THEM = [kind.name for kind in Kind if kind not in (Kind.SEED, Kind.LIBRARY, Kind.UNKNOWN)]
 
 
 @table(
@@ -485,6 +607,8 @@ def test_libraries_and_discard(sql, steps):
         "RELEASE SAVEPOINT A": "RELEASE a",
         "ROLLBACK TO a": "ROLLBACK_TO a",
         "ROLLBACK WORK TO SAVEPOINT a": "ROLLBACK_TO a",
+        f"SAVEPOINT {'a' * 70}": f"SAVEPOINT {'a' * 63}",
+        f"ROLLBACK TO {'é' * 70}": f"ROLLBACK_TO {'é' * 31}",
         "BEGIN": "",
         "START TRANSACTION READ ONLY": "",
         "COMMIT PREPARED 'a'": "",
@@ -493,6 +617,33 @@ def test_libraries_and_discard(sql, steps):
     }
 )
 def test_transactions(sql, steps):
+    assert told(sql) == steps
+
+
+@table(
+    {
+        "SELECT setseed(0.5)": "SEED",
+        "SELECT pg_catalog.setseed(0.5)": "SEED",
+        "SELECT random() FROM setseed(0.5)": "SEED",
+        "SET SEED TO 0.5": "SEED",
+        "SET seed = 0.5": "SEED",
+        "SET SESSION seed = 0.5": "SEED",
+        # Neither the end of the transaction nor anything else takes it back.
+        "SET LOCAL seed = 0.5": "SEED",
+        "SET seed TO DEFAULT": "SEED",
+        "RESET seed": "SEED",
+        "SELECT set_config('seed', '0.5', false)": "SEED",
+        "SELECT set_config('SEED', '0.5', true)": "SEED",
+        "SELECT set_config('seed', NULL, false)": "SEED",
+        "DO $$ BEGIN PERFORM setseed(0.5); END $$": "SEED",
+        "PREPARE a AS SELECT setseed(0.5)": "PREPARED a, SEED, UNKNOWN",
+        "EXPLAIN SELECT setseed(0.5)": "",
+        "CREATE VIEW a AS SELECT setseed(0.5)": "",
+        "SELECT setseed FROM t": "",
+        "SELECT random()": "",
+    }
+)
+def test_the_seed_of_random(sql, steps):
     assert told(sql) == steps
 
 
@@ -508,6 +659,9 @@ def test_transactions(sql, steps):
         "EXPLAIN (COSTS OFF, ANALYZE) SELECT pg_try_advisory_lock(1)": "LOCK 1",
         "EXPLAIN (ANALYZE true) CREATE TEMP TABLE a AS SELECT 1": "TEMPORARY a",
         "EXPLAIN ANALYZE": "",
+        "EXPLAIN ANALYZE EXPLAIN ANALYZE SELECT nextval('s')": "",
+        "EXPLAIN ANALYZE SELECT 1; COMMIT": "COMMIT",
+        "EXPLAIN (SELECT 1)": "",
         "EXPLAIN (ANALYZE": "",
     }
 )
@@ -532,13 +686,35 @@ def test_the_row_of_a_plan_is_not_looked_at():
         "DO $$ BEGIN PERFORM pg_advisory_lock(1); END $$": "LOCK",
         "DO $$ DECLARE x int := nextval('s'); BEGIN NULL; END $$": "SEQUENCE",
         "DO $$ BEGIN EXECUTE 'CREATE TEMP TABLE a (b int)'; END $$": "TEMPORARY",
-        "DO $$ BEGIN EXECUTE 'SET ' || x; END $$": "SETTING, ROLE",
-        "DO $$ BEGIN EXECUTE 'SELECT set_config(' || x; END $$": "ROLE, SETTING",
+        "DO $$ BEGIN EXECUTE 'SET ' || x; END $$": "SEED, ROLE, SETTING, TEMPORARY",
+        "DO $$ BEGIN EXECUTE 'SET LOCAL ' || x; END $$": "SEED, TEMPORARY",
+        "DO $$ BEGIN EXECUTE 'SELECT set_config(' || x; END $$": "SEED, ROLE, SETTING, TEMPORARY",
         "DO $$ DECLARE q text := 'LISTEN a'; BEGIN EXECUTE q; END $$": "CHANNEL",
         "DO $$ BEGIN EXECUTE $q$ DO 'BEGIN LISTEN a; END' $q$; END $$": "CHANNEL",
         'DO LANGUAGE plpython3u $$ plpy.execute("SET a.b = 1") $$': "SETTING",
+        # Of other languages, whatever runs a string.
+        "DO LANGUAGE plperl $$ spi_exec_query('SET a.b = 1'); $$": "SETTING",
+        "DO $$ spi_exec_query(q(x), 'SET a.b = 1'); $$ LANGUAGE 'plperl'": "SETTING",
+        "DO $$ BEGIN EXECUTE $q$ DO $r$ BEGIN EXECUTE 'LISTEN a'; END $r$ $q$; END $$": "CHANNEL",
+        "DO $$ BEGIN DO $r$ BEGIN LISTEN a; END $r$; END $$": "CHANNEL",
+        "DO $$ BEGIN EXECUTE 'CREATE ' || x; END $$": "TEMPORARY",
+        "DO $$ BEGIN EXECUTE 'CREATE TABLE ' || 'pg_temp.x'; END $$": "TEMPORARY",
+        "DO $$ BEGIN EXECUTE 'ALTER ' || x; END $$": "~TEMPORARY *",
+        "DO $$ BEGIN EXECUTE 'RESET ' || x; END $$": "?SETTING, ?ROLE",
+        "DO $$ BEGIN EXECUTE 'UNLISTEN ' || x; END $$": "?CHANNEL",
+        "DO $$ DECLARE BEGIN NULL; END $$": "",
+        # So deep, nobody looks.
+        "DO $1_$ BEGIN $1_$": "",
+        "DO $a$ EXECUTE $b$ EXECUTE $c$ EXECUTE $d$ EXECUTE $e$ LISTEN a $e$ $d$ $c$ $b$ $a$": (
+            "UNKNOWN"
+        ),
+        "DO $$ BEGIN PREPARE p AS SELECT CASE WHEN true THEN nextval('s') END; END $$": (
+            "PREPARED, UNKNOWN, SEQUENCE"
+        ),
         # Nothing is known to be given back, and no transaction to be ended.
-        "DO $$ BEGIN RESET a.b; COMMIT; PERFORM pg_advisory_unlock(1); END $$": "",
+        "DO $$ BEGIN COMMIT; PERFORM pg_advisory_unlock(1); END $$": "",
+        # Where that was configured, it is gone.
+        "DO $$ BEGIN RESET a.b; UNLISTEN c; END $$": "?SETTING, ?CHANNEL",
         "DO $$ BEGIN RAISE NOTICE 'SET a.b = 1'; END $$": "",
         "DO $$ BEGIN UPDATE t SET a = 1; END $$": "",
         "DO $$ BEGIN SET LOCAL a.b = 1; END $$": "",
@@ -600,6 +776,78 @@ def test_a_word_in_a_string_a_comment_or_an_identifier_is_no_effect(sql):
     assert classify(sql) is None
 
 
+@table(
+    {
+        # Without parameters, it is an operator.
+        "SELECT 100 %(SELECT nextval('s'))s": "SEQUENCE",
+        "SELECT 100 %(SELECT set_config('a.b', 'x', false)::int)s": "SETTING a.b",
+        "SELECT 7%set_config('a.b', '1', false)::int": "SETTING a.b",
+        "SELECT 7 %(a')s; SET a.b = 1 --": "SETTING a.b",
+        # With parameters, it is a placeholder.
+        "SELECT %sINTO TEMP t": "TEMPORARY t",
+        "SELECT %(a)sINTO TEMP t": "TEMPORARY t",
+        "SELECT %(a(b)sINTO TEMP t": "TEMPORARY t",
+        "SELECT 1;%sSET a.b = 1": "",
+        "SELECT %(a')s; SET a.b = 1; SELECT 'x'": "SETTING a.b",
+        "SELECT %(a b)s; SET a.b = 1": "SETTING a.b",
+        # Moves, and what is given back, only if it is in each of the ways.
+        "SELECT 7 %(a')s; COMMIT --": "UNKNOWN",
+        "RESET a.b; SELECT 7 %(a')s; SET a.c = 1 --": "?SETTING a.b, SETTING a.c",
+    }
+)
+def test_what_depends_on_there_being_parameters(sql, steps):
+    assert sorted(set(told(sql)) - {"UNKNOWN"}) == sorted(set(steps) - {"UNKNOWN"})
+
+
+@table(
+    {
+        r"SELECT '\''; SET a.b = 1 --'": "SETTING a.b",
+        r"SELECT '\', nextval('s'), '\'": "SEQUENCE",
+        r"SELECT N'\''; SET a.b = 1 --'": "SETTING a.b",
+        r"SELECT '\\'; SET a.b = 1; SELECT '\\'": "SETTING a.b",
+        r"SELECT '\''; COMMIT --'": "UNKNOWN",
+        r"SELECT E'\''; SET a.b = 1 --'": "SETTING a.b",
+        r"SELECT E'\', nextval(''s''), \''": "",
+        r"DO 'BEGIN \123ET a.b = 1; END'": "SETTING",
+        r"DO $$ BEGIN EXECUTE '\123ET a.b = 1'; END $$": "SETTING",
+        # It is session state itself; the rest of its text is read as before.
+        r"SET standard_conforming_strings = off": "SETTING standard_conforming_strings",
+        r"SET standard_conforming_strings = off; SELECT '\'; LISTEN a; --'": (
+            "SETTING standard_conforming_strings, CHANNEL a"
+        ),
+        r"BEGIN; SET LOCAL standard_conforming_strings = off": "",
+    }
+)
+def test_what_depends_on_standard_conforming_strings(sql, steps):
+    assert told(sql) == steps
+
+
+@pytest.mark.parametrize("how", ["repeated", "deferred"])
+def test_what_may_never_run_gives_nothing_back(how):
+    """By executemany() without rows, or a server-side cursor that nobody fetches from."""
+    for sql in (
+        "SELECT pg_advisory_unlock(1)",
+        "SELECT pg_advisory_unlock_all()",
+        "SELECT set_config('a.b', NULL, false)",
+        "SELECT set_config('a.b', %s, false)",
+        "RESET a.b",
+        "UNLISTEN a",
+        "DROP TABLE a",
+    ):
+        steps = getattr(classify(sql), how).resolve([None], [True])
+        assert steps and not any(step.back and step.sure for step in steps), sql
+    unlock = getattr(classify("SELECT pg_advisory_lock(1); COMMIT"), how)
+    assert unlock.resolve(None, None) == (Change(Kind.LOCK, None), Change(Kind.UNKNOWN, None))
+
+
+def test_what_a_server_side_cursor_makes_it_makes_whenever_rows_are_fetched():
+    effects = classify("SELECT pg_advisory_lock(1), set_config('a.b', %s, true)").deferred
+    assert [_line(step) for step in effects.resolve(["x"], None)] == ["LOCK", "UNKNOWN"]
+    effects = classify("SELECT set_config('a.b', 'x', %s), lastval()").deferred
+    assert [_line(step) for step in effects.resolve([True], None)] == ["SETTING", "UNKNOWN"]
+    assert effects.reads_sequence
+
+
 class TestResolve:
     """What is left open by the text, is known by its parameters and its row."""
 
@@ -623,6 +871,65 @@ class TestResolve:
     @pytest.mark.parametrize("params", [[False], ["f"], [None], [[]], [{}], [], (), {}, None, 5])
     def test_not_local_by_a_parameter(self, params):
         assert self.lines("SELECT set_config('a.b', 'x', %s)", params) == ["SETTING a.b"]
+
+    @pytest.mark.parametrize(
+        ("value", "temporary"),
+        [
+            ("a, pg_temp", True),
+            ("PG_TEMP", True),
+            ('"$user", "pg_temp_3"', True),
+            ("public", False),
+            ("temp", False),
+            (None, False),
+            (5, False),
+            (object(), True),
+        ],
+    )
+    def test_a_search_path_in_a_parameter(self, value, temporary):
+        expected = ["TEMPORARY"] if temporary else []
+        for sql in (
+            "SELECT set_config('search_path', %s, true)",
+            "SELECT set_config('search_path', %s::text, true)",
+            "SELECT set_config('search_path', 'a, ' || %s || ', b', true)",
+            "SET LOCAL search_path = a, %s",
+            "SET LOCAL SCHEMA %s",
+        ):
+            assert self.lines(sql, [value]) == expected, sql
+        sql = "SELECT set_config(%(name)s, %(value)s, true)"
+        assert self.lines(sql, {"name": "search_PATH", "value": value}) == expected
+        if value is not None:  # SET takes no NULL
+            assert self.lines("SET search_path = %s", [value]) == ["SETTING search_path", *expected]
+
+    def test_a_search_path_in_a_parameter_that_is_not_there(self):
+        for sql in "SELECT set_config('search_path', %s, true)", "SET LOCAL search_path = a, %s":
+            for params in None, [], {}, 5:
+                assert self.lines(sql, params) == ["TEMPORARY"]
+
+    def test_a_name_in_a_parameter(self):
+        sql = "SELECT set_config(%s, %s, %s)"
+        assert self.lines(sql, ["a.B", "x", False]) == ["SETTING a.b"]
+        assert self.lines(sql, ["role", "x", False]) == ["ROLE role"]
+        assert self.lines(sql, ["a.b", "x", True]) == []
+        assert self.lines(sql, ["seed", "0.5", True]) == ["SEED"]
+        assert self.lines(sql, ["search_path", "pg_temp", True]) == ["TEMPORARY"]
+        assert self.lines(sql, ["transaction_read_only", "on", False]) == []
+        assert self.lines(sql, None) == ["SEED", "ROLE", "SETTING", "TEMPORARY"]
+
+    def test_null_in_a_parameter(self):
+        sql = "SELECT set_config('a.b', %s, false)"
+        assert self.lines(sql, [None]) == ["-SETTING a.b"]
+        assert self.lines(sql, ["None"]) == ["SETTING a.b"]
+        assert self.lines(f"{sql} FROM t", [None]) == ["?SETTING a.b"]
+        sql = "SELECT set_config('a.b', %s, %s)"
+        assert self.lines(sql, [None, False]) == ["-SETTING a.b"]
+        assert self.lines(sql, [None, None]) == ["-SETTING a.b"]
+        assert self.lines(sql, [None, True]) == []
+        assert self.lines(sql, [None, "x"]) == ["?SETTING a.b"]
+
+    def test_a_number_that_no_driver_counts_to(self):
+        for number in "9" * 5000, "0":
+            sql = f"SELECT pg_advisory_lock(${number}), set_config('a.b', 'x', ${number})"
+            assert self.lines(sql, [True]) == ["LOCK", "SETTING a.b"]
 
     def test_a_parameter_that_is_only_part_of_it(self):
         for value in "NOT %s", "%s = false", "%s AND false":
@@ -736,7 +1043,8 @@ VOCABULARY = """
     pg_advisory_unlock nextval currval 'x' E'y' $$z$$ %s %(a)s $1 $99 $0 1 :: bool true PREPARE
     TRANSACTION DECLARE CURSOR HOLD DISCARD LISTEN UNLISTEN * LOAD EXPLAIN ANALYZE DO BEGIN ATOMIC
     CASE END COMMIT ROLLBACK SAVEPOINT search_path pg_temp role U&"d\\0061" UESCAPE '!' EXECUTE
-    DEALLOCATE CLOSE ON - / [ ]
+    DEALLOCATE CLOSE ON - / [ ] setseed seed ALTER RENAME SCHEMA NULL | STATISTICS USING VALUES THEN
+    search_path, %sa %(b'c)s '\\' \\ $q$ LANGUAGE FUNCTION
 """
 WORDS = st.sampled_from(VOCABULARY.split())
 

@@ -19,6 +19,13 @@ from relet.core.fingerprint import fingerprint
         ("INSERT INTO t VALUES (1, 'a', 2)", "INSERT INTO t VALUES (?, ...)"),
         ("", ""),
         ("SELECT 'without an end", "SELECT ?"),
+        ("SELECT 1 /* without an end", "SELECT ?"),
+        ("SELECT /* a /* b */ secret */ c --- d", "SELECT c"),
+        ("a  /* b */ -- c\n  d", "a d"),
+        ("E'\\", "?"),
+        # With standard_conforming_strings off, the string goes on.
+        (r"SELECT a, 'it\'s a secret', 'b'", "SELECT a, ?..."),
+        (r"SELECT 'C:\temp', a", "SELECT ?, a"),
     ],
 )
 def test_shown(sql, shown):

@@ -60,6 +60,11 @@ def test_reads(sql):
         "FETCH 1 FROM c",
         "SHOW work_mem",
         'SELECT U&"lo\\0077er"(a) FROM t',
+        # Where the session has standard_conforming_strings off.
+        r"SELECT '\''; DELETE FROM t --'",
+        # Without parameters.
+        "SELECT 7 %(SELECT charge())s",
+        "SELECT 7 %surcharge(1)",
     ],
 )
 def test_anything_else(sql):

@@ -58,6 +58,8 @@ MADE = {
     "PREPARE p AS SELECT 1": "PREPARED",
     "DECLARE c CURSOR WITH HOLD FOR SELECT 1": "CURSOR",
     "SELECT nextval('s')": "SEQUENCE",
+    "SELECT setseed(0.5)": "SEED",
+    "SET LOCAL seed = 0.5": "SEED",
     "LOAD 'auto_explain'": "LIBRARY",
 }
 statements = pytest.mark.parametrize(("sql", "kind"), MADE.items())
@@ -238,6 +240,20 @@ def test_an_implicit_transaction_that_fails_leaves_nothing():
         (["PREPARE p AS SELECT 1", "DEALLOCATE p"], False),
         (["PREPARE p AS SELECT 1", "PREPARE q AS SELECT 1", "DEALLOCATE PREPARE p"], True),
         (["PREPARE p AS SELECT 1", "DEALLOCATE ALL"], False),
+        # What a temporary table is called, nobody knows after this; so another is dropped.
+        (["CREATE TEMP TABLE t (a int)", "ALTER TABLE t RENAME TO u", "DROP TABLE t"], True),
+        (["CREATE TEMP TABLE t (a int)", "ALTER TABLE t SET SCHEMA s", "DROP TABLE t"], True),
+        (["CREATE TEMP TABLE t (a int)", "ALTER VIEW x RENAME TO y", "DROP TABLE t"], True),
+        (["CREATE TEMP TABLE t (a int)", "ALTER TABLE t RENAME a TO b", "DROP TABLE t"], False),
+        (["ALTER TABLE t RENAME TO u", "CREATE TEMP TABLE t (a int)", "DROP TABLE t"], False),
+        (["CREATE TEMP TABLE t (a int)", "ALTER TABLE t RENAME TO u", "DISCARD TEMP"], False),
+        (["CREATE TEMP TABLE t (a int)", "ALTER TABLE t RENAME TO u", "LISTEN c"], True),
+        (["SET a.b = 1", "SELECT set_config('a.b', NULL, false)"], False),
+        (["SET a.b = 1", "SELECT set_config('a.b', NULL, false) FROM t"], True),
+        (["SET a.b = 1", "SELECT set_config('a.b', NULL, true)"], True),
+        (["SET a.b = 1", "SELECT set_config('a.c', NULL, false)"], True),
+        (["SELECT setseed(0.5)", "DISCARD ALL", "SET TIME ZONE 'UTC'"], True),
+        (["SELECT pg_advisory_lock(1)", "EXPLAIN ANALYZE SELECT pg_advisory_unlock(1)"], True),
         (["DECLARE c CURSOR WITH HOLD FOR SELECT 1", "CLOSE c"], False),
         (["DECLARE c CURSOR WITH HOLD FOR SELECT 1", "CLOSE ALL"], False),
         (["SELECT nextval('s')", "DISCARD SEQUENCES"], False),
@@ -269,6 +285,32 @@ def test_giving_back_what_was_configured_is_session_state():
         "UNLISTEN *": "CHANNEL",
     }.items():
         assert Session(baseline).run(sql).seen == (True, {kind})
+
+
+def test_what_may_have_been_given_back_is_missing_where_it_was_configured():
+    baseline = Baseline({"app.tenant": "1"}, "none", "app", frozenset())
+    for sql in (
+        "SELECT set_config('app.tenant', NULL, false) FROM t",
+        "EXPLAIN ANALYZE SELECT set_config('app.tenant', NULL, false)",
+        "DO $$ BEGIN RESET app.tenant; END $$",
+        "DO $$ BEGIN EXECUTE 'RESET ALL'; END $$",
+    ):
+        assert Session(baseline).run(sql).seen == (True, {"SETTING"})
+        # Nothing was configured.
+        assert Session(Baseline({}, "none", "app", frozenset())).run(sql).state.blank
+
+
+def test_a_rename_is_rolled_back():
+    session = Session().run("CREATE TEMP TABLE t (a int)").begin()
+    session.run("SAVEPOINT a").run("ALTER TABLE t RENAME TO u").run("ROLLBACK TO a")
+    assert not session.run("DROP TABLE t").run("COMMIT", after=IDLE).state.keeps
+    session = Session().run("CREATE TEMP TABLE t (a int)").begin()
+    session.run("ALTER TABLE t RENAME TO u").run("ROLLBACK", after=IDLE)
+    assert not session.run("DROP TABLE t").state.keeps
+
+
+def test_a_rename_of_nothing_is_nothing():
+    assert Session().begin().run("ALTER TABLE t RENAME TO u").state.blank
 
 
 @pytest.mark.parametrize(
@@ -328,6 +370,7 @@ class TestUndo:
             "DISCARD SEQUENCES",
         ):
             assert part in sql.split("; ")
+        assert "pg_catalog.setseed(" in sql
 
     def test_prepared_statements_only_where_there_may_be_some(self):
         for kind in Kind:

@@ -43,7 +43,13 @@ def test_words_and_symbols(sql, expected):
 
 @table(
     [
-        ("1 1.5 .5 1e5 1.5e-10 1.", "1 1.5 . 5 1e5 1.5e-10 1."),
+        ("1 1.5 .5 1e5 1.5e-10 1.", "1 1.5 .5 1e5 1.5e-10 1."),
+        ("a.b t .5e1", "a . b t .5e1"),
+        # Since PostgreSQL 16.
+        ("1_000.000_1 0x1F 0b10 0o1_7", "1_000.000_1 0x1F 0b10 0o1_7"),
+        ("0xINTO 0b2 1_a", "0 xinto 0 b2 1 _a"),
+        # Of loops in PL/pgSQL.
+        ("1..2", "1 . .2"),
         # Older servers take a word that follows at once for a word.
         ("SELECT 1into t", "select 1 into t"),
         ("1else 1e", "1 else 1 e"),
@@ -118,7 +124,7 @@ def test_strings_that_go_on_in_the_next_line(sql, expected):
         ("$A$ $a$ $A$ b", "< $a$ > b"),
         # A word may have a dollar; so this is none, nor is this a tag.
         ("a$$ b $$ c $$", "a$$ b < c >"),
-        ("€$$; SET x $$", "€$$ ; set x $$"),
+        ("€$$; SET x $$ ", "€$$ ; set x < >"),
         ("$1$$a$$", "?$1 <a>"),
         ("$1a$ $1a$", "?$1 a$ ?$1 a$"),
     ]
@@ -187,19 +193,24 @@ def test_placeholders(sql, expected):
 
 @table(
     [
-        ("a 'b c", "a ' b c"),
-        ('a "b c', 'a " b c'),
-        ("a $$b", "a $$ b"),
-        ("a $t$b", "a $t$ b"),
+        ("a 'b c", "a <b c>"),
+        ("a 'b''c", "a <b'c>"),
+        ('a "b c', 'a "b c"'),
+        ('a "b""', 'a "b""'),
+        ("a $$b", "a <b>"),
+        ("a $t$b", "a <b>"),
         ("a /* b /* c */", "a"),
-        ("a E'b\\'", "a E <b\\>"),
-        ('a U&"b', 'a U & " b'),
+        ("a E'b\\'", "a <b'>"),
+        ("a E'b\\", "a <b\\>"),
+        ("a B'1", "a B'1"),
+        ('a U&"b', 'a "b"'),
+        ("a 'b'\n'c", "a <bc>"),
         ("a %(b", "a % ( b"),
         ("$", "$"),
     ]
 )
 def test_what_is_not_closed(sql, expected):
-    """The server refuses it all."""
+    """It goes on to the end, and the server refuses it all."""
     assert short(sql) == expected
 
 
