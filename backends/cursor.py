@@ -136,7 +136,10 @@ class LeasedCursor:
             self._sql = text
             if (effects := db._effects_of(text)) is None:
                 return self._run_plain(method, (query, *args), kwargs)
-            effects = effects.repeated if method == "executemany" else effects
+            if method == "executemany":
+                effects = effects.repeated
+            elif self.name is not None:
+                effects = effects.deferred  # done when rows are fetched, if they are
             result = self._run_with(effects, text, params, method, (query, *args), kwargs)
         db._tell()
         return result
@@ -242,7 +245,10 @@ class LeasedCursor:
         # Whatever else the driver's cursor has.
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(self.driver_cursor(), name)
+        driver = self.driver_cursor()
+        value = getattr(driver, name)
+        # Its connection is had in one way, whatever it is called.
+        return self.connection if value is driver.connection else value
 
     # Life.
 

@@ -326,7 +326,7 @@ class Leasing(WrapperBase):
             if (
                 lease.connection is None
                 or not (self._guard is not None or self._thread_ident == get_ident())
-                or (lease.state in RUNNING and not self._waits_for_itself(lease))
+                or (lease.state in RUNNING and not self._is_blocked(lease))
             ):
                 return function(*arguments, **options)
             pin = object()
@@ -341,10 +341,10 @@ class Leasing(WrapperBase):
             return result
 
     @staticmethod
-    def _waits_for_itself(lease: Lease) -> bool:
-        """Whether a call of the driver's from inside of another one would never return."""
-        lock = getattr(lease.connection.raw, "lock", None)  # type: ignore[union-attr]
-        return lock is not None and lock.locked()  # psycopg's
+    def _is_blocked(lease: Lease) -> bool:
+        """Whether a call of the driver's would never return: another one is under way."""
+        connection, pool = lease.connection, lease.pool
+        return connection is not None and pool is not None and pool.is_blocked(connection.raw)
 
     def _returned(self, lease: Lease, pin: object) -> None:
         """What `_call` has called has returned."""
@@ -422,7 +422,7 @@ class Leasing(WrapperBase):
     def _reset_then_checkin(self, lease: Lease) -> None:
         connection, pool = self._leased(lease)
         raw = connection.raw
-        if pool.transaction_status(raw) == TransactionStatus.ACTIVE:
+        if pool.transaction_status(raw) == TransactionStatus.ACTIVE or pool.is_blocked(raw):
             # COPY or stream(), perhaps in the middle of a call: nothing can be sent.
             self._discard(lease)
             return
@@ -450,8 +450,6 @@ class Leasing(WrapperBase):
             return True
         connection, pool = self._leased(lease)
         try:
-            if connection.raw.autocommit is not True:
-                connection.raw.autocommit = True
             return session_state.undo(pool, connection, session.left)
         # UnicodeError: of a client_encoding that has not all of it.
         except (self.Database.Error, UnicodeError) as error:

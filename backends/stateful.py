@@ -96,6 +96,14 @@ class Stateful(Leasing):
         ):
             self._messages.log()
 
+    def _look_at_driver(self) -> None:
+        """What was handed out leads to the driver's connection, too: has that been changed?"""
+        connection, pool = self._lease.connection, self._lease.pool
+        if connection is None or pool is None or connection.baseline is None:
+            return
+        if pool.settings(connection.raw) != connection.baseline.driver:
+            self._expose()
+
     def _end_with_state(self, end: Callable[[], object], *, committing: bool) -> None:
         """Call *end*, the driver's commit or rollback, where there is session state."""
         # COMMIT rolls back what has failed, and does not say so.

@@ -65,6 +65,7 @@ class Transfer:
     def _account(self, db: Any, error: BaseException | None) -> None:
         if self._effects is not None:
             db._ran(self._effects, self._text, self._params, None, self._before, error)
+        db._look_at_driver()
         self._ended = True
 
 

@@ -333,17 +333,10 @@ def from_cursor_of_copy(wrapper, use):
         use(copy.cursor.connection)
 
 
-exposed = pytest.mark.xfail(
-    strict=True,
-    reason="LeasedCursor is to mark the session dirty when it hands out what leads to the "
-    "connection: in __getattr__() and copy()",
-)
-
-
 @needs("psycopg", "other ways to the connection")
 @pytest.mark.parametrize(
     "way",
-    [pytest.param(way, marks=exposed) for way in (the_private_way, from_copy, from_cursor_of_copy)],
+    [the_private_way, from_copy, from_cursor_of_copy],
     ids=["private", "copy", "cursor of copy"],
 )
 # What takes psycopg's lock waits for good in a copy().

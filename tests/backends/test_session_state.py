@@ -1056,6 +1056,20 @@ class TestInterrupts:
         wrapper.close()
         assert in_session(wrapper) == before
 
+    def test_a_server_side_cursor_that_is_never_fetched(self, db):
+        """What it would have given back is there still."""
+        run(db, "SELECT pg_advisory_lock(4711)")
+        with transaction.atomic(), db.chunked_cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(4711)")
+        assert stats(db).in_use == 1
+        assert run(db, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(1,)]
+        # Outside of a transaction the server runs it to its end: WITH HOLD.
+        with db.chunked_cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(4711)")
+        assert stats(db).in_use == 1
+        db.close()
+        assert at_rest(db)
+
     @streams
     def test_a_stream_that_is_broken_off(self, db):
         before = in_session(db)
