@@ -6,7 +6,8 @@ import threading
 from collections import deque
 from time import monotonic
 
-from relet.adapters.place import Place, depth, release_to
+from relet.adapters.place import Place
+from relet.core.locks import depth, locked, release_to
 
 
 class GateClosed(Exception):
@@ -140,15 +141,10 @@ class Gate:
 
     def close(self) -> None:
         """Let nobody in any more, and turn away those who wait. It may be called again."""
-        lock = self._lock
-        held = depth(lock)
-        try:
-            lock.acquire()
-            self.closed = True
-            while self._queue:
-                self._queue[0].fail(GateClosed("the pool was closed"))
-                del self._queue[0]
-            lock.release()
-        except BaseException:
-            release_to(lock, held)
-            raise
+        locked(self._lock, self._close)
+
+    def _close(self) -> None:
+        self.closed = True
+        while self._queue:
+            self._queue[0].fail(GateClosed("the pool was closed"))
+            del self._queue[0]

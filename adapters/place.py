@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from contextlib import suppress
 from typing import Any, Protocol
@@ -72,31 +71,3 @@ class Place:
         self.left = True
         with suppress(ValueError):  # the pool has taken it off
             queue.remove(self)
-
-
-def depth(lock: Any) -> int:
-    """Return how often this thread holds *lock*, an `RLock`."""
-    if not lock._is_owned():
-        return 0
-    if hasattr(lock, "_recursion_count"):
-        return int(lock._recursion_count())
-    # Before Python 3.11; and that of gevent.
-    return lock._count if hasattr(lock, "_count") else int(_COUNT.findall(repr(lock))[0])
-
-
-_COUNT = re.compile(r"count=(\d+)")
-
-
-def release_to(lock: Any, held: int) -> None:
-    """Release *lock*, an `RLock`, until this thread holds it *held* times.
-
-    This is for code that has to be safe from exceptions from outside. An ``except`` around all
-    that is done with the lock, from `acquire` to `release`, knows by its `depth` how far that came.
-    ``with`` will not do: it does not guard the few instructions in which it calls ``__exit__``, nor
-    that of a ``try`` in its block.
-
-    :param held: the `depth` before. It is more than 0 where a finalizer, or a signal handler, has
-        come in the middle of other code that holds the lock.
-    """
-    while depth(lock) > held:
-        lock.release()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import _thread
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from operator import itemgetter
 from time import monotonic
 from typing import Any
@@ -17,6 +19,8 @@ from django.core.signals import request_finished
 from django.db import connections
 
 from relet.core import PoolAdapter, ReleasePolicy
+from relet.core.background import Latch
+from relet.core.locks import locked
 
 #: Parent's pools, in a child. Kept for good: collecting one would join threads that
 #: do not exist here, and might close sockets that the parent still uses.
@@ -48,6 +52,24 @@ MakePool = Callable[[], tuple[PoolAdapter[Any], ReleasePolicy]]
 
 #: Seconds to wait for pools that are being closed already.
 _PATIENCE = 5.0
+#: And for a thread to begin.
+_A_MOMENT = 1.0
+
+
+class _Thread:
+    """Lives in a thread's locals, and goes with them when the thread ends."""
+
+    __slots__ = ("__weakref__",)
+
+
+_locals = threading.local()
+
+
+def _this_thread() -> _Thread:
+    if not hasattr(_locals, "thread"):
+        _locals.thread = _Thread()
+    thread: _Thread = _locals.thread
+    return thread
 
 
 @dataclass(eq=False)
@@ -55,7 +77,8 @@ class OpenPool:
     """A pool, its policy, and what they were made from.
 
     :param declared: whether its alias was in ``DATABASES`` when a wrapper last asked for it.
-    :param users: the wrappers that use it.
+    :param users: the wrappers that use it, and the thread in which each has asked for it. A
+        wrapper is in reference cycles of Django's, and may outlive its thread by hours.
     """
 
     alias: str
@@ -64,7 +87,7 @@ class OpenPool:
     pool: PoolAdapter[Any]
     policy: ReleasePolicy
     declared: bool = False
-    users: set[weakref.ref[Any]] = field(default_factory=set)
+    users: dict[weakref.ref[Any], weakref.ref[_Thread]] = field(default_factory=dict)
 
     @property
     def wanted(self) -> bool:
@@ -75,11 +98,21 @@ class OpenPool:
         return bool(self.users) or (settings is not None and self.made_from == _made_from(settings))
 
     def use(self, wrapper: Any) -> None:
-        self.users.add(weakref.ref(wrapper, self._left))
+        thread = weakref.ref(_this_thread(), self._thread_ended)
+        self.users[weakref.ref(wrapper, self._left)] = thread
 
     def _left(self, user: weakref.ref[Any]) -> None:
-        self.users.discard(user)
-        if not self.users and not self.wanted:
+        self.users.pop(user, None)
+        self._look()
+
+    def _thread_ended(self, thread: weakref.ref[_Thread]) -> None:
+        for user, its in list(self.users.items()):
+            if its is thread:
+                self._left(user)
+
+    def _look(self, exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        # This module may be gone by then.
+        if not exiting() and not self.users and not self.wanted:
             # The garbage collector calls this anywhere, perhaps inside the lock.
             with suppress(RuntimeError):  # the interpreter is shutting down
                 _thread.start_new_thread(pools.close_unwanted, ())
@@ -94,32 +127,47 @@ class OpenPool:
 
 
 class Closing:
-    """A pool that is closed aside."""
+    """A pool that is to be closed, or is."""
 
     def __init__(self, entry: OpenPool) -> None:
         self.entry = entry
-        #: Whether it is closed.
-        self.done = False
-        self._over = threading.Event()
+        #: Whether somebody sees to it, and whether it is closed.
+        self.begun = self.done = False
+        self._runs, self._over = Latch(), Latch()
 
     def start(self) -> None:
-        name = f"relet-close-{self.entry.alias}"
+        """Begin, in a thread of its own."""
         try:
-            threading.Thread(target=self._run, name=name, daemon=True).start()
+            self.begun = True
+            _thread.start_new_thread(self._run, ())
+            self._runs.wait(_A_MOMENT)  # who asks for the pool next is to find it closed
         except RuntimeError:  # there are too many, or the interpreter is shutting down
             self._run()
+        except BaseException:
+            self.begun = False
+            raise
 
     def _run(self) -> None:
+        self._runs.set()
+        with suppress(Exception):
+            self.finish()
+        self._over.set()
+
+    def finish(self) -> None:
+        """Close it here. Who is interrupted leaves it to the next who closes pools."""
         try:
+            self.begun = True
             self.entry.pool.close()
             self.done = True
-        finally:
             self._over.set()
+        except BaseException:
+            self.begun = False
+            raise
 
     @property
     def over(self) -> bool:
         """Whether it is closed, or could not be."""
-        return self._over.is_set()
+        return self._over.is_set
 
     def wait(self, timeout: float) -> None:
         self._over.wait(timeout)
@@ -153,19 +201,14 @@ class Pools:
         :param plan: looks at the settings, and returns what makes the pool.
         :param user: the wrapper that is to use it, and no other any more.
         """
-        with self._lock:
-            if entry := self._find(alias, settings, timezone_name, user):
-                return entry
+        find = partial(self._find, alias, settings, timezone_name, user)
+        if (entry := locked(self._lock, find)) is not None:
+            if not all(one.users for one in self._open):  # it may have been another's last
+                self.close_unwanted()
+            return entry
         # Outside the lock: what settings name is imported, and may use the database.
-        make = plan()
-        with self._lock:
-            if entry := self._find(alias, settings, timezone_name, user):
-                return entry
-            # Copied, for Django's test runner changes settings in place.
-            made_from = copied(_made_from(settings))
-            entry = OpenPool(alias, made_from, timezone_name, *make())
-            self._open.append(entry)
-            self._give(entry, user)
+        add = partial(self._add, alias, settings, timezone_name, plan(), user)
+        entry = locked(self._lock, lambda: find() or add())
         self.close_unwanted()
         return entry
 
@@ -178,17 +221,38 @@ class Pools:
                 return entry
         return None
 
+    def _add(
+        self,
+        alias: str,
+        settings: dict[str, Any],
+        timezone_name: str,
+        make: MakePool,
+        user: Any,
+    ) -> OpenPool:
+        pool = None
+        try:
+            pool, policy = make()
+            # Copied, for Django's test runner changes settings in place.
+            made_from = copied(_made_from(settings))
+            entry = OpenPool(alias, made_from, timezone_name, pool, policy)
+            self._give(entry, user)
+            self._open.append(entry)
+        except BaseException:
+            if pool is not None and all(one.pool is not pool for one in self._open):
+                pool.close()
+            raise
+        return entry
+
     def _give(self, entry: OpenPool, user: Any) -> None:
         for other in self._open:
-            other.users.discard(weakref.ref(user))
+            other.users.pop(weakref.ref(user), None)
         entry.use(user)
         if entry.alias in connections.settings:
             entry.declared = True
             self._declared.add(entry.alias)
 
     def __iter__(self) -> Iterator[OpenPool]:
-        with self._lock:
-            return iter(list(self._open))
+        return iter(list(self._open))
 
     def close_alias(self, alias: str) -> None:
         """Close all pools of *alias*."""
@@ -215,8 +279,7 @@ class Pools:
     def look_at_aliases(self, **kwargs: Any) -> None:
         """Close the pools of aliases that have left ``DATABASES``, as those of tenants do."""
         if not self._declared <= connections.settings.keys():
-            with self._lock:
-                self._declared &= connections.settings.keys()
+            self._declared = self._declared & connections.settings.keys()
             self.close_unwanted()
 
     def close_all(self) -> None:
@@ -234,26 +297,31 @@ class Pools:
 
     def _close(self, chosen: Callable[[OpenPool], bool]) -> None:
         # Outside the lock: closing waits for the pool's threads.
-        for entry in self._take(chosen):
-            entry.pool.close()
+        mine = self._take(chosen)
+        for closing in mine:
+            closing.finish()
         for closing in list(self._closing):
-            if chosen(closing.entry):
+            if chosen(closing.entry) and closing not in mine:
                 closing.wait(_PATIENCE)
 
     def _close_aside(self, chosen: Callable[[OpenPool], bool]) -> None:
-        """Close each in a thread of its own."""
-        started = [Closing(entry) for entry in self._take(chosen)]
-        with self._lock:
-            self._closing = [*(one for one in self._closing if not one.over), *started]
-        for closing in started:
+        """Close each, and do not wait for it."""
+        for closing in self._take(chosen):
             closing.start()
 
-    def _take(self, chosen: Callable[[OpenPool], bool]) -> list[OpenPool]:
-        """Take entries out, for they are about to be closed."""
-        with self._lock:
-            closing = [entry for entry in self._open if chosen(entry)]
-            self._open = [entry for entry in self._open if entry not in closing]
-        return closing
+    def _take(self, chosen: Callable[[OpenPool], bool]) -> list[Closing]:
+        """Take entries out, for they are to be closed; also those that somebody was to close."""
+        return locked(self._lock, partial(self._take_out, chosen))
+
+    def _take_out(self, chosen: Callable[[OpenPool], bool]) -> list[Closing]:
+        self._closing = [one for one in self._closing if not one.over]
+        known = [one.entry for one in self._closing]
+        for entry in filter(chosen, list(self._open)):
+            # First there, then not here any more: it is never nowhere.
+            if entry not in known:
+                self._closing.append(Closing(entry))
+            self._open.remove(entry)
+        return [one for one in self._closing if chosen(one.entry) and not one.begun]
 
     def forget(self) -> None:
         """In a child process: drop the parent's pools without touching them."""

@@ -56,6 +56,10 @@ class BackgroundCall:
         self.error: BaseException | None = None
 
     @property
+    def begun(self) -> bool:
+        return self._claim.locked()
+
+    @property
     def ended(self) -> bool:
         return self._ended.is_set
 
@@ -64,7 +68,7 @@ class BackgroundCall:
 
         :raises RuntimeError: the system has no thread left, or the interpreter shuts down.
         """
-        if not self._claim.locked():
+        if not self.begun:
             # Not by `threading.Thread`, which waits until the thread has begun.
             _thread.start_new_thread(self.run, ())
 

@@ -1,4 +1,4 @@
-"""Locks that an exception from outside may strike: how often they are held, and back to that."""
+"""Locks that no exception from outside leaves taken."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-Result = TypeVar("Result")
+T = TypeVar("T")
+
+_COUNT = re.compile(r"count=(\d+)")
 
 
 def depth(lock: Any) -> int:
@@ -19,14 +21,13 @@ def depth(lock: Any) -> int:
     return lock._count if hasattr(lock, "_count") else int(_COUNT.findall(repr(lock))[0])
 
 
-_COUNT = re.compile(r"count=(\d+)")
-
-
 def release_to(lock: Any, held: int) -> None:
     """Release *lock*, an `RLock`, until this thread holds it *held* times.
 
-    ``with`` does not guard the few instructions in which it calls ``__exit__``. An ``except``
-    around all that is done with the lock does, and knows by `depth` how far that came.
+    This is for code that has to be safe from exceptions from outside. An ``except`` around all
+    that is done with the lock, from `acquire` to `release`, knows by its `depth` how far that came.
+    ``with`` will not do: it does not guard the few instructions in which it calls ``__exit__``, nor
+    that of a ``try`` in its block.
 
     :param held: the `depth` before. It is more than 0 where a finalizer, or a signal handler, has
         come in the middle of other code that holds the lock.
@@ -35,15 +36,17 @@ def release_to(lock: Any, held: int) -> None:
         lock.release()
 
 
-def locked(lock: Any, function: Callable[[], Result]) -> Result:
-    """Return what *function* does while this thread holds *lock*, an `RLock`.
+def locked(lock: Any, function: Callable[[], T]) -> T:
+    """Call *function* under *lock*, an `RLock`, and return what it does.
 
-    Whatever is raised, at whatever instruction, the lock is free again.
+    The lock is free again, whatever strikes; *function* is to see to everything else.
     """
     held = depth(lock)
     try:
-        with lock:
-            return function()
+        lock.acquire()
+        result = function()
+        lock.release()
     except BaseException:
         release_to(lock, held)
         raise
+    return result

@@ -119,7 +119,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         try:
             self._take(lease, timeout)
         except psycopg.OperationalError as error:
-            self._explain(error, timeout)
+            self._explain(error)
 
     def checkin_from(self, lease: Any) -> None:
         self._give(lease)
@@ -129,9 +129,9 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
 
     def close(self) -> None:
         self.closed = True
+        self._pool.close()
         for attempt in list(self._attempts.values()):
             attempt.abandon()
-        self._pool.close()
 
     def stats(self) -> PoolStats:
         stats = self._pool.get_stats()
@@ -154,11 +154,11 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         """Raise what connecting has raised in another thread."""
         raise self.cannot_connect(error) if isinstance(error, psycopg.Error) else error
 
-    def _explain(self, error: psycopg.OperationalError, timeout: float | None) -> NoReturn:
+    def _explain(self, error: psycopg.OperationalError) -> NoReturn:
         """Raise *error* again, saying whose pool it was and what can be done."""
-        pool, stats = self._pool, self.stats()
+        pool, desk, stats = self._pool, self._desk, self.stats()
         prefix = f"DATABASES[{self.config.alias!r}]: {error}. "
-        if isinstance(pool, Unpooled):
+        if isinstance(pool, Unpooled) or isinstance(desk, Unpooled):
             raise self.cannot_connect(error) from error
         if isinstance(error, psycopg_pool.TooManyRequests):
             raise psycopg_pool.TooManyRequests(
@@ -166,12 +166,15 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
                 f"'max_size' ({stats.max_size}) to have fewer wait."
             ) from error
         if isinstance(error, PoolTimeout):
+            said = f"{error}"
             # Nobody holds them all, so none could be opened: say why.
-            failure = self._desk.failure if stats.in_use < pool.max_size else None  # type: ignore[union-attr]
-            if failure is not None:
-                self._fail(failure[0])
+            if stats.in_use < pool.max_size:
+                if (failure := desk.failure) is not None:
+                    self._fail(failure)
+                if connecting := len(desk.connecting):
+                    said += f", while the server has not answered; {connecting} are being opened"
             cure = "raise OPTIONS['pool']['max_size'] or ['timeout']"
-            raise self.exhausted(PoolTimeout, f"{error}", cure) from error
+            raise self.exhausted(PoolTimeout, said, cure) from error
         raise error
 
 

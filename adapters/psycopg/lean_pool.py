@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
+from threading import get_ident
 from time import monotonic, sleep
 from typing import Any, cast
 
@@ -24,9 +24,10 @@ from psycopg_pool.pool import (
 from psycopg_pool.sched import Scheduler
 
 from relet.adapters.drivers.psycopg import Connection
-from relet.adapters.place import Place, depth, release_to
+from relet.adapters.place import Place
 from relet.adapters.slots import Slot
 from relet.core import PooledConnection
+from relet.core.locks import depth, locked, release_to
 from relet.core.outside import from_handler
 
 #: Seconds between one attempt to connect and the next, at most, while somebody waits.
@@ -137,8 +138,10 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         self._needed = False
         #: What is checked out.
         self.in_use: set[PooledConnection] = set()
-        #: What went wrong the last time, if connecting did; and when.
-        self.failure: tuple[Exception, float] | None = None
+        #: What went wrong the last time, if connecting did.
+        self.failure: Exception | None = None
+        #: The threads that are connecting.
+        self.connecting: set[int] = set()
         self._held = self._lock._is_owned  # type: ignore[attr-defined]
         # Their `put()` is one step, and may be interrupted.
         self._tasks: Any = SimpleQueue()
@@ -438,13 +441,17 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
                 raise
 
     def _connect(self, timeout: float | None = None) -> Connection:
+        thread = get_ident()
+        self.connecting.add(thread)
         try:
             raw: Any = super()._connect(timeout)
         except Exception as error:
             # Without what keeps the connection that was being opened.
             told = type(error)(str(error)) if isinstance(error, psycopg.Error) else error
-            self.failure = told, monotonic()
+            self.failure = told
             raise
+        finally:
+            self.connecting.discard(thread)
         self.failure = None
         raw.relet = PooledConnection(None, monotonic())
         return raw  # type: ignore[no-any-return]
@@ -467,20 +474,12 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
 
     def close(self, timeout: float = 5.0) -> None:
         """Close it, whether it was opened or not. Who was interrupted here calls it again."""
-        self._locked(self._close_what_is_ready)
-        gather(*self._signal_stop_worker(), timeout=timeout)
-        self._locked(self._turn_away)
-
-    def _locked(self, function: Callable[[], None]) -> None:
-        lock = self._lock
-        held = self._held() and depth(lock)
-        try:
-            lock.acquire()
-            function()
-            lock.release()
-        except BaseException:
-            release_to(lock, held)
-            raise
+        locked(self._lock, self._close_what_is_ready)
+        deadline = monotonic() + timeout
+        for worker in self._signal_stop_worker():
+            # Those that connect, in vain, take as long as all of them together.
+            gather(worker, timeout=max(deadline - monotonic(), 0))
+        locked(self._lock, self._turn_away)
 
     def _close_what_is_ready(self) -> None:
         self._closed = self._opened = True

@@ -15,6 +15,8 @@ from relet.core.background import BackgroundCall
 
 #: Seconds for which whoever has waited in vain waits once more, to be told why.
 _A_MOMENT = 0.15
+#: The key of the attempt to connect.
+_PROBE = "probe"
 
 
 class PlainPool:
@@ -26,6 +28,8 @@ class PlainPool:
     def __init__(self, native: psycopg_pool.ConnectionPool[Connection], config: PoolConfig) -> None:
         self.native = native
         self._config = config
+        #: Threads that are connecting, as far as is known.
+        self.connecting: set[int] = set()
         self._probes: dict[str, BackgroundCall] = {}
         self.in_use: set[PooledConnection] = set()
 
@@ -91,12 +95,11 @@ class PlainPool:
         return self.native.connection_class.connect(**{**parameters, "autocommit": True})
 
     @property
-    def failure(self) -> tuple[Exception, float] | None:
-        """What goes wrong now, and when it did, if connecting does. One at a time tries it."""
-        probe = self._probes.setdefault("", BackgroundCall(self._probe))
+    def failure(self) -> Exception | None:
+        """What goes wrong now, if connecting does. One at a time tries it."""
+        probe = self._probes.setdefault(_PROBE, BackgroundCall(self._probe))
         probe.start()
         if not probe.wait(_A_MOMENT):
             return None
-        self._probes.pop("", None)
-        error = probe.error
-        return (error, monotonic()) if isinstance(error, Exception) else None
+        self._probes.pop(_PROBE, None)
+        return probe.error if isinstance(probe.error, Exception) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -84,7 +85,10 @@ class QueuePoolAdapter(SlotAdapter):
 
     def _creator(self) -> Callable[[], Any]:
         """Return what opens and configures connections. It does not refer to this adapter."""
-        return partial(opened, self.connect, self.config)
+        connect = self.connect
+        if self.dbapi.__name__ == "psycopg2":
+            return partial(opened, lambda told: connect(_patient(told)), self.config)
+        return partial(opened, connect, self.config)
 
     @classmethod
     def _arguments(
@@ -295,13 +299,24 @@ class QueuePoolAdapter(SlotAdapter):
         if (pool := self._lean) is not None:
             failure, opening, stats = pool.failure, len(pool.opening), self.stats()
             # Nobody holds them all, so none could be opened: say why.
-            if failure is not None and isinstance(failure[0], self.dbapi.Error):
+            if isinstance(failure, self.dbapi.Error):
                 if stats.max_size is None or stats.in_use < stats.max_size:
-                    return self.cannot_connect(failure[0])
+                    return self.cannot_connect(failure)
             elif opening:
                 said += f", while the server has not answered; {opening} are being opened"
         keys = map(self._setting, ("pool_size", "max_overflow", "timeout"))
         return self.exhausted(self.dbapi.OperationalError, said, f"raise {', '.join(keys)}")
+
+
+def _patient(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return *parameters*, with psycopg 3's default of ``connect_timeout`` if nothing else says it.
+
+    psycopg2 would wait for ever for a server that says nothing, and the pool for psycopg2.
+    """
+    told = {"connect_timeout", "dsn", "service"} & parameters.keys()
+    if told or {"PGCONNECT_TIMEOUT", "PGSERVICE"} & os.environ.keys():
+        return parameters
+    return {**parameters, "connect_timeout": 130}
 
 
 def _tidy(adapter: QueuePoolAdapter | None, raw: Any) -> None:

@@ -15,10 +15,11 @@ from sqlalchemy import exc
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.pool.base import _ConnectionRecord
 
-from relet.adapters.place import Place, depth, release_to
+from relet.adapters.place import Place
 from relet.adapters.slots import Slot
 from relet.core import PooledConnection
 from relet.core.background import BackgroundCall
+from relet.core.locks import depth, locked, release_to
 
 #: The key, in the `info` of a pool's entry, of what relet remembers of its connection.
 #: SQLAlchemy empties `info` when it connects again.
@@ -80,8 +81,8 @@ class LeanQueuePool(QueuePool):
         self.closed = False
         #: Makes what others have used through `connect()` as leases have it.
         self.tidy: Callable[[Any], object] = lambda raw: None
-        #: What went wrong the last time, if connecting did; and when.
-        self.failure: tuple[BaseException, float] | None = None
+        #: What went wrong the last time, if connecting did.
+        self.failure: BaseException | None = None
         #: See `relet.core.PoolStats`.
         self.checkouts = self.waits = self.wait_ms = 0
 
@@ -332,7 +333,7 @@ class LeanQueuePool(QueuePool):
     def _failed(self, entry: Any, error: BaseException) -> None:
         """*entry* could not be opened: tell whoever has waited longest. Under the lock."""
         self.opening.pop(entry, None)
-        self.failure = error, monotonic()
+        self.failure = error
         if self._waiting:
             told = CannotConnect(f"{error}")
             told.__cause__ = error
@@ -380,19 +381,14 @@ class LeanQueuePool(QueuePool):
 
     def close(self) -> None:
         """Close what is idle now, and the rest when it comes back; turn away who waits."""
-        lock = self._lock
-        held = depth(lock)
-        try:
-            lock.acquire()
-            self.closed = True
-            while self._waiting:
-                self._waiting[0].fail(PoolClosed("the pool was closed"))
-                del self._waiting[0]
-            lock.release()
-        except BaseException:
-            release_to(lock, held)
-            raise
+        locked(self._lock, self._turn_away)
         self.dispose()
+
+    def _turn_away(self) -> None:
+        self.closed = True
+        while self._waiting:
+            self._waiting[0].fail(PoolClosed("the pool was closed"))
+            del self._waiting[0]
 
     # QueuePool's own way in and out, and its end.
 
@@ -425,17 +421,12 @@ class LeanQueuePool(QueuePool):
 
     def dispose(self) -> None:
         # QueuePool's own forgets those that are checked out, and would open too many.
-        lock = self._lock
-        held = depth(lock)
-        try:
-            lock.acquire()
-            while self.idle:
-                self._close_entry(self.idle[0])
-                del self.idle[0]
-            lock.release()
-        except BaseException:
-            release_to(lock, held)
-            raise
+        locked(self._lock, self._dispose)
+
+    def _dispose(self) -> None:
+        while self.idle:
+            self._close_entry(self.idle[0])
+            del self.idle[0]
 
 
 #: Whether this SQLAlchemy is one that `LeanQueuePool` has been read against.

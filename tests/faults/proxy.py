@@ -26,6 +26,8 @@ class Proxy:
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = free_port()
+        #: How many connections there were at once, at most.
+        self.most_links = 0
         #: Seconds that whatever passes is late.
         self.delay = 0.0
         self._stalled = self._deaf = False
@@ -83,8 +85,11 @@ class Proxy:
         self._order(self._accept_again)
 
     def swallow(self) -> None:
-        """Take what comes, and drop it: nobody is told anything. Not to be undone."""
+        """Take what comes, and drop it: nobody is told anything, until `hear`."""
         self._order(self._swallow)
+
+    def hear(self) -> None:
+        self._order(self._hear)
 
     def close(self) -> None:
         self._order(self._refuse)
@@ -137,6 +142,9 @@ class Proxy:
 
     def _swallow(self) -> None:
         self._deaf = True
+
+    def _hear(self) -> None:
+        self._deaf = False
 
     def _refuse(self) -> None:
         if self._listener is not None:
@@ -198,6 +206,7 @@ class Proxy:
             client.close()
             return
         self._clients.add(client)
+        self.most_links = max(self.most_links, len(self._clients))
         for one, other in (client, server), (server, client):
             one.settimeout(5)
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

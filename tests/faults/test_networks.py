@@ -226,3 +226,42 @@ def test_nobody_answers(network, use, used):
     assert isinstance(error, OperationalError)
     assert pytest.RaisesExc(OperationalError, match=NAMED).matches(error)
     assert at_rest(wrapper)
+
+
+def test_i18_many_wait_while_nobody_answers(network, use):
+    """Nor is the network busy with more connections than the pool may have; then it works again."""
+    wrapper = use(network.port, size=3, timeout=0.5)
+    assert len(set(all_pids(wrapper))) == 3
+    network.swallow()
+    network.cut()
+    errors = []
+
+    def work():
+        for _ in range(3):
+            copied = wrapper.copy()
+            try:
+                backend_pid(copied)
+            except LOST as error:
+                errors.append(error)
+            copied.close()
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive(), "it waits on"
+    assert len(errors) == 16 * 3
+    assert network.most_links <= 3 + 1
+    assert (stats(wrapper).in_use, stats(wrapper).waiting) == (0, 0)
+    network.hear()
+    network.cut()
+    for _ in range(20):
+        try:
+            assert backend_pid(wrapper)
+            break
+        except LOST:
+            threading.Event().wait(0.1)
+    else:
+        pytest.fail("the server is back, and nobody has a connection")
+    assert at_rest(wrapper)
