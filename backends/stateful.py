@@ -99,9 +99,9 @@ class Stateful(Leasing):
     def _look_at_driver(self) -> None:
         """What was handed out leads to the driver's connection, too: has that been changed?"""
         connection, pool = self._lease.connection, self._lease.pool
-        if connection is None or pool is None or connection.baseline is None:
+        if connection is None or pool is None:
             return
-        if pool.settings(connection.raw) != connection.baseline.driver:
+        if not pool.is_as_it_was(connection.raw, connection):
             self._expose()
 
     def _end_with_state(self, end: Callable[[], object], *, committing: bool) -> None:

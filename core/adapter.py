@@ -357,6 +357,11 @@ class PoolAdapter(ABC, Generic[Driver]):
         that there can be some. No round trip; it raises nothing.
         """
 
+    def is_as_it_was(self, raw: Driver, connection: PooledConnection) -> bool:
+        """Return whether the driver has for *raw* what it had when that was new; see `settings`."""
+        baseline = connection.baseline
+        return baseline is None or self.settings(raw) == baseline.driver
+
     @classmethod
     def text(cls, query: Any) -> str:
         """Return the SQL text of *query*, which is whatever the driver's cursor executes."""

@@ -6,6 +6,7 @@ https://www.psycopg.org/psycopg3/docs/api/pool.html
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, NoReturn
 
@@ -57,6 +58,9 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
             self._desk = pool
         else:
             self._desk = PlainPool(pool, config)
+        if isinstance(pool, LeanPool):
+            adapter = weakref.ref(self)  # else it would be collected late
+            pool.tidy = lambda raw: _tidy(adapter(), raw)
         self._opened = isinstance(pool, Unpooled)
         #: The attempt to open the pool that is under way, if there is one, at one key.
         self._attempts: dict[str, BackgroundCall] = {}
@@ -176,6 +180,13 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
             cure = "raise OPTIONS['pool']['max_size'] or ['timeout']"
             raise self.exhausted(PoolTimeout, said, cure) from error
         raise error
+
+
+def _tidy(adapter: PsycopgAdapter | None, raw: Any) -> bool:
+    """Make a connection as leases have it, whoever has used it; return whether that can be."""
+    if raw.autocommit is not True:
+        raw.autocommit = True
+    return adapter is None or adapter.is_as_it_was(raw, raw.relet)
 
 
 def _no_answer(seconds: float) -> Exception:

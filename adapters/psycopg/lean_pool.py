@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import get_ident
@@ -26,7 +27,7 @@ from psycopg_pool.sched import Scheduler
 from relet.adapters.drivers.psycopg import Connection
 from relet.adapters.place import Place
 from relet.adapters.slots import Slot
-from relet.core import PooledConnection
+from relet.core import PooledConnection, TransactionStatus
 from relet.core.locks import depth, locked, release_to
 from relet.core.outside import from_handler
 
@@ -136,6 +137,8 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         super().__init__(*args, **options)
         #: Whether a `_Need` is among the tasks. Changed under the lock.
         self._needed = False
+        #: Makes a connection as leases have it; returns whether that can be.
+        self.tidy: Callable[[Connection], bool] = lambda raw: True
         #: What is checked out.
         self.in_use: set[PooledConnection] = set()
         #: What went wrong the last time, if connecting did.
@@ -455,6 +458,12 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         self.failure = None
         raw.relet = PooledConnection(None, monotonic())
         return raw  # type: ignore[no-any-return]
+
+    def _reset_connection(self, conn: Connection) -> None:
+        # Of those that others have had by the pool's own way in, and may have changed.
+        super()._reset_connection(conn)
+        if conn.pgconn.transaction_status == TransactionStatus.IDLE and not self.tidy(conn):
+            self._close_connection(conn)
 
     def schedule_task(self, task: Any, delay: float) -> None:
         if isinstance(task, AddConnection):

@@ -70,7 +70,7 @@ class QueuePoolAdapter(SlotAdapter):
         if isinstance(self._pool, LeanQueuePool) and not self.adopted:
             self._lean = self._pool
             adapter = weakref.ref(self)  # else it would be collected late
-            self._pool.tidy = lambda raw: _tidy(adapter(), raw)
+            self._pool.tidy = lambda entry: _tidy_entry(adapter(), entry)
 
     @staticmethod
     @abstractmethod
@@ -175,6 +175,8 @@ class QueuePoolAdapter(SlotAdapter):
         raise self._explained(error)
 
     def checkin_from(self, lease: Any) -> None:
+        if self.keeps_notices:
+            self.drop_notices(lease.connection.raw)
         if (lean := self._lean) is None:
             self._checkin_proxy_from(lease)
         else:
@@ -317,6 +319,17 @@ def _patient(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
     if told or {"PGCONNECT_TIMEOUT", "PGSERVICE"} & os.environ.keys():
         return parameters
     return {**parameters, "connect_timeout": 130}
+
+
+def _tidy_entry(adapter: QueuePoolAdapter | None, entry: Any) -> None:
+    """The same for what others have had by the pool's own way in, and may have changed."""
+    _tidy(adapter, raw := entry.dbapi_connection)
+    remembered = entry.info.get(REMEMBERED)
+    if adapter is not None and remembered is not None:
+        if adapter.keeps_notices:
+            adapter.drop_notices(raw)
+        if not adapter.is_as_it_was(raw, remembered):
+            raise PoolClosed("the connection was changed")
 
 
 def _tidy(adapter: QueuePoolAdapter | None, raw: Any) -> None:

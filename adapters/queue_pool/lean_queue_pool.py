@@ -79,8 +79,8 @@ class LeanQueuePool(QueuePool):
         self._kept: int = queue.maxsize
         self._waiting: deque[Place] = deque()
         self.closed = False
-        #: Makes what others have used through `connect()` as leases have it.
-        self.tidy: Callable[[Any], object] = lambda raw: None
+        #: Makes an entry that others have used through `connect()` as leases have it, or raises.
+        self.tidy: Callable[[Any], object] = lambda entry: None
         #: What went wrong the last time, if connecting did.
         self.failure: BaseException | None = None
         #: See `relet.core.PoolStats`.
@@ -408,7 +408,7 @@ class LeanQueuePool(QueuePool):
             self._discard(record)
             return
         try:
-            self.tidy(record.dbapi_connection)
+            self.tidy(record)
             if REMEMBERED not in record.info:  # SQLAlchemy has connected again
                 record.info[REMEMBERED] = PooledConnection(None, monotonic())
         except BaseException as error:

@@ -270,19 +270,12 @@ def test_what_a_receiver_has_done_stays(db):
 # What the driver keeps for whoever asks.
 
 
-#: The pool's own checkin() calls it then, as `PoolAdapter.checkin_from()` does.
-dropped = pytest.mark.xfail(
-    strict=True, reason="QueuePoolAdapter.checkin() is to call drop_notices()"
-)
-
-
 def raise_notice(wrapper):
     with wrapper.cursor() as cursor:
         cursor.execute("DO $$ BEGIN RAISE NOTICE 'secret'; END $$")
 
 
 @pytest.mark.skipif(driver.NAME == "psycopg", reason="the driver keeps no notices")
-@dropped
 @pytest.mark.parametrize("mode", MODES, ids="-".join)
 def test_nobody_reads_the_notices_of_another(db, mode):
     with policy(*mode):
@@ -360,10 +353,7 @@ def from_native_pool(wrapper, use):
 
 
 @changes_of("autocommit", "isolation_level")
-def test_by_the_pool_itself(db, change, request):
-    if change.name != "autocommit" or engine.NAME == "psycopg":
-        reason = "the pool is to compare settings() with the baseline's in its own way in"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_by_the_pool_itself(db, change):
     before = seen(db, change.look)
     try:
         borrow(db, from_native_pool, change.make)

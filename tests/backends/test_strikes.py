@@ -23,7 +23,7 @@ from .threads import Thread
 
 RELET = (relet.core, relet.adapters, relet.backends)
 #: Every so many instructions; 1 is each of them.
-STEP = int(os.environ.get("RELET_STRIKES_STEP", "7"))
+STEP = int(os.environ.get("RELET_STRIKES_STEP", "41"))
 
 CUSTOM = ("app.struck",)
 
@@ -156,6 +156,10 @@ def copied():
         copy.write_row(["written"])
 
 
+def nothing():
+    pass
+
+
 WORK = [
     statement,
     statement_with_parameters,
@@ -176,8 +180,6 @@ WORK = [
     raw_connection,
     closed,
     refused,
-    pytest.param(streamed, marks=driver.needs("psycopg", "stream()")),
-    pytest.param(copied, marks=driver.needs("psycopg", "copy()")),
 ]
 
 
@@ -227,18 +229,34 @@ def struck(db, observer, other):
     return check
 
 
+#: What psycopg alone has.
+ONLY = [
+    pytest.param(streamed, nothing, marks=driver.needs("psycopg", "stream()")),
+    pytest.param(copied, nothing, marks=driver.needs("psycopg", "copy()")),
+]
+
+
+def without_a_pool():
+    """Before each of them, so that a pool is made, opened, and its first connection introduced."""
+    connections["default"].close_pool()
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.parametrize("work", WORK)
-@pytest.mark.parametrize("mode", ["statement"])
-def test_i15_at_each_instruction(db, struck, work, mode):
+@pytest.mark.parametrize(
+    ("work", "before"),
+    [*((work, nothing) for work in WORK), *ONLY, (statement, without_a_pool)],
+)
+def test_i15_at_each_instruction(db, struck, work, before):
     work()  # what is done once in a process
     db.close()
     struck(0)
     number = 1
+    before()
     while strike_at(number, work, RELET):
         struck(number)
         number += STEP
+        before()
     assert number > 1
     # It is all there, as it was.
     struck(number)
