@@ -40,6 +40,14 @@ def pytest_configure() -> None:
     django.setup()
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Workers, each with a server of its own; a server that is given is for one of them."""
+    if "RELET_TEST_DSN" in os.environ:
+        return 0
+    # Two for each processor: tests mostly wait, for the server and for each other.
+    return 2 * (os.cpu_count() or 1)
+
+
 @pytest.fixture
 def garbage() -> Iterator[None]:
     """Collect what the test has lost in it: a later one does not expect its warnings."""

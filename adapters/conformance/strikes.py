@@ -40,13 +40,17 @@ def strike_at(number: int, run: Callable[[], object], *packages: ModuleType) -> 
 
 
 def each_instruction(
-    run: Callable[[], object], *packages: ModuleType, before: Callable[[], object] | None = None
+    run: Callable[[], object],
+    *packages: ModuleType,
+    before: Callable[[], object] | None = None,
+    step: int = 1,
 ) -> Iterator[int]:
     """Strike at each instruction of *run* in turn; yield its number when it has struck.
 
     :param before: is called before each *run*, and is not struck.
+    :param step: 1, or how many instructions are passed over, less one.
     """
-    for number in count(1):
+    for number in count(1, step):
         if before is not None:
             before()
         if not strike_at(number, run, *packages):

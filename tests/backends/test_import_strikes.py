@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from .. import engine
+from .. import engine, opcodes
 
 #: Every so many instructions; each of them takes a process and a fifth of a second.
-STEP = int(os.environ.get("RELET_STRIKES_STEP", "41")) * 31
+STEP = opcodes.STEP * 97
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork() here"),
