@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
-from typing import Any
 
 import relet.adapters
 import relet.core
@@ -16,18 +15,28 @@ __all__ = ["Struck", "each_instruction", "strike_at"]
 RELET: tuple[ModuleType, ...] = (relet.core, relet.adapters)
 
 
-def strike_at(number: int, run: Callable[[], object], packages: Any = RELET) -> bool:
-    """Call *run*, and raise `Struck` before instruction *number* of *packages*.
+def strike_at(
+    number: int,
+    run: Callable[[], object],
+    packages: Sequence[ModuleType] = RELET,
+    error: type[BaseException] = Struck,
+) -> bool:
+    """Call *run*, and raise *error* before instruction *number* of *packages*.
 
     :return: whether there were so many.
     """
-    return strikes.strike_at(number, run, *packages)
+    return strikes.strike_at(number, run, *packages, error=error)
 
 
 def each_instruction(
     run: Callable[[], object],
-    packages: Any = RELET,
+    packages: Sequence[ModuleType] = RELET,
     before: Callable[[], object] | None = None,
+    error: type[BaseException] = Struck,
+    step: int = 1,
 ) -> Iterator[int]:
-    """Strike at each instruction of *run* in turn; yield its number when it has struck."""
-    return strikes.each_instruction(run, *packages, before=before)
+    """Strike at each instruction of *run* in turn; yield its number when it has struck.
+
+    :param step: how many instructions there are from one that is struck to the next.
+    """
+    return strikes.each_instruction(run, *packages, before=before, error=error, step=step)
