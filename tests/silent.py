@@ -18,7 +18,8 @@ class SilentServer:
         self.port: int = self._listener.getsockname()[1]
         #: How many connections were open at once, at most.
         self.most = 0
-        self._clients: set[socket.socket] = set()
+        #: Those that are open.
+        self.clients: set[socket.socket] = set()
         self._bell, self._ear = socket.socketpair()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -49,17 +50,17 @@ class SilentServer:
                     sock = key.fileobj
                     assert isinstance(sock, socket.socket)
                     if sock is self._ear:
-                        for one in (self._listener, self._ear, *self._clients):
+                        for one in (self._listener, self._ear, *self.clients):
                             one.close()
                         return
                     if sock is self._listener:
                         client, _ = sock.accept()
-                        self._clients.add(client)
+                        self.clients.add(client)
                         selector.register(client, selectors.EVENT_READ)
-                        self.most = max(self.most, len(self._clients))
+                        self.most = max(self.most, len(self.clients))
                     elif not self._received(sock):
                         selector.unregister(sock)
-                        self._clients.discard(sock)
+                        self.clients.discard(sock)
                         sock.close()
 
     @staticmethod

@@ -14,25 +14,35 @@ from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 
+#: This kit itself is not struck.
+_KIT = str(Path(__file__).parent)
+
+
 class Struck(BaseException):
     """As KeyboardInterrupt is, and nobody else's."""
 
 
-def strike_at(number: int, run: Callable[[], object], *packages: ModuleType) -> bool:
-    """Call *run*, and raise `Struck` before its instruction *number*.
+def strike_at(
+    number: int,
+    run: Callable[[], object],
+    *packages: ModuleType,
+    error: type[BaseException] = Struck,
+) -> bool:
+    """Call *run*, and raise *error* before its instruction *number*.
 
     Instructions are counted from 1, in the order in which this thread runs them, and only those of
     *packages*. It strikes once: what runs on its way out, such as an ``except`` clause, is safe.
 
-    :return: whether there were so many instructions. Then *run* has raised `Struck`, or it struck
+    :param error: is to be nobody else's.
+    :return: whether there were so many instructions. Then *run* has raised *error*, or it struck
         in a finalizer, where Python ignores it.
     :raises AssertionError: *run* has swallowed it.
     :raises BaseException: whatever else *run* raises.
     """
-    tracer = _Tracer(number, packages)
+    tracer = _Tracer(number, packages, error)
     try:
         tracer.watch(run)
-    except Struck:
+    except error:
         return True
     if tracer.struck and not tracer.ignored:
         raise AssertionError(f"what struck at instruction {number} was swallowed: {tracer.place}")
@@ -43,24 +53,28 @@ def each_instruction(
     run: Callable[[], object],
     *packages: ModuleType,
     before: Callable[[], object] | None = None,
+    error: type[BaseException] = Struck,
     step: int = 1,
 ) -> Iterator[int]:
     """Strike at each instruction of *run* in turn; yield its number when it has struck.
 
     :param before: is called before each *run*, and is not struck.
-    :param step: 1, or how many instructions are passed over, less one.
+    :param step: how many instructions there are from one that is struck to the next.
     """
     for number in count(1, step):
         if before is not None:
             before()
-        if not strike_at(number, run, *packages):
+        if not strike_at(number, run, *packages, error=error):
             return
         yield number
 
 
 class _Tracer:
-    def __init__(self, number: int, packages: tuple[ModuleType, ...]) -> None:
+    def __init__(
+        self, number: int, packages: tuple[ModuleType, ...], error: type[BaseException]
+    ) -> None:
         self.left = number
+        self.error = error
         self.struck = False
         #: Whether Python has ignored it.
         self.ignored = False
@@ -73,7 +87,7 @@ class _Tracer:
         before, hook = sys.gettrace(), sys.unraisablehook
 
         def unraisable(found: Any) -> None:
-            if isinstance(found.exc_value, Struck):
+            if isinstance(found.exc_value, self.error):
                 self.ignored = True
             else:
                 hook(found)
@@ -92,7 +106,9 @@ class _Tracer:
         code = frame.f_code
         known = self._known.get(code)
         if known is None:
-            known = self._known[code] = code.co_filename.startswith(self._folders)
+            name = code.co_filename
+            known = name.startswith(self._folders) and not name.startswith(_KIT)
+            self._known[code] = known
         if not known or self.struck:
             return None
         # First, else Python 3.13 does not look at what follows.
@@ -108,7 +124,7 @@ class _Tracer:
                 sys.settrace(None)
                 code = frame.f_code
                 self.place = f"{code.co_filename}:{frame.f_lineno}, in {code.co_name}"
-                raise Struck(self.place)
+                raise self.error(self.place)
         return self._instruction
 
 

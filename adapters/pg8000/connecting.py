@@ -91,11 +91,16 @@ def connect(*, texts: frozenset[str] = frozenset(), **given: Any) -> Connection:
     for attribute in wanted:
         for place in places:
             struck: BaseException | None = None
+            sockets: list[socket.socket] = []
             try:
-                return Connection(_open(known, place, attribute), texts=texts)
+                return Connection(_open(known, place, attribute, sockets), texts=texts)
             except _Elsewhere as error:
                 failures.append(_failure(place, error))
-            except Exception as error:  # noqa: BLE001 - whatever pg8000 raises
+            except BaseException as error:
+                for sock in sockets:
+                    _hang_up(sock)
+                if not isinstance(error, Exception):
+                    raise
                 if (struck := _interruption(error)) is None:
                     cause = _cause(error)
                     failed: Any = errors.OperationalError(_failure(place, cause))
@@ -105,7 +110,10 @@ def connect(*, texts: frozenset[str] = frozenset(), **given: Any) -> Connection:
                         raise failed from cause
                     failures.append(str(failed))
             if struck is not None:
-                raise struck
+                try:
+                    raise struck
+                finally:
+                    del struck  # else it would keep itself, and what was being opened
     raise errors.OperationalError("\n".join(failures))
 
 
@@ -176,7 +184,7 @@ def _close(opened: Any) -> None:
 
 
 def _hang_up(sock: socket.socket) -> None:
-    """End the connection, whoever still refers to *sock*: pg8000's functions, in a traceback."""
+    """End the connection, whoever still refers to *sock*: pg8000's files, in a traceback, do."""
     if sock.fileno() == -1:
         return
     try:
@@ -185,7 +193,8 @@ def _hang_up(sock: socket.socket) -> None:
         if from_outside(error, *SOCKETS):
             raise
     finally:
-        sock.close()
+        # close() would wait for these files.
+        socket.close(sock.detach())
 
 
 def _places(known: Mapping[str, Any]) -> Iterator[_Place]:
@@ -207,22 +216,27 @@ def _default_host(port: int) -> str:
     return "localhost"
 
 
-def _open(known: Mapping[str, Any], place: _Place, attribute: str) -> CoreConnection:
+def _open(
+    known: Mapping[str, Any], place: _Place, attribute: str, sockets: list[socket.socket]
+) -> CoreConnection:
+    """Return a connection that is right.
+
+    :param sockets: where those are put that were made for it. They are to be closed if it fails.
+    """
     settled = {"user": getpass.getuser(), **known} if "user" not in known else known
-    pg = _logged_in(settled, place)
-    try:
-        pg._usock.settimeout(settled.get("timeout"))
-        if attribute in _ATTRIBUTES:
-            ((right,),) = pg.execute_simple(f"SELECT {_ATTRIBUTES[attribute]}").rows
-            if not right:
-                raise _Elsewhere(f"the session is not {attribute}")
-    except BaseException:
-        _close(pg)
-        raise
+    pg = _logged_in(settled, place, sockets)
+    pg._usock.settimeout(settled.get("timeout"))
+    if attribute in _ATTRIBUTES:
+        ((right,),) = pg.execute_simple(f"SELECT {_ATTRIBUTES[attribute]}").rows
+        if not right:
+            _close(pg)
+            raise _Elsewhere(f"the session is not {attribute}")
     return pg
 
 
-def _logged_in(known: Mapping[str, Any], place: _Place) -> CoreConnection:
+def _logged_in(
+    known: Mapping[str, Any], place: _Place, sockets: list[socket.socket]
+) -> CoreConnection:
     secret = known.get("password")
     if secret is None:
         secret = settings.password(known, place.host, place.port)
@@ -231,9 +245,11 @@ def _logged_in(known: Mapping[str, Any], place: _Place) -> CoreConnection:
     while True:
         context, needed = ways.pop(0)
         sock = _socket(known, place)
+        sockets.append(sock)
         try:
             if context is not None:
                 sock = _secured(sock, context, place.host, needed)
+                sockets.append(sock)
             return CoreConnection(
                 known["user"],
                 host=place.host,

@@ -76,6 +76,8 @@ class Wire:
 
     def __init__(self, pg: CoreConnection) -> None:
         self.pg = pg
+        # A cycle, for which it, and its socket, would wait to be collected where they are dropped.
+        pg.message_types = {}
         self._socket: Any = pg._usock
         # Where pg8000 has read more than it has taken.
         self._rest = _buffered(pg)

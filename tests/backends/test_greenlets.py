@@ -27,7 +27,7 @@ OTHERS = """
 SOURCE = """
 import gevent.monkey
 gevent.monkey.patch_all()
-import json, logging, sys, gevent
+import gc, json, logging, sys, gevent
 from gevent.event import Event
 import django
 from django.conf import settings
@@ -175,6 +175,29 @@ def many_at_any_moment():
     assert all(greenlet.successful() for greenlet in greenlets)
     usable()
 
+def timeouts_that_somebody_keeps():
+    "What was being opened, or is discarded, is closed; the collector is not waited for."
+    def sessions():
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            )
+            return cursor.fetchone()[0]
+    before, kept = sessions(), []
+    gc.collect()
+    gc.disable()
+    for number in range(60):
+        try:
+            with gevent.Timeout(0.0005 * number):
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT pg_sleep(0.01)")
+        except gevent.Timeout as error:
+            kept.append(error)
+    assert kept
+    until(lambda: sessions() <= before)
+    gc.enable()
+    usable()
+
 pid()
 for name in sys.argv[2:]:
     Log.lines.clear()
@@ -191,6 +214,7 @@ MOMENTS = [
     "between_statements_of_a_transaction",
     "with_a_transaction_left_open",
     "many_at_any_moment",
+    "timeouts_that_somebody_keeps",
 ]
 
 
