@@ -60,11 +60,13 @@ def tests(session: nox.Session, django: str) -> None:
     """The tests, on the wheel as a user would install it."""
     install(session, ".[dev]", f"django~={django}.0")
     # README's command generates more.
-    session.run("python", "-m", "pytest", *session.posargs, env=FEWER_EXAMPLES)
+    session.run("python", "-m", "pytest", *session.posargs, env={**FEWER_EXAMPLES, **FEW_STRIKES})
 
 
-#: They take a minute and more.
-OF_README = ("conformance/test_faults.py", "faults", "servers")
+#: They take a minute and more, or have little to do with versions.
+OF_README = ("conformance/test_faults.py", "faults", "servers", "backends/test_storms.py")
+#: So many instructions are passed over between two that are struck, less one: 15 in all.
+FEW_STRIKES = {"RELET_STRIKES_STEP": "47"}
 
 
 @nox.session(python=False)
@@ -217,7 +219,8 @@ def chaos(session: nox.Session) -> None:
     """A minute of chaos on each engine, and other faults on all but README's, at the same time."""
     install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
     logs = Path(session.create_tmp())
-    command = [str(Path(session.bin, "python")), *("-m", "pytest", "-rP", "-p", "no:cacheprovider")]
+    command = [str(Path(session.bin, "python")), "-m", "pytest", "-rP", "-n0"]
+    command += ["-p", "no:cacheprovider"]
     test = "tests/faults/test_chaos.py"
     running = {}
     seconds = os.environ.get("RELET_CHAOS_SECONDS", "60")
@@ -284,7 +287,7 @@ def engines(session: nox.Session, engine: str) -> None:
         *("python", "-m", "pytest", "tests/adapters", "tests/backends"),
         *("tests/conformance/test_conformance.py", *session.posargs),
         *(f"--ignore=tests/backends/test_{name}.py" for name in OF_NO_ENGINE),
-        env={**FEWER_EXAMPLES, "RELET_TEST_ENGINE": adapter},
+        env={**FEWER_EXAMPLES, **FEW_STRIKES, "RELET_TEST_ENGINE": adapter},
     )
 
 
@@ -294,13 +297,17 @@ def nightly(session: nox.Session) -> None:
     install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
     generated = ("classifier_oracle", "invariants", "session_machine")
     files = [f"tests/backends/test_{name}.py" for name in generated]
-    files.append("tests/faults/test_chaos.py")
+    files += ["tests/faults/test_chaos.py", "tests/backends/test_storms.py"]
+    files += [f"tests/{where}/test_strikes.py" for where in ("adapters", "backends")]
+    files.append("tests/backends/test_import_strikes.py")
     session.run(
         *("python", "-m", "pytest", "-rP"),
         *(session.posargs or [*files, "tests/adapters/pg8000/values/test_round_trips.py"]),
         env={
             "RELET_CHAOS_SECONDS": os.environ.get("RELET_CHAOS_SECONDS", "1800"),
             "RELET_EXAMPLES": "3000",
+            "RELET_STORM_SECONDS": "600",
+            "RELET_STRIKES_STEP": "1",
             "RELET_ORACLE": "200000",  # and others each night:
             "RELET_ORACLE_SEED": f"{datetime.datetime.now(datetime.timezone.utc):%j}",
         },

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-
 #: This kit itself is not struck.
 _KIT = str(Path(__file__).parent)
 

@@ -7,7 +7,7 @@ import pytest
 from relet.core import Action, Event, IllegalEvent, Lease, State, TransactionStatus
 from relet.core.lease import CONDITIONS, TABLES, Hold
 
-LEASED = set(State) - {State.RESTING}
+LEASED = [state for state in State if state is not State.RESTING]
 RUNNING = {State.RUNNING, State.RUNNING_IN_TRANSACTION}
 CONDITION_EVENTS = set(CONDITIONS.values())
 
