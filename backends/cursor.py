@@ -255,20 +255,11 @@ class LeasedCursor:
     def close(self) -> None:
         self._closed = True
         try:
-            self._close_driver()
-        finally:
-            self._release()
-
-    def _close_driver(self) -> None:
-        if self._driver is None:
-            return
-        try:
-            self._driver.close()
-        except self._db.Database.Error:
-            # The server was to close it, and is gone. psycopg warns of it until it knows that, too.
-            with suppress(self._db.Database.Error):
+            if self._driver is not None:
                 self._driver.close()
-            raise
+        finally:
+            if self._pin is not None:
+                self._release()
 
     def keep(self) -> None:
         """Keep the lease, or take one, until this cursor is closed, or gone."""
@@ -389,13 +380,27 @@ class LeasedServerCursor(LeasedCursor):
             if db._status() == TransactionStatus.IN_ERROR:
                 # It cannot be closed now, and one WITH HOLD outlives the transaction.
                 db._expose()
-            super().close()
+            self._closed = True
+            try:
+                self._close_driver()
+            finally:
+                self._release()
         else:
             self._closed = True
             self._release()  # its owner closes it
 
     def _close_driver(self) -> None:
-        self._db._call(super()._close_driver)
+        if self._driver is not None:
+            self._db._call(self._close_on_server)
+
+    def _close_on_server(self) -> None:
+        try:
+            self._driver.close()
+        except self._db.Database.Error:
+            # The server is gone. psycopg warns of the cursor until it knows that, too.
+            with suppress(self._db.Database.Error):
+                self._driver.close()
+            raise
 
 
 _END = object()
