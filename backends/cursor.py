@@ -406,8 +406,34 @@ class LeasedServerCursor(LeasedCursor):
 _END = object()
 
 
+#: Methods of `LeasedCursorWrapper` that Django's wrapper has no name for.
+_LOOKED_UP = "fetchone", "fetchmany", "fetchall", "close"
+
+
+class _LookedUp:
+    """A method that a class is to look up by name, as it does in Django."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, wrapper: Any, owner: type | None = None) -> Any:
+        return self if wrapper is None else wrapper.__getattr__(self._name)
+
+
 class LeasedCursorWrapper(CursorWrapper):
-    """Django's, with methods for what it looks up by name on every call."""
+    """Django's, with methods for what it looks up by name on every call.
+
+    A class laid around it that has a ``__getattr__``, to forbid or to observe them, is asked.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__getattr__ is not LeasedCursorWrapper.__getattr__:
+            for name in _LOOKED_UP:
+                if getattr(cls, name) is getattr(LeasedCursorWrapper, name):
+                    method = _LookedUp()
+                    method.__set_name__(cls, name)
+                    setattr(cls, name, method)
 
     def fetchone(self) -> Any:
         with self.db.wrap_database_errors:

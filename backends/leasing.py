@@ -16,6 +16,8 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from relet.core import (
     Action,
     Event,
@@ -34,7 +36,7 @@ from relet.core.reads import only_reads
 from relet.core.session import SessionState
 from relet.core.status import TransactionStatus
 
-from . import holders, lifetimes, session_state
+from . import guards, holders, lifetimes, session_state
 from .bases import WrapperBase
 from .credentials import Credentials
 from .messages import Messages
@@ -58,6 +60,9 @@ IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
 RESTING, RUNNING = State.RESTING, (State.RUNNING, State.RUNNING_IN_TRANSACTION)
 
 _NOT_SHARED = nullcontext()
+
+#: Django's own; None until it is seen, if somebody had replaced it when this was imported.
+djangos_ensure = guards.djangos(BaseDatabaseWrapper.ensure_connection)
 _NO_STAMP = object()
 
 #: What Django's connect() resets. A lease that begins inside an atomic block may be
@@ -177,7 +182,10 @@ class Leasing(WrapperBase):
         if self._closed or lease.pool.closed:  # type: ignore[union-attr]
             self._reopen()
         if lease.send(STATEMENT) is CHECKOUT:
-            self._checkout(lease, cursor)
+            if type(self).ensure_connection is djangos_ensure:
+                self._checkout(lease, cursor)
+            else:
+                self._ask_guard(lease, cursor)
         elif lease.connection is None and lease.state is State.RUNNING:
             # A finalizer has ended it between two instructions; or an interrupt its beginning.
             lease.send(CLOSE)
@@ -263,6 +271,16 @@ class Leasing(WrapperBase):
         pool.checkin_from(lease)
 
     # Everything else is off the hot path.
+
+    def _ask_guard(self, lease: Lease, cursor: LeasedCursor) -> None:
+        """Check out, if whatever stands in the place of Django's `ensure_connection` lets it."""
+        global djangos_ensure
+        if djangos_ensure is None:
+            djangos_ensure = guards.djangos(type(self).ensure_connection)
+        lease.send(UNAVAILABLE)
+        self._ensure_connection()
+        if lease.send(STATEMENT) is CHECKOUT:
+            self._checkout(lease, cursor)
 
     # What others have to do with a lease.
 

@@ -44,6 +44,11 @@ if TYPE_CHECKING:
 checks.register(check_databases, "relet")
 
 
+@async_unsafe
+def _refuse_coroutine() -> None:
+    """Raise what Django does where an event loop runs, unless it is told that this is safe."""
+
+
 def _drivers(settings: dict[str, Any]) -> dict[str, Any]:
     """Return *settings* with what is the driver's in ``OPTIONS``, and nothing else."""
     options = {
@@ -281,12 +286,16 @@ class LeasingWrapper(Stateful):
     # Transactions.
 
     def get_autocommit(self) -> bool:
+        if _get_running_loop() is not None:
+            _refuse_coroutine()
         self._begin_session()
         return self.autocommit
 
     def set_autocommit(
         self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False
     ) -> None:
+        if _get_running_loop() is not None:
+            _refuse_coroutine()
         self.validate_no_atomic_block()
         self._begin_session()
         if autocommit:
