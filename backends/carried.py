@@ -84,16 +84,18 @@ class Carrying(LeasingWrapper):
         if self._making and not self._trusted:
             # The SET of a server-side cursor's session needs a cursor of its own.
             return _Connection(self)
-        raw = super().connection
-        if raw is not None and not self._trusted:
-            # It is handed out, and what is carried may be other than when it was leased.
-            with self._exclusive():
-                self._carry(self._lease)
-        return raw
+        return super().connection
 
     @connection.setter
     def connection(self, raw: Any) -> None:
         super(Carrying, type(self)).connection.fset(self, raw)  # type: ignore[attr-defined]
+
+    def _lend(self) -> Any:
+        raw = super()._lend()
+        # What is carried may be other than when it was leased.
+        with self._exclusive():
+            self._carry(self._lease)
+        return raw
 
     def _carries(self, effects: Effects, sql: Any, params: object) -> bool:
         """Whether a statement is the backend's SET, which is kept and not run."""

@@ -19,6 +19,7 @@ from django.db.backends.utils import CursorWrapper
 from relet.core import TransactionStatus
 from relet.core.classifier import EFFECTS
 
+from .connection import LeasedConnection
 from .transfers import Copy, Stream
 
 if TYPE_CHECKING:
@@ -197,13 +198,14 @@ class LeasedCursor:
 
     @property
     def connection(self) -> Any:
-        """The driver's connection; the lease lasts until this cursor is closed.
+        """What stands for the driver's connection.
 
-        Of what is done with it, nobody knows, so the session is restored after.
+        When it is used, a lease begins, which lasts until this cursor is closed.
         """
+        if self._db._tells_facts and self._db._introducing is None:
+            return LeasedConnection(self._db, self)
         self.keep()
-        self._db._expose()
-        return self._db._lease.connection.raw  # type: ignore[union-attr]
+        return self._db._lend()
 
     # Results, all of them on the client by now.
 

@@ -21,6 +21,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from relet.core import (
     Action,
     Event,
+    Facts,
     IllegalEvent,
     Lease,
     PoolAdapter,
@@ -571,6 +572,7 @@ class Leasing(WrapperBase):
             connection.baseline = session_state.read_baseline(
                 pool, connection.raw, self._configured
             )
+        pool.told = pool.facts(connection.raw)
         connection.announced = True
 
     # Policies.
@@ -785,6 +787,24 @@ class Leasing(WrapperBase):
             if lease.session is None:
                 lease.session = SessionState()
             lease.session.dirty()
+
+    def _lend(self) -> Any:
+        """Hand out the driver's connection, to whoever uses it."""
+        if self._lease.connection is None:
+            self._ensure_connection()
+        self._expose()
+        return self._lease.connection.raw  # type: ignore[union-attr]
+
+    def _facts(self) -> Facts:
+        """Return what a connection tells of itself; to know it, a first one may be taken."""
+        if (facts := self._facts_if_known()) is not None:
+            return facts
+        self.validate_thread_sharing()
+        self._ensure_connection()
+        return self._lease.pool.told  # type: ignore[union-attr,return-value]
+
+    def _facts_if_known(self) -> Facts | None:
+        return None if self._entry is None else self._entry.pool.told
 
     def _end_transfer(self, transfer: Transfer, pin: object, error: BaseException | None) -> None:
         """End what somebody else has left: its caller has heard of nothing that goes wrong."""

@@ -24,10 +24,11 @@ from django.db.backends.utils import debug_transaction
 from django.db.transaction import TransactionManagementError
 from django.utils.asyncio import async_unsafe
 
-from relet.core import Event, State, TransactionStatus
+from relet.core import Event, PoolAdapter, State, TransactionStatus
 
 from . import credentials
 from .checks import check_databases
+from .connection import LeasedConnection
 from .creation import PooledCreation
 from .cursor import LeasedCursor, LeasedCursorWrapper, LeasedServerCursor
 from .leasing import RUNNING
@@ -86,11 +87,14 @@ class LeasingWrapper(Stateful):
 
     #: Whether cursors are made in the way of the driver's own backend.
     _drivers_cursors = True
+    #: Whether the adapter knows what connections tell of themselves.
+    _tells_facts = False
     #: Whether that is the connection's own, with nothing done to them.
     _plain_cursors = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls._tells_facts = cls.adapter_class.facts is not PoolAdapter.facts
         cls._drivers_cursors = cls.create_cursor is cls.driver_backend.create_cursor
         cls._plain_cursors = cls._drivers_cursors and _makes_plain_cursors(cls.driver_backend)
         for attribute, mixin in (
@@ -114,27 +118,26 @@ class LeasingWrapper(Stateful):
 
     @property
     def connection(self) -> Any:
-        """The driver's connection, or None while there is no lease.
+        """What stands for the driver's connection, or None while there is no lease.
 
-        Inside a transaction there always is one: looking for it begins the lease. So it
-        does where django-debug-toolbar is installed, whose SQL panel looks at it before
-        each statement and takes for granted that it is there.
-
-        Of what is done with it nobody knows, so the session is restored after the lease.
+        Inside a transaction there always is one. So there is where django-debug-toolbar is
+        installed, whose SQL panel looks at it before each statement and takes for granted
+        that it is there. When it is used, a lease begins.
         """
         try:
             lease = self._lease
         except AttributeError:
             return None  # Django's __init__ is at work
+        if lease.connection is None and (
+            self.closed_in_transaction
+            or not (self._in_transaction or "debug_toolbar" in django_settings.INSTALLED_APPS)
+        ):
+            return None
+        if self._tells_facts and not self._trusted and self._introducing is None:
+            return LeasedConnection(self)
         if lease.connection is None:
-            if self.closed_in_transaction or not (
-                self._in_transaction or "debug_toolbar" in django_settings.INSTALLED_APPS
-            ):
-                return None
             self.connect()
-        if not self._trusted:
-            self._expose()
-        return lease.connection.raw  # type: ignore[union-attr]
+        return lease.connection.raw if self._trusted else self._lend()  # type: ignore[union-attr]
 
     @connection.setter
     def connection(self, raw: Any) -> None:

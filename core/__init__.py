@@ -16,6 +16,7 @@ from .errors import (
     ReletError,
     UnknownAdapter,
 )
+from .facts import Facts
 from .hookspecs import AdapterSpec, hookimpl
 from .lease import Action, Event, Lease, State
 from .policies import policies
@@ -28,6 +29,7 @@ __all__ = [
     "AdapterSpec",
     "ConfigurationError",
     "Event",
+    "Facts",
     "IllegalEvent",
     "Kind",
     "Lease",

@@ -13,6 +13,7 @@ from .silence import silent
 
 if TYPE_CHECKING:
     from .baseline import Baseline
+    from .facts import Facts
 
 Driver = TypeVar("Driver")
 """The driver's connection type, such as ``psycopg.Connection``."""
@@ -126,6 +127,8 @@ class PoolAdapter(ABC, Generic[Driver]):
 
     #: Whether `close` has been called.
     closed: bool = False
+    #: What `facts` has returned for the newest connection.
+    told: Facts | None = None
     #: How many leases have ended with their thread; their connections were discarded.
     abandoned: int = 0
     #: Whether the pool's options ask for what ``CONN_HEALTH_CHECKS`` does.
@@ -333,6 +336,19 @@ class PoolAdapter(ABC, Generic[Driver]):
         see `relet.adapters.drivers.attributes`. No round trip.
 
         :return: None by default, which is always equal.
+        """
+        return None
+
+    def facts(self, raw: Driver) -> Facts | None:
+        """Return what a connection tells of itself, as *raw* does, which is new and at rest.
+
+        So tools that look at a connection before each statement take no lease to do so: something
+        stands there that answers, and leads to the driver's connection when that is used. No round
+        trip.
+
+        :return: None by default: where functions of the driver's, in C, take its own connections
+            alone, nothing can stand for one, and each look takes a lease.
+
         """
         return None
 

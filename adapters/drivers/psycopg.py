@@ -13,9 +13,17 @@ from psycopg.adapt import AdaptersMap
 from psycopg.rows import tuple_row
 
 from relet.adapters.drivers.attributes import Snapshot, attributes
-from relet.core import TransactionStatus
+from relet.adapters.drivers.telling import exceptions, nothing, properties, reported, told
+from relet.core import Facts, TransactionStatus
 
 Connection = psycopg.Connection[Any]
+
+#: What a connection tells of itself, beside its `info`; and what of that, about its session alone.
+_TOLD = (
+    *("autocommit", "broken", "closed", "cursor_factory", "deferrable", "isolation_level"),
+    *("prepare_threshold", "prepared_max", "read_only", "row_factory", "server_cursor_factory"),
+)
+_OF_SESSION = {"backend_pid", "error_message", "password"}
 
 #: A true boolean, in text and in binary.
 _TRUE = (b"t", b"\x01")
@@ -67,6 +75,26 @@ class Psycopg:
             *(pgconn.notice_handler, pgconn.notify_handler),
         )
         return snapshot, _adaptation(raw)
+
+    def facts(self, raw: Connection) -> Facts:
+        info = raw.info
+        return Facts(
+            kind=type(raw),
+            names=frozenset(dir(raw)),
+            values={
+                **told(raw, (*_TOLD, *exceptions(type(raw)))),
+                **told(info, properties(type(info)) - _OF_SESSION, "info"),
+            },
+            methods={
+                "cancel": nothing,
+                "cancel_safe": nothing,
+                "info.get_parameters": info.get_parameters().copy,
+                "info.parameter_status": reported(info.parameter_status),
+            },
+            parts={"info"},
+            of_session={"fileno", *(f"info.{name}" for name in _OF_SESSION)},
+            blocks={"pipeline"},
+        )
 
     def is_blocked(self, raw: Connection) -> bool:
         # notifies(), stream() and copy() hold it until they end.

@@ -7,12 +7,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from relet.adapters.drivers.attributes import Snapshot, attributes
+from relet.adapters.drivers.telling import exceptions, properties, reported, told
 from relet.adapters.queue_pool import QueuePoolAdapter
-from relet.core import TransactionStatus
+from relet.core import Facts, TransactionStatus
 
 from . import dbapi, settings
 from .connection import Connection
 from .cursor import Cursor, statement_text
+
+#: What a connection tells of itself, beside its `info`.
+_TOLD = (
+    *("autocommit", "closed", "deferrable", "isolation_level", "read_only", "transaction_status"),
+    "zone",
+)
 
 
 class Pg8000Adapter(QueuePoolAdapter):
@@ -63,6 +70,20 @@ class Pg8000Adapter(QueuePoolAdapter):
             raw.notices,
             raw.loaders is raw.loaders_for(raw.zone),
             raw.timeout,
+        )
+
+    def facts(self, raw: Connection) -> Facts:
+        info = raw.info
+        return Facts(
+            kind=type(raw),
+            names=frozenset(dir(raw)),
+            values={
+                **told(raw, (*_TOLD, *exceptions(type(raw)))),
+                **told(info, properties(type(info)) - {"backend_pid"}, "info"),
+            },
+            methods={"info.parameter_status": reported(info.parameter_status)},
+            parts={"info"},
+            of_session={"fileno", "info.backend_pid"},
         )
 
     def drop_notices(self, raw: Connection) -> None:

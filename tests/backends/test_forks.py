@@ -207,12 +207,15 @@ class TestTheParentsConnections:
 
     def test_with_their_connection_in_the_hands_of_the_user(self, watched, wire):
         with watched.cursor() as cursor:
-            raw = cursor.connection
+            driver.execute(cursor.connection, "SELECT 1")
+            raw = watched._lease.connection.raw
 
             def child():
                 with pytest.raises(driver.dbapi.Error):
                     driver.execute(raw, "SELECT 'from the child'")
                 raw.close()
+                # What stands for it leads to the child's own.
+                driver.execute(cursor.connection, "SELECT 1")
 
             with left_alone(watched, wire):
                 assert child_of(child) == 0

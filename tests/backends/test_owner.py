@@ -61,7 +61,7 @@ def chunked_cursor():
 
 def used_connection():
     cursor = connections["default"].cursor()
-    assert cursor.connection is not None
+    cursor.connection.cursor()
     return cursor.close
 
 
@@ -139,7 +139,9 @@ def test_ended_by_another_thread_under_a_statement(make, owner, monkeypatch, kee
             go_on.set()
             inserting.join(20)
         if mode == "request":
-            assert stats(connections["default"]).in_use == 1
+            # psycopg2's cursor factory is another in the test: the end of hold() discards that.
+            discarded = driver.NAME == "psycopg2" and keep is held
+            assert discarded or stats(connections["default"]).in_use == 1
             owner(lambda: connections["default"].close())
         rolling_back.join(20)
         assert stats(connections["default"]).in_use == 0
@@ -300,7 +302,7 @@ def fetch_first(cursor):
 
 
 DROPPED = {
-    "connection": lambda cursor: cursor.connection,
+    "connection": lambda cursor: cursor.connection.cursor(),
     "fetch before execute": fetch_first,
     "driver's cursor": lambda cursor: cursor.cursor.driver_cursor(),
 }

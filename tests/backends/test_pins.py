@@ -161,6 +161,7 @@ def test_the_drivers_connection_keeps_the_lease_until_the_cursor_closes(db):
     with db.cursor() as cursor:
         raw = cursor.connection
         assert isinstance(raw, driver.Connection)
+        driver.execute(raw, "SELECT 1")
         cursor.execute("SELECT pg_backend_pid()")
         assert stats(db).in_use == 1
         assert cursor.fetchone() == (raw.info.backend_pid,)

@@ -244,7 +244,7 @@ class TestPin:
                 pass
             assert sent == []
             run(db, statement)
-            with round_trips(db.connection) as sent:
+            with round_trips(db._lease.connection.raw) as sent:
                 db.close()
             assert len(sent) == 1, statement
 

@@ -1,0 +1,48 @@
+"""Telling: what drivers' connections tell of themselves, for `relet.core.facts.Facts`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+#: The parameters that servers report.
+#: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC
+REPORTED = (
+    *("application_name", "client_encoding", "DateStyle", "default_transaction_read_only"),
+    *("in_hot_standby", "integer_datetimes", "IntervalStyle", "is_superuser"),
+    *("scram_iterations", "search_path", "server_encoding", "server_version"),
+    *("session_authorization", "standard_conforming_strings", "TimeZone"),
+)
+
+
+def told(owner: Any, names: Iterable[str], part: str = "") -> dict[str, Any]:
+    """Return the attributes *names* of *owner*, those of a part with its name before theirs."""
+    prefix = f"{part}." if part else ""
+    return {f"{prefix}{name}": getattr(owner, name) for name in names if hasattr(owner, name)}
+
+
+def exceptions(kind: type) -> list[str]:
+    """Return the names of PEP 249's exceptions, where connections of class *kind* have them."""
+    return [name for name in dir(kind) if name in _EXCEPTIONS]
+
+
+_EXCEPTIONS = {
+    *("Warning", "Error", "InterfaceError", "DatabaseError", "DataError", "OperationalError"),
+    *("IntegrityError", "InternalError", "ProgrammingError", "NotSupportedError"),
+}
+
+
+def reported(parameter: Callable[[str], str | None]) -> Callable[[str], str | None]:
+    """Return a function that tells what *parameter* does of what the server reports now."""
+    return {name: parameter(name) for name in REPORTED}.get
+
+
+def properties(kind: type) -> set[str]:
+    """Return the names of the public properties of *kind*."""
+    members = inspect.getmembers(kind, inspect.isdatadescriptor)
+    return {name for name, _ in members if not name.startswith("_")}
+
+
+def nothing(*args: object, **kwargs: object) -> None:
+    """Stand for what does nothing to a connection at rest, such as to cancel its statement."""
