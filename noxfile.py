@@ -278,7 +278,7 @@ def assert_absent(session: nox.Session, driver: str) -> None:
 def engines(session: nox.Session, engine: str) -> None:
     """The tests through Django, on the other engines, and where there is no psycopg 3."""
     listed = PYPROJECT["project"]["optional-dependencies"]["dev"]
-    names = ("django-debug-toolbar", "gevent", "pytest")
+    names = ("django-debug-toolbar", "gevent", "pytest", "sentry-sdk")
     needed = [requirement for requirement in listed if requirement.startswith(names)]
     install(session, ".[testing]", *ENGINES[engine], *needed, f"django~={djangos(NEWEST)[-1]}.0")
     adapter = engine.partition("-")[0]

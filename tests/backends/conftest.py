@@ -12,6 +12,7 @@ from django.db import connections
 
 from relet.backends.pools import pools
 
+from ..adapters.pg8000.driver.wire import Wire
 from ..engine import put_pool, put_small_pool
 from . import driver
 
@@ -102,3 +103,22 @@ def observer(database: None) -> Iterator[driver.Observer]:
 def kill(observer: driver.Observer, pid: int) -> None:
     """End a server process, and wait until it is gone."""
     observer.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+
+@pytest.fixture
+def wire(database: None) -> Iterator[Wire]:
+    """What passes by between the driver and the server, on its port."""
+    params = connections["default"].get_connection_params()
+    where = {"host": params.get("host") or "localhost", "port": params.get("port") or 5432}
+    with Wire(where) as wire:
+        yield wire
+
+
+@pytest.fixture
+def watched(make: Make, wire: Wire) -> Iterator[Any]:
+    """``connections["watched"]``, whose connection passes by `wire`."""
+    wrapper = make("watched", HOST="127.0.0.1", PORT=str(wire.port))
+    connections["watched"] = wrapper
+    yield wrapper
+    wrapper.close()
+    del connections["watched"]

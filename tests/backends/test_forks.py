@@ -18,7 +18,6 @@ from relet.backends.pools import pools
 from relet.core import Kind, ReleasePolicy, close_all, hold, policies, registry
 
 from .. import engine
-from ..adapters.pg8000.driver.wire import Wire
 from . import driver
 from .conftest import at_rest, backend_pid, stats
 from .forks import child_of, fork, needs_fork, untouched
@@ -28,24 +27,6 @@ pytestmark = needs_fork
 
 ALIVE = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(%s)"
 WAITS = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
-
-
-@pytest.fixture
-def wire(database):
-    params = connections["default"].get_connection_params()
-    where = {"host": params.get("host") or "localhost", "port": params.get("port") or 5432}
-    with Wire(where) as wire:
-        yield wire
-
-
-@pytest.fixture
-def watched(make, wire):
-    """``connections["watched"]``, whose connection passes by `wire`."""
-    wrapper = make("watched", HOST="127.0.0.1", PORT=str(wire.port))
-    connections["watched"] = wrapper
-    yield wrapper
-    wrapper.close()
-    del connections["watched"]
 
 
 @contextmanager
