@@ -36,7 +36,7 @@ from relet.core.status import TransactionStatus
 
 from . import holders, lifetimes, session_state
 from .bases import WrapperBase
-from .credentials import Credentials
+from .credentials import Parameters
 from .messages import Messages
 from .options import check_max_age, pool_options, release_policy
 from .pools import MakePool, OpenPool, copied, pools
@@ -667,7 +667,7 @@ class Leasing(WrapperBase):
             connect=self.get_connection_params(),
             options=options,
             configure=_Configure(type(self), copied(settings), alias),
-            ask=Credentials(alias, settings).ask,
+            ask=Parameters(type(self), settings, alias).ask,
         )
 
         def make() -> tuple[PoolAdapter[Any], ReleasePolicy]:

@@ -25,10 +25,11 @@ class PooledSchemaEditor(SchemaEditorBase):
         self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any
     ) -> Any:
         result = execute(sql, params, many, context)
-        if _creates_extension(self.connection.adapter_class.text(sql)):
+        wrapper: Any = self.connection
+        if _creates_extension(wrapper.adapter_class.text(sql)):
             # django.contrib.postgres registers hstore and citext in connection_created.
             # The pool's connections that have had theirs are outdated.
-            self.connection.on_commit(self.connection.close_pool)
+            wrapper.on_commit(wrapper.close_pool)
         return result
 
 
