@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from relet.core import ConfigurationError, PoolAdapter, ReleasePolicy
+from relet.core.errors import reduced
 from relet.core.policies import load_policy
 
 #: Where most pools have their options.
@@ -20,6 +21,9 @@ class OptionError(ImproperlyConfigured):
     def __init__(self, alias: str, setting: str, problem: object, code: str) -> None:
         super().__init__(f"DATABASES[{alias!r}][{setting}]: {problem}")
         self.code = code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return reduced(self)
 
 
 def check_max_age(alias: str, settings: dict[str, Any]) -> None:

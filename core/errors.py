@@ -6,8 +6,24 @@ from collections.abc import Sequence
 from functools import cache
 
 
+def reduced(error: BaseException) -> tuple[object, ...]:
+    """Return what ``__reduce__`` is to, for a class whose ``__init__`` composes the text.
+
+    By default an exception is unpickled, and copied, by a call with its `args`: such a class takes
+    others.
+    """
+    return _restored, (type(error), error.args), vars(error)
+
+
+def _restored(error_class: type[BaseException], arguments: tuple[object, ...]) -> BaseException:
+    return error_class.__new__(error_class, *arguments)
+
+
 class ReletError(Exception):
     """Base of all errors that relet itself raises."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return reduced(self)
 
 
 class IllegalEvent(ReletError):
@@ -43,7 +59,9 @@ def pool_timeout(operational_error: type[Exception]) -> type[Exception]:
     """Return the `PoolTimeout` that is also *operational_error*, a driver's class (PEP 249)."""
 
     def reduce(error: Exception) -> tuple[object, ...]:
-        return _timed_out, (operational_error, error.args)
+        # The class has no name to be found by. What else it keeps, the driver's class knows.
+        state = operational_error.__reduce__(error)[2:]
+        return _timed_out, (operational_error, error.args), *state
 
     attributes = {"__module__": __name__, "__reduce__": reduce}
     return type("PoolTimeout", (PoolTimeout, operational_error), attributes)
