@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
-from django.core import checks
 from django.db import DatabaseError, transaction
 from django.db.backends.utils import debug_transaction
 from django.db.transaction import TransactionManagementError
@@ -27,7 +26,6 @@ from django.utils.asyncio import async_unsafe
 from relet.core import Event, State, TransactionStatus
 
 from . import credentials
-from .checks import check_databases
 from .creation import PooledCreation
 from .cursor import LeasedCursor, LeasedCursorWrapper, LeasedServerCursor
 from .leasing import RUNNING
@@ -40,8 +38,6 @@ if TYPE_CHECKING:
     from django.db.backends.utils import CursorWrapper
 
     from relet.core import ReleasePolicy
-
-checks.register(check_databases, "relet")
 
 
 def _drivers(settings: dict[str, Any]) -> dict[str, Any]:

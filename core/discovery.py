@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from keyword import iskeyword
-from typing import Any, TypeVar
+from typing import Any
 
 import pluggy
 
 from . import hookspecs
 from .errors import RegistryError
 from .hookspecs import AdapterSpec
+from .outside import attempt
 from .owners import Owners
 from .policy import ReleasePolicy
-
-Result = TypeVar("Result")
+from .requirements import choices
 
 #: What a plugin registered by hand is: itself, and the name that it is to have.
 Manual = tuple[object, "str | None"]
@@ -55,26 +55,6 @@ def discover(entry_points: Iterable[EntryPoint], manual: Sequence[Manual]) -> Fo
         registered = search.register(plugin, name)
         search.called[registered] = f"plugin {registered!r}"
     return search.collect()
-
-
-def attempt(function: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
-    """Return what *function* returns, or what is wrong with it.
-
-    It may run a stranger's code, so any `Exception` may be what is wrong. But an exception may
-    also come from outside: a signal handler raises it, as that of Celery's soft time limit does.
-    Such a one does not come again.
-
-    :raises BaseException: what has come from outside.
-    """
-    try:
-        return function(), None
-    except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises
-        wrong = error
-    try:
-        function()
-    except Exception:  # noqa: BLE001 - likewise
-        return None, wrong
-    raise wrong
 
 
 class _Search:
@@ -198,6 +178,10 @@ def _specs(brought: object) -> Mapping[str, AdapterSpec]:
                 f"adapter {spec.name!r} must give what it requires as a tuple of modules, "
                 f"not {spec.requires!r}."
             )
+        try:
+            choices(spec)
+        except RegistryError as error:
+            raise RegistryError(f"adapter {spec.name!r}: what it requires: {error}") from error
         found[spec.name] = spec
     return found
 

@@ -94,7 +94,7 @@ class UnknownAdapter(ReletError):
 
 
 class MissingDependency(ReletError):
-    """An adapter is registered, but what it needs is not installed."""
+    """An adapter is registered, but what it needs is not installed, or too old."""
 
     def __init__(self, name: str, missing: list[str], install: str) -> None:
         super().__init__(

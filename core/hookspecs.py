@@ -22,7 +22,9 @@ class AdapterSpec:
 
     :param name: an identifier; the engine will be ``relet.backends.<name>``.
     :param adapter: the `PoolAdapter` subclass, as ``"package.module:Class"``.
-    :param requires: modules that must be importable; of a tuple among them, any one.
+    :param requires: modules that must be importable, each as ``"module"`` or
+        ``"module>=version"``, the version being that of the distribution that has it. Of a tuple
+        among them any one will do; the first that is there must be new enough.
     :param install: what ``pip install`` is to be given when they are not.
     :param backend: the Django backend the engine builds on.
     """
