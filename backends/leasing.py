@@ -248,7 +248,9 @@ class Leasing(WrapperBase):
             if lease.connection is not None:
                 pool.discard_from(lease)
             lease.send(UNAVAILABLE)
-            raise
+            # Not everything that takes a connection is called by a cursor of Django's.
+            with self.wrap_database_errors:
+                raise
 
     def _checkin(self, lease: Lease, connection: PooledConnection, pool: PoolAdapter[Any]) -> None:
         # Asked of the driver, and not of this wrapper: an interrupt may have come between the two.

@@ -149,7 +149,8 @@ class LeasingWrapper(Stateful):
             super().connect()
             return
         self._begin_session()
-        self._open_lease()
+        with self.wrap_database_errors:
+            self._open_lease()
 
     def get_connection_params(self) -> dict[str, Any]:
         # Django takes offence at a pool where the driver is psycopg2.
