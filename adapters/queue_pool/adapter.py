@@ -9,6 +9,7 @@ import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
+from logging import DEBUG
 from time import monotonic
 from typing import Any, ClassVar, Literal
 
@@ -128,12 +129,15 @@ class QueuePoolAdapter(SlotAdapter):
         """
         for key, least in _NUMBERS.items():
             value = arguments.get(key, least)
+            if key == "timeout" and value is None:
+                continue  # it is no limit
             whole = key in ("pool_size", "max_overflow")
             kinds = int if whole else (int, float)
             if not isinstance(value, kinds) or isinstance(value, bool) or not value >= least:
                 number = "a whole number" if whole else "a number of seconds"
+                unless = ", or None for no limit" if key == "timeout" else ""
                 raise ConfigurationError(
-                    f"{written(key)!r} is {value!r}; it must be {number}, {least} or more."
+                    f"{written(key)!r} is {value!r}; it must be {number}, {least} or more{unless}."
                 )
         try:
             # Connects to nothing: the pool itself is the judge of its arguments.
@@ -169,6 +173,8 @@ class QueuePoolAdapter(SlotAdapter):
             return
         try:
             lean.checkout_into(lease, timeout)
+            if lean.logger.isEnabledFor(DEBUG):
+                lean.log_checkout(lease.connection.raw)
             return
         except (CannotConnect, PoolClosed, exc.TimeoutError) as failed:
             error = failed
@@ -180,6 +186,8 @@ class QueuePoolAdapter(SlotAdapter):
         if (lean := self._lean) is None:
             self._checkin_proxy_from(lease)
         else:
+            if lean.logger.isEnabledFor(DEBUG):
+                lean.log_checkin(lease.connection.raw)
             lean.checkin_from(lease)
 
     def discard_from(self, lease: Any) -> None:
