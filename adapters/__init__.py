@@ -17,6 +17,8 @@ def relet_adapters() -> list[AdapterSpec]:
             adapter="relet.adapters.psycopg:PsycopgAdapter",
             requires=(PSYCOPG, "psycopg_pool>=3.3"),
             install="relet[psycopg]",
+            # For packages that ask whether "postgresql" is in ENGINE.
+            aliases=("postgresql",),
         ),
         AdapterSpec(
             name="sqlalchemy",

@@ -27,6 +27,7 @@ class Found:
     """What the plugins bring.
 
     :param specs: adapters by name, in alphabetical order.
+    :param aliases: the adapters' names by their other names.
     :param brought_by: for each of them, what a message calls its plugin.
     :param policies: policies by name, in alphabetical order.
     :param owners: what finds the owners of leases, if a plugin does.
@@ -34,6 +35,7 @@ class Found:
     """
 
     specs: Mapping[str, AdapterSpec]
+    aliases: Mapping[str, str]
     brought_by: Mapping[str, str]
     policies: Mapping[str, ReleasePolicy]
     owners: Owners | None
@@ -103,6 +105,7 @@ class _Search:
         adapters = self._brought("an adapter", hook.relet_adapters, _specs)
         policies = self._brought("a policy", hook.relet_policies, _policies)
         return Found(
+            aliases=self._aliases({name: spec for name, (spec, _) in adapters.items()}),
             specs={name: adapters[name][0] for name in sorted(adapters)},
             brought_by={name: self.called[plugin] for name, (_, plugin) in adapters.items()},
             policies={name: policies[name][0] for name in sorted(policies)},
@@ -142,6 +145,20 @@ class _Search:
                     found[name] = thing, plugin
         return found
 
+    def _aliases(self, specs: Mapping[str, AdapterSpec]) -> dict[str, str]:
+        """Return the adapters' names by their other names; enter those that are taken."""
+        found: dict[str, str] = {}
+        for name, spec in specs.items():
+            for alias in spec.aliases:
+                if (taken := alias if alias in specs else found.get(alias)) is not None:
+                    self._enter(
+                        f"adapter {name!r} has the alias {alias!r}, which means the adapter "
+                        f"{taken!r}. Uninstall the plugin of one of them."
+                    )
+                else:
+                    found[alias] = name
+        return found
+
     def _enter(self, problem: str) -> None:
         if problem not in self._problems:
             self._problems.append(problem)
@@ -163,11 +180,12 @@ def _specs(brought: object) -> Mapping[str, AdapterSpec]:
     for spec in brought:
         if not isinstance(spec, AdapterSpec):
             raise RegistryError(f"relet_adapters() must return AdapterSpec objects, not {spec!r}.")
-        if not spec.name.isidentifier() or iskeyword(spec.name):
-            raise RegistryError(
-                f"the adapter name {spec.name!r} must be an identifier, for it becomes the module "
-                "relet.backends.<name>."
-            )
+        for name in spec.name, *spec.aliases:
+            if not name.isidentifier() or iskeyword(name):
+                raise RegistryError(
+                    f"the adapter name {name!r} must be an identifier, for it becomes the module "
+                    "relet.backends.<name>."
+                )
         if spec.adapter.count(":") != 1:
             raise RegistryError(
                 f"adapter {spec.name!r} must be given as 'package.module:Class', "

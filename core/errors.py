@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 
@@ -17,6 +18,12 @@ def reduced(error: BaseException) -> tuple[object, ...]:
 
 def _restored(error_class: type[BaseException], arguments: tuple[object, ...]) -> BaseException:
     return error_class.__new__(error_class, *arguments)
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Return a question, and a space after it, whether *name* was to be one of *known*."""
+    close = difflib.get_close_matches(str(name), list(known), 1)
+    return f"Did you mean {close[0]!r}? " if close else ""
 
 
 class ReletError(Exception):
@@ -87,6 +94,7 @@ class UnknownAdapter(ReletError):
         told = "".join(f" There is a broken plugin, though: {problem}" for problem in problems)
         super().__init__(
             f"There is no adapter {name!r}. Registered are: {', '.join(known) or 'none'}. "
+            f"{did_you_mean(name, known)}"
             "An adapter plugin is found through the entry-point group 'relet'; is it installed?"
             f"{told}"
         )

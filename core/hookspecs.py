@@ -27,6 +27,7 @@ class AdapterSpec:
         among them any one will do; the first that is there must be new enough.
     :param install: what ``pip install`` is to be given when they are not.
     :param backend: the Django backend the engine builds on.
+    :param aliases: other names for it; ``relet.backends.<alias>`` is the same engine.
     """
 
     name: str
@@ -34,6 +35,7 @@ class AdapterSpec:
     requires: tuple[str | tuple[str, ...], ...] = ()
     install: str = ""
     backend: str = "django.db.backends.postgresql"
+    aliases: tuple[str, ...] = ()
 
 
 @hookspec

@@ -91,11 +91,12 @@ class Registry:
         return self._look().problems
 
     def spec(self, name: str) -> AdapterSpec:
-        """Return the spec of *name*; raise `UnknownAdapter` if there is none."""
-        try:
-            return self.specs()[name]
-        except KeyError:
-            raise UnknownAdapter(name, list(self.specs()), self.problems()) from None
+        """Return the spec of *name*, or alias; raise `UnknownAdapter` if there is none."""
+        found = self._look()
+        spec = found.specs.get(found.aliases.get(name, name))
+        if spec is None:
+            raise UnknownAdapter(name, [*found.specs, *found.aliases], found.problems)
+        return spec
 
     def load(self, name: str) -> type[PoolAdapter[Any]]:
         """Import the adapter *name*.
@@ -106,8 +107,8 @@ class Registry:
         """
         spec = self.spec(name)
         if missing := self.missing(spec):
-            raise MissingDependency(name, missing, spec.install or name)
-        adapter = f"{self._look().brought_by[name]}: adapter {name!r}"
+            raise MissingDependency(spec.name, missing, spec.install or spec.name)
+        adapter = f"{self._look().brought_by[spec.name]}: adapter {spec.name!r}"
         module, _, attribute = spec.adapter.partition(":")
         imported, error = attempt(lambda: import_module(module))
         if error is not None:

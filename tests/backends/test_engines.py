@@ -69,6 +69,61 @@ def test_a_strangers(stranger, make, database):
         assert cursor.fetchone() == (1,)
 
 
+@engine.needs("psycopg", "other name")
+class TestPostgresql:
+    """The psycopg engine, for packages that look for "postgresql" in ENGINE."""
+
+    def test_it_is_the_psycopg_engine(self, make):
+        from django.db.utils import load_backend
+
+        wrapper_class = load_backend("relet.backends.postgresql").DatabaseWrapper
+        assert wrapper_class.__module__ == "relet.backends.postgresql.base"
+        assert wrapper_class.adapter_class is engine.adapter()
+        assert wrapper_class.plain_backend.__module__ == "django.db.backends.postgresql.base"
+        wrapper = wrapper_class(make("other").settings_dict, "other")
+        with wrapper.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            assert wrapper.connection is None
+            assert cursor.fetchone() == (1,)
+        wrapper.close()
+
+    def test_build_knows_it(self):
+        assert build("postgresql").adapter_class is engine.adapter()
+
+    def test_the_checks_know_it(self, monkeypatch):
+        settings = connections["default"].settings_dict
+        wrong = {**settings, "ENGINE": "relet.backends.postgresql", "CONN_MAX_AGE": 7}
+        monkeypatch.setitem(connections.settings, "wrong", wrong)
+        (error,) = checks.run_checks(tags=["relet"])
+        del connections["wrong"]
+        assert error.id == "relet.E001"
+        assert "DATABASES['wrong']" in error.msg
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("postgres", "postgresql"),
+        ("postgressql", "postgresql"),
+        ("psycop", "psycopg"),
+        ("psycopg2", "psycopg"),
+        ("psycopg_pool", "psycopg"),
+        ("sqlalchamy", "sqlalchemy"),
+        ("dj_db_connection_pool", "dj_db_conn_pool"),
+        ("pg800", "pg8000"),
+    ],
+)
+def test_an_engine_that_is_meant(name, meant):
+    with pytest.raises(ImportError, match=rf"no adapter {name!r}\..* Did you mean {meant!r}\? "):
+        importlib.import_module(f"relet.backends.{name}.base")
+
+
+def test_no_engine_is_meant():
+    with pytest.raises(ImportError, match="no adapter 'nothing'") as caught:
+        importlib.import_module("relet.backends.nothing.base")
+    assert "Did you mean" not in str(caught.value)
+
+
 def test_unknown_name():
     with pytest.raises(ImportError, match=r"no adapter 'psycop'\. Registered are: .*\bpsycopg\b"):
         importlib.import_module("relet.backends.psycop.base")
