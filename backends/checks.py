@@ -54,7 +54,10 @@ def _check_engine(alias: str, error: BaseException) -> Iterator[checks.CheckMess
 def _check(wrapper: Leasing) -> Iterator[checks.CheckMessage]:
     alias, settings = wrapper.alias, wrapper.settings_dict
     yield from _errors(options.check_max_age, alias, settings)
+    yield from _errors(options.check_health_checks, alias, settings)
     adapter = wrapper.adapter_class
+    for problem in options.ignored(alias, settings, adapter):
+        yield checks.Warning(problem, id="relet.W003")
     if wrong := _errors(options.pool_options, alias, settings, adapter):
         yield from wrong
         return

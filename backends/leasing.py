@@ -38,7 +38,7 @@ from . import holders, lifetimes, session_state
 from .bases import WrapperBase
 from .credentials import Parameters
 from .messages import Messages
-from .options import check_max_age, pool_options, release_policy
+from .options import check_health_checks, check_max_age, pool_options, release_policy
 from .pools import MakePool, OpenPool, copied, pools
 from .transfers import Transfer
 
@@ -662,6 +662,7 @@ class Leasing(WrapperBase):
         """Look at the settings, and at what they name; return what makes the pool then."""
         alias, settings = self.alias, self.settings_dict
         check_max_age(alias, settings)
+        check_health_checks(alias, settings)
         options = pool_options(alias, settings, self.adapter_class)
         policy = release_policy(alias, settings, self.adapter_class)
         config = PoolConfig(

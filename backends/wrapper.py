@@ -160,7 +160,7 @@ class LeasingWrapper(Stateful):
             parameters = super().get_connection_params()
         finally:
             self.settings_dict = settings
-        check_connect(self.alias, self.adapter_class, parameters)
+        check_connect(self.alias, settings, self.adapter_class, parameters)
         return parameters
 
     def is_usable(self) -> bool:

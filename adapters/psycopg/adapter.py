@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NoReturn
 
 import psycopg
@@ -18,7 +18,7 @@ from relet.adapters.drivers.psycopg import Connection, Psycopg
 from relet.adapters.slots import SlotAdapter
 from relet.core import ConfigurationError, PoolConfig, PoolStats
 from relet.core.background import BackgroundCall
-from relet.core.policy import check_keys
+from relet.core.policy import check_function, check_keys, check_number
 
 from . import lean_pool
 from .callbacks import Callbacks, Refused
@@ -36,7 +36,11 @@ _POOL_OPTIONS = [
     for name, parameter in inspect.signature(psycopg_pool.ConnectionPool).parameters.items()
     if parameter.kind is inspect.Parameter.KEYWORD_ONLY
 ]
+_WHOLE_NUMBERS = ("min_size", "max_size", "max_waiting", "num_workers")
+_SECONDS = ("timeout", "max_lifetime", "max_idle", "reconnect_timeout")
+_FUNCTIONS = ("configure", "check", "reset", "reconnect_failed")
 _RESERVED = {
+    "policy": "it belongs beside this, in OPTIONS['policy']",
     "kwargs": "connection parameters belong in DATABASES[alias] and its OPTIONS",
     "open": "the pool is opened with its first lease",
     "close_returns": "relet closes connections to throw them away",
@@ -48,6 +52,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
 
     lifetime_enforced: ClassVar[Literal["checkin", "checkout", "never"]] = "checkin"
     has_threads = True
+    pool_keys: ClassVar[Sequence[str]] = [name for name in _POOL_OPTIONS if name not in _RESERVED]
     timeout_error: ClassVar[type[Exception] | None] = PoolTimeout
 
     def __init__(self, config: PoolConfig) -> None:
@@ -76,7 +81,12 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
     def check_options(cls, options: Mapping[str, Any] | Literal[False]) -> None:
         if options is False:
             return
-        check_keys(options, [name for name in _POOL_OPTIONS if name not in _RESERVED], _RESERVED)
+        check_keys(options, cls.pool_keys, _RESERVED)
+        for key, value in options.items():
+            if key in _SECONDS or (key in _WHOLE_NUMBERS and (key, value) != ("max_size", None)):
+                check_number(key, value, whole=key in _WHOLE_NUMBERS)
+            elif key in _FUNCTIONS:
+                check_function(key, value)
         try:
             # Closed pools start no thread and make no connection: the pool itself
             # is the judge of its values.
