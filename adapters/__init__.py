@@ -1,9 +1,12 @@
 """The adapters that come with relet, registered as a stranger's would be.
 
-This module imports no driver: it says what there is, and what each needs.
+This module imports no driver: it says what there is, and what each needs. The extras in
+pyproject.toml say the same.
 """
 
 from relet.core import AdapterSpec, hookimpl
+
+PSYCOPG, PSYCOPG2, SQLALCHEMY = "psycopg>=3.2", "psycopg2>=2.9", "sqlalchemy>=2.0"
 
 
 @hookimpl
@@ -12,26 +15,28 @@ def relet_adapters() -> list[AdapterSpec]:
         AdapterSpec(
             name="psycopg",
             adapter="relet.adapters.psycopg:PsycopgAdapter",
-            requires=("psycopg", "psycopg_pool"),
+            requires=(PSYCOPG, "psycopg_pool>=3.3"),
             install="relet[psycopg]",
+            # For packages that ask whether "postgresql" is in ENGINE.
+            aliases=("postgresql",),
         ),
         AdapterSpec(
             name="sqlalchemy",
             adapter="relet.adapters.sqlalchemy:SQLAlchemyAdapter",
-            requires=("sqlalchemy", ("psycopg", "psycopg2")),
+            requires=(SQLALCHEMY, (PSYCOPG, PSYCOPG2)),
             install="relet[sqlalchemy]",
         ),
         AdapterSpec(
             name="dj_db_conn_pool",
             adapter="relet.adapters.dj_db_conn_pool:DjDbConnPoolAdapter",
-            requires=("dj_db_conn_pool", "sqlalchemy", ("psycopg", "psycopg2")),
+            requires=("dj_db_conn_pool>=1.2.6", SQLALCHEMY, (PSYCOPG, PSYCOPG2)),
             install="relet[dj_db_conn_pool]",
         ),
         AdapterSpec(
             name="pg8000",
             adapter="relet.adapters.pg8000:Pg8000Adapter",
             backend="relet.backends.postgresql_pg8000",
-            requires=("pg8000", "sqlalchemy"),
+            requires=("pg8000>=1.31.3", SQLALCHEMY),
             install="relet[pg8000]",
         ),
     ]

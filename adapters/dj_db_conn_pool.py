@@ -9,7 +9,7 @@ import difflib
 import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any, ClassVar, Literal
@@ -35,6 +35,7 @@ class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
     """
 
     options_setting: ClassVar[tuple[str, ...]] = ("POOL_OPTIONS",)
+    pool_keys: ClassVar[Sequence[str]] = ()
 
     def _make_pool(self) -> Pool:
         if self.config.options is False:

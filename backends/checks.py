@@ -6,17 +6,24 @@ https://docs.djangoproject.com/en/stable/topics/checks/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from relet.core import registry
+from relet.core import MissingDependency, UnknownAdapter, registry
 
 from . import options
 from .credentials import Credentials
-from .leasing import Leasing
+
+if TYPE_CHECKING:
+    from .leasing import Leasing
+
+
+def install() -> None:
+    """Register the checks. An engine that cannot be imported is to be told of, too."""
+    checks.register(check_databases, "relet")
 
 
 def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:
@@ -24,16 +31,33 @@ def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:
     messages: list[checks.CheckMessage] = [
         checks.Warning(problem, id="relet.W002") for problem in registry.problems()
     ]
-    for wrapper in connections.all():
-        if isinstance(wrapper, Leasing):
-            messages += _check(wrapper)
+    for alias in connections:
+        try:
+            wrapper: Any = connections[alias]
+        except ImproperlyConfigured as error:
+            messages += _check_engine(alias, error)
+        else:
+            if hasattr(wrapper, "adapter_class"):
+                messages += _check(wrapper)
     return messages
+
+
+def _check_engine(alias: str, error: BaseException) -> Iterator[checks.CheckMessage]:
+    """Yield why the engine of *alias* cannot be imported, if relet knows that."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, (MissingDependency, UnknownAdapter)):
+        cause = cause.__cause__
+    if cause is not None:
+        yield checks.Error(f"DATABASES[{alias!r}]['ENGINE']: {cause}", id="relet.E007")
 
 
 def _check(wrapper: Leasing) -> Iterator[checks.CheckMessage]:
     alias, settings = wrapper.alias, wrapper.settings_dict
     yield from _errors(options.check_max_age, alias, settings)
+    yield from _errors(options.check_health_checks, alias, settings)
     adapter = wrapper.adapter_class
+    for problem in options.ignored(alias, settings, adapter):
+        yield checks.Warning(problem, id="relet.W003")
     if wrong := _errors(options.pool_options, alias, settings, adapter):
         yield from wrong
         return

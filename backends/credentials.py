@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from .options import OptionError
+from .pools import copied
 
 if TYPE_CHECKING:
     from django.db.backends.postgresql.client import DatabaseClient as ClientBase
@@ -94,6 +96,30 @@ class Credentials:
 
     def _wrong(self, problem: str) -> OptionError:
         return OptionError(self._alias, f"'OPTIONS']['{OPTION}'", problem, "relet.E006")
+
+
+class Parameters:
+    """All parameters of the connections of an alias.
+
+    A backend may make a token in its ``get_connection_params()``, which is valid for minutes; so
+    that method, too, is called for each connection. It may be called in any thread, and a wrapper
+    belongs to one: each call has a wrapper of its own.
+
+    :raises OptionError: ``OPTIONS["connection_parameters"]`` is no function.
+    """
+
+    def __init__(
+        self, wrapper_class: Callable[..., Any], settings: dict[str, Any], alias: str
+    ) -> None:
+        self._make_wrapper = partial(wrapper_class, copied(settings), alias)
+        self._credentials = Credentials(alias, settings)
+
+    def ask(self) -> dict[str, Any]:
+        """Return the parameters of the next connection.
+
+        :raises OptionError: a function of the settings returned something else than it should.
+        """
+        return {**self._make_wrapper().get_connection_params(), **self._credentials.ask()}
 
 
 def without(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,6 +82,14 @@ def _database_wrapper(backend: str | type) -> Any:
     return backend
 
 
+def _is_known(adapter: str) -> bool:
+    try:
+        registry.spec(adapter)
+    except UnknownAdapter:
+        return False
+    return True
+
+
 class EngineFinder(MetaPathFinder, Loader):
     """Makes ``<package>.<adapter>`` and ``<package>.<adapter>.base``."""
 
@@ -99,7 +107,7 @@ class EngineFinder(MetaPathFinder, Loader):
                 raise ModuleNotFoundError(f"{fullname}: {error}", name=fullname) from error
             return ModuleSpec(fullname, self, is_package=True)
         grandparent, _, adapter = parent.rpartition(".")
-        if grandparent == self.package and name == "base" and adapter in registry.specs():
+        if grandparent == self.package and name == "base" and _is_known(adapter):
             return ModuleSpec(fullname, self)
         return None
 

@@ -100,7 +100,7 @@ def _lines(
             where = next(filter(None, map(place, reversed([*frames_of(task)]))), where)
         running = _running(frame, wrapper)
         sql = lease.ran if running is None else running
-        shown_sql = "nothing" if sql is None else fingerprint(str(sql))
+        shown_sql = "nothing" if sql is None else fingerprint(wrapper.adapter_class.text(sql))
         took = now - lease.since
         why, shown_where = _why(lease, pool), _written(where)
         lines.append(

@@ -39,9 +39,9 @@ from relet.core.status import TransactionStatus
 
 from . import guards, holders, lifetimes, session_state
 from .bases import WrapperBase
-from .credentials import Credentials
+from .credentials import Parameters
 from .messages import Messages
-from .options import check_max_age, pool_options, release_policy
+from .options import check_health_checks, check_max_age, pool_options, release_policy
 from .pools import MakePool, OpenPool, copied, pools
 from .transfers import Transfer
 
@@ -257,7 +257,9 @@ class Leasing(WrapperBase):
             if lease.connection is not None:
                 pool.discard_from(lease)
             lease.send(UNAVAILABLE)
-            raise
+            # Not everything that takes a connection is called by a cursor of Django's.
+            with self.wrap_database_errors:
+                raise
 
     def _checkin(self, lease: Lease, connection: PooledConnection, pool: PoolAdapter[Any]) -> None:
         # Asked of the driver, and not of this wrapper: an interrupt may have come between the two.
@@ -680,6 +682,7 @@ class Leasing(WrapperBase):
         """Look at the settings, and at what they name; return what makes the pool then."""
         alias, settings = self.alias, self.settings_dict
         check_max_age(alias, settings)
+        check_health_checks(alias, settings)
         options = pool_options(alias, settings, self.adapter_class)
         policy = release_policy(alias, settings, self.adapter_class)
         config = PoolConfig(
@@ -687,7 +690,7 @@ class Leasing(WrapperBase):
             connect=self.get_connection_params(),
             options=options,
             configure=_Configure(type(self), copied(settings), alias),
-            ask=Credentials(alias, settings).ask,
+            ask=Parameters(type(self), settings, alias).ask,
         )
 
         def make() -> tuple[PoolAdapter[Any], ReleasePolicy]:

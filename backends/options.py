@@ -8,7 +8,9 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from relet.core import ConfigurationError, PoolAdapter, ReleasePolicy
+from relet.core.errors import reduced
 from relet.core.policies import load_policy
+from relet.core.policy import check_boolean
 
 #: Where most pools have their options.
 _USUAL = PoolAdapter.options_setting
@@ -20,6 +22,9 @@ class OptionError(ImproperlyConfigured):
     def __init__(self, alias: str, setting: str, problem: object, code: str) -> None:
         super().__init__(f"DATABASES[{alias!r}][{setting}]: {problem}")
         self.code = code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return reduced(self)
 
 
 def check_max_age(alias: str, settings: dict[str, Any]) -> None:
@@ -59,14 +64,45 @@ def pool_options(alias: str, settings: dict[str, Any], adapter: type[PoolAdapter
     return options
 
 
+def check_health_checks(alias: str, settings: dict[str, Any]) -> None:
+    """Raise `OptionError` if ``CONN_HEALTH_CHECKS`` is text, which is true whatever it says."""
+    try:
+        check_boolean("CONN_HEALTH_CHECKS", settings.get("CONN_HEALTH_CHECKS"))
+    except ConfigurationError as error:
+        raise OptionError(alias, "'CONN_HEALTH_CHECKS'", error, "relet.E008") from error
+
+
 def check_connect(
-    alias: str, adapter: type[PoolAdapter[Any]], parameters: Mapping[str, Any]
+    alias: str,
+    settings: Mapping[str, Any],
+    adapter: type[PoolAdapter[Any]],
+    parameters: Mapping[str, Any],
 ) -> None:
     """Raise `OptionError` for parameters of connections that the adapter would not take."""
+    pool = settings["OPTIONS"].get("pool")
+    if isinstance(pool, Mapping) and "connection_class" in pool:
+        return  # its connect() may take others than the driver's
     try:
         adapter.check_connect(parameters)
     except ConfigurationError as error:
         raise OptionError(alias, "'OPTIONS'", error, "relet.E005") from error
+
+
+def ignored(alias: str, settings: Mapping[str, Any], adapter: type[PoolAdapter[Any]]) -> list[str]:
+    """Return what is in the settings of *alias* and that nobody looks at."""
+    where = adapter.options_setting
+    found = []
+    if "POOL_OPTIONS" in settings and where != ("POOL_OPTIONS",):
+        found.append(("POOL_OPTIONS", where))
+    if "pool" in settings:
+        found.append(("pool", where))
+    if "policy" in settings:
+        found.append(("policy", ("OPTIONS", "policy")))
+    return [
+        f"DATABASES[{alias!r}][{key!r}] is ignored: with this engine it belongs in "
+        f"DATABASES[{alias!r}][{_written(place)}]."
+        for key, place in found
+    ]
 
 
 def pool_doubts(alias: str, settings: dict[str, Any], adapter: type[PoolAdapter[Any]]) -> list[str]:

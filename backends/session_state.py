@@ -22,6 +22,7 @@ from relet.core import (
 )
 from relet.core.baseline import Baseline
 from relet.core.effects import Change, Effects, Kind, Move, Step
+from relet.core.fingerprint import fingerprint
 from relet.core.policy import STATE_MODES
 from relet.core.session import SessionState
 from relet.core.status import TransactionStatus
@@ -30,7 +31,7 @@ from .messages import Messages
 
 Steps = Sequence[Step]
 
-#: Where a message shortens SQL.
+#: How much SQL a message shows.
 _SHOWN = 500
 
 
@@ -52,25 +53,25 @@ def _mode(policy: ReleasePolicy, kind: Kind) -> str:
     return mode
 
 
-def refuse(alias: str, policy: ReleasePolicy, steps: Steps, query: object) -> None:
+def refuse(alias: str, policy: ReleasePolicy, steps: Steps, text: str) -> None:
     """Raise `SessionStateError` if *policy* does not allow what *steps* leave."""
     for step in steps:
         if isinstance(step, Change) and not step.back and _mode(policy, step.kind) == "error":
             raise SessionStateError(
                 f"DATABASES[{alias!r}]: this statement leaves {step.kind.noun} in its session, "
-                f"which its policy does not allow ('session_state' is 'error'): {_shown(query)}\n"
-                f"Use {step.kind.cure}."
+                "which its policy does not allow ('session_state' is 'error'): "
+                f"{fingerprint(text, _SHOWN)}\nUse {step.kind.cure}."
             )
 
 
-def warn_of_sequence(alias: str, effects: Effects, query: object) -> None:
+def warn_of_sequence(alias: str, effects: Effects, text: str) -> None:
     """Warn of ``currval()`` and ``lastval()`` at the beginning of a lease."""
     if any(change.kind is Kind.SEQUENCE for change in effects.made):
         return
     warnings.warn(
         f"DATABASES[{alias!r}]: currval() and lastval() return what nextval() gave in the same "
         "session, and this statement is the first of its lease: what it returns is "
-        f"somebody else's, or an error. Use {Kind.SEQUENCE.cure}. {_shown(query)}",
+        f"somebody else's, or an error. Use {Kind.SEQUENCE.cure}. {fingerprint(text, _SHOWN)}",
         SessionStateWarning,
         stacklevel=_outside(),
     )
@@ -120,7 +121,7 @@ def account(
     lease: Lease,
     policy: ReleasePolicy,
     steps: Steps,
-    query: object,
+    text: str,
     messages: Messages,
     *,
     before: int,
@@ -128,7 +129,7 @@ def account(
     ok: bool | None,
     single: bool,
 ) -> None:
-    """Keep account of *steps*, which a statement has taken."""
+    """Keep account of *steps*, which the statement *text* has taken."""
     if after == TransactionStatus.UNKNOWN:
         return  # what it may have left is gone with its session
     session = lease.session
@@ -151,7 +152,7 @@ def account(
         steps, before=before, after=after, ok=ok, single=single, keep=keep, baseline=baseline
     )
     made = {step.kind for step in steps if isinstance(step, Change) and not step.back}
-    session.texts[str(query)] = frozenset(kind for kind in made if keep(kind))
+    session.texts[text] = frozenset(kind for kind in made if keep(kind))
     _settled(lease, session, messages, after)
 
 
@@ -172,32 +173,31 @@ def _settled(lease: Lease, session: SessionState, messages: Messages, status: in
         session.texts.clear()
 
 
-#: Texts whose pins have been logged.
+#: Statements whose pins have been logged, without their values.
 _logged: set[str] = set()
 _MOST_LOGGED = 1000
 
 
 def _tell(messages: Messages, alias: str, text: str, kinds: frozenset[Kind]) -> None:
-    """Tell the log, once for each text, that the session state it leaves keeps the lease."""
-    if not kinds or text in _logged or len(_logged) >= _MOST_LOGGED:
+    """Tell the log, once for all statements like it, what keeps the lease."""
+    if not kinds or len(_logged) >= _MOST_LOGGED:
         return
-    _logged.add(text)
+    shown = fingerprint(text, _SHOWN)
+    if shown in _logged:
+        return
+    _logged.add(shown)
     for kind in kinds:
         messages.warning(
-            "DATABASES[%r]: the connection is kept until close(), for this statement leaves %s "
-            "in its session: %s\nTo give it back earlier, use %s. (Logged once for each text.)",
+            "DATABASES[%r]: the connection is kept until close(), because this statement leaves %s "
+            "in its session: %s\nTo give it back earlier, use %s. (Logged once for all statements "
+            "that differ in their values alone.)",
             alias,
             kind.noun,
-            _shown(text),
+            shown,
             kind.cure,
         )
     if len(_logged) == _MOST_LOGGED:
         messages.warning("No more such statements are logged.")
-
-
-def _shown(query: object) -> str:
-    text = str(query)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def settings_made(steps: Steps) -> set[str | None]:

@@ -32,7 +32,10 @@ class Stateful(Leasing):
 
     def _effects_of(self, query: Any) -> Effects | None:
         """Return what *query* leaves in the session, if anything."""
-        return EFFECTS[query if query.__class__ is str else self.adapter_class.text(query)]
+        return EFFECTS[self._text(query)]
+
+    def _text(self, query: Any) -> str:
+        return query if query.__class__ is str else self.adapter_class.text(query)
 
     def _carries(self, effects: Effects, query: Any, params: object) -> bool:
         """Whether a statement is not to run, but goes with the wrapper: see `carried`."""
@@ -44,10 +47,11 @@ class Stateful(Leasing):
             return
         lease = self._lease
         if effects.reads_sequence and lease.connection is None:
-            session_state.warn_of_sequence(self.alias, effects, query)
+            session_state.warn_of_sequence(self.alias, effects, self._text(query))
         if lease.session is None or not lease.session.holds:
             policy = self._policy if lease.connection is not None else self._next_policy()
-            session_state.refuse(self.alias, policy, effects.resolve(params, None), query)
+            steps = effects.resolve(params, None)
+            session_state.refuse(self.alias, policy, steps, self._text(query))
 
     def _ran(
         self,
@@ -77,7 +81,7 @@ class Stateful(Leasing):
             lease,
             self._policy,
             effects.resolve(params, pool.truths(driver) if ok and driver is not None else None),
-            query,
+            self._text(query),
             self._messages,
             before=before,
             after=after,

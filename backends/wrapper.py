@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
-from django.core import checks
 from django.db import DatabaseError, transaction
 from django.db.backends.utils import debug_transaction
 from django.db.transaction import TransactionManagementError
@@ -27,7 +26,6 @@ from django.utils.asyncio import async_unsafe
 from relet.core import Event, PoolAdapter, State, TransactionStatus
 
 from . import credentials
-from .checks import check_databases
 from .connection import LeasedConnection
 from .creation import PooledCreation
 from .cursor import LeasedCursor, LeasedCursorWrapper, LeasedServerCursor
@@ -41,8 +39,6 @@ if TYPE_CHECKING:
     from django.db.backends.utils import CursorWrapper
 
     from relet.core import ReleasePolicy
-
-checks.register(check_databases, "relet")
 
 
 @async_unsafe
@@ -161,7 +157,8 @@ class LeasingWrapper(Stateful):
             super().connect()
             return
         self._begin_session()
-        self._open_lease()
+        with self.wrap_database_errors:
+            self._open_lease()
 
     def get_connection_params(self) -> dict[str, Any]:
         # Django takes offence at a pool where the driver is psycopg2.
@@ -171,7 +168,7 @@ class LeasingWrapper(Stateful):
             parameters = super().get_connection_params()
         finally:
             self.settings_dict = settings
-        check_connect(self.alias, self.adapter_class, parameters)
+        check_connect(self.alias, settings, self.adapter_class, parameters)
         return parameters
 
     def is_usable(self) -> bool:

@@ -118,6 +118,9 @@ class PoolAdapter(ABC, Generic[Driver]):
     #: Where in ``DATABASES[alias]`` the pool's options are, key by key.
     options_setting: ClassVar[tuple[str, ...]] = ("OPTIONS", "pool")
 
+    #: The options of the pool, as far as they are known: they may be found among the driver's.
+    pool_keys: ClassVar[Sequence[str]] = ()
+
     #: What the pool raises when no connection came free in time, if it has a class for that; a
     #: subclass of the driver's ``OperationalError``.
     timeout_error: ClassVar[type[Exception] | None] = None

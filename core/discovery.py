@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from keyword import iskeyword
-from typing import Any, TypeVar
+from typing import Any
 
 import pluggy
 
 from . import hookspecs
 from .errors import RegistryError
 from .hookspecs import AdapterSpec
+from .outside import attempt
 from .owners import Owners
 from .policy import ReleasePolicy
-
-Result = TypeVar("Result")
+from .requirements import choices
 
 #: What a plugin registered by hand is: itself, and the name that it is to have.
 Manual = tuple[object, "str | None"]
@@ -27,6 +27,7 @@ class Found:
     """What the plugins bring.
 
     :param specs: adapters by name, in alphabetical order.
+    :param aliases: the adapters' names by their other names.
     :param brought_by: for each of them, what a message calls its plugin.
     :param policies: policies by name, in alphabetical order.
     :param owners: what finds the owners of leases, if a plugin does.
@@ -34,6 +35,7 @@ class Found:
     """
 
     specs: Mapping[str, AdapterSpec]
+    aliases: Mapping[str, str]
     brought_by: Mapping[str, str]
     policies: Mapping[str, ReleasePolicy]
     owners: Owners | None
@@ -55,26 +57,6 @@ def discover(entry_points: Iterable[EntryPoint], manual: Sequence[Manual]) -> Fo
         registered = search.register(plugin, name)
         search.called[registered] = f"plugin {registered!r}"
     return search.collect()
-
-
-def attempt(function: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
-    """Return what *function* returns, or what is wrong with it.
-
-    It may run a stranger's code, so any `Exception` may be what is wrong. But an exception may
-    also come from outside: a signal handler raises it, as that of Celery's soft time limit does.
-    Such a one does not come again.
-
-    :raises BaseException: what has come from outside.
-    """
-    try:
-        return function(), None
-    except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises
-        wrong = error
-    try:
-        function()
-    except Exception:  # noqa: BLE001 - likewise
-        return None, wrong
-    raise wrong
 
 
 class _Search:
@@ -123,6 +105,7 @@ class _Search:
         adapters = self._brought("an adapter", hook.relet_adapters, _specs)
         policies = self._brought("a policy", hook.relet_policies, _policies)
         return Found(
+            aliases=self._aliases({name: spec for name, (spec, _) in adapters.items()}),
             specs={name: adapters[name][0] for name in sorted(adapters)},
             brought_by={name: self.called[plugin] for name, (_, plugin) in adapters.items()},
             policies={name: policies[name][0] for name in sorted(policies)},
@@ -162,6 +145,20 @@ class _Search:
                     found[name] = thing, plugin
         return found
 
+    def _aliases(self, specs: Mapping[str, AdapterSpec]) -> dict[str, str]:
+        """Return the adapters' names by their other names; enter those that are taken."""
+        found: dict[str, str] = {}
+        for name, spec in specs.items():
+            for alias in spec.aliases:
+                if (taken := alias if alias in specs else found.get(alias)) is not None:
+                    self._enter(
+                        f"adapter {name!r} has the alias {alias!r}, which means the adapter "
+                        f"{taken!r}. Uninstall the plugin of one of them."
+                    )
+                else:
+                    found[alias] = name
+        return found
+
     def _enter(self, problem: str) -> None:
         if problem not in self._problems:
             self._problems.append(problem)
@@ -183,11 +180,12 @@ def _specs(brought: object) -> Mapping[str, AdapterSpec]:
     for spec in brought:
         if not isinstance(spec, AdapterSpec):
             raise RegistryError(f"relet_adapters() must return AdapterSpec objects, not {spec!r}.")
-        if not spec.name.isidentifier() or iskeyword(spec.name):
-            raise RegistryError(
-                f"the adapter name {spec.name!r} must be an identifier, for it becomes the module "
-                "relet.backends.<name>."
-            )
+        for name in spec.name, *spec.aliases:
+            if not name.isidentifier() or iskeyword(name):
+                raise RegistryError(
+                    f"the adapter name {name!r} must be an identifier, for it becomes the module "
+                    "relet.backends.<name>."
+                )
         if spec.adapter.count(":") != 1:
             raise RegistryError(
                 f"adapter {spec.name!r} must be given as 'package.module:Class', "
@@ -198,6 +196,10 @@ def _specs(brought: object) -> Mapping[str, AdapterSpec]:
                 f"adapter {spec.name!r} must give what it requires as a tuple of modules, "
                 f"not {spec.requires!r}."
             )
+        try:
+            choices(spec)
+        except RegistryError as error:
+            raise RegistryError(f"adapter {spec.name!r}: what it requires: {error}") from error
         found[spec.name] = spec
     return found
 

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from functools import cache
+
+
+def reduced(error: BaseException) -> tuple[object, ...]:
+    """Return what ``__reduce__`` is to, for a class whose ``__init__`` composes the text.
+
+    By default an exception is unpickled, and copied, by a call with its `args`: such a class takes
+    others.
+    """
+    return _restored, (type(error), error.args), vars(error)
+
+
+def _restored(error_class: type[BaseException], arguments: tuple[object, ...]) -> BaseException:
+    return error_class.__new__(error_class, *arguments)
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Return a question, and a space after it, whether *name* was to be one of *known*."""
+    close = difflib.get_close_matches(str(name), list(known), 1)
+    return f"Did you mean {close[0]!r}? " if close else ""
 
 
 class ReletError(Exception):
     """Base of all errors that relet itself raises."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return reduced(self)
 
 
 class IllegalEvent(ReletError):
@@ -43,7 +66,9 @@ def pool_timeout(operational_error: type[Exception]) -> type[Exception]:
     """Return the `PoolTimeout` that is also *operational_error*, a driver's class (PEP 249)."""
 
     def reduce(error: Exception) -> tuple[object, ...]:
-        return _timed_out, (operational_error, error.args)
+        # The class has no name to be found by. What else it keeps, the driver's class knows.
+        state = operational_error.__reduce__(error)[2:]
+        return _timed_out, (operational_error, error.args), *state
 
     attributes = {"__module__": __name__, "__reduce__": reduce}
     return type("PoolTimeout", (PoolTimeout, operational_error), attributes)
@@ -69,6 +94,7 @@ class UnknownAdapter(ReletError):
         told = "".join(f" There is a broken plugin, though: {problem}" for problem in problems)
         super().__init__(
             f"There is no adapter {name!r}. Registered are: {', '.join(known) or 'none'}. "
+            f"{did_you_mean(name, known)}"
             "An adapter plugin is found through the entry-point group 'relet'; is it installed?"
             f"{told}"
         )
@@ -76,7 +102,7 @@ class UnknownAdapter(ReletError):
 
 
 class MissingDependency(ReletError):
-    """An adapter is registered, but what it needs is not installed."""
+    """An adapter is registered, but what it needs is not installed, or too old."""
 
     def __init__(self, name: str, missing: list[str], install: str) -> None:
         super().__init__(

@@ -28,16 +28,26 @@ _UNCLEAR = re.compile(r"\\(?:'|\Z)")
 _LIST = re.compile(r"(\(\s*(?:\?|%s)\s*)(?:,\s*(?:\?|%s)\s*)+\)")
 
 
+#: What a SET sets may be a word. In an UPDATE, it is not at the beginning.
+_ASSIGNED = re.compile(
+    r"""((?:\A|;\s*) SET \s+ (?:(?:SESSION|LOCAL)\s+)?
+      (?: TIME\s+ZONE\s | (?:[\w.$]|"[^"]*")+ \s* (?:=|\bTO\b) ) \s*) [^\s;][^;]*""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
 def fingerprint(sql: str, length: int = 100) -> str:
-    """Return *sql* in one line, with ``?`` for strings and numbers, and cut after *length*.
+    """Return *sql* in one line, with ``?`` for values, and shortened to *length*.
 
     Two statements that differ in their values alone have the same. What is a secret, or a
-    person's, is not in it.
+    person's, is not in it. Where it is too long, lists of columns go first; its verb, its table
+    and ``FOR UPDATE`` stay.
     """
     # What is cut off need not be read: values are long, but not so many.
-    text = "".join(_pieces(sql[: 100 * length])).strip()
+    text = "".join(_pieces(sql[: 300 * length])).strip()
     text = _LIST.sub(rf"\1, {_ELLIPSIS})", text)
-    return text if len(text) <= length else text[: length - len(_ELLIPSIS)] + _ELLIPSIS
+    text = _ASSIGNED.sub(r"\1?", text)
+    return text if len(text) <= length else _shortened(text, length)
 
 
 def _pieces(sql: str) -> Iterator[str]:
@@ -60,3 +70,73 @@ def _pieces(sql: str) -> Iterator[str]:
             yield " "
             spaced = True
     yield sql[end:]
+
+
+# Shortening. The text is cut into clauses, outside of parentheses, and some lose what is in them.
+
+_PART = re.compile(r'"[^"]*"?|[\w$]+|\s+|.', re.DOTALL)
+_CLAUSES = frozenset(
+    {
+        *("with", "select", "insert", "update", "delete", "merge", "from", "using", "set"),
+        *("values", "where", "group", "having", "window", "order", "limit", "offset", "fetch"),
+        *("returning", "union", "intersect", "except", "for"),
+    }
+)
+#: Which clauses lose what is in them first.
+_EXPENDABLE = (
+    ("select", "returning"),
+    ("values",),
+    ("insert",),
+    ("set",),
+    ("with",),
+    ("group", "having", "window", "order", "limit", "offset", "fetch"),
+    ("where",),
+    ("from", "using"),
+)
+#: Of these, the table stays.
+_TABLE = re.compile(r'\w+\s+(?:INTO\s+|ONLY\s+)?(?:[\w.$]|"[^"]*")+', re.IGNORECASE)
+_LOCKS = ("update", "no", "share", "key")
+
+
+def _shortened(text: str, length: int) -> str:
+    clauses, lock = _clauses(text)
+    room = length - len(lock)
+    if sum(word != "" for word, _ in clauses) > 1 or lock:
+        for expendable in _EXPENDABLE:
+            clauses = [
+                (word, _emptied(word, clause) if word in expendable else clause)
+                for word, clause in clauses
+            ]
+            shorter = "".join(clause for _, clause in clauses).rstrip()
+            if len(shorter) + bool(lock) <= room:
+                return f"{shorter} {lock}".rstrip()
+        text = shorter
+    if not lock or room <= len(_ELLIPSIS):
+        return text[: length - len(_ELLIPSIS)] + _ELLIPSIS
+    return f"{text[: room - len(_ELLIPSIS) - 1]}{_ELLIPSIS} {lock}"
+
+
+def _clauses(text: str) -> tuple[list[tuple[str, str]], str]:
+    """Return the clauses of *text*, each with the key word it begins with, and its lock clause."""
+    parts = _PART.findall(text)
+    clauses: list[tuple[str, list[str]]] = [("", [])]
+    depth, lock = 0, len(parts)
+    for position, part in enumerate(parts):
+        depth += (part == "(") - (part == ")")
+        word = part.lower()
+        if depth <= 0 and word in _CLAUSES:
+            following = "".join(parts[position + 1 : position + 3]).strip().lower()
+            if word == "for" and following in _LOCKS:
+                lock = position
+                break
+            clauses.append((word, []))
+        clauses[-1][1].append(part)
+    return [(word, "".join(clause)) for word, clause in clauses], "".join(parts[lock:])
+
+
+def _emptied(word: str, clause: str) -> str:
+    """Return *clause* with what it can lose left out, if that is shorter."""
+    table = _TABLE.match(clause) if word in ("from", "using", "insert") else None
+    kept = clause[: len(word)] if table is None else table[0]
+    shorter = f"{kept} {_ELLIPSIS} "
+    return shorter if len(shorter) < len(clause) else clause

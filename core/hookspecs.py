@@ -22,9 +22,12 @@ class AdapterSpec:
 
     :param name: an identifier; the engine will be ``relet.backends.<name>``.
     :param adapter: the `PoolAdapter` subclass, as ``"package.module:Class"``.
-    :param requires: modules that must be importable; of a tuple among them, any one.
+    :param requires: modules that must be importable, each as ``"module"`` or
+        ``"module>=version"``, the version being that of the distribution that has it. Of a tuple
+        among them any one will do; the first that is there must be new enough.
     :param install: what ``pip install`` is to be given when they are not.
     :param backend: the Django backend the engine builds on.
+    :param aliases: other names for it; ``relet.backends.<alias>`` is the same engine.
     """
 
     name: str
@@ -32,6 +35,7 @@ class AdapterSpec:
     requires: tuple[str | tuple[str, ...], ...] = ()
     install: str = ""
     backend: str = "django.db.backends.postgresql"
+    aliases: tuple[str, ...] = ()
 
 
 @hookspec

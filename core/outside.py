@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
 def from_outside(error: BaseException, *packages: str) -> bool:
@@ -55,3 +57,23 @@ def _code(handler: Any) -> CodeType | None:
         if isinstance(code, CodeType):
             return code
     return None
+
+
+def attempt(function: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
+    """Return what *function* returns, or what is wrong with it.
+
+    It may run a stranger's code, so any `Exception` may be what is wrong. But an exception may
+    also come from outside: a signal handler raises it, as that of Celery's soft time limit does.
+    Such a one does not come again.
+
+    :raises BaseException: what has come from outside.
+    """
+    try:
+        return function(), None
+    except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises
+        wrong = error
+    try:
+        function()
+    except Exception:  # noqa: BLE001 - likewise
+        return None, wrong
+    raise wrong

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -56,11 +56,7 @@ class ReleasePolicy:
             if (value := getattr(self, name)) not in known:
                 allowed = ", ".join(map(repr, known))
                 raise ConfigurationError(f"{name!r} is {value!r}; it can be {allowed}.")
-        number = isinstance(self.check_idle, (int, float)) and not isinstance(self.check_idle, bool)
-        if not number or not self.check_idle >= 0:
-            raise ConfigurationError(
-                f"'check_idle' is {self.check_idle!r}; it must be a number of seconds, 0 or more."
-            )
+        check_number("check_idle", self.check_idle)
 
     def state_mode(self, kind: Kind) -> StateMode:
         """Return what happens to session state of *kind*: `session_state`, for all kinds.
@@ -94,7 +90,7 @@ class ReleasePolicy:
 
 
 def check_keys(
-    options: Mapping[str, Any], known: list[str], reserved: Mapping[str, str] | None = None
+    options: Mapping[str, Any], known: Sequence[str], reserved: Mapping[str, str] | None = None
 ) -> None:
     """Raise `ConfigurationError` naming each key of *options* that is not in *known*.
 
@@ -115,3 +111,42 @@ def check_keys(
     raise ConfigurationError(
         f"unknown {', '.join(guesses)}; known are {', '.join(map(repr, sorted(known)))}."
     )
+
+
+def check_number(
+    key: str, value: object, *, whole: bool = False, least: int = 0, unless: str = ""
+) -> None:
+    """Raise `ConfigurationError` unless *value* is a number: of seconds, or a whole one.
+
+    :param key: the option, as it is written in the settings.
+    :param unless: what else it can be, such as ``", or None"``.
+    """
+    kinds = int if whole else (int, float)
+    if isinstance(value, kinds) and not isinstance(value, bool) and value >= least:
+        return
+    number, convert = ("a whole number", "int()") if whole else ("a number of seconds", "float()")
+    raise ConfigurationError(
+        f"{key!r} is {value!r}; it must be {number}, {least} or more{unless}."
+        f"{_from_environment(value, convert)}"
+    )
+
+
+def check_boolean(key: str, value: object) -> None:
+    """Raise `ConfigurationError` if *value* is text, which is true whatever it says."""
+    if isinstance(value, (str, bytes)):
+        raise ConfigurationError(
+            f"{key!r} is {value!r}; it must be True or False."
+            + _from_environment(value, '== "True"')
+        )
+
+
+def check_function(key: str, value: object) -> None:
+    """Raise `ConfigurationError` unless *value* is a function, or None."""
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"{key!r} is {value!r}; it must be a function.")
+
+
+def _from_environment(value: object, convert: str) -> str:
+    if not isinstance(value, (str, bytes)):
+        return ""
+    return f" If it comes from the environment, it is text: convert it with {convert}."

@@ -8,14 +8,15 @@ import threading
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
-from importlib.util import find_spec
 from typing import Any
 
+from . import requirements
 from .adapter import PoolAdapter
-from .discovery import Found, Manual, attempt, discover
+from .discovery import Found, Manual, discover
 from .errors import MissingDependency, RegistryError, UnknownAdapter
 from .hookspecs import AdapterSpec
 from .locks import locked
+from .outside import attempt
 from .owners import Owners
 from .policy import ReleasePolicy
 
@@ -90,23 +91,24 @@ class Registry:
         return self._look().problems
 
     def spec(self, name: str) -> AdapterSpec:
-        """Return the spec of *name*; raise `UnknownAdapter` if there is none."""
-        try:
-            return self.specs()[name]
-        except KeyError:
-            raise UnknownAdapter(name, list(self.specs()), self.problems()) from None
+        """Return the spec of *name*, or alias; raise `UnknownAdapter` if there is none."""
+        found = self._look()
+        spec = found.specs.get(found.aliases.get(name, name))
+        if spec is None:
+            raise UnknownAdapter(name, [*found.specs, *found.aliases], found.problems)
+        return spec
 
     def load(self, name: str) -> type[PoolAdapter[Any]]:
         """Import the adapter *name*.
 
         :raises UnknownAdapter: there is none.
-        :raises MissingDependency: something it needs is not installed.
+        :raises MissingDependency: something it needs is not installed, or too old.
         :raises RegistryError: what the plugin points to is not an adapter.
         """
         spec = self.spec(name)
         if missing := self.missing(spec):
-            raise MissingDependency(name, missing, spec.install or name)
-        adapter = f"{self._look().brought_by[name]}: adapter {name!r}"
+            raise MissingDependency(spec.name, missing, spec.install or spec.name)
+        adapter = f"{self._look().brought_by[spec.name]}: adapter {spec.name!r}"
         module, _, attribute = spec.adapter.partition(":")
         imported, error = attempt(lambda: import_module(module))
         if error is not None:
@@ -140,18 +142,12 @@ class Registry:
 
     @staticmethod
     def missing(spec: AdapterSpec) -> list[str]:
-        """Return the modules that *spec* requires and that cannot be imported.
+        """Return what *spec* requires and what is not there, each as ``"module>=version"``.
 
-        Where one of several would do: ``"one or another"``.
+        Of one that is too old, the text says which version is installed. Where one of several
+        would do: ``"one or another"``.
         """
-        required = [(entry,) if isinstance(entry, str) else entry for entry in spec.requires]
-        return [" or ".join(modules) for modules in required if not any(map(_installed, modules))]
-
-
-def _installed(module: str) -> bool:
-    # It imports the parents, which may be broken.
-    found, _ = attempt(lambda: find_spec(module))
-    return found is not None
+        return requirements.missing(spec)
 
 
 registry = Registry()

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from relet.core import PoolAdapter
+from relet.core.errors import reduced
 
 from .bench import Bench, Broken
 from .machine import run_machine
@@ -35,6 +36,9 @@ class ConformanceError(AssertionError):
         super().__init__(f"{adapter.__qualname__} breaks {rules} of PoolAdapter.{found}")
         #: What was seen, by the name of the rule.
         self.broken = dict(broken)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return reduced(self)
 
 
 def run_conformance_test(

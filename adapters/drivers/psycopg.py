@@ -5,7 +5,9 @@ https://www.psycopg.org/psycopg3/docs/api/
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, ClassVar
 
 import psycopg
@@ -13,6 +15,7 @@ from psycopg.adapt import AdaptersMap
 from psycopg.rows import tuple_row
 
 from relet.adapters.drivers.attributes import Snapshot, attributes
+from relet.adapters.drivers.parameters import refuse_unknown
 from relet.adapters.drivers.telling import exceptions, nothing, properties, reported, told
 from relet.core import Facts, TransactionStatus
 
@@ -43,6 +46,15 @@ class Psycopg:
             *("_created_at", "_expire_at", "_pool", "relet"),  # the pool's, and the adapter's
         }
     )
+
+    #: Of the adapter that this is mixed into.
+    pool_keys: ClassVar[Sequence[str]]
+
+    @classmethod
+    def check_connect(cls, parameters: Mapping[str, Any]) -> None:
+        """See `relet.core.PoolAdapter.check_connect`."""
+        known = _known_parameters()
+        refuse_unknown([key for key in parameters if key not in known], known, cls.pool_keys)
 
     @staticmethod
     def connect(parameters: Mapping[str, Any]) -> Connection:
@@ -117,6 +129,14 @@ class Psycopg:
         if result is None or result.ntuples != 1:
             return None
         return [result.get_value(0, column) in _TRUE for column in range(result.nfields)]
+
+
+@cache
+def _known_parameters() -> frozenset[str]:
+    """Return the keyword arguments that psycopg takes, and those that its libpq does."""
+    own = inspect.signature(psycopg.Connection.connect).parameters
+    libpq = (option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults())
+    return frozenset({*own, *libpq} - {"kwargs"})
 
 
 def _adaptation(raw: Connection) -> object:

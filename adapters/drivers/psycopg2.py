@@ -13,6 +13,7 @@ from psycopg2 import extensions, sql
 
 from relet.adapters.drivers.attributes import Snapshot, attributes, contents
 from relet.adapters.drivers.buffered_cursor import buffered
+from relet.adapters.drivers.parameters import refuse_unknown
 from relet.core import TransactionStatus
 
 
@@ -25,6 +26,15 @@ class Psycopg2:
     #: Attributes of a connection that `settings` leaves out, because they change by themselves.
     #: psycopg2's own connections have none but those that `settings` names.
     volatile: ClassVar[frozenset[str]] = frozenset()
+
+    #: Of the adapter that this is mixed into.
+    pool_keys: ClassVar[Sequence[str]]
+
+    @classmethod
+    def check_connect(cls, parameters: Mapping[str, Any]) -> None:
+        """See `relet.core.PoolAdapter.check_connect`."""
+        unknown = [key for key in parameters if key not in _OWN and not _is_libpqs(key)]
+        refuse_unknown(unknown, (*_OWN, *_LIBPQ), cls.pool_keys)
 
     @staticmethod
     def connect(parameters: Mapping[str, Any]) -> Any:
@@ -91,6 +101,25 @@ class Psycopg2:
         cursor.scroll(0, mode="absolute")  # the rows are on the client
         values = row.values() if isinstance(row, dict) else row
         return [value is True for value in values]
+
+
+#: The arguments of psycopg2's own.
+_OWN = ("async", "async_", "connection_factory", "cursor_factory", "database", "dsn")
+#: Some of libpq's, to find out what was meant: it has no list of them.
+_LIBPQ = (
+    *("application_name", "client_encoding", "connect_timeout", "dbname", "gssencmode", "host"),
+    *("hostaddr", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval"),
+    *("options", "passfile", "password", "port", "service", "sslcert", "sslcrl", "sslkey"),
+    *("sslmode", "sslpassword", "sslrootcert", "target_session_attrs", "tcp_user_timeout", "user"),
+)
+
+
+def _is_libpqs(key: str) -> bool:
+    try:
+        extensions.parse_dsn(f"{key}=''")
+    except psycopg2.ProgrammingError:
+        return False
+    return True
 
 
 def _text(part: sql.Composable) -> str:

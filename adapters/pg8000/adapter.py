@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from relet.adapters.drivers.attributes import Snapshot, attributes
+from relet.adapters.drivers.parameters import refuse_unknown
 from relet.adapters.drivers.telling import exceptions, properties, reported, told
 from relet.adapters.queue_pool import QueuePoolAdapter
 from relet.core import Facts, TransactionStatus
@@ -48,7 +49,12 @@ class Pg8000Adapter(QueuePoolAdapter):
 
     @classmethod
     def check_connect(cls, parameters: Mapping[str, Any]) -> None:
-        settings.check({name: value for name, value in parameters.items() if name != "texts"})
+        given = {name: value for name, value in parameters.items() if name != "texts"}
+        if given.get("connect") is None:  # else whatever is beside it is for that to judge
+            known = (*settings.LIBPQ, *settings.PG8000, "connect")
+            others = [name for name in given if name not in (*known, *settings.RESERVED)]
+            refuse_unknown(others, known, cls.pool_keys)
+        settings.check(given)
 
     def transaction_status(self, raw: Connection) -> int:
         return raw.transaction_status

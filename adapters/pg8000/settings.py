@@ -60,7 +60,7 @@ SOCKET_DIRECTORIES = ("/var/run/postgresql", "/tmp")
 #: Where servers have their Unix sockets, if nothing else is said.
 SOCKET_DIRECTORIES = ("/var/run/postgresql", "/tmp")
 
-_RESERVED = {
+RESERVED = {
     "server_side_binding": "simple queries have their parameters in them",
     "prepare_threshold": "simple queries cannot be prepared",
     "cursor_factory": "there is one kind of cursors here, which sends simple queries",
@@ -91,11 +91,11 @@ def check(given: Mapping[str, Any]) -> None:
                 "pg8000's, or the dotted path of one."
             )
         return
-    unset = [name for name in _RESERVED if given.get(name) is None or given[name] is False]
+    unset = [name for name in RESERVED if given.get(name) is None or given[name] is False]
     check_keys(
         {name: value for name, value in given.items() if name not in unset},
         [*LIBPQ, *PG8000, "connect"],
-        _RESERVED,
+        RESERVED,
     )
     _check_values({name: value for name, value in given.items() if value not in (None, "")})
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NoReturn
 
 import psycopg
@@ -18,10 +18,11 @@ from relet.adapters.drivers.psycopg import Connection, Psycopg
 from relet.adapters.slots import SlotAdapter
 from relet.core import ConfigurationError, PoolConfig, PoolStats
 from relet.core.background import BackgroundCall
-from relet.core.policy import check_keys
+from relet.core.policy import check_function, check_keys, check_number
 
 from . import lean_pool
-from .lean_pool import LeanPool
+from .callbacks import Callbacks, Refused
+from .lean_pool import Failed, LeanPool
 from .plain_pool import PlainPool
 from .unpooled import Unpooled
 
@@ -35,7 +36,11 @@ _POOL_OPTIONS = [
     for name, parameter in inspect.signature(psycopg_pool.ConnectionPool).parameters.items()
     if parameter.kind is inspect.Parameter.KEYWORD_ONLY
 ]
+_WHOLE_NUMBERS = ("min_size", "max_size", "max_waiting", "num_workers")
+_SECONDS = ("timeout", "max_lifetime", "max_idle", "reconnect_timeout")
+_FUNCTIONS = ("configure", "check", "reset", "reconnect_failed")
 _RESERVED = {
+    "policy": "it belongs beside this, in OPTIONS['policy']",
     "kwargs": "connection parameters belong in DATABASES[alias] and its OPTIONS",
     "open": "the pool is opened with its first lease",
     "close_returns": "relet closes connections to throw them away",
@@ -47,11 +52,13 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
 
     lifetime_enforced: ClassVar[Literal["checkin", "checkout", "never"]] = "checkin"
     has_threads = True
+    pool_keys: ClassVar[Sequence[str]] = [name for name in _POOL_OPTIONS if name not in _RESERVED]
     timeout_error: ClassVar[type[Exception] | None] = PoolTimeout
 
     def __init__(self, config: PoolConfig) -> None:
         super().__init__(config)
-        self._pool = pool = _make_pool(config)
+        self._callbacks = Callbacks(config)
+        self._pool = pool = _make_pool(config, self._callbacks)
         #: What leases go through.
         self._desk: LeanPool | PlainPool | Unpooled
         if isinstance(pool, (LeanPool, Unpooled)):
@@ -74,7 +81,12 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
     def check_options(cls, options: Mapping[str, Any] | Literal[False]) -> None:
         if options is False:
             return
-        check_keys(options, [name for name in _POOL_OPTIONS if name not in _RESERVED], _RESERVED)
+        check_keys(options, cls.pool_keys, _RESERVED)
+        for key, value in options.items():
+            if key in _SECONDS or (key in _WHOLE_NUMBERS and (key, value) != ("max_size", None)):
+                check_number(key, value, whole=key in _WHOLE_NUMBERS)
+            elif key in _FUNCTIONS:
+                check_function(key, value)
         try:
             # Closed pools start no thread and make no connection: the pool itself
             # is the judge of its values.
@@ -156,7 +168,21 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
 
     def _fail(self, error: BaseException) -> NoReturn:
         """Raise what connecting has raised in another thread."""
+        cause = error.__cause__
+        if isinstance(error, Failed) and cause is not None:
+            self._fail(cause)
+        if isinstance(error, Refused) and cause is not None:
+            raise self._refused(error, cause) if isinstance(cause, psycopg.Error) else cause
         raise self.cannot_connect(error) if isinstance(error, psycopg.Error) else error
+
+    def _refused(self, error: Refused, cause: psycopg.Error) -> Exception:
+        """Return *cause*, which a function of the options has raised, saying which that was."""
+        refused = type(cause)(
+            f"DATABASES[{self.config.alias!r}]['OPTIONS']['pool'][{error.option!r}] refuses each "
+            f"new connection: {str(cause).strip()}\nCorrect that function, or what it asks for."
+        )
+        refused.__cause__ = cause
+        return refused
 
     def _explain(self, error: psycopg.OperationalError) -> NoReturn:
         """Raise *error* again, saying whose pool it was and what can be done."""
@@ -164,6 +190,8 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         prefix = f"DATABASES[{self.config.alias!r}]: {error}. "
         if isinstance(pool, Unpooled) or isinstance(desk, Unpooled):
             raise self.cannot_connect(error) from error
+        if isinstance(error, (Failed, Refused)):
+            self._fail(error)
         if isinstance(error, psycopg_pool.TooManyRequests):
             raise psycopg_pool.TooManyRequests(
                 f"{prefix}Raise OPTIONS['pool']['max_waiting'] ({pool.max_waiting}), or "
@@ -173,7 +201,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
             said = f"{error}"
             # Nobody holds them all, so none could be opened: say why.
             if stats.in_use < pool.max_size:
-                if (failure := desk.failure) is not None:
+                if (failure := desk.failure or self._callbacks.refused) is not None:
                     self._fail(failure)
                 if connecting := len(desk.connecting):
                     said += f", while the server has not answered; {connecting} are being opened"
@@ -193,23 +221,10 @@ def _no_answer(seconds: float) -> Exception:
     return psycopg.errors.ConnectionTimeout(f"the server has not answered within {seconds:.2f} sec")
 
 
-def _make_pool(config: PoolConfig) -> Pool | Unpooled:
+def _make_pool(config: PoolConfig, callbacks: Callbacks) -> Pool | Unpooled:
     if config.options is False:
         return Unpooled(config)
-    options = dict(config.options)
-    own, theirs = config.configure, options.pop("configure", None)
-
-    def configure(raw: Connection) -> None:
-        try:
-            own(raw)
-            if theirs is not None:
-                theirs(raw)
-        except BaseException:
-            # The pool would leave it open until it is collected.
-            raw.close()
-            raise
-
-    given: dict[str, Any] = {"name": f"relet-{config.alias}", **options}
+    given: dict[str, Any] = {"name": f"relet-{config.alias}", **config.options}
     given["kwargs"] = lambda: {**config.parameters(), "autocommit": True}
-    given["configure"], given["open"] = configure, False
+    given.update(callbacks.options, open=False)
     return (LeanPool if lean_pool.LEAN else psycopg_pool.ConnectionPool)(**given)

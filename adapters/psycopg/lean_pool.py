@@ -31,9 +31,15 @@ from relet.core import PooledConnection, TransactionStatus
 from relet.core.locks import depth, locked, release_to
 from relet.core.outside import from_handler
 
+from .callbacks import Refused
+
 #: Seconds between one attempt to connect and the next, at most, while somebody waits.
 _AGAIN = 0.5
 _IN_VAIN = "couldn't get a connection after {:.2f} sec"
+
+
+class Failed(psycopg.OperationalError):
+    """A connection could not be opened, and that is nothing that time mends; `__cause__` is why."""
 
 
 class _Attempt(AddConnection):
@@ -387,28 +393,40 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
             raise
 
     def checkout_checked_into(self, slot: Any, timeout: float | None = None) -> None:
-        """The same, where the pool is to ``check`` each connection."""
+        """The same, where the pool is to ``check`` each connection.
+
+        :raises Refused: a connection that is new, and works, fails.
+        """
         seconds = self.timeout if timeout is None else timeout
-        deadline = monotonic() + seconds
+        began = monotonic()
+        deadline = began + seconds
         attempt: AttemptWithBackoff | None = None
         while True:
             self.checkout_into(slot, max(deadline - monotonic(), 0))
+            raw = slot.connection.raw
             try:
-                self._check_connection(slot.connection.raw)
+                self._check_connection(raw)
                 return
             except Exception as error:
                 if from_handler(error):
                     raise
+                failed = error
+            new = raw._created_at >= began
             self.discard_from(slot)
-            # As `getconn` does it.
+            if new and isinstance(failed, Refused):
+                # Those that follow would be refused, too, until the time is over.
+                raise failed
             now = monotonic()
-            if attempt is None:
-                attempt = AttemptWithBackoff(timeout=deadline - now)
-            else:
-                attempt.update_delay(now)
-            if attempt.time_to_give_up(now):
-                raise PoolTimeout(_IN_VAIN.format(seconds))
-            sleep(attempt.delay)
+            if new:
+                # As `getconn` does it. Of those that were idle there are only so many.
+                if attempt is None:
+                    attempt = AttemptWithBackoff(timeout=deadline - now)
+                else:
+                    attempt.update_delay(now)
+            if now >= deadline or (attempt is not None and attempt.time_to_give_up(now)):
+                raise PoolTimeout(_IN_VAIN.format(seconds)) from failed
+            if new and attempt is not None:
+                sleep(attempt.delay)
 
     # Opening, connecting, closing.
 
@@ -449,15 +467,35 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         try:
             raw: Any = super()._connect(timeout)
         except Exception as error:
-            # Without what keeps the connection that was being opened.
-            told = type(error)(str(error)) if isinstance(error, psycopg.Error) else error
+            told = error
+            if isinstance(error, psycopg.Error) and not isinstance(error, Refused):
+                # Without what keeps the connection that was being opened.
+                told = type(error)(str(error))
             self.failure = told
+            if isinstance(error, Refused) or not isinstance(error, psycopg.OperationalError):
+                with self._lock:
+                    self._fail_waiting(told)
             raise
         finally:
             self.connecting.discard(thread)
         self.failure = None
         raw.relet = PooledConnection(None, monotonic())
         return raw  # type: ignore[no-any-return]
+
+    def _fail_waiting(self, error: Exception) -> None:
+        """Tell those who wait of *error*: the next attempt would end in the same way.
+
+        Where connections are in use, whoever waits may get one of those; so each attempt that
+        fails is told to one of them alone. Called under the lock.
+        """
+        waiting: Any = self._waiting
+        count = 1 if self.in_use else len(waiting)
+        while waiting and count > 0:
+            told = Failed(f"{error}")
+            told.__cause__ = error
+            waiting[0].fail(told)
+            del waiting[0]
+            count -= 1
 
     def _reset_connection(self, conn: Connection) -> None:
         # Of those that others have had by the pool's own way in, and may have changed.

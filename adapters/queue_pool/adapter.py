@@ -7,8 +7,9 @@ import inspect
 import os
 import weakref
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from logging import DEBUG
 from time import monotonic
 from typing import Any, ClassVar, Literal
 
@@ -19,12 +20,13 @@ from sqlalchemy.pool import NullPool, Pool, QueuePool
 from relet.adapters.opening import forget_frames, opened
 from relet.adapters.slots import SlotAdapter
 from relet.core import ConfigurationError, PoolConfig, PooledConnection, PoolStats
-from relet.core.policy import check_keys
+from relet.core.policy import check_boolean, check_keys, check_number
 from relet.core.status import TransactionStatus
 
 from .lean_queue_pool import LEAN, REMEMBERED, CannotConnect, LeanQueuePool, PoolClosed
 
 _RESERVED = {
+    "policy": "it belongs beside this, in OPTIONS['policy']",
     "creator": "connection parameters belong in DATABASES[alias] and its OPTIONS",
     "dialect": "Django is what speaks to the database",
     "reset_on_return": "relet gives connections back clean, and asks the driver whether they are",
@@ -53,6 +55,7 @@ class QueuePoolAdapter(SlotAdapter):
 
     lifetime_enforced: ClassVar[Literal["checkin", "checkout", "never"]] = "checkout"
     has_threads = False
+    pool_keys: ClassVar[Sequence[str]] = ["class", *_QUEUE_OPTIONS]
 
     #: The driver's module, for its exceptions.
     dbapi: ClassVar[Any]
@@ -107,12 +110,13 @@ class QueuePoolAdapter(SlotAdapter):
         if options is False:
             return
         pool_class, arguments = cls._arguments(options)
-        known = list(options)  # a class of one's own knows best
+        known: Sequence[str] = list(options)  # a class of one's own knows best
         if pool_class in (LeanQueuePool, QueuePool):
-            known = ["class", *_QUEUE_OPTIONS]
+            known = cls.pool_keys
         elif pool_class is NullPool:
             known = ["class", *_OPTIONS]
         check_keys(options, known, _RESERVED)
+        check_boolean("pre_ping", options.get("pre_ping"))
         cls._check_arguments(pool_class, arguments)
 
     @classmethod
@@ -128,13 +132,14 @@ class QueuePoolAdapter(SlotAdapter):
         """
         for key, least in _NUMBERS.items():
             value = arguments.get(key, least)
+            if key == "timeout" and value is None:
+                continue  # it is no limit
             whole = key in ("pool_size", "max_overflow")
-            kinds = int if whole else (int, float)
-            if not isinstance(value, kinds) or isinstance(value, bool) or not value >= least:
-                number = "a whole number" if whole else "a number of seconds"
-                raise ConfigurationError(
-                    f"{written(key)!r} is {value!r}; it must be {number}, {least} or more."
-                )
+            unless = ", or None for no limit" if key == "timeout" else ""
+            check_number(written(key), value, whole=whole, least=least, unless=unless)
+        for key in "use_lifo", "echo", "pre_ping":
+            if (value := arguments.get(key)) != "debug" or key != "echo":
+                check_boolean(written(key), value)
         try:
             # Connects to nothing: the pool itself is the judge of its arguments.
             pool_class(lambda: None, **arguments)  # type: ignore[arg-type]
@@ -169,6 +174,8 @@ class QueuePoolAdapter(SlotAdapter):
             return
         try:
             lean.checkout_into(lease, timeout)
+            if lean.logger.isEnabledFor(DEBUG):
+                lean.log_checkout(lease.connection.raw)
             return
         except (CannotConnect, PoolClosed, exc.TimeoutError) as failed:
             error = failed
@@ -180,6 +187,8 @@ class QueuePoolAdapter(SlotAdapter):
         if (lean := self._lean) is None:
             self._checkin_proxy_from(lease)
         else:
+            if lean.logger.isEnabledFor(DEBUG):
+                lean.log_checkin(lease.connection.raw)
             lean.checkin_from(lease)
 
     def discard_from(self, lease: Any) -> None:

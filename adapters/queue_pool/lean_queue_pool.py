@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -27,6 +28,8 @@ REMEMBERED = "relet"
 
 #: Seconds that somebody waits at least for whom a connection is being opened.
 _A_MOMENT = 0.2
+#: In place of None, which `LeanQueuePool.leased` has for each entry.
+_NOT_LEASED = object()
 _IN_VAIN = "couldn't get a connection after {:.2f} sec"
 
 
@@ -64,6 +67,9 @@ class LeanQueuePool(QueuePool):
     They rely on the pool's insides, see `LEAN`.
     """
 
+    #: What SQLAlchemy names the logger after: it is that of a QueuePool.
+    _sqla_logger_namespace = f"{QueuePool.__module__}.{QueuePool.__name__}"
+
     def __init__(self, *args: Any, **options: Any) -> None:
         #: Entries that are checked out.
         self.leased: dict[Any, None] = {}
@@ -78,6 +84,8 @@ class LeanQueuePool(QueuePool):
         self._next = -1 if queue.use_lifo else 0
         self._kept: int = queue.maxsize
         self._waiting: deque[Place] = deque()
+        #: The ``record_info`` of entries that were thrown away, for those that take their place.
+        self._record_infos: deque[dict[Any, Any]] = deque()
         self.closed = False
         #: Makes an entry that others have used through `connect()` as leases have it, or raises.
         self.tidy: Callable[[Any], object] = lambda entry: None
@@ -187,6 +195,14 @@ class LeanQueuePool(QueuePool):
             self._discard(entry, broken=broken)
         connection.raw = connection.entry = slot.connection = None
 
+    # The log, as SQLAlchemy has it for each checkout and checkin through `connect()`.
+
+    def log_checkout(self, raw: Any) -> None:
+        self.logger.debug("Connection %r checked out from pool", raw)
+
+    def log_checkin(self, raw: Any) -> None:
+        self.logger.debug("Connection %r being returned to pool", raw)
+
     # What is rare. Methods that say so are called under the lock.
 
     @property
@@ -207,7 +223,9 @@ class LeanQueuePool(QueuePool):
 
     def _wait_into(self, slot: Any, timeout: float | None) -> None:
         """None was ready: wait for one."""
-        seconds = self._timeout if timeout is None else timeout
+        seconds: float | None = self._timeout if timeout is None else timeout
+        if seconds is None:  # as in SQLAlchemy, it is the pool's option
+            seconds = inf
         began = monotonic()
         place = Place()
         error: BaseException | None = None
@@ -270,7 +288,7 @@ class LeanQueuePool(QueuePool):
                 ):
                     if len(self.opening) >= len(waiting) or not (entry or self._has_room):
                         return
-                    self._open(entry or _ConnectionRecord(self, connect=False))
+                    self._open(entry or self._new_entry())
                     continue
                 place.conn = entry
             if place.conn is not None:
@@ -280,6 +298,13 @@ class LeanQueuePool(QueuePool):
             place.wake()
             if waiting and waiting[0] is place:
                 del waiting[0]
+
+    def _new_entry(self) -> Any:
+        """Return an entry that has no connection yet. Under the lock."""
+        entry: Any = _ConnectionRecord(self, connect=False)
+        if self._record_infos:
+            entry.record_info.update(self._record_infos.popleft())
+        return entry
 
     def _mend(self) -> None:
         """Complete what was struck, under the lock."""
@@ -356,12 +381,17 @@ class LeanQueuePool(QueuePool):
         """Close *entry*; its place goes to whoever waits. It may be called again."""
         if broken and self._invalidate_time < entry.starttime:
             self._invalidate_time = time.time()
+            self.logger.info(
+                "Disconnection detected, invalidating all pooled connections prior to current "
+                "timestamp"
+            )
         self._close_entry(entry, broken=broken)
         lock = self._lock
         held = depth(lock)
         try:
             lock.acquire()
-            self.leased.pop(entry, None)
+            if self.leased.pop(entry, _NOT_LEASED) is None and entry.record_info:
+                self._record_infos.append(entry.record_info)
             self._serve()
             lock.release()
         except BaseException:
@@ -427,6 +457,8 @@ class LeanQueuePool(QueuePool):
         while self.idle:
             self._close_entry(self.idle[0])
             del self.idle[0]
+        self._record_infos.clear()
+        self.logger.info("Pool disposed. %s", self.status())
 
 
 #: Whether this SQLAlchemy is one that `LeanQueuePool` has been read against.

@@ -60,14 +60,16 @@ def test_its_defaults_are_the_containers(make, monkeypatch):
         type(pool_container), "pool_default_params", dict(pool_container.pool_default_params)
     )
     dj_db_conn_pool.setup(pool_size=3, pre_ping=False)
-    adapter = make(pool={"RECYCLE": 5})
+    adapter = make(pool={"RECYCLE": 5, "TIMEOUT": None})
     assert (adapter.native.size(), adapter.native._recycle) == (3, 5)
+    assert adapter.native.timeout() is None
     assert not adapter.health_checks
 
 
 def test_what_is_ignored_is_doubted(make):
     options = {"POOL_SIZE": 2, "pool_size": 9, "Timeout": 1, "USE_LIFO": True, 7: 1}
     DjDbConnPoolAdapter.check_options(options)
+    DjDbConnPoolAdapter.check_options({"TIMEOUT": None})
     ignored = "is ignored, as django-db-connection-pool ignores it;"
     known = "it knows 'PRE_PING', 'ECHO', 'TIMEOUT', 'RECYCLE', 'POOL_SIZE', 'MAX_OVERFLOW'."
     assert DjDbConnPoolAdapter.doubts(options) == [

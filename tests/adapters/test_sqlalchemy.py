@@ -1,6 +1,7 @@
 """What is peculiar to SQLAlchemy's pools."""
 
 import gc
+import re
 import threading
 
 import pytest
@@ -57,6 +58,7 @@ class TestOptions:
             False,
             {},
             {"pool_size": 3, "max_overflow": -1, "timeout": 1.5, "recycle": 60, "use_lifo": True},
+            {"timeout": None},
             {"echo": "debug", "pre_ping": True, "logging_name": "x", "events": []},
             {"class": "NullPool", "echo": True},
             {"class": sqlalchemy_pool.QueuePool, "pool_size": 2},
@@ -457,3 +459,117 @@ def test_a_server_that_refuses_is_asked_again(parameters):
             adapter.checkout()
     assert adapter.stats().in_use == 0
     adapter.close()
+
+
+class TestLog:
+    """SQLAlchemy's logger tells what it would tell of a QueuePool."""
+
+    def told(self, caplog):
+        return [
+            re.sub(r"<.*>", "...", record.message)
+            for record in caplog.records
+            if record.name.startswith("sqlalchemy.pool.")
+        ]
+
+    def test_checkouts_and_checkins(self, make, caplog):
+        adapter = make()
+        adapter.checkin(adapter.checkout())
+        # The level may be set at any time.
+        with caplog.at_level("DEBUG", "sqlalchemy.pool"):
+            adapter.checkin(adapter.checkout())
+        assert self.told(caplog) == [
+            "Connection ... checked out from pool",
+            "Connection ... being returned to pool",
+        ]
+        caplog.clear()
+        adapter.checkin(adapter.checkout())
+        assert self.told(caplog) == []
+
+    def test_echo(self, make, caplog, capsys):
+        adapter = make(echo="debug", logging_name="mine")
+        adapter.checkin(adapter.checkout())
+        told = self.told(caplog)
+        assert told[0] == "Created new connection ..."
+        assert told[1:] == [
+            "Connection ... checked out from pool",
+            "Connection ... being returned to pool",
+        ]
+        assert {record.name for record in caplog.records} == {"sqlalchemy.pool.impl.QueuePool.mine"}
+
+    def test_a_disconnection(self, make, caplog):
+        adapter, other = make(pool_size=2), make()
+        pids = pids_of(adapter, 2)
+        helper, connection = other.checkout(), adapter.checkout()
+        kill(other, helper, pid(adapter, connection))
+        assert not adapter.ping(connection.raw)
+        with caplog.at_level("INFO", "sqlalchemy.pool"):
+            adapter.discard(connection)
+        detected, invalidated = self.told(caplog)
+        assert detected.startswith("Disconnection detected, invalidating all pooled connections")
+        assert invalidated == "Invalidate connection ..."
+        again = adapter.checkout()
+        assert pid(adapter, again) not in pids
+        adapter.checkin(again)
+        other.checkin(helper)
+
+    def test_the_end(self, make, caplog):
+        adapter = make()
+        adapter.checkin(adapter.checkout())
+        with caplog.at_level("INFO", "sqlalchemy.pool"):
+            adapter.close()
+        (told,) = self.told(caplog)
+        assert told.startswith("Pool disposed. Pool size: ")
+
+
+class TestWithoutATimeout:
+    def test_it_waits(self, make):
+        adapter = make(timeout=None)
+        assert adapter.native.timeout() is None
+        first, found = adapter.checkout(), []
+        thread = threading.Thread(target=lambda: found.append(adapter.checkout()))
+        thread.start()
+        while not adapter.stats().waiting:
+            pass
+        adapter.checkin(first)
+        thread.join(20)
+        adapter.checkin(found[0])
+
+    def test_a_timeout_of_the_callers(self, make):
+        adapter = make(timeout=None)
+        held = adapter.checkout()
+        with pytest.raises(OperationalError, match=r"couldn't .* after 0\.01 sec"):
+            adapter.checkout(timeout=0.01)
+        adapter.checkin(held)
+
+
+class TestRecordInfo:
+    def test_it_outlives_its_connection(self, make):
+        """What a listener keeps there; `info` goes with the connection."""
+        seen = []
+
+        def connected(raw, record):
+            seen.append((record.record_info.get("count", 0), record.info.get("count", 0)))
+            record.record_info["count"] = record.info["count"] = len(seen)
+
+        adapter = make(events=[(connected, "connect")])
+        for _ in range(3):
+            adapter.discard(adapter.checkout())
+        with_proxy = adapter.native.connect()
+        with_proxy.invalidate()
+        with_proxy.close()
+        adapter.checkin(adapter.checkout())
+        assert seen == [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0)]
+
+    def test_none_is_anothers(self, make):
+        adapter = make(pool_size=2)
+        first, second = adapter.checkout(), adapter.checkout()
+        first.entry.record_info["name"] = "first"
+        adapter.discard(first)
+        third = adapter.checkout()
+        assert third.entry.record_info == {"name": "first"}
+        assert second.entry.record_info == {}
+        adapter.discard(second)
+        fourth = adapter.checkout()
+        assert fourth.entry.record_info == {}
+        for connection in third, fourth:
+            adapter.checkin(connection)

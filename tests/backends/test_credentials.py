@@ -9,10 +9,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connections
 from django.db.backends.base.client import BaseDatabaseClient
 
+from relet.backends import build
 from relet.backends.checks import check_databases
 from relet.backends.pools import pools
 
+from .. import engine
 from .conftest import all_pids, at_rest, backend_pid, kill, stats
+from .driver import Django
 from .test_threads import wait_until
 from .threads import in_thread
 
@@ -177,6 +180,86 @@ class TestParameters:
         assert (error.id, error.level) == ("relet.E006", checks.ERROR)
         assert "DATABASES['default']['OPTIONS']['connection_parameters']" in error.msg
         assert problem in error.msg
+
+
+class Token(Django):
+    """A backend that makes a token for each connection, as those for IAM do."""
+
+    function = None
+
+    def get_connection_params(self):
+        return {**super().get_connection_params(), "user": ROLE, "password": Token.function()}
+
+
+class TestBackends:
+    @pytest.fixture(autouse=True)
+    def token(self, passwords, monkeypatch):
+        monkeypatch.setattr(Token, "function", passwords)
+        return passwords
+
+    @pytest.fixture(params=["below", "above"])
+    def over(self, request, make):
+        """Make a wrapper with the token: of the backend below relet, or of a class above."""
+
+        def over(**settings):
+            template = make("rotating", **settings)
+            if request.param == "below":
+                wrapper_class = build(engine.NAME, base=Token)
+            else:
+                wrapper_class = type("Above", (Token, type(template)), {})
+            made.append(wrapper_class(template.settings_dict, "rotating"))
+            return made[-1]
+
+        made = []
+        yield over
+        for wrapper in made:
+            wrapper.close()
+
+    def test_are_asked_at_each_new_connection(self, over, observer, token):
+        wrapper = over(size=2)
+        pids = set(all_pids(wrapper))
+        token.change("second")
+        for pid in pids:
+            kill(observer, pid)
+        with pytest.raises(OperationalError):
+            backend_pid(wrapper)
+        asked = token.asked
+        assert not pids & set(all_pids(wrapper))
+        assert token.asked >= asked + 1
+        assert at_rest(wrapper)
+
+    def test_without_a_pool(self, over, token):
+        wrapper = over(pool=False)
+        for password in "second", "third":
+            token.change(password)
+            assert backend_pid(wrapper)
+            wrapper.close()
+
+    def test_a_connection_that_is_there_asks_for_nothing(self, over, token):
+        wrapper = over()
+        pid, asked = backend_pid(wrapper), token.asked
+        wrapper.close()
+        assert backend_pid(wrapper) == pid
+        assert token.asked == asked
+
+    def test_what_the_settings_ask_for_comes_last(self, over):
+        options = {"connection_parameters": lambda known: {"application_name": "asked"}}
+        with over(OPTIONS=options).cursor() as cursor:
+            cursor.execute("SELECT session_user, current_setting('application_name')")
+            assert cursor.fetchone() == (ROLE, "asked")
+
+    def test_an_error_of_theirs_is_seen(self, over, token, monkeypatch):
+        wrapper = over()
+        assert backend_pid(wrapper)
+        wrapper.close_pool()
+
+        def sealed():
+            raise LookupError("sealed")
+
+        with monkeypatch.context() as patch, pytest.raises(LookupError, match="sealed"):
+            patch.setattr(Token, "function", sealed)
+            backend_pid(wrapper)
+        assert stats(wrapper).in_use == 0
 
 
 class TestBesideThePool:

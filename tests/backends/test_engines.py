@@ -6,6 +6,8 @@ import sys
 import types
 
 import pytest
+from django.core import checks
+from django.db import connections
 
 from relet.backends import build
 from relet.core import AdapterSpec, hookimpl, registry
@@ -67,6 +69,61 @@ def test_a_strangers(stranger, make, database):
         assert cursor.fetchone() == (1,)
 
 
+@engine.needs("psycopg", "other name")
+class TestPostgresql:
+    """The psycopg engine, for packages that look for "postgresql" in ENGINE."""
+
+    def test_it_is_the_psycopg_engine(self, make):
+        from django.db.utils import load_backend
+
+        wrapper_class = load_backend("relet.backends.postgresql").DatabaseWrapper
+        assert wrapper_class.__module__ == "relet.backends.postgresql.base"
+        assert wrapper_class.adapter_class is engine.adapter()
+        assert wrapper_class.plain_backend.__module__ == "django.db.backends.postgresql.base"
+        wrapper = wrapper_class(make("other").settings_dict, "other")
+        with wrapper.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            assert wrapper.connection is None
+            assert cursor.fetchone() == (1,)
+        wrapper.close()
+
+    def test_build_knows_it(self):
+        assert build("postgresql").adapter_class is engine.adapter()
+
+    def test_the_checks_know_it(self, monkeypatch):
+        settings = connections["default"].settings_dict
+        wrong = {**settings, "ENGINE": "relet.backends.postgresql", "CONN_MAX_AGE": 7}
+        monkeypatch.setitem(connections.settings, "wrong", wrong)
+        (error,) = checks.run_checks(tags=["relet"])
+        del connections["wrong"]
+        assert error.id == "relet.E001"
+        assert "DATABASES['wrong']" in error.msg
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("postgres", "postgresql"),
+        ("postgressql", "postgresql"),
+        ("psycop", "psycopg"),
+        ("psycopg2", "psycopg"),
+        ("psycopg_pool", "psycopg"),
+        ("sqlalchamy", "sqlalchemy"),
+        ("dj_db_connection_pool", "dj_db_conn_pool"),
+        ("pg800", "pg8000"),
+    ],
+)
+def test_an_engine_that_is_meant(name, meant):
+    with pytest.raises(ImportError, match=rf"no adapter {name!r}\..* Did you mean {meant!r}\? "):
+        importlib.import_module(f"relet.backends.{name}.base")
+
+
+def test_no_engine_is_meant():
+    with pytest.raises(ImportError, match="no adapter 'nothing'") as caught:
+        importlib.import_module("relet.backends.nothing.base")
+    assert "Did you mean" not in str(caught.value)
+
+
 def test_unknown_name():
     with pytest.raises(ImportError, match=r"no adapter 'psycop'\. Registered are: .*\bpsycopg\b"):
         importlib.import_module("relet.backends.psycop.base")
@@ -97,8 +154,8 @@ def test_missing_driver_names_the_extra():
 import importlib.util, sys
 find_spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "psycopg" else find_spec(name, *rest)
-import relet.core.registry
-relet.core.registry.find_spec = importlib.util.find_spec
+import relet.core.requirements
+relet.core.requirements.find_spec = importlib.util.find_spec
 try:
     import relet.backends.psycopg.base
 except ImportError as error:
@@ -108,6 +165,70 @@ except ImportError as error:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
     assert "pip install 'relet[psycopg]'" in output
+
+
+def test_a_driver_that_is_too_old(tmp_path):
+    """In an interpreter where the metadata of an older psycopg_pool come first."""
+    pytest.importorskip("psycopg_pool")
+    metadata = tmp_path / "psycopg_pool-3.2.4.dist-info"
+    metadata.mkdir()
+    says = "Metadata-Version: 2.1\nName: psycopg-pool\nVersion: 3.2.4\n"
+    (metadata / "METADATA").write_text(says)
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+try:
+    import relet.backends.psycopg.base
+except ImportError as error:
+    print(error, type(error.__cause__).__name__)
+"""
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert "psycopg_pool>=3.3 (3.2.4 is installed)" in output
+    assert "MissingDependency" in output
+
+
+class TestChecks:
+    """An engine that cannot be imported is told of by a check, and hides nothing of the others."""
+
+    @pytest.fixture
+    def check(self, stranger, monkeypatch):
+        def check(engine):
+            settings = {**connections["default"].settings_dict, "ENGINE": engine}
+            monkeypatch.setitem(connections.settings, "wrong", settings)
+            return checks.run_checks(tags=["relet"])
+
+        return check
+
+    @pytest.mark.parametrize(
+        ("name", "says"),
+        [
+            ("relet.backends.incomplete", "needs no_such_module. Install it with: pip install"),
+            ("relet.backends.psycop", "no adapter 'psycop'"),
+            ("built_engine", "needs no_such_module"),
+        ],
+    )
+    def test_what_cannot_be_imported(self, check, monkeypatch, tmp_path, name, says):
+        package = tmp_path / "built_engine"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "base.py").write_text("from relet.backends import build\nbuild('incomplete')\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        (error,) = check(name)
+        assert (error.id, error.level) == ("relet.E007", checks.ERROR)
+        assert "DATABASES['wrong']['ENGINE']: " in error.msg
+        assert says in error.msg
+
+    def test_another_engine_is_not_relets_to_judge(self, check):
+        assert check("no.such.backend") == []
+
+    def test_the_checks_are_there_before_an_engine_is(self):
+        code = "import relet.backends; from django.core.checks.registry import registry as r; "
+        code += "print([c.__name__ for c in r.registered_checks if 'relet' in c.tags])"
+        command = [sys.executable, "-c", code]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert output.strip() == "['check_databases']"
 
 
 def test_importing_relet_backends_imports_no_driver():

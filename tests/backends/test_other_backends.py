@@ -17,7 +17,7 @@ import pytest
 from django.db import DatabaseError, ProgrammingError, connections, transaction
 from django.db.backends.signals import connection_created
 
-from relet.backends import build, carried
+from relet.backends import build, carried, session_state
 
 from .. import engine
 from .conftest import at_rest, backend_pid, kill, stats
@@ -762,7 +762,9 @@ def test_methods_of_the_backend_come_first_and_super_is_relets(over, observer):
     assert calls[-1] == "close"
 
 
-def test_what_a_subclass_does_to_cursors_is_session_state(over, caplog):
+def test_what_a_subclass_does_to_cursors_is_session_state(over, caplog, monkeypatch):
+    monkeypatch.setattr(session_state, "_logged", set())
+
     class Above(build(engine.NAME)):
         def _cursor(self, name=None):
             cursor = super()._cursor(name)

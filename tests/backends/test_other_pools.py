@@ -50,10 +50,15 @@ def check(make, monkeypatch):
 
     def check(engine, **settings):
         wrapper = make(engine, **settings)
-        monkeypatch.setattr(connections, "all", lambda **kwargs: [wrapper])
+        monkeypatch.setattr(connections, "settings", {wrapper.alias: wrapper.settings_dict})
+        connections[wrapper.alias] = wrapper
+        checked.append(wrapper.alias)
         return {message.id: message for message in checks.run_checks(tags=["relet"])}
 
-    return check
+    checked = []
+    yield check
+    for alias in set(checked):
+        del connections[alias]
 
 
 #: As in the documentation of django-pg-real-pool's engine "django_pg_real_pool.dj_db_conn_pool".

@@ -11,6 +11,7 @@ from django.db import OperationalError, connections
 from relet.core import PoolAdapter, PoolConfig
 
 from .. import engine
+from . import driver
 from .conftest import at_rest, backend_pid, stats
 from .threads import in_thread
 
@@ -20,7 +21,13 @@ WRONG = {
         ({"max_sise": 4}, r"'max_sise' \(did you mean 'max_size'\?\)"),
         ({"nonsense": 4, "timeout": 1}, r"unknown 'nonsense'; known are"),
         ({"min_size": 4, "max_size": 2}, "max_size must be greater or equal than min_size"),
-        ({"min_size": "four"}, "'<' not supported"),
+        ({"min_size": "four"}, "'min_size' is 'four'; it must be a whole number, 0 or more"),
+        ({"max_size": "10"}, r"'max_size' is '10'; .* from the environment, .* with int\(\)"),
+        ({"timeout": "5"}, r"'timeout' is '5'; it must be a number of seconds.* with float\(\)"),
+        ({"max_lifetime": None}, "'max_lifetime' is None; it must be a number of seconds"),
+        ({"max_waiting": True}, "'max_waiting' is True; it must be a whole number"),
+        ({"check": "shop.check"}, "'check' is 'shop.check'; it must be a function"),
+        ({"policy": {}}, r"'policy' cannot be set: it belongs beside this, in OPTIONS\['policy'\]"),
         ({"kwargs": {}}, "'kwargs' cannot be set: connection parameters belong in"),
         ({"open": True}, "'open' cannot be set"),
     ],
@@ -29,12 +36,19 @@ WRONG = {
         ({"nonsense": 4, "timeout": 1}, r"unknown 'nonsense'; known are"),
         ({"pool_size": -1}, "'pool_size' is -1; it must be a whole number, 0 or more"),
         ({"timeout": "four"}, "'timeout' is 'four'; it must be a number of seconds, 0 or more"),
+        ({"pool_size": "5"}, r"'pool_size' is '5'; .* from the environment, .* with int\(\)"),
+        ({"use_lifo": "False"}, "'use_lifo' is 'False'; it must be True or False"),
+        ({"pre_ping": "False"}, "'pre_ping' is 'False'; it must be True or False"),
+        ({"echo": "true"}, "'echo' is 'true'; it must be True or False"),
+        ({"policy": {}}, r"'policy' cannot be set: it belongs beside this, in OPTIONS\['policy'\]"),
         ({"creator": print}, "'creator' cannot be set: connection parameters belong in"),
         ({"class": "StaticPool"}, "'class' cannot be StaticPool: it hands the same connection"),
     ],
     "dj_db_conn_pool": [
         ({"POOL_SIZE": -1}, "'POOL_SIZE' is -1; it must be a whole number, 0 or more"),
         ({"TIMEOUT": "four"}, "'TIMEOUT' is 'four'; it must be a number of seconds, 0 or more"),
+        ({"POOL_SIZE": "5"}, r"'POOL_SIZE' is '5'; .* from the environment, .* with int\(\)"),
+        ({"PRE_PING": "False"}, "'PRE_PING' is 'False'; it must be True or False"),
     ],
 }.get(engine.NAME, [])
 WRONG.append((7, "it can be a dict of the pool's keyword arguments, True"))
@@ -113,6 +127,7 @@ def test_pool_options_that_are_ignored(make, in_settings, option, says):
         ({"relaese": "cursor"}, r"'relaese' \(did you mean 'release'\?\)"),
         ({"check_idle": -1}, "'check_idle' is -1; it must be a number of seconds"),
         ({"check_idle": True}, "'check_idle' is True"),
+        ({"check_idle": "1"}, r"'check_idle' is '1'; .* from the environment, .* with float\(\)"),
         ({"check_idle": float("nan")}, "'check_idle' is nan"),
         (17, "it is 17; it can be a dict, a ReleasePolicy, the name"),
     ],
@@ -123,6 +138,76 @@ def test_policy(make, in_settings, policy, says):
     assert "DATABASES['extra']['OPTIONS']['policy']" in str(caught.value)
     in_settings["OPTIONS"]["policy"] = policy
     assert "DATABASES['default']['OPTIONS']['policy']" in check()["relet.E003"]
+
+
+@pytest.mark.parametrize("text", ["False", "0", ""])
+def test_conn_health_checks(make, in_settings, text):
+    says = f"'CONN_HEALTH_CHECKS' is {text!r}; it must be True or False.*environment"
+    with pytest.raises(ImproperlyConfigured, match=says) as caught:
+        backend_pid(make(CONN_HEALTH_CHECKS=text))
+    assert "DATABASES['extra']['CONN_HEALTH_CHECKS']" in str(caught.value)
+    in_settings["CONN_HEALTH_CHECKS"] = text
+    assert "DATABASES['default']['CONN_HEALTH_CHECKS']" in check()["relet.E008"]
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ({"conect_timeout": 5}, r"unknown 'conect_timeout' \(did you mean 'connect_timeout'\?\)"),
+        ({"assume_rol": "x"}, r"unknown 'assume_rol' \(did you mean 'assume_role'\?\)"),
+        ({"polcy": {}}, r"unknown 'polcy' \(did you mean 'policy'\?\)"),
+        ({"release": "cursor"}, r"unknown 'release' \(it belongs in OPTIONS\['policy'\]\)"),
+        ({"nonsense": 1}, r"unknown 'nonsense'"),
+    ],
+)
+def test_unknown_options(make, in_settings, option, says):
+    with pytest.raises(ImproperlyConfigured, match=says) as caught:
+        backend_pid(make(OPTIONS=option))
+    assert "DATABASES['extra']['OPTIONS']" in str(caught.value)
+    in_settings["OPTIONS"].update(option)
+    assert re.search(says, check()["relet.E005"])
+
+
+@pytest.mark.skipif(
+    engine.adapter().options_setting != PoolAdapter.options_setting,
+    reason="the pool of this engine has its options elsewhere",
+)
+def test_options_of_the_pool_among_the_drivers(make):
+    with pytest.raises(ImproperlyConfigured, match=rf"'{engine.size_option()}' \(it belongs in"):
+        backend_pid(make(OPTIONS={engine.size_option(): 4}))
+
+
+def test_options_that_the_driver_takes(make, in_settings):
+    options = {"connect_timeout": "5", "application_name": "told", "options": "", "keepalives": 1}
+    assert backend_pid(make(OPTIONS=options))
+    in_settings["OPTIONS"].update(options)
+    assert check() == {}
+
+
+@engine.needs("psycopg", "psycopg_pool's 'connection_class'")
+def test_a_connection_class_may_take_others(make):
+    class Connection(driver.Connection):
+        @classmethod
+        def connect(cls, conninfo="", *, vault=None, **kwargs):
+            seen.append(vault)
+            return super().connect(conninfo, **kwargs)
+
+    seen = []
+    wrapper = make(pool={"max_size": 4, "connection_class": Connection}, OPTIONS={"vault": "mine"})
+    assert backend_pid(wrapper)
+    assert set(seen) == {"mine"}
+
+
+@pytest.mark.parametrize("key", ["POOL_OPTIONS", "policy", "pool"])
+def test_settings_that_nobody_looks_at(make, in_settings, key):
+    if (key,) == engine.adapter().options_setting:
+        pytest.skip(f"this engine looks at {key}")
+    in_settings[key] = {}
+    assert backend_pid(make(**{key: {}}))
+    warning = check()["relet.W003"]
+    assert f"DATABASES['default'][{key!r}] is ignored" in warning
+    place = "['OPTIONS']['policy']" if key == "policy" else engine.written()
+    assert f"it belongs in DATABASES['default']{place}" in warning
 
 
 def test_nothing_is_lost_by_a_wrong_setting(make):

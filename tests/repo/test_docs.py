@@ -77,7 +77,8 @@ def test_check_ids_are_documented(root: Path) -> None:
 def test_adapters_are_documented(pages: str) -> None:
     ours = [spec for spec in registry.specs().values() if spec.adapter.startswith("relet.")]
     assert ours
-    assert [spec.name for spec in ours if f"relet.backends.{spec.name}" not in pages] == []
+    names = [name for spec in ours for name in (spec.name, *spec.aliases)]
+    assert [name for name in names if f"relet.backends.{name}" not in pages] == []
 
 
 def test_lease_states_are_current(root: Path) -> None:

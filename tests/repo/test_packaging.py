@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from relet.adapters import relet_adapters
+
 PACKAGES = ("core", "adapters", "backends")
 
 
@@ -130,3 +132,19 @@ def test_sdist_can_be_installed_editable(unpacked: Path, tmp_path: Path) -> None
     for package in PACKAGES:
         link = unpacked / ".dev" / "relet" / package
         assert link.resolve() == (unpacked / package).resolve()
+
+
+def test_the_extras_bring_what_the_adapters_require(metadata: Message) -> None:
+    """Each in the version that the registry asks for."""
+    modules = {"django_db_connection_pool": "dj_db_conn_pool"}
+    extras: dict[str, set[str]] = {}
+    for line in metadata.get_all("Requires-Dist", []):
+        pattern = r"""([\w-]+)(?:\[[\w,]*\])?>=([\d.]+) *; *extra == ['"]([\w-]+)['"]"""
+        if match := re.fullmatch(pattern, line):
+            module = match[1].replace("-", "_")
+            required = f"{modules.get(module, module)}>={match[2]}"
+            extras.setdefault(match[3].replace("-", "_"), set()).add(required)
+    for spec in relet_adapters():
+        first = {entry if isinstance(entry, str) else entry[0] for entry in spec.requires}
+        assert extras[spec.name] == first
+        assert spec.install == f"relet[{spec.name}]"

@@ -35,3 +35,87 @@ def test_shown(sql, shown):
 def test_it_is_cut():
     assert fingerprint("SELECT " + "a, " * 100, length=20) == "SELECT a, a, a, a..."
     assert fingerprint("x" * 10**7).endswith("...")
+
+
+@pytest.mark.parametrize(
+    ("sql", "shown"),
+    [
+        ("SET app.token = abc", "SET app.token = ?"),
+        ("set local search_path to red, public", "set local search_path to ?"),
+        ('SET SESSION "app"."user" = bob', 'SET SESSION "app"."user" = ?'),
+        ("SET TIME ZONE utc", "SET TIME ZONE ?"),
+        ("BEGIN; SET a = b; SELECT c", "BEGIN; SET a = ?; SELECT c"),
+        ("SET ROLE bob", "SET ROLE bob"),
+        ("UPDATE t SET a = b", "UPDATE t SET a = b"),
+        ("SET a =", "SET a ="),
+    ],
+)
+def test_what_a_set_sets_is_a_value(sql, shown):
+    assert fingerprint(sql) == shown
+
+
+COLUMNS = ", ".join(f'"shop_order"."column_{number}"' for number in range(20))
+WHERE = 'WHERE ("shop_order"."id" = %s AND "shop_order"."state" = %s)'
+JOIN = 'INNER JOIN "shop_customer" ON ("shop_order"."customer_id" = "shop_customer"."id")'
+
+
+@pytest.mark.parametrize(
+    ("sql", "shown"),
+    [
+        (
+            f'SELECT {COLUMNS} FROM "shop_order" WHERE "shop_order"."id" = 7 FOR UPDATE',
+            'SELECT ... FROM "shop_order" WHERE "shop_order"."id" = ? FOR UPDATE',
+        ),
+        (
+            f'SELECT {COLUMNS} FROM "shop_order" {JOIN} {WHERE} FOR NO KEY UPDATE OF "shop_order"',
+            'SELECT ... FROM "shop_order" ... WHERE ... FOR NO KEY UPDATE OF "shop_order"',
+        ),
+        (
+            f'SELECT {COLUMNS} FROM "shop_order" {WHERE} ORDER BY "a" LIMIT 7 FOR SHARE NOWAIT',
+            'SELECT ... FROM "shop_order" WHERE ... ORDER ... LIMIT ? FOR SHARE NOWAIT',
+        ),
+        (
+            f'INSERT INTO "shop_order" ({COLUMNS}) VALUES ({"%s, " * 19}%s) RETURNING "id"',
+            'INSERT INTO "shop_order" ... VALUES ... RETURNING "id"',
+        ),
+        (
+            f'UPDATE "shop_order" SET {COLUMNS.replace(",", " = %s,")} = %s WHERE "id" = 7',
+            'UPDATE "shop_order" SET ... WHERE "id" = ?',
+        ),
+        (
+            f'DELETE FROM "shop_order" WHERE "id" IN (SELECT {COLUMNS} FROM "shop_order")',
+            'DELETE FROM "shop_order" WHERE ...',
+        ),
+        (
+            f'WITH "old" AS (SELECT {COLUMNS} FROM "a") SELECT {COLUMNS} FROM "old" WHERE "id" = 7',
+            'WITH ... SELECT ... FROM "old" WHERE "id" = ?',
+        ),
+        (
+            f'SELECT (SELECT "x" FROM "y" FOR UPDATE), {COLUMNS} FROM "shop_order"',
+            'SELECT ... FROM "shop_order"',
+        ),
+        (
+            f'SELECT "FOR UPDATE", {COLUMNS} FROM "shop_order" AS "for", "t" {WHERE}',
+            'SELECT ... FROM "shop_order" AS "for", "t" WHERE ...',
+        ),
+    ],
+)
+def test_verb_table_and_lock_stay(sql, shown):
+    found = fingerprint(sql)
+    assert len(found) <= 100
+    assert found == shown
+
+
+def test_a_table_that_is_too_long_itself():
+    name = "t" * 200
+    assert fingerprint(f"SELECT a, b FROM {name} FOR UPDATE").endswith("tt... FOR UPDATE")
+    assert fingerprint(f"SELECT a FROM b FOR UPDATE OF {name}").startswith("SELECT ")
+    for sql in f"SELECT a FROM {name} FOR UPDATE", f"SELECT a FROM b FOR UPDATE OF {name}":
+        assert len(fingerprint(sql)) <= 100
+
+
+def test_a_list_of_values_that_goes_on_for_long():
+    values = ", ".join(map(str, range(3000)))
+    assert fingerprint(f'SELECT "a" FROM "b" WHERE "id" IN ({values}) FOR UPDATE') == (
+        'SELECT "a" FROM "b" WHERE "id" IN (?, ...) FOR UPDATE'
+    )

@@ -146,6 +146,29 @@ def test_two_strangers_of_a_name(registry, install):
     assert registry.load("good")
 
 
+def test_an_alias(registry):
+    registry.register(plugin(AdapterSpec("mine", "no.such:Adapter", aliases=("other", "third"))))
+    assert registry.spec("other") is registry.spec("third") is registry.spec("mine")
+    assert "other" not in registry.specs()
+    with pytest.raises(RegistryError, match=r"adapter 'mine': no\.such cannot be imported"):
+        registry.load("other")
+    with pytest.raises(UnknownAdapter, match=r"Registered are: .*\bother\b.*Did you mean 'third'"):
+        registry.spec("thirt")
+
+
+@pytest.mark.parametrize(("alias", "taken"), [("psycopg", "psycopg"), ("postgresql", "psycopg")])
+def test_an_alias_that_is_taken(registry, alias, taken):
+    says = f"adapter 'zebra' has the alias {alias!r}, which means the adapter {taken!r}"
+    with pytest.raises(RegistryError, match=says):
+        registry.register(plugin(AdapterSpec("zebra", "no.such:Adapter", aliases=(alias,))))
+    assert registry.spec(alias).name == taken
+
+
+def test_an_alias_that_is_no_identifier(registry):
+    with pytest.raises(RegistryError, match="the adapter name 'a-b' must be an identifier"):
+        registry.register(plugin(AdapterSpec("mine", "no.such:Adapter", aliases=("a-b",))))
+
+
 def test_an_adapter_that_lacks_methods(registry, install):
     source = GOOD.replace("relet.adapters.psycopg:PsycopgAdapter", "broken_plugin:Bare")
     install("guilty", "broken_plugin", f"{source}\n{BARE}")

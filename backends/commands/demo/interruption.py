@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from relet.core.errors import reduced
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -19,6 +21,9 @@ class Interrupted(Exception):
         super().__init__(signal.Signals(signum).name)
         #: As a shell has it.
         self.exit_code = 128 + signum
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return reduced(self)
 
 
 class Interruption:

@@ -1,0 +1,39 @@
+"""Parameters: the keyword arguments of a driver's ``connect()``, and what is no such argument."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+from dataclasses import fields
+
+from relet.core import ConfigurationError, ReleasePolicy
+
+#: What else ``OPTIONS`` can have: for Django, and for relet.
+_OPTIONS = (
+    *("assume_role", "connection_parameters", "isolation_level", "policy", "pool"),
+    "server_side_binding",
+)
+_POLICY = tuple(field.name for field in fields(ReleasePolicy))
+
+
+def refuse_unknown(
+    unknown: Iterable[str], known: Collection[str], pool_keys: Collection[str]
+) -> None:
+    """Raise `ConfigurationError` if there are *unknown* parameters: say what is meant by each.
+
+    :param known: the parameters that the driver takes, as far as can be told.
+    :param pool_keys: the options of the pool.
+    """
+    meant = [f"{key!r}{_meant(key, known, pool_keys)}" for key in unknown]
+    if meant:
+        listed = ", ".join(map(repr, sorted({*known, *_OPTIONS})))
+        raise ConfigurationError(f"unknown {', '.join(meant)}; known are {listed}.")
+
+
+def _meant(key: str, known: Collection[str], pool_keys: Collection[str]) -> str:
+    if key in _POLICY:
+        return " (it belongs in OPTIONS['policy'])"
+    if key in pool_keys:
+        return " (it belongs in OPTIONS['pool'])"
+    close = difflib.get_close_matches(str(key), [*known, *_OPTIONS], 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

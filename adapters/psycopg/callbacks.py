@@ -1,0 +1,70 @@
+"""Callbacks: the functions in the pool's options that look at each connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import psycopg
+
+from relet.adapters.drivers.psycopg import Connection
+from relet.core import PoolConfig
+from relet.core.outside import from_handler
+
+Callback = Callable[[Connection], object]
+
+
+class Refused(psycopg.OperationalError):
+    """A callback refuses a connection that works; its `__cause__` is why.
+
+    :ivar option: the option of the pool that is the callback.
+    """
+
+    def __init__(self, option: str, reason: str) -> None:
+        super().__init__(option, reason)
+        self.option, self.reason = option, reason
+
+    def __str__(self) -> str:
+        return f"{self.option!r} refuses the connection: {self.reason}"
+
+
+class Callbacks:
+    """What a pool is to call: relet's own ``configure``, and the user's callbacks."""
+
+    def __init__(self, config: PoolConfig) -> None:
+        self._own = config.configure
+        options: Mapping[str, Any] = config.options or {}
+        self._configure: Callback | None = options.get("configure")
+        self._check: Callback | None = options.get("check")
+        #: What went wrong the last time, if anything did; psycopg_pool tells its log alone.
+        self.refused: Refused | None = None
+
+    @property
+    def options(self) -> dict[str, Callback]:
+        """The pool's options by which it calls them."""
+        checks = {} if self._check is None else {"check": self.check}
+        return {"configure": self.configure, **checks}
+
+    def configure(self, raw: Connection) -> None:
+        try:
+            self._own(raw)
+            if self._configure is not None:
+                self._call("configure", self._configure, raw)
+        except BaseException:
+            # The pool would leave it open until it is collected.
+            raw.close()
+            raise
+
+    def check(self, raw: Connection) -> None:
+        if self._check is not None:
+            self._call("check", self._check, raw)
+
+    def _call(self, option: str, callback: Callback, raw: Connection) -> None:
+        try:
+            callback(raw)
+        except Exception as error:
+            if raw.closed or from_handler(error):  # it is not the callback that says so
+                raise
+            self.refused = Refused(option, str(error))
+            raise self.refused from error
+        self.refused = None
