@@ -18,9 +18,10 @@ from hypothesis import settings as hypothesis_settings
 
 from relet.core import PoolAdapter
 
+from . import rules, waiting  # noqa: F401 - they enter the rules, in this order
 from .bench import Bench, Broken
 from .machine import run_machine
-from .rules import RULES, Rule
+from .rule import RULES, Rule
 from .server import libpq_parameters
 
 __all__ = ["ConformanceError", "run_conformance_test"]
@@ -31,8 +32,8 @@ class ConformanceError(AssertionError):
 
     def __init__(self, adapter: type[PoolAdapter[Any]], broken: Mapping[str, str]) -> None:
         found = "".join(f"\n\n  {name}: {text}" for name, text in broken.items())
-        rules = "a rule" if len(broken) == 1 else f"{len(broken)} rules"
-        super().__init__(f"{adapter.__qualname__} breaks {rules} of PoolAdapter.{found}")
+        many = "a rule" if len(broken) == 1 else f"{len(broken)} rules"
+        super().__init__(f"{adapter.__qualname__} breaks {many} of PoolAdapter.{found}")
         #: What was seen, by the name of the rule.
         self.broken = dict(broken)
 

@@ -31,11 +31,12 @@ def demand(fact: object, otherwise: str) -> None:
         raise Broken(otherwise)
 
 
-def eventually(fact: Callable[[], object], otherwise: str) -> None:
+def eventually(fact: Callable[[], object], otherwise: str, seconds: float | None = None) -> None:
     """Raise `Broken` unless *fact* comes true, soon."""
-    deadline = time.monotonic() + PATIENCE
+    seconds = PATIENCE if seconds is None else seconds
+    deadline = time.monotonic() + seconds
     while not fact():
-        demand(time.monotonic() < deadline, f"{otherwise} (waited {PATIENCE:g} s)")
+        demand(time.monotonic() < deadline, f"{otherwise} (waited {seconds:g} s)")
         time.sleep(0.001)
 
 
@@ -70,6 +71,10 @@ class Call:
     @property
     def ended(self) -> bool:
         return self._ended.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Return whether it ends within *seconds*."""
+        return self._ended.wait(seconds)
 
     def result(self) -> Any:
         """Return what the function returns, or raise what it raises."""

@@ -6,36 +6,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from relet.core import ConfigurationError, TransactionStatus
 
 from .bench import PATIENCE, Bench, Broken, Call, ConfigureFailed, demand, eventually
+from .rule import rule
 
 IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A rule: its name, what it says, and what raises `Broken` when it is not kept."""
-
-    name: str
-    text: str
-    check: Callable[[Bench], None]
-
-
-RULES: list[Rule] = []
-
-
-def rule(name: str, text: str) -> Callable[[Callable[[Bench], None]], Callable[[Bench], None]]:
-    def register(check: Callable[[Bench], None]) -> Callable[[Bench], None]:
-        RULES.append(Rule(name, text, check))
-        return check
-
-    return register
 
 
 # Facts and options.

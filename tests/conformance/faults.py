@@ -8,10 +8,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from sqlalchemy import exc
 from sqlalchemy.pool import QueuePool
 
+from relet.adapters.place import Place
 from relet.adapters.psycopg import PsycopgAdapter
-from relet.adapters.queue_pool.lean_queue_pool import LeanQueuePool
+from relet.adapters.queue_pool.lean_queue_pool import LeanQueuePool, PoolClosed
 from relet.adapters.sqlalchemy import SQLAlchemyAdapter
 from relet.core import PooledConnection
 
@@ -103,6 +105,34 @@ class ServesTheLastFirst(SQLAlchemyAdapter):
 @with_pool(QueuePool)
 class DoesNotCountWhoWaits(SQLAlchemyAdapter):
     """SQLAlchemy's own QueuePool, which lets newcomers get ahead, too."""
+
+
+class Deaf(LeanQueuePool):
+    """Who gives up does not look whether anything has come meanwhile."""
+
+    def _wait_into(self, slot, timeout):
+        place = Place()
+        with self._lock:
+            if self.closed:
+                raise PoolClosed("the pool is closed")
+            self.checkouts += 1
+            self.waits += 1
+            self._waiting.append(place)
+            self._serve()
+        seconds = self._timeout if timeout is None else timeout
+        if not place.wait(seconds):
+            with self._lock:
+                place.leave(self._waiting)
+            raise exc.TimeoutError("in vain")
+        if place.error is not None:
+            raise place.error
+        self._own(place.conn, slot)
+
+
+@breaks("handover")
+@with_pool(Deaf)
+class LosesWhatComesAtTheLastMoment(SQLAlchemyAdapter):
+    pass
 
 
 @breaks("discard")

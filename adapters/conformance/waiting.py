@@ -1,0 +1,87 @@
+"""The rules about waiters that need more than two threads that take turns."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import relet.core
+from relet.core import PoolAdapter, PooledConnection
+
+from .bench import PATIENCE, Bench, Broken, Call, demand, eventually
+from .instructions import Instruction
+from .rule import rule
+
+#: Seconds that somebody waits who is to wait in vain.
+_SHORT = 0.002
+#: Seconds that a handover takes at most, unless the waiter has a lock that it needs.
+_HANDOVER = 0.005
+#: Instructions from one that is tried to the next. The instant in question has more.
+_STEP = 3
+#: The text of the error is made there, when the waiter has given up.
+_CORE = str(Path(next(iter(relet.core.__path__))))
+
+
+@rule("handover", "A connection that is handed to a waiter as it gives up is not lost.")
+def handover(bench: Bench) -> None:
+    pool = bench.pool()
+    for number in count(1, _STEP):
+        race = _Race(bench, pool, number)
+        if not race.instant.reached:
+            break
+        lost = f"A waiter gave up at {race.instant.place} and was handed a connection there; "
+        try:
+            eventually(lambda: not pool.stats().in_use, f"{lost}now it is nobody's, and in use")
+            bench.checkin(pool, bench.checkout(pool))
+        except Broken:
+            raise
+        except Exception as error:
+            raise Broken(f"{lost}now it cannot be had: {error}") from error
+
+
+class _Race:
+    """A waiter's time is up; a connection is handed to it before its instruction *number*."""
+
+    def __init__(self, bench: Bench, pool: PoolAdapter[Any], number: int) -> None:
+        self._bench = bench
+        self._pool = pool
+        self._held: PooledConnection = bench.checkout(pool)
+        self._over = float("inf")
+        self._giving: Call | None = None
+        self.instant = Instruction(
+            number, lambda file: not file.startswith(_CORE), self._give, self._is_over
+        )
+        Call(lambda: self.instant.watch(self._wait)).result()
+        if self._giving is None:
+            bench.checkin(pool, self._held)
+        else:
+            self._giving.result()
+
+    def _is_over(self) -> bool:
+        return time.monotonic() >= self._over
+
+    def _wait(self) -> None:
+        began = time.monotonic()
+        self._over = began + _SHORT
+        try:
+            taken = self._pool.checkout(_SHORT)
+        except Exception as error:
+            if not self._bench.is_operational(error):
+                raise
+            waited = time.monotonic() - began
+            demand(waited < PATIENCE / 4, f"checkout(timeout={_SHORT}) took {waited:.1f} s.")
+        else:
+            self._pool.checkin(taken)
+
+    def _give(self) -> None:
+        self._giving = Call(self._hand_over)
+        self._giving.wait(_HANDOVER)
+
+    def _hand_over(self) -> None:
+        self._pool.checkin(self._held)
+        # Some pools do it in a thread of their own.
+        with suppress(Broken):
+            eventually(lambda: not self._pool.stats().waiting, "", _HANDOVER)
