@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from .bench import PATIENCE, Bench, Broken, Call, demand, eventually
 from .instructions import Instruction
 from .rule import rule
 
+#: Seconds that somebody has to wait before nobody who comes later may be served first.
+FAIRNESS = 0.1
+#: How often a connection comes free while somebody waits, and is wanted at once by somebody else.
+_TURNS = 30
 #: Seconds that somebody waits who is to wait in vain.
 _SHORT = 0.002
 #: Seconds that a handover takes at most, unless the waiter has a lock that it needs.
@@ -40,6 +45,33 @@ def handover(bench: Bench) -> None:
             raise
         except Exception as error:
             raise Broken(f"{lost}now it cannot be had: {error}") from error
+
+
+@rule("overtaking", "Who has waited for 0.1 s is served before all who come later.")
+def overtaking(bench: Bench) -> None:
+    pool = bench.pool()
+    for _ in range(3):
+        held = bench.checkout(pool)
+        waiter = bench.waiter(pool)
+        waiter.wait(FAIRNESS)
+        # Whoever gives a connection back and wants one again is there before the waiter has woken.
+        again = Call(partial(_overtakes, pool, held, waiter))
+        bench.checkin(pool, waiter.result())
+        turns = again.result()
+        demand(turns == 0, f"Others were served {turns} times before one who had waited longer.")
+
+
+def _overtakes(pool: PoolAdapter[Any], held: PooledConnection, waiter: Call) -> int:
+    """Give back and take again until *waiter* is served; return how often that was too early."""
+    turns = 0
+    for _ in range(_TURNS):
+        pool.checkin(held)
+        held = pool.checkout(PATIENCE)
+        if waiter.ended:
+            break
+        turns += 1
+    pool.checkin(held)
+    return turns
 
 
 class _Race:
