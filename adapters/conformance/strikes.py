@@ -28,12 +28,25 @@ def strike_at(
 ) -> bool:
     """Call *run*, and raise *error* before its instruction *number*.
 
+    :return: whether there were so many instructions. See `struck_at`.
+    """
+    return struck_at(number, run, *packages, error=error) is not None
+
+
+def struck_at(
+    number: int,
+    run: Callable[[], object],
+    *packages: ModuleType,
+    error: type[BaseException] = Struck,
+) -> str | None:
+    """Call *run*, and raise *error* before its instruction *number*.
+
     Instructions are counted from 1, in the order in which this thread runs them, and only those of
     *packages*. It strikes once: what runs on its way out, such as an ``except`` clause, is safe.
 
     :param error: is to be nobody else's.
-    :return: whether there were so many instructions. Then *run* has raised *error*, or it struck
-        in a finalizer, where Python ignores it.
+    :return: where that was; None if there were not so many instructions. If there were, *run* has
+        raised *error*, or it struck in a finalizer, where Python ignores it.
     :raises AssertionError: *run* has swallowed it.
     :raises BaseException: whatever else *run* raises.
     """
@@ -57,14 +70,14 @@ def strike_at(
     try:
         instruction.watch(run)
     except error:
-        return True
+        return instruction.place
     finally:
         sys.unraisablehook = hook
     if instruction.reached and not ignored:
         raise AssertionError(
             f"what struck at instruction {number} was swallowed: {instruction.place}"
         )
-    return instruction.reached
+    return instruction.place or None
 
 
 def each_instruction(

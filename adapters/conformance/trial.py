@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 
 from relet.core import PoolAdapter
 
-from . import rules, waiting  # noqa: F401 - they enter the rules, in this order
+from . import rules, striking, waiting  # noqa: F401 - they enter the rules, in this order
 from .bench import Bench, Broken, Call
 from .machine import run_machine
 from .patience import patience

@@ -14,6 +14,7 @@ from sqlalchemy.pool import QueuePool
 from relet.adapters.place import Place
 from relet.adapters.psycopg import PsycopgAdapter
 from relet.adapters.queue_pool.lean_queue_pool import LeanQueuePool, PoolClosed
+from relet.adapters.slots import Slot
 from relet.adapters.sqlalchemy import SQLAlchemyAdapter
 from relet.core import PooledConnection
 
@@ -187,6 +188,16 @@ class LosesWhatAnInterruptedWaiterWasToHave(SQLAlchemyAdapter):
             while not self.stats().waiting:
                 time.sleep(0.001)
             raise
+
+
+@breaks("struck")
+class IsNotSafeFromWhatStrikes(SQLAlchemyAdapter):
+    """It has a connection at hand for an instant, and no lease has it."""
+
+    def checkout_into(self, lease, timeout=None):
+        slot = Slot()
+        super().checkout_into(slot, timeout)
+        lease.connection = slot.connection
 
 
 # Checkout and checkin.
