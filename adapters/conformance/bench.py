@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 from relet.core import PoolAdapter, PoolConfig, PooledConnection
 
-#: Seconds until what should have happened long ago is taken not to happen.
-PATIENCE = 10.0
+from .patience import patience
 
 _numbers = count(1)
 
@@ -33,10 +32,20 @@ def demand(fact: object, otherwise: str) -> None:
 
 def eventually(fact: Callable[[], object], otherwise: str) -> None:
     """Raise `Broken` unless *fact* comes true, soon."""
-    deadline = time.monotonic() + PATIENCE
+    seconds = patience.seconds
+    if not comes_true(fact, seconds):
+        patience.lose()
+        raise Broken(f"{otherwise} (waited {seconds:g} s)")
+
+
+def comes_true(fact: Callable[[], object], seconds: float) -> bool:
+    """Return whether *fact* comes true within *seconds*."""
+    deadline = time.monotonic() + seconds
     while not fact():
-        demand(time.monotonic() < deadline, f"{otherwise} (waited {PATIENCE:g} s)")
+        if time.monotonic() >= deadline:
+            return False
         time.sleep(0.001)
+    return True
 
 
 class ConfigureFailed(Exception):
@@ -71,10 +80,19 @@ class Call:
     def ended(self) -> bool:
         return self._ended.is_set()
 
-    def result(self) -> Any:
-        """Return what the function returns, or raise what it raises."""
-        if not self._ended.wait(PATIENCE):
-            raise Broken(f"It did not return within {PATIENCE:g} s.")
+    def wait(self, seconds: float) -> bool:
+        """Return whether it ends within *seconds*."""
+        return self._ended.wait(seconds)
+
+    def result(self, seconds: float | None = None) -> Any:
+        """Return what the function returns, or raise what it raises.
+
+        :param seconds: until it is taken to return never; by default as long as patience is.
+        """
+        seconds = patience.seconds if seconds is None else seconds
+        if not self._ended.wait(seconds):
+            patience.lose()
+            raise Broken(f"It did not return within {seconds:g} s.")
         if self.error is not None:
             raise self.error
         return self._outcome
@@ -127,7 +145,7 @@ class Bench:
         self, size: int = 1, timeout: float | None = None, **parameters: Any
     ) -> PoolAdapter[Any]:
         """Make a pool, and do not open it."""
-        seconds = PATIENCE / 2 if timeout is None else timeout
+        seconds = patience.seconds / 2 if timeout is None else timeout
         return self.made(self.adapter.options_for(size=size, timeout=seconds), **parameters)
 
     def made(

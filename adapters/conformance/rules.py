@@ -6,36 +6,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from relet.core import ConfigurationError, TransactionStatus
 
-from .bench import PATIENCE, Bench, Broken, Call, ConfigureFailed, demand, eventually
+from .bench import Bench, Broken, Call, ConfigureFailed, comes_true, demand, eventually
+from .patience import patience
+from .rule import rule
 
 IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A rule: its name, what it says, and what raises `Broken` when it is not kept."""
-
-    name: str
-    text: str
-    check: Callable[[Bench], None]
-
-
-RULES: list[Rule] = []
-
-
-def rule(name: str, text: str) -> Callable[[Callable[[Bench], None]], Callable[[Bench], None]]:
-    def register(check: Callable[[Bench], None]) -> Callable[[Bench], None]:
-        RULES.append(Rule(name, text, check))
-        return check
-
-    return register
 
 
 # Facts and options.
@@ -324,36 +304,50 @@ class _Interrupt(BaseException):
     """As KeyboardInterrupt is, and nobody else's."""
 
 
-@rule("interrupted waiter", "A waiter that is interrupted has taken nothing.")
+def _no_signals(adapter: object) -> str | None:
+    if not hasattr(signal, "pthread_kill"):
+        return "there are no signals here"
+    if threading.current_thread() is not threading.main_thread():
+        return "this is not the main thread"
+    return None
+
+
+@rule(
+    "interrupted waiter",
+    "A waiter that is interrupted has taken nothing.",
+    left_out=_no_signals,
+    in_main_thread=True,
+)
 def interrupted_waiter(bench: Bench) -> None:
-    main = threading.main_thread()
-    if threading.current_thread() is not main or not hasattr(signal, "pthread_kill"):
-        return
     pool = bench.pool()
     held = bench.checkout(pool)
+    main = threading.main_thread()
+    waits = True
 
     def strike(*_: object) -> None:
-        raise _Interrupt
+        if waits:
+            raise _Interrupt
 
-    def when_it_waits() -> None:
-        eventually(lambda: pool.stats().waiting, "A thread waits, and stats().waiting stays 0")
-        signal.pthread_kill(main.ident or 0, signal.SIGALRM)
+    def when_it_waits() -> bool:
+        counted = comes_true(lambda: pool.stats().waiting, patience.seconds / 2)
+        if waits:  # counted or not, else it may wait for good
+            signal.pthread_kill(main.ident or 0, signal.SIGALRM)
+        return counted
 
     previous = signal.signal(signal.SIGALRM, strike)
     striking = Call(when_it_waits)
     interrupted = False
     try:
-        try:
-            pool.checkout(PATIENCE)
-        finally:
-            with suppress(Broken):
-                striking.result()
+        pool.checkout(patience.seconds)
     except _Interrupt:
         interrupted = True
     finally:
+        waits = False
+        # What strikes later, with no handler there, ends the process.
+        striking.wait(2 * patience.LONG)
         signal.signal(signal.SIGALRM, previous)
-    demand(interrupted, "checkout() swallowed an interrupt, or nobody was counted as waiting.")
-    striking.result()
+    demand(striking.result(), "A thread waits, and stats().waiting stays 0.")
+    demand(interrupted, "checkout() swallowed an interrupt.")
     demand(pool.stats().waiting == 0, f"waiting is {pool.stats().waiting} after the interrupt.")
     bench.checkin(pool, held)
     demand(pool.stats().in_use == 0, f"in_use is {pool.stats().in_use} with all checked in.")
@@ -524,13 +518,13 @@ def thread_safety(bench: Bench) -> None:
 
 
 def _take_and_give(bench: Bench, size: int, workers: int) -> None:
-    pool, first = bench.pool(size, timeout=PATIENCE), len(bench.pids)
+    pool, first = bench.pool(size, timeout=patience.seconds), len(bench.pids)
     start = threading.Barrier(workers)
     lock = threading.Lock()
     using: dict[Any, int] = {}
 
     def work(number: int) -> None:
-        start.wait(PATIENCE)
+        start.wait(patience.seconds)
         for turn in range(40):
             connection = pool.checkout()
             with lock:

@@ -8,10 +8,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from sqlalchemy import exc
 from sqlalchemy.pool import QueuePool
 
+from relet.adapters.place import Place
 from relet.adapters.psycopg import PsycopgAdapter
-from relet.adapters.queue_pool.lean_queue_pool import LeanQueuePool
+from relet.adapters.queue_pool.lean_queue_pool import LeanQueuePool, PoolClosed
+from relet.adapters.slots import Slot
 from relet.adapters.sqlalchemy import SQLAlchemyAdapter
 from relet.core import PooledConnection
 
@@ -105,6 +108,64 @@ class DoesNotCountWhoWaits(SQLAlchemyAdapter):
     """SQLAlchemy's own QueuePool, which lets newcomers get ahead, too."""
 
 
+@breaks("overtaking")
+class LetsNewcomersGetAhead(SQLAlchemyAdapter):
+    """What comes back lies about for a moment, and whoever wants one just then takes it."""
+
+    ahead = 0
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.lying: list[Any] = []
+
+    def checkin(self, connection):
+        if self.closed or not self.stats().waiting or self.ahead == 20:
+            self.ahead = 0
+            super().checkin(connection)
+            return
+        self.ahead += 1
+        connection.proven_at = time.monotonic()
+        self.lying.append(connection)
+        threading.Timer(0.01, self._pick_up).start()
+
+    def _pick_up(self):
+        with suppress(IndexError):
+            super().checkin(self.lying.pop())
+
+    def checkout(self, timeout=None):
+        with suppress(IndexError):
+            return self.lying.pop()
+        return super().checkout(timeout)
+
+
+class Deaf(LeanQueuePool):
+    """Who gives up does not look whether anything has come meanwhile."""
+
+    def _wait_into(self, slot, timeout):
+        place = Place()
+        with self._lock:
+            if self.closed:
+                raise PoolClosed("the pool is closed")
+            self.checkouts += 1
+            self.waits += 1
+            self._waiting.append(place)
+            self._serve()
+        seconds = self._timeout if timeout is None else timeout
+        if not place.wait(seconds):
+            with self._lock:
+                place.leave(self._waiting)
+            raise exc.TimeoutError("in vain")
+        if place.error is not None:
+            raise place.error
+        self._own(place.conn, slot)
+
+
+@breaks("handover")
+@with_pool(Deaf)
+class LosesWhatComesAtTheLastMoment(SQLAlchemyAdapter):
+    pass
+
+
 @breaks("discard")
 class LosesWaiters(SQLAlchemyAdapter):
     """Nobody is told that a place came free."""
@@ -127,6 +188,16 @@ class LosesWhatAnInterruptedWaiterWasToHave(SQLAlchemyAdapter):
             while not self.stats().waiting:
                 time.sleep(0.001)
             raise
+
+
+@breaks("struck")
+class IsNotSafeFromWhatStrikes(SQLAlchemyAdapter):
+    """It has a connection at hand for an instant, and no lease has it."""
+
+    def checkout_into(self, lease, timeout=None):
+        slot = Slot()
+        super().checkout_into(slot, timeout)
+        lease.connection = slot.connection
 
 
 # Checkout and checkin.

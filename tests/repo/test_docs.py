@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nox
 import pytest
 
 import relet.backends
@@ -64,6 +65,15 @@ def test_release_modes_are_documented(root: Path) -> None:
     page = (root / "docs" / "settings.md").read_text()
     modes = relet.core.lease.TABLES
     assert [mode for mode in modes if f'`"{mode}"`' not in page] == []
+
+
+def test_each_package_whose_tests_run_is_on_its_page(root: Path) -> None:
+    packages = nox.project.load_toml(root / "tests" / "others" / "packages.toml")
+    page = (root / "docs" / "other-packages.md").read_text()
+    assert len(packages) > 1
+    for name, package in packages.items():
+        assert package["passes"] > 0, name
+        assert f"| {name} | {package['version']} | {package['passes']} |" in page
 
 
 def test_check_ids_are_documented(root: Path) -> None:

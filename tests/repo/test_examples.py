@@ -83,7 +83,7 @@ def test_the_page_is_made_from_it(root: Path, example: Path) -> None:
 
 
 def test_the_page_has_each_rule_of_the_kit(root: Path) -> None:
-    from relet.adapters.conformance.rules import RULES
+    from relet.adapters.conformance.rule import RULES
 
     page = (root / "docs" / "writing-an-adapter.md").read_text()
     rules = re.findall(r"^\| (\w[\w ]*) \| (\S.*) \|$", page.replace("`", ""), re.MULTILINE)
