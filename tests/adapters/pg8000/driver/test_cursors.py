@@ -109,7 +109,11 @@ class TestStatements:
             ("DELETE FROM t WHERE n > 2", 1, "DELETE 1"),
             ("DELETE FROM t RETURNING n", 3, "DELETE 3"),
             ("VALUES (1)", 1, "SELECT 1"),
-            ("SHOW search_path", -1, "SHOW"),
+            ("SHOW search_path", 1, "SHOW"),
+            ("EXPLAIN (COSTS off) SELECT 1 LIMIT 1", 2, "EXPLAIN"),
+            ("INSERT INTO t VALUES (7), (8) RETURNING n", 2, "INSERT 0 2"),
+            ("DELETE FROM t WHERE false RETURNING n", 0, "DELETE 0"),
+            ("BEGIN; DECLARE c CURSOR FOR SELECT 1; FETCH ALL c", -1, "BEGIN"),
             ("CREATE TEMP TABLE s AS SELECT 1", 1, "SELECT 1"),
             ("", -1, None),
         ],
@@ -118,6 +122,19 @@ class TestStatements:
         cursor.execute("CREATE TEMP TABLE t AS SELECT generate_series(1, 3) AS n")
         cursor.execute(sql)
         assert (cursor.rowcount, cursor.statusmessage) == (count, tag)
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            *("SHOW ALL", "SHOW search_path", "EXPLAIN SELECT 1 LIMIT 1", "VALUES (1), (2)"),
+            *("EXPLAIN (FORMAT json) SELECT 1", "SELECT FROM generate_series(1, 3)", "", "SELECT 1"),
+            *("CREATE TEMP TABLE relet_counted AS SELECT 1", "SET search_path = public", "BEGIN"),
+        ],
+    )
+    def test_rowcount_is_psycopgs(self, cursor, server_uri, sql):
+        psycopg = pytest.importorskip("psycopg")
+        with psycopg.connect(server_uri, autocommit=True) as other:
+            assert cursor.execute(sql).rowcount == other.execute(sql).rowcount
 
     def test_execute_returns_the_cursor(self, cursor):
         assert cursor.execute("SELECT 1") is cursor
