@@ -77,12 +77,12 @@ class Cursor:
         sql = query if query.__class__ is str else statement_text(query)
         if params is None:
             return sql
-        parts, names = parsed = template(sql)
+        parts, names, tight = parsed = template(sql)
         if names is not None or params.__class__ not in _SIMPLE or len(params) + 1 != len(parts):
             params = parsed.values(params)
         if self.connection.has_hstore:
             params = list(map(_with_hstore, params))
-        return compose(parts, params)
+        return parsed.compose(params) if tight else compose(parts, params)
 
     def execute(
         self, query: Any, params: Params | None = None, /, *, copying: Copying | None = None

@@ -127,7 +127,12 @@ class TestStatements:
         "sql",
         [
             *("SHOW ALL", "SHOW search_path", "EXPLAIN SELECT 1 LIMIT 1", "VALUES (1), (2)"),
-            *("EXPLAIN (FORMAT json) SELECT 1", "SELECT FROM generate_series(1, 3)", "", "SELECT 1"),
+            *(
+                "EXPLAIN (FORMAT json) SELECT 1",
+                "SELECT FROM generate_series(1, 3)",
+                "",
+                "SELECT 1",
+            ),
             *("CREATE TEMP TABLE relet_counted AS SELECT 1", "SET search_path = public", "BEGIN"),
         ],
     )
