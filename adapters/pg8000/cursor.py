@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from relet.core import TransactionStatus
 
+from .batches import Batch
 from .errors import InterfaceError, ProgrammingError
 from .literals import HStore, compose, hstore_text, identifier, quote
 from .results import Column, Copying, Result
@@ -111,13 +112,27 @@ class Cursor:
         return self
 
     def executemany(self, query: Any, params: Iterable[Params], /) -> None:
-        """Run a statement with each of *params*; `rowcount` is that of all together."""
-        total, known = 0, False
-        for each in params:
-            self.execute(query, each)
-            if (count := self.rowcount) >= 0:
-                total, known = total + count, True
-        self._rowcount = total if known else -1
+        """Run a statement with each of *params*; `rowcount` is that of all together.
+
+        All is composed before anything is sent. Out of a transaction, all is done or nothing.
+
+        :raises Error: what the server, or the connection, has to say. The server's has the index
+            of the parameters that have failed as ``executemany_index``, if that can be told.
+        """
+        if self._closed:
+            raise InterfaceError("the cursor is closed")
+        sql = query if query.__class__ is str else statement_text(query)
+        statements = [self.mogrify(sql, each) for each in params]
+        self._results, self._result, self._position = [], _NOTHING, 0
+        self._rowcount = None
+        if statements:
+            self._sql = statements[-1]
+            results = Batch(sql, statements).send(self.connection, self._loaders())
+            self._results = results[-1:]
+            self._result = results[-1]
+            self._rowcount = sum(max(result.count, 0) for result in results)
+        else:
+            self._rowcount = 0
 
     def callproc(self, name: str, args: Sequence[Any] | None = None) -> Sequence[Any] | None:
         """Call a function, as psycopg's cursor of Django's does."""

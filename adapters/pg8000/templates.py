@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -130,10 +131,27 @@ def places_in_code(parts: tuple[str, ...]) -> frozenset[int]:
     return _cached_in_code(parts) if sum(map(len, parts)) <= _LONGEST else _in_code(parts)
 
 
-def _in_code(parts: tuple[str, ...]) -> frozenset[int]:
+def _in_code(parts: tuple[str, ...], *, escapes: bool = False) -> frozenset[int]:
     marks = {f"${_FIRST + at}": at for at in range(len(parts) - 1)}
     marked = _interleaved(parts, [f" {mark} " for mark in marks])
-    return frozenset(marks[token.text] for token in tokens(marked) if token.text in marks)
+    return frozenset(
+        marks[token.text] for token in tokens(marked, escapes=escapes) if token.text in marks
+    )
+
+
+def is_closed(sql: str) -> bool:
+    """Return whether *sql* has all of its placeholders in code, and ends there.
+
+    Then another statement may follow it, whatever the parameters are.
+    """
+    with suppress(ProgrammingError):
+        (*parts, last) = template(sql).parts
+        marked = (*parts, f"{last}\n;", "")
+        # Whether a backslash escapes depends on the session.
+        return all(
+            len(_in_code(marked, escapes=escapes)) == len(parts) + 1 for escapes in (False, True)
+        )
+    return False
 
 
 def _interleaved(parts: tuple[str, ...], between: list[str]) -> str:

@@ -40,6 +40,7 @@ _header = Struct("!ci").pack
 _CHUNK = 1 << 16
 _LARGE_CHUNK = 1 << 20
 CLOSED = "the connection is closed"
+_NUL = "a statement cannot contain NUL (0x00) characters"
 _RUNS = "a statement runs on this connection already"
 _ENDED = "the server closed it unexpectedly"
 #: What a socket says whose other end has gone.
@@ -106,7 +107,7 @@ class Wire:
         """
         data = self._encode(sql)
         if b"\0" in data:
-            raise errors.ProgrammingError("a statement cannot contain NUL (0x00) characters")
+            raise errors.ProgrammingError(_NUL)
         try:
             # Not acquire(): an interrupt may strike between that and what comes next.
             with self._lock:
@@ -135,6 +136,11 @@ class Wire:
                 raise
             # A signal's handler, or the file of a COPY, has closed it meanwhile.
             raise errors.OperationalError(CLOSED) from None
+
+    def check(self, sql: str) -> None:
+        """Raise what `exchange` would raise for *sql* before it is sent."""
+        if b"\0" in self._encode(sql):
+            raise errors.ProgrammingError(_NUL)
 
     def _receive(self, sql: str, loaders: Loaders, copying: Copying | None) -> list[Result]:
         data, self._rest = self._rest, b""
@@ -197,7 +203,10 @@ class Wire:
                     raise failure
                 return results
             elif kind == _ERROR:
-                failure = failure or errors.from_fields(self._fields(data[position + 5 : end]), sql)
+                if failure is None:
+                    told: Any = errors.from_fields(self._fields(data[position + 5 : end]), sql)
+                    told.completed = len(results)
+                    failure = told
             elif kind == _EMPTY:
                 results.append(Result(None, [], ""))
             elif kind == _COPY_IN:

@@ -186,15 +186,6 @@ class TestStatements:
         cursor.execute("SELECT * FROM t ORDER BY n")
         assert cursor.fetchall() == [(1, "a"), (2, "2"), (3, "3")]
 
-    def test_executemany_of_none(self, cursor):
-        cursor.executemany("INSERT INTO nowhere VALUES (%s)", [])
-        assert cursor.rowcount == -1
-
-    def test_executemany_that_fails(self, cursor):
-        with pytest.raises(dbapi.DataError):
-            cursor.executemany("SELECT 1 / %s", [[1], [0], [1]])
-        assert cursor.execute("SELECT 1").fetchall() == [(1,)]
-
     def test_callproc(self, cursor):
         assert cursor.callproc("concat", ["it's", 1]) == ["it's", 1]
         assert cursor.fetchall() == [("it's1",)]
