@@ -56,6 +56,10 @@ _NOT_NOW = (BlockingIOError, InterruptedError, SSLWantReadError, SSLWantWriteErr
 _DATA_ROW, _ROW_DESCRIPTION, _COMMAND_COMPLETE, _READY = b"DTCZ"
 _ERROR, _NOTICE, _NOTIFICATION, _PARAMETER, _EMPTY = b"ENASI"
 _COPY_IN, _COPY_OUT, _COPY_DATA, _COPY_DONE = b"GHdc"
+#: Those that may be long, and those that are never longer than `_SHORT`.
+_LONG_KINDS, _SHORT_KINDS, _SHORT = b"TDdENA", b"CZSIGHc", 1 << 20
+#: What Python says of a message in which something is missing, or is what it cannot be.
+_UNREADABLE = (ValueError, LookupError, StructError)
 
 
 class Notify(NamedTuple):
@@ -131,6 +135,10 @@ class Wire:
             if self._socket is not None or from_outside(error, *SOCKETS):
                 raise  # it is the file's, of a COPY, or interrupts this
             raise errors.OperationalError(f"the connection is lost: {error}") from error
+        except _UNREADABLE as error:
+            if self._socket is not None or from_outside(error, *SOCKETS):
+                raise  # it is of a value, or of the file of a COPY
+            raise errors.InterfaceError(f"the server sent what cannot be read: {error}") from error
         except AttributeError as error:
             if self._socket is not None or error.obj is not None:
                 raise
@@ -159,6 +167,8 @@ class Wire:
             except StructError:  # not even the header is there
                 end, missing = 0, 1
             if missing > 0:
+                if end:
+                    _check_header(data[position], end - position - 1)
                 try:
                     data = self._more(data[position:], (end - position) if end else 5)
                 except OSError as error:
@@ -187,7 +197,13 @@ class Wire:
                     if from_outside(error, *SOCKETS):
                         raise
                     # Of a value that Python does not have. The rest is to be read all the same.
-                    failure, load = failure or error, ()
+                    if failure is None:
+                        failure = _of_value(error, data[position + 5 : end])
+                    load = ()
+                if at != end and (failure is None or end < at):
+                    raise _nonsense(kind)
+            elif end < position + 5:
+                raise _nonsense(kind)
             elif kind == _ROW_DESCRIPTION:
                 columns, load = loaders.describe(data[position + 5 : end])
                 rows = []
@@ -195,6 +211,8 @@ class Wire:
                 results.append(Result(columns, rows, data[position + 5 : end - 1].decode()))
                 columns, rows = None, []
             elif kind == _READY:
+                if end != position + 6:
+                    raise _nonsense(kind)
                 if self._socket is None:
                     raise errors.OperationalError(CLOSED)
                 self._rest = data[end:]
@@ -238,7 +256,19 @@ class Wire:
         return b"".join(chunks)
 
     def _asynchronous(self, kind: int, data: bytes) -> None:
-        """Take a message that may come at any time."""
+        """Take a message that may come at any time.
+
+        :raises InterfaceError: it is none of these, or cannot be read. The connection is closed.
+        """
+        try:
+            self._take_asynchronous(kind, data)
+        except _UNREADABLE as error:
+            if from_outside(error, *SOCKETS):
+                raise
+            self._abort()
+            raise _nonsense(kind) from error
+
+    def _take_asynchronous(self, kind: int, data: bytes) -> None:
         if kind == _PARAMETER:
             name, value = map(self._text, data[:-1].split(b"\0"))
             self.parameters[name] = value
@@ -252,10 +282,10 @@ class Wire:
             self.notifies.append(Notify(self._text(channel), self._text(payload), pid))
         else:
             self._abort()
-            raise errors.InterfaceError(f"the server sent a message of kind {chr(kind)!r}")
+            raise _unknown(kind)
 
     def _fields(self, data: bytes) -> dict[str, str]:
-        return {field[:1].decode(): self._text(field[1:]) for field in data.split(b"\0") if field}
+        return {chr(field[0]): self._text(field[1:]) for field in data.split(b"\0") if field}
 
     def _text(self, data: bytes) -> str:
         try:
@@ -367,6 +397,7 @@ class Wire:
                     sock.settimeout(timeout)
             while len(self._rest) >= 5:
                 end = 1 + _size(self._rest, 1)[0]
+                self._check_next(end - 1)
                 if end > len(self._rest):
                     break
                 kind, data, self._rest = self._rest[0], self._rest[5:end], self._rest[end:]
@@ -378,6 +409,13 @@ class Wire:
             if lost is not None:
                 self._abort()
                 raise errors.OperationalError(f"the connection is lost: {lost}") from lost
+
+    def _check_next(self, length: int) -> None:
+        try:
+            _check_header(self._rest[0], length)
+        except errors.InterfaceError:
+            self._abort()
+            raise
 
     def close(self) -> None:
         """Close it; what was begun is undone. Closing it again does nothing.
@@ -458,3 +496,43 @@ def _lost(failure: BaseException) -> errors.OperationalError:
     if isinstance(failure, errors.OperationalError):
         return failure
     return errors.OperationalError(f"the connection is lost: {failure}")
+
+
+def _check_header(kind: int, length: int) -> None:
+    """Raise for a message that cannot be: what is no message might say it has a gigabyte."""
+    if kind not in _LONG_KINDS and kind not in _SHORT_KINDS:
+        raise _unknown(kind)
+    if length < 4 or (length > _SHORT and kind in _SHORT_KINDS):
+        raise _nonsense(kind)
+
+
+def _unknown(kind: int) -> errors.InterfaceError:
+    return errors.InterfaceError(f"the server sent a message of kind {chr(kind)!r}")
+
+
+def _nonsense(kind: int) -> errors.InterfaceError:
+    return errors.InterfaceError(
+        f"the server sent a message of kind {chr(kind)!r} that cannot be read"
+    )
+
+
+def _of_value(error: Exception, data: bytes) -> Exception:
+    """Return what to raise where a value of a DataRow could not be loaded because of *error*.
+
+    :raises InterfaceError: it is no row.
+    """
+    at = 2
+    try:
+        for _ in range(int.from_bytes(data[:2], "big")):
+            at += 4 + max(_size(data, at)[0], 0)
+    except StructError:
+        at = -1
+    if at != len(data):
+        raise _nonsense(_DATA_ROW) from error
+    if isinstance(error, (errors.Error, UnicodeError)):
+        return error
+    failure: Exception = errors.DataError(
+        f"a value cannot be loaded: {type(error).__name__}: {error}"
+    )
+    failure.__cause__ = error
+    return failure
