@@ -22,7 +22,7 @@ from pg8000.core import CoreConnection
 from relet.core import ConfigurationError
 from relet.core.outside import from_handler, from_outside
 
-from . import errors, settings
+from . import errors, settings, tls
 from .connection import Connection
 from .handshake import Deadline, Handshake
 from .wire import SOCKETS
@@ -420,47 +420,13 @@ def _ways(known: Mapping[str, Any], place: _Place) -> list[tuple[ssl.SSLContext 
     if place.local or mode == "disable" or given is False:
         return [(None, False)]
     if given is not None:
-        return [(_context(known, "require") if given is True else given, True)]
-    context = _context(known, mode)
+        return [(tls.context(known, "require") if given is True else given, True)]
+    context = tls.context(known, mode)
     if mode == "allow":
         return [(None, False), (context, True)]
     if mode == "prefer":
         return [(context, False), (None, False)]
     return [(context, True)]
-
-
-def _context(known: Mapping[str, Any], mode: str) -> ssl.SSLContext:
-    root = known.get("sslrootcert")
-    default = Path.home() / ".postgresql" / "root.crt"
-    if root is None and (mode.startswith("verify") or default.exists()):
-        root = default
-    if mode in ("allow", "prefer") or (mode == "require" and root is None):
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif root == "system":
-        context = ssl.create_default_context()
-    else:
-        # With a file, it trusts that one alone, and not the system's authorities beside it.
-        if not Path(root).exists():  # type: ignore[arg-type]
-            raise errors.OperationalError(
-                f'the root certificate file "{root}" does not exist: give one as sslrootcert, '
-                "use the system's with sslrootcert=system, or change sslmode"
-            )
-        context = ssl.create_default_context(cafile=root)
-        context.check_hostname = mode == "verify-full"
-        # Since Python 3.13 it is, and authorities of one's own seldom are.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if "sslcert" in known:
-        try:
-            context.load_cert_chain(known["sslcert"], known.get("sslkey"), known.get("sslpassword"))
-        except OSError as error:
-            if from_outside(error):
-                raise
-            raise errors.OperationalError(
-                f"sslcert {known['sslcert']!r}, sslkey {known.get('sslkey')!r}: {error}"
-            ) from error
-    return context
 
 
 def _sqlstate(error: BaseException) -> str:
