@@ -81,7 +81,8 @@ class Batch:
             try:
                 results += connection.exchange(message, loaders)
             except DatabaseError as error:
-                if (located := self._located(error, part)) is None:
+                # What ends the connection has no place in a statement.
+                if connection.closed or (located := self._located(error, part)) is None:
                     raise
                 raise located from None
         return results

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from socket import SHUT_RDWR
-from ssl import SSLWantReadError, SSLWantWriteError
+from ssl import SSLError, SSLWantReadError, SSLWantWriteError
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - it is a class
 from threading import RLock
@@ -39,12 +39,13 @@ _header = Struct("!ci").pack
 #: How much is asked for at once.
 _CHUNK = 1 << 16
 _LARGE_CHUNK = 1 << 20
+_FATAL = ("FATAL", "PANIC")
 CLOSED = "the connection is closed"
 _NUL = "a statement cannot contain NUL (0x00) characters"
 _RUNS = "a statement runs on this connection already"
 _ENDED = "the server closed it unexpectedly"
 #: What a socket says whose other end has gone.
-_GONE = (BrokenPipeError, ConnectionResetError)
+_GONE = (ConnectionError, SSLError)
 #: The packages that raise what sockets, and pg8000, have to say.
 SOCKETS = ("pg8000", "scramp", "asn1crypto", "gevent", "eventlet")
 #: Seconds that `Wire.close` waits for who reads an answer, and has been told to end.
@@ -172,11 +173,13 @@ class Wire:
                 try:
                     data = self._more(data[position:], (end - position) if end else 5)
                 except OSError as error:
-                    if failure is not None and not from_outside(error, *SOCKETS):
-                        # It has said why: an administrator's command, say.
-                        self._abort()
-                        raise _lost(failure) from None
-                    raise
+                    if failure is None or from_outside(error, *SOCKETS):
+                        raise
+                    if not (isinstance(failure, errors.OperationalError) or _is_fatal(failure)):
+                        raise error from failure
+                    # It has said why: an administrator's command, say.
+                    self._abort()
+                    raise _lost(failure) from None
                 position = 0
                 continue
             kind = data[position]
@@ -221,9 +224,10 @@ class Wire:
                     raise failure
                 return results
             elif kind == _ERROR:
-                if failure is None:
-                    told: Any = errors.from_fields(self._fields(data[position + 5 : end]), sql)
-                    told.completed = len(results)
+                told: Any = errors.from_fields(self._fields(data[position + 5 : end]), sql)
+                told.completed = len(results)
+                # What ends the connection is the reason for that, whatever was wrong before.
+                if failure is None or _is_fatal(told):
                     failure = told
             elif kind == _EMPTY:
                 results.append(Result(None, [], ""))
@@ -492,10 +496,19 @@ def _shut_down(sock: Any) -> None:
             raise
 
 
+def _is_fatal(failure: BaseException) -> bool:
+    """Return whether *failure* is what the server said when it ended the connection."""
+    diag: Any = getattr(failure, "diag", None)
+    return diag is not None and (diag.severity_nonlocalized or diag.severity) in _FATAL
+
+
 def _lost(failure: BaseException) -> errors.OperationalError:
     if isinstance(failure, errors.OperationalError):
         return failure
-    return errors.OperationalError(f"the connection is lost: {failure}")
+    lost: Any = errors.OperationalError(f"the connection is lost: {failure}")
+    if (diag := getattr(failure, "diag", None)) is not None:
+        lost.sqlstate, lost.diag = diag.sqlstate, diag
+    return lost
 
 
 def _check_header(kind: int, length: int) -> None:
