@@ -140,8 +140,7 @@ def _links(error: BaseException) -> list[BaseException]:
 def _cause(error: BaseException) -> BaseException:
     """Return the server's error, if there is one among those that led to *error*.
 
-    None of them keeps its frames, for they have what pg8000 wrote to its socket, and would write
-    again when they are collected.
+    None of them keeps its frames, because the password is in them.
     """
     links = _links(error)
     for link in links:

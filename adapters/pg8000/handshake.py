@@ -55,19 +55,11 @@ class Deadline:
 
 
 class Handshake:
-    """A socket, and the file that pg8000 makes of it, until it has logged in.
-
-    A buffered file of Python's would wait for each part of a message as long as for the first, and
-    send again what could not be sent when it is collected.
-    """
+    """A socket until pg8000 has logged in on it."""
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self.socket = sock
         self._deadline = deadline
-        self._received = bytearray()
-        self._to_send = bytearray()
-        self._at_header = True
-        self._count = 0
 
     # pg8000 binds the channel where the socket has TLS.
     __class__ = property(lambda self: type(self.socket))
@@ -75,9 +67,25 @@ class Handshake:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.socket, name)
 
-    def makefile(self, mode: str) -> Handshake:
-        """Return itself."""
-        return self
+    def makefile(self, mode: str) -> HandshakeFile:
+        """Return the file that pg8000 reads and writes."""
+        return HandshakeFile(self.socket, self._deadline)
+
+
+class HandshakeFile:
+    """The file of a socket until pg8000 has logged in on it.
+
+    A buffered file of Python's would wait for each part of a message as long as for the first, and
+    send again what could not be sent when it is collected.
+    """
+
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+        self._socket = sock
+        self._deadline = deadline
+        self._received = bytearray()
+        self._to_send = bytearray()
+        self._at_header = True
+        self._count = 0
 
     def write(self, data: bytes) -> None:
         """Keep *data* until `flush`."""
@@ -89,14 +97,14 @@ class Handshake:
         if data == _TERMINATE:
             self._say_goodbye()
             return
-        self.socket.settimeout(self._deadline.left())
-        self.socket.sendall(data)
+        self._socket.settimeout(self._deadline.left())
+        self._socket.sendall(data)
 
     def _say_goodbye(self) -> None:
         """Tell the server that this is the end, if it can be told at once."""
         try:
-            self.socket.settimeout(0)
-            self.socket.sendall(_TERMINATE)
+            self._socket.settimeout(0)
+            self._socket.sendall(_TERMINATE)
         except OSError as error:
             if from_outside(error, *SOCKETS):
                 raise
@@ -131,12 +139,11 @@ class Handshake:
 
     def _fill(self, size: int) -> None:
         while len(self._received) < size:
-            self.socket.settimeout(self._deadline.left())
-            chunk = self.socket.recv(_CHUNK)
+            self._socket.settimeout(self._deadline.left())
+            chunk = self._socket.recv(_CHUNK)
             if not chunk:
                 raise ConnectionResetError("the server closed the connection unexpectedly")
             self._received += chunk
 
     def close(self) -> None:
-        """Close the socket."""
-        self.socket.close()
+        """Nothing: it has no socket of its own."""

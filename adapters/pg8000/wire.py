@@ -470,9 +470,22 @@ def _buffered(pg: CoreConnection) -> bytes:
             raise
         return b""
     finally:
+        file, pg._sock = pg._sock, pg._usock.makefile("rwb", buffering=0)
+        _dispose(file)
         pg._usock.settimeout(timeout)
-        # What a buffer could not send, it would try again when it is collected.
-        pg._sock = pg._usock.makefile("rwb", buffering=0)
+
+
+def _dispose(file: Any) -> None:
+    """Close a buffered file of a socket, which does not wait now.
+
+    What it could not send, it would try to send again when it is collected, and nobody could catch
+    what that raises: Python writes it to stderr.
+    """
+    try:
+        file.close()
+    except (OSError, ValueError) as error:
+        if from_outside(error, *SOCKETS):
+            raise
 
 
 def _chunks(copying: Copying | None, encode: Callable[[str], bytes]) -> Iterator[bytes | Exception]:
