@@ -271,6 +271,9 @@ class Cursor:
 class NamedCursor(Cursor):
     """A cursor whose rows are on the server until they are fetched.
 
+    What it does depends on whether it is declared, and in which transaction, so it looks at that
+    and acts under the connection's lock: another thread may share the connection, or the cursor.
+
     https://www.postgresql.org/docs/current/sql-declare.html
     """
 
@@ -289,18 +292,19 @@ class NamedCursor(Cursor):
     def execute(
         self, query: Any, params: Params | None = None, /, *, copying: Copying | None = None
     ) -> Cursor:
-        if self._declared:
-            self._close_on_server()
         words = ["DECLARE", identifier(self.name)]
         if self.scrollable is not None:
             words.append("SCROLL" if self.scrollable else "NO SCROLL")
         words.append("CURSOR")
         if self.withhold:
             words.append("WITH HOLD")
-        sql = self.mogrify(query, params)
-        super().execute(f"{' '.join(words)} FOR {sql}")
-        self._declared = True
-        self._results, self._result = [], _NOTHING
+        with self.connection._lock:
+            if self._declared:
+                self._close_on_server()
+            sql = self.mogrify(query, params)
+            super().execute(f"{' '.join(words)} FOR {sql}")
+            self._declared = True
+            self._results, self._result = [], _NOTHING
         return self
 
     def executemany(self, query: Any, params: Iterable[Params], /) -> None:
@@ -308,9 +312,10 @@ class NamedCursor(Cursor):
 
     @property
     def description(self) -> list[Column] | None:
-        if self._declared and self._result.columns is None:
-            self._fetch("FORWARD 0")
-        return super().description
+        with self.connection._lock:
+            if self._declared and self._result.columns is None:
+                self._fetch("FORWARD 0")
+            return super().description
 
     @property
     def rowcount(self) -> int:
@@ -329,16 +334,18 @@ class NamedCursor(Cursor):
     def scroll(self, value: int, mode: str = "relative") -> None:
         if mode not in ("relative", "absolute"):
             raise ValueError(f"mode is {mode!r}; it can be 'relative' or 'absolute'")
-        if self._declared and self._result.columns is None:
-            self._fetch("FORWARD 0")  # later, that would go back to a row
-        self._move("MOVE", f"{mode.upper()} {int(value)}")
-        self._position = int(value) + (self._position if mode == "relative" else 0)
+        with self.connection._lock:
+            if self._declared and self._result.columns is None:
+                self._fetch("FORWARD 0")  # later, that would go back to a row
+            self._move("MOVE", f"{mode.upper()} {int(value)}")
+            self._position = int(value) + (self._position if mode == "relative" else 0)
 
     def _fetch(self, what: str) -> list[Any]:
-        result = self._move("FETCH", what)
-        self._position += len(result.rows)
-        self._result = Result(result.columns, [], result.tag)
-        return result.rows
+        with self.connection._lock:
+            result = self._move("FETCH", what)
+            self._position += len(result.rows)
+            self._result = Result(result.columns, [], result.tag)
+            return result.rows
 
     def _move(self, verb: str, what: str) -> Result:
         if self._closed:
@@ -354,10 +361,11 @@ class NamedCursor(Cursor):
 
     def close(self) -> None:
         """Close it, here and on the server."""
-        if not self._closed:
-            self._closed = True
-            if self._declared:
-                self._close_on_server()
+        with self.connection._lock:
+            if not self._closed:
+                self._closed = True
+                if self._declared:
+                    self._close_on_server()
 
     def _close_on_server(self) -> None:
         self._declared = False
