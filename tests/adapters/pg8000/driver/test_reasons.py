@@ -45,7 +45,7 @@ def place(request):
 
 @pytest.mark.parametrize("use", ["run", "poll", "commit", "many", "long"])
 @pytest.mark.parametrize("sqlstate", TIMEOUTS)
-def test_who_waits_too_long(connect, place, server_uri, sqlstate, use):
+def test_who_waits_too_long(connect, place, sqlstate, use):
     raw = connect(**place)
     if raw.info.server_version < 140000 and sqlstate == "57P05":
         pytest.skip("PostgreSQL 14 has that timeout, and no server before")
@@ -67,14 +67,24 @@ def test_who_waits_too_long(connect, place, server_uri, sqlstate, use):
     assert ours.value.sqlstate == ours.value.diag.sqlstate == sqlstate
     assert "PARAMETERS" not in str(ours.value)
     assert pickle.loads(pickle.dumps(ours.value)).sqlstate == sqlstate
+
+
+@pytest.mark.parametrize("sqlstate", TIMEOUTS)
+def test_psycopg_says_the_same(raw, server_uri, sqlstate):
     psycopg = pytest.importorskip("psycopg")
+    if raw.info.server_version < 140000 and sqlstate == "57P05":
+        pytest.skip("PostgreSQL 14 has that timeout, and no server before")
     with contextlib.closing(psycopg.connect(server_uri, autocommit=True)) as other:
         for sql in TIMEOUTS[sqlstate]:
+            raw.run(sql)
             other.execute(sql)
         ended(other)
+        ended(raw)
         with pytest.raises(psycopg.Error) as theirs:
             other.execute("SELECT 1")
-    assert theirs.value.sqlstate == sqlstate
+        with pytest.raises(dbapi.OperationalError) as ours:
+            raw.run("SELECT 1")
+    assert theirs.value.sqlstate == ours.value.sqlstate == sqlstate
     assert theirs.value.diag.message_primary == ours.value.diag.message_primary
 
 

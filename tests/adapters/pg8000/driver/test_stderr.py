@@ -81,7 +81,7 @@ def test_a_login_that_fails(ignored, beginning, end):
     assert ignored() == []
 
 
-@pytest.mark.parametrize("beginning", BEGINNINGS)
+@pytest.mark.parametrize("beginning", [name for name in BEGINNINGS if name != "with an error"])
 def test_a_login_that_is_interrupted(ignored, beginning):
     def interrupt(*args):
         raise KeyboardInterrupt
@@ -93,8 +93,8 @@ def test_a_login_that_is_interrupted(ignored, beginning):
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        with Fake(answer) as server, pytest.raises((KeyboardInterrupt, dbapi.OperationalError)):
-            dbapi.connect(**server.place, sslmode="disable", password="x", timeout=1)
+        with Fake(answer) as server, pytest.raises(KeyboardInterrupt):
+            dbapi.connect(**server.place, sslmode="disable", password="x", timeout=60)
     finally:
         signal.signal(signal.SIGALRM, before)
     assert ignored() == []
