@@ -12,6 +12,7 @@ import getpass
 import pkgutil
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +22,9 @@ from pg8000.core import CoreConnection
 from relet.core import ConfigurationError
 from relet.core.outside import from_handler, from_outside
 
-from . import errors, settings
+from . import errors, settings, tls
 from .connection import Connection
+from .handshake import Deadline, Handshake
 from .wire import SOCKETS
 
 _PORT = 5432
@@ -138,8 +140,7 @@ def _links(error: BaseException) -> list[BaseException]:
 def _cause(error: BaseException) -> BaseException:
     """Return the server's error, if there is one among those that led to *error*.
 
-    None of them keeps its frames, for they have what pg8000 wrote to its socket, and would write
-    again when they are collected.
+    None of them keeps its frames, because the password is in them.
     """
     links = _links(error)
     for link in links:
@@ -224,18 +225,29 @@ def _open(
     :param sockets: where those are put that were made for it. They are to be closed if it fails.
     """
     settled = {"user": getpass.getuser(), **known} if "user" not in known else known
-    pg = _logged_in(settled, place, sockets)
-    pg._usock.settimeout(settled.get("timeout"))
+    # As with libpq, each host has all of the time, and each of its addresses.
+    limit = max(int(known.get("connect_timeout", 0)), 0) or _PATIENCE
+    deadline = Deadline(limit, known.get("timeout"))
+    pg = _logged_in(settled, place, deadline, sockets)
+    handshake = pg._usock
+    if pg.parameter_statuses.get("client_encoding") != "UTF8":
+        pg.execute_simple("SET client_encoding TO 'UTF8'")
+        if pg.parameter_statuses.setdefault("client_encoding", "UTF8") != "UTF8":
+            raise errors.OperationalError("the server does not take UTF8 as client_encoding")
     if attribute in _ATTRIBUTES:
         ((right,),) = pg.execute_simple(f"SELECT {_ATTRIBUTES[attribute]}").rows
         if not right:
             _close(pg)
             raise _Elsewhere(f"the session is not {attribute}")
+    if pg._transaction_status not in (None, b"I"):
+        raise errors.OperationalError("the session is in a transaction from the start")
+    pg._usock = handshake.socket
+    pg._usock.settimeout(known.get("timeout"))
     return pg
 
 
 def _logged_in(
-    known: Mapping[str, Any], place: _Place, sockets: list[socket.socket]
+    known: Mapping[str, Any], place: _Place, deadline: Deadline, sockets: list[socket.socket]
 ) -> CoreConnection:
     secret = known.get("password")
     if secret is None:
@@ -244,16 +256,17 @@ def _logged_in(
     refusal: BaseException | None = None
     while True:
         context, needed = ways.pop(0)
-        sock = _socket(known, place)
+        sock = _socket(known, place, deadline)
         sockets.append(sock)
         try:
             if context is not None:
+                sock.settimeout(deadline.left())
                 sock = _secured(sock, context, place.host, needed)
                 sockets.append(sock)
             return CoreConnection(
                 known["user"],
                 host=place.host,
-                sock=sock,
+                sock=Handshake(sock, deadline),
                 ssl_context=False,  # it is there already
                 database=known.get("dbname", known["user"]),
                 password=secret,
@@ -282,19 +295,18 @@ def _logged_in(
                 raise refusal from None  # no other way was found
 
 
-def _socket(known: Mapping[str, Any], place: _Place) -> socket.socket:
+def _socket(known: Mapping[str, Any], place: _Place, deadline: Deadline) -> socket.socket:
     """Return a socket that is connected to the server."""
-    limit = max(int(known.get("connect_timeout", 0)), 0) or known.get("timeout") or _PATIENCE
     if place.local:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.settimeout(limit)
+            sock.settimeout(deadline.left())
             sock.connect(f"{place.host}/.s.PGSQL.{place.port}")
         except BaseException:
             sock.close()
             raise
         return sock
-    sock = _connected(place, limit, known.get("source_address"))
+    sock = _connected(known, place, deadline)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         alive = str(known.get("keepalives", known.get("tcp_keepalive", 1))) not in ("0", "False")
@@ -308,20 +320,19 @@ def _socket(known: Mapping[str, Any], place: _Place) -> socket.socket:
     return sock
 
 
-def _connected(place: _Place, limit: float | None, source: Any) -> socket.socket:
+def _connected(known: Mapping[str, Any], place: _Place, deadline: Deadline) -> socket.socket:
     """Return a socket for the first of the host's addresses that can be reached.
 
     `socket.create_connection` would go on to the next where a signal handler has raised.
     """
     failure: OSError | None = None
-    host = place.address or place.host
-    for family, kind, protocol, _, address in socket.getaddrinfo(
-        host, place.port, type=socket.SOCK_STREAM
-    ):
+    for family, kind, protocol, _, address in _addresses(known, place, deadline):
+        if failure is not None:
+            deadline.restart()
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(limit)
-            if source:
+            sock.settimeout(deadline.left())
+            if source := known.get("source_address"):
                 sock.bind(source)
             sock.connect(address)
             return sock
@@ -330,8 +341,44 @@ def _connected(place: _Place, limit: float | None, source: Any) -> socket.socket
             if not isinstance(error, OSError) or from_outside(error, *SOCKETS):
                 raise
             failure = error
-    assert failure is not None  # getaddrinfo() returns at least one, or raises
+    assert failure is not None  # there is at least one address, or an error
     raise failure
+
+
+def _addresses(known: Mapping[str, Any], place: _Place, deadline: Deadline) -> list[Any]:
+    """Return the addresses of a host, as `socket.getaddrinfo` does; but in time, if there is one.
+
+    Nothing can end a look-up, so it is left behind.
+    """
+
+    def look_up(flags: int = 0) -> list[Any]:
+        host = place.address or place.host
+        return socket.getaddrinfo(host, place.port, type=socket.SOCK_STREAM, flags=flags)
+
+    if "connect_timeout" not in known:
+        return look_up()
+    try:
+        return look_up(socket.AI_NUMERICHOST)
+    except socket.gaierror as error:  # it is a name
+        if from_outside(error, *SOCKETS):
+            raise
+    found: list[Any] = []
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            found.append(look_up())
+        except (OSError, ValueError) as error:
+            found.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=run, name="relet-pg8000-look-up", daemon=True).start()
+    if not done.wait(deadline.left()):
+        raise TimeoutError("timed out while the host's name was looked up")
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]  # type: ignore[no-any-return]
 
 
 def _secured(
@@ -372,47 +419,13 @@ def _ways(known: Mapping[str, Any], place: _Place) -> list[tuple[ssl.SSLContext 
     if place.local or mode == "disable" or given is False:
         return [(None, False)]
     if given is not None:
-        return [(_context(known, "require") if given is True else given, True)]
-    context = _context(known, mode)
+        return [(tls.context(known, "require") if given is True else given, True)]
+    context = tls.context(known, mode)
     if mode == "allow":
         return [(None, False), (context, True)]
     if mode == "prefer":
         return [(context, False), (None, False)]
     return [(context, True)]
-
-
-def _context(known: Mapping[str, Any], mode: str) -> ssl.SSLContext:
-    root = known.get("sslrootcert")
-    default = Path.home() / ".postgresql" / "root.crt"
-    if root is None and (mode.startswith("verify") or default.exists()):
-        root = default
-    if mode in ("allow", "prefer") or (mode == "require" and root is None):
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif root == "system":
-        context = ssl.create_default_context()
-    else:
-        # With a file, it trusts that one alone, and not the system's authorities beside it.
-        if not Path(root).exists():  # type: ignore[arg-type]
-            raise errors.OperationalError(
-                f'the root certificate file "{root}" does not exist: give one as sslrootcert, '
-                "use the system's with sslrootcert=system, or change sslmode"
-            )
-        context = ssl.create_default_context(cafile=root)
-        context.check_hostname = mode == "verify-full"
-        # Since Python 3.13 it is, and authorities of one's own seldom are.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if "sslcert" in known:
-        try:
-            context.load_cert_chain(known["sslcert"], known.get("sslkey"), known.get("sslpassword"))
-        except OSError as error:
-            if from_outside(error):
-                raise
-            raise errors.OperationalError(
-                f"sslcert {known['sslcert']!r}, sslkey {known.get('sslkey')!r}: {error}"
-            ) from error
-    return context
 
 
 def _sqlstate(error: BaseException) -> str:
@@ -434,4 +447,6 @@ def _reason(error: BaseException) -> str:
             return f"{error}: {error.__cause__}"
         if str(error) == "network error":  # as pg8000 calls it
             return "the server closed the connection unexpectedly"
+    if not isinstance(error, (errors.Error, OSError)):
+        return f"the server sent what cannot be read ({type(error).__name__}: {error})"
     return str(error)

@@ -72,8 +72,9 @@ class Connection(Wire):
 
     def begin(self) -> None:
         """Begin a transaction, if none has begun and this is not in autocommit."""
-        if not self._autocommit and self.transaction_status == IDLE:
-            self.exchange(self._begin)
+        with self._lock:
+            if not self._autocommit and self.transaction_status == IDLE:
+                self.exchange(self._begin)
 
     # PEP 249.
 
@@ -106,8 +107,9 @@ class Connection(Wire):
     def _end(self, sql: str) -> None:
         if self._socket is None:
             raise errors.OperationalError(CLOSED)
-        if self.transaction_status != IDLE:
-            self.exchange(sql)
+        with self._lock:
+            if self.transaction_status != IDLE:
+                self.exchange(sql)
 
     # How transactions begin.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from relet.core import TransactionStatus
 
+from .batches import Batch
 from .errors import InterfaceError, ProgrammingError
 from .literals import HStore, compose, hstore_text, identifier, quote
 from .results import Column, Copying, Result
@@ -77,12 +78,12 @@ class Cursor:
         sql = query if query.__class__ is str else statement_text(query)
         if params is None:
             return sql
-        parts, names = parsed = template(sql)
+        parts, names, tight = parsed = template(sql)
         if names is not None or params.__class__ not in _SIMPLE or len(params) + 1 != len(parts):
             params = parsed.values(params)
         if self.connection.has_hstore:
             params = list(map(_with_hstore, params))
-        return compose(parts, params)
+        return parsed.compose(params) if tight else compose(parts, params)
 
     def execute(
         self, query: Any, params: Params | None = None, /, *, copying: Copying | None = None
@@ -111,13 +112,27 @@ class Cursor:
         return self
 
     def executemany(self, query: Any, params: Iterable[Params], /) -> None:
-        """Run a statement with each of *params*; `rowcount` is that of all together."""
-        total, known = 0, False
-        for each in params:
-            self.execute(query, each)
-            if (count := self.rowcount) >= 0:
-                total, known = total + count, True
-        self._rowcount = total if known else -1
+        """Run a statement with each of *params*; `rowcount` is that of all together.
+
+        All is composed before anything is sent. Out of a transaction, all is done or nothing.
+
+        :raises Error: what the server, or the connection, has to say. The server's has the index
+            of the parameters that have failed as ``executemany_index``, if that can be told.
+        """
+        if self._closed:
+            raise InterfaceError("the cursor is closed")
+        sql = query if query.__class__ is str else statement_text(query)
+        statements = [self.mogrify(sql, each) for each in params]
+        self._results, self._result, self._position = [], _NOTHING, 0
+        self._rowcount = None
+        if statements:
+            self._sql = statements[-1]
+            results = Batch(sql, statements).send(self.connection, self._loaders())
+            self._results = results[-1:]
+            self._result = results[-1]
+            self._rowcount = sum(max(result.count, 0) for result in results)
+        else:
+            self._rowcount = 0
 
     def callproc(self, name: str, args: Sequence[Any] | None = None) -> Sequence[Any] | None:
         """Call a function, as psycopg's cursor of Django's does."""
@@ -256,6 +271,9 @@ class Cursor:
 class NamedCursor(Cursor):
     """A cursor whose rows are on the server until they are fetched.
 
+    What it does depends on whether it is declared, and in which transaction, so it looks at that
+    and acts under the connection's lock: another thread may share the connection, or the cursor.
+
     https://www.postgresql.org/docs/current/sql-declare.html
     """
 
@@ -274,18 +292,19 @@ class NamedCursor(Cursor):
     def execute(
         self, query: Any, params: Params | None = None, /, *, copying: Copying | None = None
     ) -> Cursor:
-        if self._declared:
-            self._close_on_server()
         words = ["DECLARE", identifier(self.name)]
         if self.scrollable is not None:
             words.append("SCROLL" if self.scrollable else "NO SCROLL")
         words.append("CURSOR")
         if self.withhold:
             words.append("WITH HOLD")
-        sql = self.mogrify(query, params)
-        super().execute(f"{' '.join(words)} FOR {sql}")
-        self._declared = True
-        self._results, self._result = [], _NOTHING
+        with self.connection._lock:
+            if self._declared:
+                self._close_on_server()
+            sql = self.mogrify(query, params)
+            super().execute(f"{' '.join(words)} FOR {sql}")
+            self._declared = True
+            self._results, self._result = [], _NOTHING
         return self
 
     def executemany(self, query: Any, params: Iterable[Params], /) -> None:
@@ -293,9 +312,10 @@ class NamedCursor(Cursor):
 
     @property
     def description(self) -> list[Column] | None:
-        if self._declared and self._result.columns is None:
-            self._fetch("FORWARD 0")
-        return super().description
+        with self.connection._lock:
+            if self._declared and self._result.columns is None:
+                self._fetch("FORWARD 0")
+            return super().description
 
     @property
     def rowcount(self) -> int:
@@ -314,16 +334,18 @@ class NamedCursor(Cursor):
     def scroll(self, value: int, mode: str = "relative") -> None:
         if mode not in ("relative", "absolute"):
             raise ValueError(f"mode is {mode!r}; it can be 'relative' or 'absolute'")
-        if self._declared and self._result.columns is None:
-            self._fetch("FORWARD 0")  # later, that would go back to a row
-        self._move("MOVE", f"{mode.upper()} {int(value)}")
-        self._position = int(value) + (self._position if mode == "relative" else 0)
+        with self.connection._lock:
+            if self._declared and self._result.columns is None:
+                self._fetch("FORWARD 0")  # later, that would go back to a row
+            self._move("MOVE", f"{mode.upper()} {int(value)}")
+            self._position = int(value) + (self._position if mode == "relative" else 0)
 
     def _fetch(self, what: str) -> list[Any]:
-        result = self._move("FETCH", what)
-        self._position += len(result.rows)
-        self._result = Result(result.columns, [], result.tag)
-        return result.rows
+        with self.connection._lock:
+            result = self._move("FETCH", what)
+            self._position += len(result.rows)
+            self._result = Result(result.columns, [], result.tag)
+            return result.rows
 
     def _move(self, verb: str, what: str) -> Result:
         if self._closed:
@@ -339,10 +361,11 @@ class NamedCursor(Cursor):
 
     def close(self) -> None:
         """Close it, here and on the server."""
-        if not self._closed:
-            self._closed = True
-            if self._declared:
-                self._close_on_server()
+        with self.connection._lock:
+            if not self._closed:
+                self._closed = True
+                if self._declared:
+                    self._close_on_server()
 
     def _close_on_server(self) -> None:
         self._declared = False

@@ -93,6 +93,11 @@ class Diagnostic:
     def __init__(self, fields: Mapping[str, str]) -> None:
         self._fields = fields
 
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """All of it, by the letters of the protocol."""
+        return self._fields
+
     def __getattr__(self, name: str) -> str | None:
         if name not in _FIELDS:
             raise AttributeError(name)

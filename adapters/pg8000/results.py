@@ -89,7 +89,9 @@ class Result:
 
     @property
     def count(self) -> int:
-        """How many rows it was about; -1 if it was about none."""
+        """How many rows it has, or the statement changed; -1 if it was about none."""
+        if self.columns is not None:
+            return len(self.rows)  # the tag of SHOW and EXPLAIN has no number
         number = whole_number(self.tag.rpartition(" ")[2])
         return -1 if number is None else number
 

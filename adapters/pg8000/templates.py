@@ -7,24 +7,21 @@ https://www.psycopg.org/psycopg3/docs/basic/params.html
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from relet.core.lexer import tokens
+
 from .errors import ProgrammingError
+from .literals import literal
 
 _PERCENT = re.compile(r"%(?:(%)|\(([^)]*)\)(.?)|(.?))", re.DOTALL)
 #: psycopg's placeholders for a format, of which there is one here.
 _FORMATS = ("s", "t", "b")
-#: What binds tighter than the minus of a negative number.
-_TIGHT = re.compile(r"\s*(?:::|\[)")
-#: After these, a string is a constant of a type, and parentheses would be a modifier's.
-#: https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-CONSTANTS-GENERIC
-_CONSTANT = re.compile(
-    r"\b(?:bigint|bit|bool(?:ean)?|char(?:acter)?|dec(?:imal)?|float|int(?:eger)?|interval|nchar"
-    r"|numeric|precision|real|smallint|time(?:stamp)?|varchar|varying|zone)\s*(?:\([\d,\s]*\)\s*)?\Z",
-    re.IGNORECASE,
-)
+#: What binds tighter than the minus of a negative number; comments may stand before it.
+_TIGHT = re.compile(r"(?:\s|--[^\r\n]*[\r\n]|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)*(::|\[)", re.ASCII)
 #: How much of a text an error shows.
 _SHOWN = 100
 #: Longer ones, such as those of bulk inserts, are seldom met twice.
@@ -38,6 +35,9 @@ class Template(NamedTuple):
     parts: tuple[str, ...]
     #: The names of the placeholders, or None where they go by their positions.
     names: tuple[str, ...] | None
+    #: Which placeholders have something after them that binds tighter than a minus: ``::`` or
+    #: ``[``, by their positions.
+    tight: Mapping[int, str]
 
     def values(self, params: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
         """Return what of *params* goes to each placeholder, in order.
@@ -68,6 +68,25 @@ class Template(NamedTuple):
             )
         return params
 
+    def compose(self, values: Iterable[object]) -> str:
+        """Return the statement with *values*, where something binds `tight`.
+
+        Parentheses are only put around what would mean something else without them. Around any
+        other value they would do harm: ``x%s::int`` is a bit string, ``date %s::text`` a constant,
+        and with parentheses they would be calls of functions.
+        https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-PRECEDENCE
+        """
+        literals = list(map(literal, values))
+        in_code: frozenset[int] | None = None
+        for at, operator in self.tight.items():
+            # -1::text is -(1::text), and '{1}'::int2[][1] is of the type int2[][1].
+            if operator == "[" or literals[at].startswith(" -"):
+                if in_code is None:
+                    in_code = places_in_code(self.parts)
+                if at in in_code:
+                    literals[at] = f"({literals[at]})"
+        return _interleaved(self.parts, literals)
+
 
 def template(sql: str) -> Template:
     """Return *sql* as a template.
@@ -96,21 +115,52 @@ def _parse(sql: str) -> Template:
                 "any other % is to be written as %%"
             )
         names.append(name)
-        text = "".join(part)
-        if (tight := _TIGHT.match(sql, position)) and not _CONSTANT.search(text):
-            # -1::text is -(1::text): PostgreSQL documentation, 4.1.6, Operator Precedence
-            parts.append(f"{text}(")
-            part = [")", tight.group()]
-            position = tight.end()
-        else:
-            parts.append(text)
-            part = []
+        parts.append("".join(part))
+        part = []
     part.append(sql[position:])
     parts.append("".join(part))
     named = [name for name in names if name is not None]
     if named and len(named) != len(names):
         raise ProgrammingError("placeholders with names and by position cannot be mixed")
-    return Template(tuple(parts), tuple(named) if named else None)
+    tight = {at: found[1] for at, after in enumerate(parts[1:]) if (found := _TIGHT.match(after))}
+    return Template(tuple(parts), tuple(named) if named else None, tight)
 
 
+def places_in_code(parts: tuple[str, ...]) -> frozenset[int]:
+    """Return which placeholders stand in no quotes, and in no comment, by their positions."""
+    return _cached_in_code(parts) if sum(map(len, parts)) <= _LONGEST else _in_code(parts)
+
+
+def _in_code(parts: tuple[str, ...], *, escapes: bool = False) -> frozenset[int]:
+    marks = {f"${_FIRST + at}": at for at in range(len(parts) - 1)}
+    marked = _interleaved(parts, [f" {mark} " for mark in marks])
+    return frozenset(
+        marks[token.text] for token in tokens(marked, escapes=escapes) if token.text in marks
+    )
+
+
+def is_closed(sql: str) -> bool:
+    """Return whether *sql* has all of its placeholders in code, and ends there.
+
+    Then another statement may follow it, whatever the parameters are.
+    """
+    with suppress(ProgrammingError):
+        (*parts, last) = template(sql).parts
+        marked = (*parts, f"{last}\n;", "")
+        # Whether a backslash escapes depends on the session.
+        return all(
+            len(_in_code(marked, escapes=escapes)) == len(parts) + 1 for escapes in (False, True)
+        )
+    return False
+
+
+def _interleaved(parts: tuple[str, ...], between: list[str]) -> str:
+    pieces = [""] * (len(parts) + len(between))
+    pieces[::2], pieces[1::2] = parts, between
+    return "".join(pieces)
+
+
+#: A number of a parameter that no statement has.
+_FIRST = 10**9
 _cached = lru_cache(maxsize=1000)(_parse)
+_cached_in_code = lru_cache(maxsize=100)(_in_code)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from socket import SHUT_RDWR
-from ssl import SSLWantReadError, SSLWantWriteError
+from ssl import SSLError, SSLWantReadError, SSLWantWriteError
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - it is a class
 from threading import RLock
@@ -39,11 +39,13 @@ _header = Struct("!ci").pack
 #: How much is asked for at once.
 _CHUNK = 1 << 16
 _LARGE_CHUNK = 1 << 20
+_FATAL = ("FATAL", "PANIC")
 CLOSED = "the connection is closed"
+_NUL = "a statement cannot contain NUL (0x00) characters"
 _RUNS = "a statement runs on this connection already"
 _ENDED = "the server closed it unexpectedly"
 #: What a socket says whose other end has gone.
-_GONE = (BrokenPipeError, ConnectionResetError)
+_GONE = (ConnectionError, SSLError)
 #: The packages that raise what sockets, and pg8000, have to say.
 SOCKETS = ("pg8000", "scramp", "asn1crypto", "gevent", "eventlet")
 #: Seconds that `Wire.close` waits for who reads an answer, and has been told to end.
@@ -55,6 +57,10 @@ _NOT_NOW = (BlockingIOError, InterruptedError, SSLWantReadError, SSLWantWriteErr
 _DATA_ROW, _ROW_DESCRIPTION, _COMMAND_COMPLETE, _READY = b"DTCZ"
 _ERROR, _NOTICE, _NOTIFICATION, _PARAMETER, _EMPTY = b"ENASI"
 _COPY_IN, _COPY_OUT, _COPY_DATA, _COPY_DONE = b"GHdc"
+#: Those that may be long, and those that are never longer than `_SHORT`.
+_LONG_KINDS, _SHORT_KINDS, _SHORT = b"TDdENA", b"CZSIGHc", 1 << 20
+#: What Python says of a message in which something is missing, or is what it cannot be.
+_UNREADABLE = (ValueError, LookupError, StructError)
 
 
 class Notify(NamedTuple):
@@ -106,7 +112,7 @@ class Wire:
         """
         data = self._encode(sql)
         if b"\0" in data:
-            raise errors.ProgrammingError("a statement cannot contain NUL (0x00) characters")
+            raise errors.ProgrammingError(_NUL)
         try:
             # Not acquire(): an interrupt may strike between that and what comes next.
             with self._lock:
@@ -130,11 +136,20 @@ class Wire:
             if self._socket is not None or from_outside(error, *SOCKETS):
                 raise  # it is the file's, of a COPY, or interrupts this
             raise errors.OperationalError(f"the connection is lost: {error}") from error
+        except _UNREADABLE as error:
+            if self._socket is not None or from_outside(error, *SOCKETS):
+                raise  # it is of a value, or of the file of a COPY
+            raise errors.InterfaceError(f"the server sent what cannot be read: {error}") from error
         except AttributeError as error:
             if self._socket is not None or error.obj is not None:
                 raise
             # A signal's handler, or the file of a COPY, has closed it meanwhile.
             raise errors.OperationalError(CLOSED) from None
+
+    def check(self, sql: str) -> None:
+        """Raise what `exchange` would raise for *sql* before it is sent."""
+        if b"\0" in self._encode(sql):
+            raise errors.ProgrammingError(_NUL)
 
     def _receive(self, sql: str, loaders: Loaders, copying: Copying | None) -> list[Result]:
         data, self._rest = self._rest, b""
@@ -153,14 +168,18 @@ class Wire:
             except StructError:  # not even the header is there
                 end, missing = 0, 1
             if missing > 0:
+                if end:
+                    _check_header(data[position], end - position - 1)
                 try:
                     data = self._more(data[position:], (end - position) if end else 5)
                 except OSError as error:
-                    if failure is not None and not from_outside(error, *SOCKETS):
-                        # It has said why: an administrator's command, say.
-                        self._abort()
-                        raise _lost(failure) from None
-                    raise
+                    if failure is None or from_outside(error, *SOCKETS):
+                        raise
+                    if not (isinstance(failure, errors.OperationalError) or _is_fatal(failure)):
+                        raise error from failure
+                    # It has said why: an administrator's command, say.
+                    self._abort()
+                    raise _lost(failure) from None
                 position = 0
                 continue
             kind = data[position]
@@ -181,7 +200,13 @@ class Wire:
                     if from_outside(error, *SOCKETS):
                         raise
                     # Of a value that Python does not have. The rest is to be read all the same.
-                    failure, load = failure or error, ()
+                    if failure is None:
+                        failure = _of_value(error, data[position + 5 : end])
+                    load = ()
+                if at != end and (failure is None or end < at):
+                    raise _nonsense(kind)
+            elif end < position + 5:
+                raise _nonsense(kind)
             elif kind == _ROW_DESCRIPTION:
                 columns, load = loaders.describe(data[position + 5 : end])
                 rows = []
@@ -189,6 +214,8 @@ class Wire:
                 results.append(Result(columns, rows, data[position + 5 : end - 1].decode()))
                 columns, rows = None, []
             elif kind == _READY:
+                if end != position + 6:
+                    raise _nonsense(kind)
                 if self._socket is None:
                     raise errors.OperationalError(CLOSED)
                 self._rest = data[end:]
@@ -197,7 +224,11 @@ class Wire:
                     raise failure
                 return results
             elif kind == _ERROR:
-                failure = failure or errors.from_fields(self._fields(data[position + 5 : end]), sql)
+                told: Any = errors.from_fields(self._fields(data[position + 5 : end]), sql)
+                told.completed = len(results)
+                # What ends the connection is the reason for that, whatever was wrong before.
+                if failure is None or _is_fatal(told):
+                    failure = told
             elif kind == _EMPTY:
                 results.append(Result(None, [], ""))
             elif kind == _COPY_IN:
@@ -229,7 +260,19 @@ class Wire:
         return b"".join(chunks)
 
     def _asynchronous(self, kind: int, data: bytes) -> None:
-        """Take a message that may come at any time."""
+        """Take a message that may come at any time.
+
+        :raises InterfaceError: it is none of these, or cannot be read. The connection is closed.
+        """
+        try:
+            self._take_asynchronous(kind, data)
+        except _UNREADABLE as error:
+            if from_outside(error, *SOCKETS):
+                raise
+            self._abort()
+            raise _nonsense(kind) from error
+
+    def _take_asynchronous(self, kind: int, data: bytes) -> None:
         if kind == _PARAMETER:
             name, value = map(self._text, data[:-1].split(b"\0"))
             self.parameters[name] = value
@@ -243,10 +286,10 @@ class Wire:
             self.notifies.append(Notify(self._text(channel), self._text(payload), pid))
         else:
             self._abort()
-            raise errors.InterfaceError(f"the server sent a message of kind {chr(kind)!r}")
+            raise _unknown(kind)
 
     def _fields(self, data: bytes) -> dict[str, str]:
-        return {field[:1].decode(): self._text(field[1:]) for field in data.split(b"\0") if field}
+        return {chr(field[0]): self._text(field[1:]) for field in data.split(b"\0") if field}
 
     def _text(self, data: bytes) -> str:
         try:
@@ -358,6 +401,7 @@ class Wire:
                     sock.settimeout(timeout)
             while len(self._rest) >= 5:
                 end = 1 + _size(self._rest, 1)[0]
+                self._check_next(end - 1)
                 if end > len(self._rest):
                     break
                 kind, data, self._rest = self._rest[0], self._rest[5:end], self._rest[end:]
@@ -369,6 +413,13 @@ class Wire:
             if lost is not None:
                 self._abort()
                 raise errors.OperationalError(f"the connection is lost: {lost}") from lost
+
+    def _check_next(self, length: int) -> None:
+        try:
+            _check_header(self._rest[0], length)
+        except errors.InterfaceError:
+            self._abort()
+            raise
 
     def close(self) -> None:
         """Close it; what was begun is undone. Closing it again does nothing.
@@ -419,9 +470,22 @@ def _buffered(pg: CoreConnection) -> bytes:
             raise
         return b""
     finally:
+        file, pg._sock = pg._sock, pg._usock.makefile("rwb", buffering=0)
+        _dispose(file)
         pg._usock.settimeout(timeout)
-        # What a buffer could not send, it would try again when it is collected.
-        pg._sock = pg._usock.makefile("rwb", buffering=0)
+
+
+def _dispose(file: Any) -> None:
+    """Close a buffered file of a socket, which does not wait now.
+
+    What it could not send, it would try to send again when it is collected, and nobody could catch
+    what that raises: Python writes it to stderr.
+    """
+    try:
+        file.close()
+    except (OSError, ValueError) as error:
+        if from_outside(error, *SOCKETS):
+            raise
 
 
 def _chunks(copying: Copying | None, encode: Callable[[str], bytes]) -> Iterator[bytes | Exception]:
@@ -445,7 +509,56 @@ def _shut_down(sock: Any) -> None:
             raise
 
 
+def _is_fatal(failure: BaseException) -> bool:
+    """Return whether *failure* is what the server said when it ended the connection."""
+    diag: Any = getattr(failure, "diag", None)
+    return diag is not None and (diag.severity_nonlocalized or diag.severity) in _FATAL
+
+
 def _lost(failure: BaseException) -> errors.OperationalError:
     if isinstance(failure, errors.OperationalError):
         return failure
-    return errors.OperationalError(f"the connection is lost: {failure}")
+    lost: Any = errors.OperationalError(f"the connection is lost: {failure}")
+    if (diag := getattr(failure, "diag", None)) is not None:
+        lost.sqlstate, lost.diag = diag.sqlstate, diag
+    return lost
+
+
+def _check_header(kind: int, length: int) -> None:
+    """Raise for a message that cannot be: what is no message might say it has a gigabyte."""
+    if kind not in _LONG_KINDS and kind not in _SHORT_KINDS:
+        raise _unknown(kind)
+    if length < 4 or (length > _SHORT and kind in _SHORT_KINDS):
+        raise _nonsense(kind)
+
+
+def _unknown(kind: int) -> errors.InterfaceError:
+    return errors.InterfaceError(f"the server sent a message of kind {chr(kind)!r}")
+
+
+def _nonsense(kind: int) -> errors.InterfaceError:
+    return errors.InterfaceError(
+        f"the server sent a message of kind {chr(kind)!r} that cannot be read"
+    )
+
+
+def _of_value(error: Exception, data: bytes) -> Exception:
+    """Return what to raise where a value of a DataRow could not be loaded because of *error*.
+
+    :raises InterfaceError: it is no row.
+    """
+    at = 2
+    try:
+        for _ in range(int.from_bytes(data[:2], "big")):
+            at += 4 + max(_size(data, at)[0], 0)
+    except StructError:
+        at = -1
+    if at != len(data):
+        raise _nonsense(_DATA_ROW) from error
+    if isinstance(error, (errors.Error, UnicodeError)):
+        return error
+    failure: Exception = errors.DataError(
+        f"a value cannot be loaded: {type(error).__name__}: {error}"
+    )
+    failure.__cause__ = error
+    return failure

@@ -7,6 +7,8 @@ import io
 import select
 import socket
 import tempfile
+import threading
+import time
 
 import pg8000.dbapi
 import pytest
@@ -109,7 +111,11 @@ class TestStatements:
             ("DELETE FROM t WHERE n > 2", 1, "DELETE 1"),
             ("DELETE FROM t RETURNING n", 3, "DELETE 3"),
             ("VALUES (1)", 1, "SELECT 1"),
-            ("SHOW search_path", -1, "SHOW"),
+            ("SHOW search_path", 1, "SHOW"),
+            ("EXPLAIN (COSTS off) SELECT 1 LIMIT 1", 2, "EXPLAIN"),
+            ("INSERT INTO t VALUES (7), (8) RETURNING n", 2, "INSERT 0 2"),
+            ("DELETE FROM t WHERE false RETURNING n", 0, "DELETE 0"),
+            ("BEGIN; DECLARE c CURSOR FOR SELECT 1; FETCH ALL c", -1, "BEGIN"),
             ("CREATE TEMP TABLE s AS SELECT 1", 1, "SELECT 1"),
             ("", -1, None),
         ],
@@ -118,6 +124,24 @@ class TestStatements:
         cursor.execute("CREATE TEMP TABLE t AS SELECT generate_series(1, 3) AS n")
         cursor.execute(sql)
         assert (cursor.rowcount, cursor.statusmessage) == (count, tag)
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            *("SHOW ALL", "SHOW search_path", "EXPLAIN SELECT 1 LIMIT 1", "VALUES (1), (2)"),
+            *(
+                "EXPLAIN (FORMAT json) SELECT 1",
+                "SELECT FROM generate_series(1, 3)",
+                "",
+                "SELECT 1",
+            ),
+            *("CREATE TEMP TABLE relet_counted AS SELECT 1", "SET search_path = public", "BEGIN"),
+        ],
+    )
+    def test_rowcount_is_psycopgs(self, cursor, server_uri, sql):
+        psycopg = pytest.importorskip("psycopg")
+        with psycopg.connect(server_uri, autocommit=True) as other:
+            assert cursor.execute(sql).rowcount == other.execute(sql).rowcount
 
     def test_execute_returns_the_cursor(self, cursor):
         assert cursor.execute("SELECT 1") is cursor
@@ -163,15 +187,6 @@ class TestStatements:
         assert cursor.rowcount == 3
         cursor.execute("SELECT * FROM t ORDER BY n")
         assert cursor.fetchall() == [(1, "a"), (2, "2"), (3, "3")]
-
-    def test_executemany_of_none(self, cursor):
-        cursor.executemany("INSERT INTO nowhere VALUES (%s)", [])
-        assert cursor.rowcount == -1
-
-    def test_executemany_that_fails(self, cursor):
-        with pytest.raises(dbapi.DataError):
-            cursor.executemany("SELECT 1 / %s", [[1], [0], [1]])
-        assert cursor.execute("SELECT 1").fetchall() == [(1,)]
 
     def test_callproc(self, cursor):
         assert cursor.callproc("concat", ["it's", 1]) == ["it's", 1]
@@ -475,6 +490,95 @@ class TestNamedCursors:
             assert value.tzinfo is cursor.zone is tokyo
         ((value,),) = begun.run("SELECT '2020-01-01 12:00+02'::timestamptz")
         assert value.tzinfo is not tokyo
+
+
+USES = {
+    "execute": lambda cursor: cursor.execute(NUMBERS),
+    "description": lambda cursor: cursor.description,
+    "scroll": lambda cursor: cursor.scroll(1),
+    "fetchone": lambda cursor: cursor.fetchone(),
+    "close": lambda cursor: cursor.close(),
+}
+
+
+class TestThreads:
+    """What another thread does on the connection comes before, or after."""
+
+    @pytest.mark.parametrize("withhold", [False, True])
+    @pytest.mark.parametrize("use", USES)
+    def test_a_transaction_that_ends(self, begun, monkeypatch, use, withhold):
+        """Its end, and the beginning of the next one, could come after what was looked at."""
+        cursor = begun.cursor("c", withhold=withhold)
+        cursor.execute(NUMBERS)
+        if withhold:
+            begun.commit()
+        sent, threads = [], []
+        exchange, main = type(begun).exchange, threading.current_thread()
+
+        def other():
+            begun.run("ROLLBACK; BEGIN")
+
+        def slow(self, sql, *others):
+            if threading.current_thread() is main:
+                # It is time enough for the other thread, if that can go on.
+                threads.append(threading.Thread(target=other))
+                threads[-1].start()
+                threads[-1].join(0.1)
+            results = exchange(self, sql, *others)
+            sent.append((sql.partition(" ")[0], threading.current_thread() is main))
+            return results
+
+        monkeypatch.setattr(type(begun), "exchange", slow)
+        USES[use](cursor)
+        before, sent_before = len(threads), list(sent)
+        for thread in threads:
+            thread.join()
+        assert [is_main for _, is_main in sent_before[:before]] == [True] * before, sent
+        assert len(sent) == 2 * before
+        monkeypatch.undo()
+        assert begun.transaction_status == TransactionStatus.IN_TRANSACTION
+
+    def test_a_cursor_that_is_shared(self, begun):
+        cursor, found, failures = begun.cursor("c"), [], []
+
+        def run():
+            try:
+                for _ in range(30):
+                    cursor.execute(NUMBERS)
+                    found.append(cursor.description is not None)
+                    cursor.fetchmany(2)
+                    cursor.scroll(1)
+            except Exception as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=run) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert found == [True] * 120
+        cursor.close()
+        assert begun.run("SELECT * FROM pg_cursors") == []
+
+    @pytest.mark.parametrize("end", ["commit", "rollback"])
+    def test_two_that_end_a_transaction(self, begun, monkeypatch, end):
+        """The second has nothing to end, and says so to nobody."""
+        exchange, entered = type(begun).exchange, threading.Event()
+
+        def slow(self, sql, *others):
+            entered.set()
+            time.sleep(0.1)
+            return exchange(self, sql, *others)
+
+        monkeypatch.setattr(type(begun), "exchange", slow)
+        threads = [threading.Thread(target=getattr(begun, end)) for _ in range(2)]
+        threads[0].start()
+        entered.wait()
+        threads[1].start()
+        for thread in threads:
+            thread.join()
+        assert not begun.notices  # "there is no transaction in progress"
 
 
 class TestWhatTheServerSays:

@@ -83,11 +83,19 @@ def test_whatever_it_is(raw, wire, sql):
     assert simple(wire) == [sql]
 
 
-def test_each_of_many(raw, wire):
-    cursor = raw.cursor()
-    cursor.execute("CREATE TEMP TABLE t (n int)")
-    cursor.executemany("INSERT INTO t VALUES (%s)", [(1,), (2,)])
-    assert simple(wire)[1:] == ["INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (2)"]
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_many_are_one_message(raw, wire, autocommit):
+    raw.run("CREATE TEMP TABLE t (n int)")
+    raw.autocommit = autocommit
+    wire.forget()
+    raw.cursor().executemany("INSERT INTO t VALUES (%s) -- a row", [(1,), (2,)])
+    *begin, many = simple(wire)
+    assert begin == ([] if autocommit else ["BEGIN"])
+    assert many == "INSERT INTO t VALUES (1) -- a row\n;\nINSERT INTO t VALUES (2) -- a row"
+    wire.forget()
+    raw.cursor().executemany("INSERT INTO t VALUES (%s)", [(1,)])
+    raw.cursor().executemany("INSERT INTO t VALUES (%s)", [])
+    assert simple(wire) == ["INSERT INTO t VALUES (1)"]
 
 
 def test_transactions(raw, wire):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -210,3 +212,57 @@ def test_literals_that_are_not_strings_are_the_same(value: Any, theirs: Any) -> 
     ours = literal(value)
     if "'" not in ours:
         assert theirs.cursor().mogrify("%s", [value]) == ours
+
+
+#: What may stand before a placeholder, and make a constant of it together; and after it.
+PREFIXES = [
+    *("x", "B", "E", "e", "N", "U&", "r", "x ", "E\n", "x/**/", "U& "),
+    *(
+        "date ",
+        "time",
+        "timestamptz(0) ",
+        "timestamp(0) with time zone",
+        "text",
+        "DATE\t",
+        "DOUBLE ",
+    ),
+    *("interval ", "interval(3) ", "interval -- c\n ", "interval/* /* 1 */ */(3)--%%\n", "bit(3)"),
+    *("time with time zone ", "double precision ", "int ", "json ", "bit varying(2) ", "dec(2)"),
+    *("character varying(2) ", "national character varying ", '"char" ', "pg_catalog.date "),
+    *("'a'\n", "'a' ", "E'a'\n", "B'1'\n", "1-", "- ", "x'1' ", "5", "a", "$", "array["),
+    *("$$", "$$%%s$$", "'", "'it''s ", '"', "E'\\", "/*", "-- "),
+    "'2000-01-02 03:04Z'::timestamptz at time zone ",
+]
+SUFFIXES = [
+    *("", "::text", "\n::int", "::bit(3)", "/* c */::text", "-- c\n ::text", "::date", "[1]"),
+    *(" UESCAPE '!'", "::text'", "::text$$", "::text */ 1"),
+]
+NEIGHBOURS = [
+    *("ff", "101", "it's", "a\\b", "!0041", "1 day", "2000-01-02 03:04:05.6"),
+    *(5, -1, -1.5, None, date(2000, 1, 2), [1, 2], Level.LOW),
+]
+#: Where a negative number, or an array, is one thing here: -1::text is the text of -1.
+TOGETHER = re.compile(r"\s*(?:/\* c \*/|-- c\n )?(?:::|\[)")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_next_to_others(suffix: str, connection: Any, theirs: Any) -> None:
+    for prefix, value in itertools.product(PREFIXES, NEIGHBOURS):
+        sql = f"SELECT {prefix}%s{suffix}"
+        ours, their = (outcome(each, sql, value) for each in (connection, theirs))
+        if ours != their:
+            context = (sql, value, ours, their)
+            assert TOGETHER.match(suffix), context
+            # What is an error with psycopg may be taken for what it is meant to be; and what
+            # makes no sense, such as 5%s::int, may be an error here.
+            assert isinstance(value, (int, float)) or "[" in suffix, context
+            assert isinstance(their, str) or isinstance(ours, str), context
+
+
+def outcome(connection: Any, sql: str, value: Any) -> Any:
+    """Return what comes back, or the name of the error that it is."""
+    try:
+        rows = connection.cursor().execute(sql, [value]).fetchall()
+    except Exception as error:
+        return _pep_249(type(error))
+    return [[plain(found) for found in row] for row in rows]

@@ -94,6 +94,10 @@ HOSTILE = {
         "parentheses": ("SELECT numeric(", "1, ", "%s::text"),
         "spaces": ("SELECT int", " ", "%s::text"),
         "spaces after it": ("SELECT %s", " ", "::text"),
+        "comments after it": ("SELECT %s", "/* c */", "::text"),
+        "stars after it": ("SELECT %s/", "*", "::text"),
+        "lines after it": ("SELECT %s", "-- c\n", "::text"),
+        "lines after it, not ended": ("SELECT %s", "--", "::text"),
     },
     "message": {
         "lines": ("", "a\n", ""),
@@ -122,6 +126,12 @@ def _message(text: str) -> object:
     return errors.from_fields(fields, text), errors.from_fields({"P": text}, text)
 
 
+def _composed(text: str) -> object:
+    """Compose it with what may need parentheses."""
+    parts = _parse(text)
+    return parts.compose([-1] * (len(parts.parts) - 1))
+
+
 def _password(text: str) -> object:
     return [settings._LINE.match(line) for line in text.split("\n")]
 
@@ -137,7 +147,7 @@ VALUES: dict[str, list[Callable[[Any], object]]] = {
     "others": [load for _, _, load in loaders._BASE.values()],
 }
 TEXTS: dict[str, list[Callable[[Any], object]]] = {
-    "statement": [_parse],
+    "statement": [_parse, _composed],
     "message": [_message, lambda text: Result(None, [], text).count],
     "password": [_password],
 }

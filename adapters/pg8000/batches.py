@@ -1,0 +1,121 @@
+"""Batches: a statement with many sets of parameters, in as few messages as there can be.
+
+A message of several statements is one transaction, if it is sent out of one, and one round trip.
+
+https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from relet.core import TransactionStatus
+
+from .errors import DatabaseError, Error, from_fields, whole_number
+from .results import Result
+from .templates import is_closed
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .loaders import Loaders
+
+IDLE = TransactionStatus.IDLE
+#: What stands between statements; a comment at the end of one is ended by it.
+_BETWEEN = "\n;\n"
+#: How many characters a message has at most, if it has more than one statement. The server keeps
+#: all of a message, and what it has made of that, until it is done.
+_LONGEST = 1 << 20
+
+
+class Batch:
+    """Statements of one text, with different parameters.
+
+    :param sql: the text, with placeholders.
+    :param statements: what has become of it, with each set of parameters.
+    """
+
+    def __init__(self, sql: str, statements: list[str]) -> None:
+        self._statements = statements
+        # Where a string or a comment is not ended, the next statement would be taken for its end.
+        self._joined = len(statements) > 1 and is_closed(sql)
+        self._single = ";" not in sql.rstrip("; \t\r\n")
+
+    def send(self, connection: Connection, loaders: Loaders | None) -> list[Result]:
+        """Send all; return the results of all. Out of a transaction all are done, or none.
+
+        :raises DatabaseError: the server's, which tells of the set of parameters that has failed.
+        """
+        ranges = list(self._ranges())
+        # What cannot be encoded is to be known before anything is sent.
+        messages = [_BETWEEN.join(self._statements[part.start : part.stop]) for part in ranges]
+        if len(messages) > 1:
+            for message in messages:
+                connection.check(message)
+        with connection._lock:
+            connection.begin()
+            own = len(messages) > 1 and connection.transaction_status == IDLE
+            if not own:
+                return self._send(connection, loaders, ranges, messages)
+            try:
+                connection.exchange("BEGIN")
+                results = self._send(connection, loaders, ranges, messages)
+                connection.commit()
+            except BaseException:
+                with suppress(Error):
+                    connection.rollback()
+                raise
+            return results
+
+    def _send(
+        self,
+        connection: Connection,
+        loaders: Loaders | None,
+        ranges: list[range],
+        messages: list[str],
+    ) -> list[Result]:
+        results: list[Result] = []
+        for part, message in zip(ranges, messages, strict=True):
+            try:
+                results += connection.exchange(message, loaders)
+            except DatabaseError as error:
+                # What ends the connection has no place in a statement.
+                if connection.closed or (located := self._located(error, part)) is None:
+                    raise
+                raise located from None
+        return results
+
+    def _ranges(self) -> Iterator[range]:
+        """Yield which statements are of one message."""
+        first, length = 0, 0
+        for at, statement in enumerate(self._statements):
+            length += len(statement) + len(_BETWEEN)
+            if at > first and (not self._joined or length > _LONGEST):
+                yield range(first, at)
+                first, length = at, len(statement) + len(_BETWEEN)
+        yield range(first, len(self._statements))
+
+    def _located(self, error: Any, part: range) -> DatabaseError | None:
+        """Return *error* with its place in the statement that has failed; None if nobody knows."""
+        fields = dict(error.diag.fields) if hasattr(error, "diag") else {}
+        place = whole_number(fields.get("P", ""))
+        if place is not None:
+            lengths = (len(self._statements[at]) + len(_BETWEEN) for at in part)
+            starts = list(accumulate(lengths, initial=0))
+            within = max(at for at in range(len(part)) if at == 0 or starts[at] < place)
+            fields["P"] = str(place - starts[within])
+        elif fields and self._single:
+            # What fails when all is committed counts for the last.
+            within = min(error.completed, len(part) - 1)
+        else:
+            return None
+        index = part[within]
+        located: Any = from_fields(fields, self._statements[index])
+        located.args = (
+            f"{located}\nPARAMETERS:  set {index + 1} of {len(self._statements)}",
+            *located.args[1:],
+        )
+        located.executemany_index = index
+        return located
