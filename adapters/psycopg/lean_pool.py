@@ -25,6 +25,7 @@ from psycopg_pool.pool import (
 from psycopg_pool.sched import Scheduler
 
 from relet.adapters.drivers.psycopg import Connection
+from relet.adapters.opening import forget_frames
 from relet.adapters.place import Place
 from relet.adapters.slots import Slot
 from relet.core import PooledConnection, TransactionStatus
@@ -449,7 +450,8 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         try:
             raw: Any = super()._connect(timeout)
         except Exception as error:
-            # Without what keeps the connection that was being opened.
+            # psycopg's error keeps itself, and the connection that was being opened with it.
+            forget_frames(error)
             told = type(error)(str(error)) if isinstance(error, psycopg.Error) else error
             self.failure = told
             raise

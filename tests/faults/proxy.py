@@ -15,6 +15,8 @@ from typing import Any
 from .server import HOST, free_port
 
 _RESET = struct.pack("ii", 1, 0)
+#: Seconds after which the end of a connection has arrived here, however busy the system is.
+_SETTLED = 0.1
 
 
 class Proxy:
@@ -26,8 +28,6 @@ class Proxy:
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = free_port()
-        #: How many connections there were at once, at most.
-        self.most_links = 0
         #: Seconds that whatever passes is late.
         self.delay = 0.0
         self._stalled = self._deaf = False
@@ -36,6 +36,9 @@ class Proxy:
         self._ended: set[socket.socket] = set()
         self._frozen: set[socket.socket] = set()
         self._clients: set[socket.socket] = set()
+        #: When each connection began, and when it ended.
+        self._begun: dict[socket.socket, float] = {}
+        self._spans: list[tuple[float, float]] = []
         self._late: list[tuple[float, socket.socket, bytes]] = []
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._bell, self._ear = socket.socketpair()
@@ -106,6 +109,22 @@ class Proxy:
     def links(self) -> int:
         """How many connections there are."""
         return len(self._clients)
+
+    @property
+    def most_links(self) -> int:
+        """How many connections there were at once, at most.
+
+        The system may announce that one begins before another that has ended has ended here. So
+        each is counted when it is `_SETTLED` seconds old.
+        """
+        spans = [*self._spans, *((begun, monotonic()) for begun in list(self._begun.values()))]
+        return max(
+            (
+                sum(first <= begun and begun + _SETTLED < last for first, last in spans)
+                for begun, _ in spans
+            ),
+            default=0,
+        )
 
     def _order(self, action: Callable[[], None]) -> None:
         done = threading.Event()
@@ -206,7 +225,7 @@ class Proxy:
             client.close()
             return
         self._clients.add(client)
-        self.most_links = max(self.most_links, len(self._clients))
+        self._begun[client] = monotonic()
         for one, other in (client, server), (server, client):
             one.settimeout(5)
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -253,7 +272,9 @@ class Proxy:
             if one not in self._ended and one not in self._frozen:
                 self._selector.unregister(one)
             self._frozen.discard(one)
-            self._clients.discard(one)
+            if one in self._clients:
+                self._clients.remove(one)
+                self._spans.append((self._begun.pop(one), monotonic()))
             self._ended.discard(one)
             one.close()
         other = self._peers.pop(sock, None)
