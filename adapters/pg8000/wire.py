@@ -79,8 +79,9 @@ class Wire:
         # A cycle, for which it, and its socket, would wait to be collected where they are dropped.
         pg.message_types = {}
         self._socket: Any = pg._usock
-        # Where pg8000 has read more than it has taken.
-        self._rest = _buffered(pg)
+        # What has come and has not been read; at first, where pg8000 has read more than it has
+        # taken. It grows in place, and what is read goes from its front without a copy of the rest.
+        self._rest = bytearray(_buffered(pg))
         self._lock = RLock()
         #: The transaction status, one of `relet.core.TransactionStatus`.
         self.transaction_status: int = IDLE
@@ -137,8 +138,8 @@ class Wire:
             raise errors.OperationalError(CLOSED) from None
 
     def _receive(self, sql: str, loaders: Loaders, copying: Copying | None) -> list[Result]:
-        data, self._rest = self._rest, b""
-        position = 0
+        data, position = bytes(self._rest), 0
+        self._rest.clear()
         results: list[Result] = []
         columns: Any = None
         load: Any = ()
@@ -191,7 +192,7 @@ class Wire:
             elif kind == _READY:
                 if self._socket is None:
                     raise errors.OperationalError(CLOSED)
-                self._rest = data[end:]
+                self._rest += data[end:]
                 self.transaction_status = _STATUSES[data[position + 5]]
                 if failure is not None:
                     raise failure
@@ -203,7 +204,8 @@ class Wire:
             elif kind == _COPY_IN:
                 failure = self._copy_in(copying) or failure
                 # What has come while it was sent.
-                data, self._rest = data[:end] + self._rest + data[end:], b""
+                data += self._rest
+                self._rest.clear()
             elif kind in (_COPY_DATA, _COPY_OUT):
                 if failure is None:
                     failure = self._copy_out(copying, data[position + 5 : end], kind == _COPY_OUT)
@@ -356,11 +358,13 @@ class Wire:
             finally:
                 if self._socket is not None:
                     sock.settimeout(timeout)
-            while len(self._rest) >= 5:
-                end = 1 + _size(self._rest, 1)[0]
-                if end > len(self._rest):
+            rest = self._rest
+            while len(rest) >= 5:
+                end = 1 + _size(rest, 1)[0]
+                if end > len(rest):
                     break
-                kind, data, self._rest = self._rest[0], self._rest[5:end], self._rest[end:]
+                kind, data = rest[0], bytes(rest[5:end])
+                del rest[:end]
                 if kind == _ERROR:
                     # It says why it closes the connection.
                     self._abort()
