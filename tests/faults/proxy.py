@@ -36,9 +36,10 @@ class Proxy:
         self._ended: set[socket.socket] = set()
         self._frozen: set[socket.socket] = set()
         self._clients: set[socket.socket] = set()
-        #: When each connection began, and when it ended.
+        #: When each connection began, and when its client ended it.
         self._begun: dict[socket.socket, float] = {}
         self._spans: list[tuple[float, float]] = []
+        self._most = 0
         self._late: list[tuple[float, socket.socket, bytes]] = []
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._bell, self._ear = socket.socketpair()
@@ -112,19 +113,13 @@ class Proxy:
 
     @property
     def most_links(self) -> int:
-        """How many connections there were at once, at most.
+        """How many connections clients had at once, at most.
 
         The system may announce that one begins before another that has ended has ended here. So
         each is counted when it is `_SETTLED` seconds old.
         """
-        spans = [*self._spans, *((begun, monotonic()) for begun in list(self._begun.values()))]
-        return max(
-            (
-                sum(first <= begun and begun + _SETTLED < last for first, last in spans)
-                for begun, _ in spans
-            ),
-            default=0,
-        )
+        self._order(self._count)
+        return self._most
 
     def _order(self, action: Callable[[], None]) -> None:
         done = threading.Event()
@@ -184,6 +179,16 @@ class Proxy:
     def _cut(self) -> None:
         for sock in list(self._peers):
             self._drop(sock)
+
+    def _count(self) -> None:
+        now = monotonic()
+        spans = [*self._spans, *((begun, now) for begun in self._begun.values())]
+        for begun, _ in spans:
+            settled = begun + _SETTLED
+            there = sum(first <= begun and settled < last for first, last in spans)
+            self._most = max(self._most, there)
+        # What has ended is beside nothing that comes.
+        self._spans.clear()
 
     def _run(self) -> None:
         while True:
@@ -246,6 +251,7 @@ class Proxy:
         if not data:
             self._selector.unregister(sock)
             self._ended.add(sock)
+            self._end(sock)  # the server may notice later
         if self.delay:
             self._late.append((monotonic() + self.delay, target, data))
         else:
@@ -264,6 +270,10 @@ class Proxy:
         except OSError:
             self._drop(target)
 
+    def _end(self, sock: socket.socket) -> None:
+        if sock in self._begun:
+            self._spans.append((self._begun.pop(sock), monotonic()))
+
     def _drop(self, sock: socket.socket) -> None:
         """Close a connection, on both sides."""
         for one in (sock, self._peers.get(sock)):
@@ -272,9 +282,8 @@ class Proxy:
             if one not in self._ended and one not in self._frozen:
                 self._selector.unregister(one)
             self._frozen.discard(one)
-            if one in self._clients:
-                self._clients.remove(one)
-                self._spans.append((self._begun.pop(one), monotonic()))
+            self._clients.discard(one)
+            self._end(one)
             self._ended.discard(one)
             one.close()
         other = self._peers.pop(sock, None)
