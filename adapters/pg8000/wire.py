@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from pg8000.core import CoreConnection
 
 from relet.core import TransactionStatus
+from relet.core.locks import locked
 from relet.core.outside import from_handler, from_outside
 
 from . import errors
@@ -109,24 +110,9 @@ class Wire:
         if b"\0" in data:
             raise errors.ProgrammingError("a statement cannot contain NUL (0x00) characters")
         try:
-            # Not acquire(): an interrupt may strike between that and what comes next.
-            with self._lock:
-                if self._socket is None:
-                    raise errors.OperationalError(CLOSED)
-                if self.transaction_status == ACTIVE:
-                    raise errors.ProgrammingError(_RUNS)
-                try:
-                    self.transaction_status = ACTIVE
-                    try:
-                        self._socket.sendall(b"".join((_header(b"Q", len(data) + 5), data, b"\0")))
-                    except _GONE as error:
-                        # What it has said before it went is still to be read.
-                        if from_outside(error, *SOCKETS):
-                            raise
-                    return self._receive(sql, loaders or self.loaders, copying)
-                finally:
-                    if self.transaction_status == ACTIVE:
-                        self._abort()  # in the middle of an answer, so nobody can go on
+            return locked(
+                self._lock, lambda: self._exchange(data, sql, loaders or self.loaders, copying)
+            )
         except OSError as error:
             if self._socket is not None or from_outside(error, *SOCKETS):
                 raise  # it is the file's, of a COPY, or interrupts this
@@ -212,6 +198,31 @@ class Wire:
             elif kind != _COPY_DONE:
                 self._asynchronous(kind, data[position + 5 : end])
             position = end
+
+    def _exchange(
+        self, data: bytes, sql: str, loaders: Loaders, copying: Copying | None
+    ) -> list[Result]:
+        """Do it, under the lock."""
+        if self._socket is None:
+            raise errors.OperationalError(CLOSED)
+        if self.transaction_status == ACTIVE:
+            raise errors.ProgrammingError(_RUNS)
+        try:
+            self.transaction_status = ACTIVE
+            self._ask(data)
+            return self._receive(sql, loaders, copying)
+        finally:
+            if self.transaction_status == ACTIVE:
+                self._abort()  # in the middle of an answer, so nobody can go on
+
+    def _ask(self, data: bytes) -> None:
+        # A function of its own: Python does not guard the instruction of a ``try`` in a ``try``.
+        try:
+            self._socket.sendall(b"".join((_header(b"Q", len(data) + 5), data, b"\0")))
+        except _GONE as error:
+            # What it has said before it went is still to be read.
+            if from_outside(error, *SOCKETS):
+                raise
 
     def _more(self, data: bytes, needed: int) -> bytes:
         """Return *data* and what comes after it, *needed* bytes of it at least."""
