@@ -6,6 +6,7 @@ after ``--`` is passed on: ``nox -s "tests(python='3.13', django='6.1')" -- test
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import os
 import shutil
@@ -227,32 +228,56 @@ def others(session: nox.Session, package: str) -> None:
     session.run("python", "tests/others/run.py", package, *session.posargs)
 
 
+ENGINES_OF_FAULTS = ("psycopg", "sqlalchemy", "dj_db_conn_pool", "pg8000")
+
+
 @nox.session(python=NEWEST)
 def chaos(session: nox.Session) -> None:
     """A minute of chaos on each engine, and other faults on all but README's, at the same time."""
     install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
+    test, soak = "tests/faults/test_chaos.py", "tests/faults/test_soak.py"
+    others = ["tests/faults", f"--ignore={test}", f"--ignore={soak}"]
+    seconds = os.environ.get("RELET_CHAOS_SECONDS", "60")
+    runs = {}
+    for engine in ENGINES_OF_FAULTS:
+        env = {"RELET_TEST_ENGINE": engine, "RELET_CHAOS_SECONDS": seconds}
+        runs[f"{engine}-chaos"] = [test, *session.posargs], env
+        if engine != "psycopg":
+            runs[f"{engine}-faults"] = [*others, *session.posargs], env
+    at_the_same_time(session, runs)
+
+
+@nox.session(python=NEWEST)
+def soak(session: nox.Session) -> None:
+    """Chaos and interrupts on each engine at the same time, for ``--minutes N``; 1 by default."""
+    install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
+    parser = argparse.ArgumentParser(prog="nox -s soak --", allow_abbrev=False)
+    parser.add_argument("--minutes", type=float, default=1.0, help="how long it takes")
+    given, posargs = parser.parse_known_args(session.posargs)
+    runs = {}
+    for engine in ENGINES_OF_FAULTS:
+        env = {"RELET_TEST_ENGINE": engine, "RELET_SOAK_MINUTES": str(given.minutes)}
+        runs[f"{engine}-soak"] = ["tests/faults/test_soak.py", *posargs], env
+    at_the_same_time(session, runs)
+
+
+def at_the_same_time(
+    session: nox.Session, runs: dict[str, tuple[list[str], dict[str, str]]]
+) -> None:
+    """Run pytest with each of the arguments, and environments, of *runs*; show what they print."""
     logs = Path(session.create_tmp())
     command = [str(Path(session.bin, "python")), "-m", "pytest", "-rP", "-n0"]
     command += ["-p", "no:cacheprovider"]
-    test = "tests/faults/test_chaos.py"
     running = {}
-    seconds = os.environ.get("RELET_CHAOS_SECONDS", "60")
-    for engine in "psycopg", "sqlalchemy", "dj_db_conn_pool", "pg8000":
-        for name, paths in ("chaos", [test]), ("faults", ["tests/faults", f"--ignore={test}"]):
-            if (engine, name) == ("psycopg", "faults"):
-                continue
-            log = logs / f"{engine}-{name}.log"
-            with log.open("w") as output:
-                running[log] = subprocess.Popen(
-                    [*command, *paths, *session.posargs],
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env={
-                        **os.environ,
-                        "RELET_TEST_ENGINE": engine,
-                        "RELET_CHAOS_SECONDS": seconds,
-                    },
-                )
+    for name, (arguments, env) in runs.items():
+        log = logs / f"{name}.log"
+        with log.open("w") as output:
+            running[log] = subprocess.Popen(
+                [*command, *arguments],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **env},
+            )
     failed = []
     for log, process in running.items():
         # With no test run it is 5.

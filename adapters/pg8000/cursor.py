@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from relet.core import TransactionStatus
+from relet.core.locks import locked
 
 from .batches import Batch
 from .errors import InterfaceError, ProgrammingError
@@ -103,13 +104,15 @@ class Cursor:
             results = connection.exchange(sql, self._loaders(), copying)
         else:
             # Else another thread's COMMIT could come between.
-            with connection._lock:
-                connection.begin()
-                results = connection.exchange(sql, self._loaders(), copying)
+            results = locked(connection._lock, lambda: self._begin_and_exchange(sql, copying))
         if results:
             self._result = results[0]
             self._results = results
         return self
+
+    def _begin_and_exchange(self, sql: str, copying: Copying | None) -> list[Result]:
+        self.connection.begin()
+        return self.connection.exchange(sql, self._loaders(), copying)
 
     def executemany(self, query: Any, params: Iterable[Params], /) -> None:
         """Run a statement with each of *params*; `rowcount` is that of all together.

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from pg8000.core import CoreConnection
 
 from relet.core import TransactionStatus
+from relet.core.locks import locked
 from relet.core.outside import from_handler, from_outside
 
 from . import errors
@@ -85,8 +86,9 @@ class Wire:
         # A cycle, for which it, and its socket, would wait to be collected where they are dropped.
         pg.message_types = {}
         self._socket: Any = pg._usock
-        # Where pg8000 has read more than it has taken.
-        self._rest = _buffered(pg)
+        # What has come and has not been read; at first, where pg8000 has read more than it has
+        # taken. It grows in place, and what is read goes from its front without a copy of the rest.
+        self._rest = bytearray(_buffered(pg))
         self._lock = RLock()
         #: The transaction status, one of `relet.core.TransactionStatus`.
         self.transaction_status: int = IDLE
@@ -114,24 +116,9 @@ class Wire:
         if b"\0" in data:
             raise errors.ProgrammingError(_NUL)
         try:
-            # Not acquire(): an interrupt may strike between that and what comes next.
-            with self._lock:
-                if self._socket is None:
-                    raise errors.OperationalError(CLOSED)
-                if self.transaction_status == ACTIVE:
-                    raise errors.ProgrammingError(_RUNS)
-                try:
-                    self.transaction_status = ACTIVE
-                    try:
-                        self._socket.sendall(b"".join((_header(b"Q", len(data) + 5), data, b"\0")))
-                    except _GONE as error:
-                        # What it has said before it went is still to be read.
-                        if from_outside(error, *SOCKETS):
-                            raise
-                    return self._receive(sql, loaders or self.loaders, copying)
-                finally:
-                    if self.transaction_status == ACTIVE:
-                        self._abort()  # in the middle of an answer, so nobody can go on
+            return locked(
+                self._lock, lambda: self._exchange(data, sql, loaders or self.loaders, copying)
+            )
         except OSError as error:
             if self._socket is not None or from_outside(error, *SOCKETS):
                 raise  # it is the file's, of a COPY, or interrupts this
@@ -152,8 +139,8 @@ class Wire:
             raise errors.ProgrammingError(_NUL)
 
     def _receive(self, sql: str, loaders: Loaders, copying: Copying | None) -> list[Result]:
-        data, self._rest = self._rest, b""
-        position = 0
+        data, position = bytes(self._rest), 0
+        self._rest.clear()
         results: list[Result] = []
         columns: Any = None
         load: Any = ()
@@ -218,7 +205,7 @@ class Wire:
                     raise _nonsense(kind)
                 if self._socket is None:
                     raise errors.OperationalError(CLOSED)
-                self._rest = data[end:]
+                self._rest += data[end:]
                 self.transaction_status = _STATUSES[data[position + 5]]
                 if failure is not None:
                     raise failure
@@ -234,13 +221,39 @@ class Wire:
             elif kind == _COPY_IN:
                 failure = self._copy_in(copying) or failure
                 # What has come while it was sent.
-                data, self._rest = data[:end] + self._rest + data[end:], b""
+                data += self._rest
+                self._rest.clear()
             elif kind in (_COPY_DATA, _COPY_OUT):
                 if failure is None:
                     failure = self._copy_out(copying, data[position + 5 : end], kind == _COPY_OUT)
             elif kind != _COPY_DONE:
                 self._asynchronous(kind, data[position + 5 : end])
             position = end
+
+    def _exchange(
+        self, data: bytes, sql: str, loaders: Loaders, copying: Copying | None
+    ) -> list[Result]:
+        """Do it, under the lock."""
+        if self._socket is None:
+            raise errors.OperationalError(CLOSED)
+        if self.transaction_status == ACTIVE:
+            raise errors.ProgrammingError(_RUNS)
+        try:
+            self.transaction_status = ACTIVE
+            self._ask(data)
+            return self._receive(sql, loaders, copying)
+        finally:
+            if self.transaction_status == ACTIVE:
+                self._abort()  # in the middle of an answer, so nobody can go on
+
+    def _ask(self, data: bytes) -> None:
+        # A function of its own: Python does not guard the instruction of a ``try`` in a ``try``.
+        try:
+            self._socket.sendall(b"".join((_header(b"Q", len(data) + 5), data, b"\0")))
+        except _GONE as error:
+            # What it has said before it went is still to be read.
+            if from_outside(error, *SOCKETS):
+                raise
 
     def _more(self, data: bytes, needed: int) -> bytes:
         """Return *data* and what comes after it, *needed* bytes of it at least."""
@@ -399,12 +412,14 @@ class Wire:
             finally:
                 if self._socket is not None:
                     sock.settimeout(timeout)
-            while len(self._rest) >= 5:
-                end = 1 + _size(self._rest, 1)[0]
+            rest = self._rest
+            while len(rest) >= 5:
+                end = 1 + _size(rest, 1)[0]
                 self._check_next(end - 1)
-                if end > len(self._rest):
+                if end > len(rest):
                     break
-                kind, data, self._rest = self._rest[0], self._rest[5:end], self._rest[end:]
+                kind, data = rest[0], bytes(rest[5:end])
+                del rest[:end]
                 if kind == _ERROR:
                     # It says why it closes the connection.
                     self._abort()

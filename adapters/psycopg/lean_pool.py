@@ -25,6 +25,7 @@ from psycopg_pool.pool import (
 from psycopg_pool.sched import Scheduler
 
 from relet.adapters.drivers.psycopg import Connection
+from relet.adapters.opening import forget_frames
 from relet.adapters.place import Place
 from relet.adapters.slots import Slot
 from relet.core import PooledConnection, TransactionStatus
@@ -467,9 +468,10 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         try:
             raw: Any = super()._connect(timeout)
         except Exception as error:
+            # psycopg's error keeps itself, and the connection that was being opened with it.
+            forget_frames(error)
             told = error
             if isinstance(error, psycopg.Error) and not isinstance(error, Refused):
-                # Without what keeps the connection that was being opened.
                 told = type(error)(str(error))
             self.failure = told
             if isinstance(error, Refused) or not isinstance(error, psycopg.OperationalError):

@@ -37,6 +37,7 @@ class Havoc:
 
     :param busy: is cleared for the clients to pause, so that what is idle is killed, too.
     :param resting: tells whether they do.
+    :param sessions: how many there are to be at most.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Havoc:
         chance: random.Random,
         busy: threading.Event,
         resting: Callable[[], bool],
+        sessions: int,
     ) -> None:
         self.server, self.network, self.chance = server, network, chance
         self.busy, self.resting = busy, resting
@@ -53,6 +55,11 @@ class Havoc:
         self.kills: Counter[str] = Counter()
         #: How often each thing of the `PLAN` was done.
         self.done: Counter[str] = Counter()
+        self.sessions = sessions
+        #: How many there were at most; for how many seconds there were too many without a break.
+        #: One whose client has gone stays until it looks: it may wait for a lock.
+        self.most, self.too_many_for = 0, 0.0
+        self._well_at: float | None = None
         self._over = threading.Event()
         self._stack = ExitStack()
         self._observer: driver.Observer | None = None
@@ -93,11 +100,19 @@ class Havoc:
 
     def _kill(self) -> None:
         found = self._ask(BACKENDS)
+        self._count(len(found))
         if found:
             state = self.chance.choice(sorted({state or "" for _, state in found}))
             pid = self.chance.choice([pid for pid, its in found if (its or "") == state])
             if self._ask("SELECT pg_terminate_backend(%s)", [pid]) in ([(True,)], [[True]]):
                 self.kills[state] += 1
+
+    def _count(self, sessions: int) -> None:
+        now = monotonic()
+        if sessions <= self.sessions or self._well_at is None:
+            self._well_at = now
+        self.most = max(self.most, sessions)
+        self.too_many_for = max(self.too_many_for, now - self._well_at)
 
     def _lull(self) -> None:
         self.busy.clear()

@@ -15,6 +15,8 @@ from typing import Any
 from .server import HOST, free_port
 
 _RESET = struct.pack("ii", 1, 0)
+#: Seconds after which the end of a connection has arrived here, however busy the system is.
+_SETTLED = 0.1
 
 
 class Proxy:
@@ -26,8 +28,6 @@ class Proxy:
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = free_port()
-        #: How many connections there were at once, at most.
-        self.most_links = 0
         #: Seconds that whatever passes is late.
         self.delay = 0.0
         self._stalled = self._deaf = False
@@ -36,6 +36,10 @@ class Proxy:
         self._ended: set[socket.socket] = set()
         self._frozen: set[socket.socket] = set()
         self._clients: set[socket.socket] = set()
+        #: When each connection began, and when its client ended it.
+        self._begun: dict[socket.socket, float] = {}
+        self._spans: list[tuple[float, float]] = []
+        self._most = 0
         self._late: list[tuple[float, socket.socket, bytes]] = []
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._bell, self._ear = socket.socketpair()
@@ -107,6 +111,16 @@ class Proxy:
         """How many connections there are."""
         return len(self._clients)
 
+    @property
+    def most_links(self) -> int:
+        """How many connections clients had at once, at most.
+
+        The system may announce that one begins before another that has ended has ended here. So
+        each is counted when it is `_SETTLED` seconds old.
+        """
+        self._order(self._count)
+        return self._most
+
     def _order(self, action: Callable[[], None]) -> None:
         done = threading.Event()
 
@@ -166,6 +180,16 @@ class Proxy:
         for sock in list(self._peers):
             self._drop(sock)
 
+    def _count(self) -> None:
+        now = monotonic()
+        spans = [*self._spans, *((begun, now) for begun in self._begun.values())]
+        for begun, _ in spans:
+            settled = begun + _SETTLED
+            there = sum(first <= begun and settled < last for first, last in spans)
+            self._most = max(self._most, there)
+        # What has ended is beside nothing that comes.
+        self._spans.clear()
+
     def _run(self) -> None:
         while True:
             late = self._late[0][0] - monotonic() if self._late else None
@@ -206,7 +230,7 @@ class Proxy:
             client.close()
             return
         self._clients.add(client)
-        self.most_links = max(self.most_links, len(self._clients))
+        self._begun[client] = monotonic()
         for one, other in (client, server), (server, client):
             one.settimeout(5)
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -227,6 +251,7 @@ class Proxy:
         if not data:
             self._selector.unregister(sock)
             self._ended.add(sock)
+            self._end(sock)  # the server may notice later
         if self.delay:
             self._late.append((monotonic() + self.delay, target, data))
         else:
@@ -245,6 +270,10 @@ class Proxy:
         except OSError:
             self._drop(target)
 
+    def _end(self, sock: socket.socket) -> None:
+        if sock in self._begun:
+            self._spans.append((self._begun.pop(sock), monotonic()))
+
     def _drop(self, sock: socket.socket) -> None:
         """Close a connection, on both sides."""
         for one in (sock, self._peers.get(sock)):
@@ -254,6 +283,7 @@ class Proxy:
                 self._selector.unregister(one)
             self._frozen.discard(one)
             self._clients.discard(one)
+            self._end(one)
             self._ended.discard(one)
             one.close()
         other = self._peers.pop(sock, None)
