@@ -341,7 +341,9 @@ class LeasedServerCursor(LeasedCursor):
         try:
             self.keep()
             return super().execute(query, params, **kwargs)
-        except BaseException:
+        except BaseException as error:
+            if not isinstance(error, self._db.Database.Error):
+                self._db._expose()  # from outside: nobody knows whether it is open
             if not kept:
                 self._release()
             raise

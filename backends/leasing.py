@@ -356,7 +356,9 @@ class Leasing(WrapperBase):
                 lease.send(STATEMENT)
                 result = function(*arguments, **options)
                 self._returned(lease, pin)
-            except BaseException:
+            except BaseException as error:
+                if not isinstance(error, self.Database.Error):
+                    self._expose()  # from outside: nobody knows how far it came
                 self._returned(lease, pin)
                 raise
             return result

@@ -334,7 +334,12 @@ class LeasingWrapper(Stateful):
 
     def _tell_driver(self) -> None:
         connection = self._lease.connection
-        if connection is not None and connection.raw.autocommit is not self.autocommit:
+        if (
+            connection is not None
+            and connection.raw.autocommit is not self.autocommit
+            # One that is lost is told nothing: its error would replace what has lost it.
+            and self._status() != TransactionStatus.UNKNOWN
+        ):
             with self.wrap_database_errors:
                 self._call(setattr, connection.raw, "autocommit", self.autocommit)
 

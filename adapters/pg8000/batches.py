@@ -13,6 +13,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from relet.core import TransactionStatus
+from relet.core.locks import locked
 
 from .errors import DatabaseError, Error, from_fields, whole_number
 from .results import Result
@@ -54,20 +55,29 @@ class Batch:
         if len(messages) > 1:
             for message in messages:
                 connection.check(message)
-        with connection._lock:
-            connection.begin()
-            own = len(messages) > 1 and connection.transaction_status == IDLE
-            if not own:
-                return self._send(connection, loaders, ranges, messages)
-            try:
-                connection.exchange("BEGIN")
-                results = self._send(connection, loaders, ranges, messages)
-                connection.commit()
-            except BaseException:
-                with suppress(Error):
-                    connection.rollback()
-                raise
-            return results
+        return locked(
+            connection._lock, lambda: self._send_all(connection, loaders, ranges, messages)
+        )
+
+    def _send_all(
+        self,
+        connection: Connection,
+        loaders: Loaders | None,
+        ranges: list[range],
+        messages: list[str],
+    ) -> list[Result]:
+        connection.begin()
+        if len(messages) == 1 or connection.transaction_status != IDLE:
+            return self._send(connection, loaders, ranges, messages)
+        try:
+            connection.exchange("BEGIN")
+            results = self._send(connection, loaders, ranges, messages)
+            connection.commit()
+        except BaseException:
+            with suppress(Error):
+                connection.rollback()
+            raise
+        return results
 
     def _send(
         self,

@@ -15,6 +15,7 @@ from relet.core import TransactionStatus
 
 from . import errors
 from .cursor import Cursor, NamedCursor
+from .exclusive import exclusive
 from .info import Adapters, Info
 from .loaders import Loaders, Zone
 from .nested import load_hstore
@@ -70,11 +71,11 @@ class Connection(Wire):
                 return result.rows
         return []
 
+    @exclusive("_lock")
     def begin(self) -> None:
         """Begin a transaction, if none has begun and this is not in autocommit."""
-        with self._lock:
-            if not self._autocommit and self.transaction_status == IDLE:
-                self.exchange(self._begin)
+        if not self._autocommit and self.transaction_status == IDLE:
+            self.exchange(self._begin)
 
     # PEP 249.
 
@@ -104,12 +105,12 @@ class Connection(Wire):
         """Undo the transaction, if there is one."""
         self._end("ROLLBACK")
 
+    @exclusive("_lock")
     def _end(self, sql: str) -> None:
         if self._socket is None:
             raise errors.OperationalError(CLOSED)
-        with self._lock:
-            if self.transaction_status != IDLE:
-                self.exchange(sql)
+        if self.transaction_status != IDLE:
+            self.exchange(sql)
 
     # How transactions begin.
 

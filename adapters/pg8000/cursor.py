@@ -15,6 +15,7 @@ from relet.core.locks import locked
 
 from .batches import Batch
 from .errors import InterfaceError, ProgrammingError
+from .exclusive import exclusive
 from .literals import HStore, compose, hstore_text, identifier, quote
 from .results import Column, Copying, Result
 from .templates import template
@@ -292,6 +293,7 @@ class NamedCursor(Cursor):
         self.withhold = withhold
         self._declared = False
 
+    @exclusive("connection._lock")
     def execute(
         self, query: Any, params: Params | None = None, /, *, copying: Copying | None = None
     ) -> Cursor:
@@ -301,24 +303,23 @@ class NamedCursor(Cursor):
         words.append("CURSOR")
         if self.withhold:
             words.append("WITH HOLD")
-        with self.connection._lock:
-            if self._declared:
-                self._close_on_server()
-            sql = self.mogrify(query, params)
-            super().execute(f"{' '.join(words)} FOR {sql}")
-            self._declared = True
-            self._results, self._result = [], _NOTHING
+        if self._declared:
+            self._close_on_server()
+        sql = self.mogrify(query, params)
+        super().execute(f"{' '.join(words)} FOR {sql}")
+        self._declared = True
+        self._results, self._result = [], _NOTHING
         return self
 
     def executemany(self, query: Any, params: Iterable[Params], /) -> None:
         raise InterfaceError("executemany() makes no sense on a cursor with a name")
 
     @property
+    @exclusive("connection._lock")
     def description(self) -> list[Column] | None:
-        with self.connection._lock:
-            if self._declared and self._result.columns is None:
-                self._fetch("FORWARD 0")
-            return super().description
+        if self._declared and self._result.columns is None:
+            self._fetch("FORWARD 0")
+        return super().description
 
     @property
     def rowcount(self) -> int:
@@ -334,21 +335,21 @@ class NamedCursor(Cursor):
     def fetchall(self) -> list[Any]:
         return self._fetch("FORWARD ALL")
 
+    @exclusive("connection._lock")
     def scroll(self, value: int, mode: str = "relative") -> None:
         if mode not in ("relative", "absolute"):
             raise ValueError(f"mode is {mode!r}; it can be 'relative' or 'absolute'")
-        with self.connection._lock:
-            if self._declared and self._result.columns is None:
-                self._fetch("FORWARD 0")  # later, that would go back to a row
-            self._move("MOVE", f"{mode.upper()} {int(value)}")
-            self._position = int(value) + (self._position if mode == "relative" else 0)
+        if self._declared and self._result.columns is None:
+            self._fetch("FORWARD 0")  # later, that would go back to a row
+        self._move("MOVE", f"{mode.upper()} {int(value)}")
+        self._position = int(value) + (self._position if mode == "relative" else 0)
 
+    @exclusive("connection._lock")
     def _fetch(self, what: str) -> list[Any]:
-        with self.connection._lock:
-            result = self._move("FETCH", what)
-            self._position += len(result.rows)
-            self._result = Result(result.columns, [], result.tag)
-            return result.rows
+        result = self._move("FETCH", what)
+        self._position += len(result.rows)
+        self._result = Result(result.columns, [], result.tag)
+        return result.rows
 
     def _move(self, verb: str, what: str) -> Result:
         if self._closed:
@@ -362,13 +363,13 @@ class NamedCursor(Cursor):
         while rows := self.fetchmany(self.itersize):
             yield from rows
 
+    @exclusive("connection._lock")
     def close(self) -> None:
         """Close it, here and on the server."""
-        with self.connection._lock:
-            if not self._closed:
-                self._closed = True
-                if self._declared:
-                    self._close_on_server()
+        if not self._closed:
+            self._closed = True
+            if self._declared:
+                self._close_on_server()
 
     def _close_on_server(self) -> None:
         self._declared = False

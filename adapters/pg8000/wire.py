@@ -26,6 +26,7 @@ from relet.core.outside import from_handler, from_outside
 
 from . import errors
 from .encodings import codec
+from .exclusive import exclusive
 from .loaders import Loaders
 from .results import Copying, Result
 
@@ -390,44 +391,49 @@ class Wire:
         seconds: float | None = self._socket.gettimeout()
         return seconds
 
+    @exclusive("_lock")
     def poll(self) -> None:
         """Take what the server has sent by itself, such as `notifies`, without waiting for it.
 
         :raises OperationalError: the connection is closed, or lost.
         """
-        with self._lock:
-            if self._socket is None:
-                raise errors.OperationalError(CLOSED)
-            if self.transaction_status == ACTIVE:
-                raise errors.ProgrammingError(_RUNS)
-            sock, lost = self._socket, None
-            timeout = sock.gettimeout()
-            sock.settimeout(0)
-            try:
-                self._take()
-            except OSError as error:
-                if from_outside(error, *SOCKETS):
-                    raise
-                lost = error
-            finally:
-                if self._socket is not None:
-                    sock.settimeout(timeout)
-            rest = self._rest
-            while len(rest) >= 5:
-                end = 1 + _size(rest, 1)[0]
-                self._check_next(end - 1)
-                if end > len(rest):
-                    break
-                kind, data = rest[0], bytes(rest[5:end])
-                del rest[:end]
-                if kind == _ERROR:
-                    # It says why it closes the connection.
-                    self._abort()
-                    raise _lost(errors.from_fields(self._fields(data)))
-                self._asynchronous(kind, data)
-            if lost is not None:
+        if self._socket is None:
+            raise errors.OperationalError(CLOSED)
+        if self.transaction_status == ACTIVE:
+            raise errors.ProgrammingError(_RUNS)
+        lost = self._take_now()
+        rest = self._rest
+        while len(rest) >= 5:
+            end = 1 + _size(rest, 1)[0]
+            self._check_next(end - 1)
+            if end > len(rest):
+                break
+            kind, data = rest[0], bytes(rest[5:end])
+            del rest[:end]
+            if kind == _ERROR:
+                # It says why it closes the connection.
                 self._abort()
-                raise errors.OperationalError(f"the connection is lost: {lost}") from lost
+                raise _lost(errors.from_fields(self._fields(data)))
+            self._asynchronous(kind, data)
+        if lost is not None:
+            self._abort()
+            raise errors.OperationalError(f"the connection is lost: {lost}") from lost
+
+    def _take_now(self) -> OSError | None:
+        """Take what has come, and wait for nothing; return why the connection is lost, if so."""
+        sock = self._socket
+        timeout = sock.gettimeout()
+        try:
+            sock.settimeout(0)
+            self._take()
+            sock.settimeout(timeout)
+        except BaseException as error:
+            if self._socket is not None:
+                sock.settimeout(timeout)
+            if not isinstance(error, OSError) or from_outside(error, *SOCKETS):
+                raise
+            return error
+        return None
 
     def _check_next(self, length: int) -> None:
         try:

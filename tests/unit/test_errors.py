@@ -10,6 +10,7 @@ import pytest
 import relet.adapters
 import relet.backends
 import relet.core
+from relet.adapters.conformance.report import Report
 from relet.core import IllegalEvent, MissingDependency, PoolTimeout, UnknownAdapter
 from relet.core.errors import pool_timeout
 
@@ -58,7 +59,7 @@ def examples():
         "MissingDependency": ("psycopg", ["psycopg_pool"], "relet[psycopg]"),
         "Interrupted": (2,),
         "OptionError": ("default", "'CONN_MAX_AGE'", "it is 7", "relet.E001"),
-        "ConformanceError": (relet.core.PoolAdapter, {"stats": "in_use is 2"}),
+        "ConformanceError": (Report("Adapter", ["open"], {"stats": "in_use is 2"}),),
         "Refused": ("check", "not today"),
     }
     found = [kind(*arguments.get(kind.__name__, ("a text",))) for kind in classes()]
