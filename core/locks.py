@@ -37,16 +37,33 @@ def release_to(lock: Any, held: int) -> None:
 
 
 def locked(lock: Any, function: Callable[[], T]) -> T:
-    """Call *function* under *lock*, an `RLock`, and return what it does.
+    """Call *function* under *lock*, an `RLock`, and return what it does, or raise it.
 
     The lock is free again, whatever strikes; *function* is to see to everything else.
     """
     held = depth(lock)
     try:
         lock.acquire()
-        result = function()
+        result, error = _outcome(function)
         lock.release()
     except BaseException:
         release_to(lock, held)
         raise
-    return result
+    if error is None:
+        return result  # type: ignore[return-value]
+    try:
+        raise error
+    finally:
+        del error  # else it would refer to itself, by its traceback and this frame
+
+
+def _outcome(function: Callable[[], T]) -> tuple[T | None, BaseException | None]:
+    """Return what *function* returns, and what it raises.
+
+    So that an error of its own is dealt with where an exception from outside may still strike:
+    there is nothing around the ``except`` of the caller.
+    """
+    try:
+        return function(), None
+    except BaseException as error:  # noqa: BLE001 - the caller raises it
+        return None, error
