@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from .leasing import Leasing
 
 #: Packages whose frames are not where a connection was taken: they are on the way to it.
-_INSIDE = ("relet", "django", "contextlib", "asgiref", "asyncio", "concurrent", "threading")
+_INSIDE = (
+    *("relet", "django", "contextlib", "asgiref", "asyncio", "concurrent", "threading"),
+    # Tools that lay themselves around each statement.
+    *("ddtrace", "debug_toolbar", "elasticapm", "newrelic", "opentelemetry", "scout_apm"),
+    *("sentry_sdk", "silk", "wrapt"),
+)
 #: The methods of cursors that run statements.
 _RUNNING = ("execute", "_run")
 #: How many holders a message shows.

@@ -116,19 +116,20 @@ class LeasingWrapper(Stateful):
     def connection(self) -> Any:
         """What stands for the driver's connection, or None while there is no lease.
 
-        Inside a transaction there always is one. So there is where django-debug-toolbar is
-        installed, whose SQL panel looks at it before each statement and takes for granted
-        that it is there. When it is used, a lease begins.
+        Inside a transaction there always is one: looking for it begins the lease. Where
+        django-debug-toolbar is installed there always is something, for its SQL panel looks at it
+        before each statement; a lease begins when it is used.
         """
         try:
             lease = self._lease
         except AttributeError:
             return None  # Django's __init__ is at work
-        if lease.connection is None and (
-            self.closed_in_transaction
-            or not (self._in_transaction or "debug_toolbar" in django_settings.INSTALLED_APPS)
-        ):
-            return None
+        if lease.connection is None:
+            watched = "debug_toolbar" in django_settings.INSTALLED_APPS
+            if self.closed_in_transaction or not (self._in_transaction or watched):
+                return None
+            if self._in_transaction or not self._tells_facts:
+                self.connect()
         if self._tells_facts and not self._trusted and self._introducing is None:
             return LeasedConnection(self)
         if lease.connection is None:

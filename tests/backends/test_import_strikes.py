@@ -23,7 +23,7 @@ pytestmark = [
 def test_i15_while_an_engine_is_imported():
     script = Path(__file__).with_name("import_strikes.py")
     command = [sys.executable, str(script), engine.NAME, "1", str(STEP)]
-    output = subprocess.run(command, capture_output=True, text=True).stdout
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout
     assert "FAILED" not in output, output
     assert output.endswith("instructions at most\n"), output
 

@@ -82,10 +82,11 @@ def test_methods_tell_without_a_lease(db, restored):
 
 def test_a_wrapper_s_connection_tells_in_a_transaction(db, restored):
     with transaction.atomic():
+        with db.cursor() as cursor:
+            assert cursor.connection.autocommit is False
+            assert stats(db).in_use == 0  # the transaction has not begun
         raw = db.connection
         assert raw.info.server_version >= 130000
-        assert raw.autocommit is False
-        assert stats(db).in_use == 0  # the transaction has not begun
         select(db)
         assert raw.info.server_version >= 130000
         assert int(raw.info.transaction_status) == 2

@@ -506,19 +506,19 @@ def test_a_log_handler_that_writes(make, log_in_the_database, mode, level, caplo
     wrapper = connections["default"]
     caplog.set_level(level, "relet")
     policies["default"] = ReleasePolicy(release=mode, check_idle=3600)
-    number = f"{mode}{level}"
+    number = f"{mode}{level}"  # each text is logged once, whatever its values
     try:
-        run(f"SET app.owner = 'outside {number}'")
+        run(f"SET app.outside_{number} = ''")
         assert Item.objects.count() == 1
         with transaction.atomic():
-            run(f"SET app.owner = 'inside {number}'")
-            run(f"SELECT set_config('app.other', '{number}', false)")
+            run(f"SET app.inside_{number} = ''")
+            run(f"SELECT set_config('app.other', '', false) AS other_{number}")
             # Not in the transaction, whose it is not.
             assert Item.objects.count() == 1
         assert Item.objects.count() == 3
         wrapper.close()
         wrapper.set_autocommit(False)
-        run(f"SET app.owner = 'by hand {number}'")
+        run(f"SET app.by_hand_{number} = ''")
         wrapper.commit()
         wrapper.set_autocommit(True)
         wrapper.close()

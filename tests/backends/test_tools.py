@@ -1,6 +1,7 @@
 """Tools that look at each statement cost no lease and no round trip.
 
-Round trips are counted where they pass by, between the driver and the server.
+They change Django and the driver for the whole process, so each is in a child. Round trips are
+counted where they pass by, between the driver and the server.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ import pytest
 from django.db import connections, transaction
 from testapp.models import Item
 
+from ..adapters.pg8000.driver.wire import Wire
 from . import driver
 from .conftest import at_rest
+from .forks import child_of, needs_fork
 
-looks_free = pytest.mark.skipif(
-    driver.NAME == "psycopg2", reason="a look at a connection of psycopg2's is a use"
-)
+pytestmark = needs_fork
 
 
 def work(db):
@@ -40,11 +41,33 @@ def round_trips(db, wire):
 
 
 @pytest.fixture
-def start_sentry():
-    sentry_sdk = pytest.importorskip("sentry_sdk")
-    from sentry_sdk.integrations.django import DjangoIntegration
+def in_child(database, make):
+    """Runs a function in a child, with a wrapper whose connections pass by a `Wire`."""
+    params = connections["default"].get_connection_params()
+    where = {"host": params.get("host") or "localhost", "port": params.get("port") or 5432}
 
-    def start(**options):
+    def run(function):
+        def child():
+            with Wire(where) as wire:
+                wrapper = make("watched", HOST="127.0.0.1", PORT=str(wire.port))
+                connections["watched"] = wrapper
+                function(wrapper, wire)
+                wrapper.close()
+
+        assert child_of(child, within=60) == 0
+
+    return run
+
+
+@pytest.mark.skipif(driver.NAME == "psycopg2", reason="a look at a connection of its is a use")
+@pytest.mark.parametrize("options", [{}, {"traces_sample_rate": 1.0}], ids=["errors", "tracing"])
+def test_sentry(in_child, options):
+    sentry_sdk = pytest.importorskip("sentry_sdk")
+
+    def look_on(wrapper, wire):
+        from sentry_sdk.integrations.django import DjangoIntegration
+
+        before, spans = round_trips(wrapper, wire), []
         sentry_sdk.init(
             dsn="http://key@localhost:9/1",
             integrations=[DjangoIntegration()],
@@ -52,36 +75,24 @@ def start_sentry():
             before_send_transaction=lambda event, hint: spans.extend(event["spans"]),
             **options,
         )
-        return sentry_sdk.start_transaction(name="a request")
+        with sentry_sdk.start_transaction(name="a request"):
+            assert round_trips(wrapper, wire) == before
+        if options:
+            (told,) = {span["data"]["db.name"] for span in spans if span["op"] == "db"}
+            assert told == wrapper.settings_dict["NAME"]
 
-    spans = []
-    start.spans = spans
-    yield start
-    sentry_sdk.init()
-
-
-@looks_free
-@pytest.mark.parametrize("options", [{}, {"traces_sample_rate": 1.0}], ids=["errors", "tracing"])
-def test_sentry(watched, wire, start_sentry, options):
-    before = round_trips(watched, wire)
-    with start_sentry(**options):
-        assert round_trips(watched, wire) == before
-    if options:
-        (told,) = {span["data"]["db.name"] for span in start_sentry.spans if span["op"] == "db"}
-        assert told == watched.settings_dict["NAME"]
+    in_child(look_on)
 
 
 @driver.needs("psycopg", "instrumentation")
-def test_opentelemetry(watched, make, wire):
+def test_opentelemetry(in_child, make):
     instrumentation = pytest.importorskip("opentelemetry.instrumentation.psycopg")
-    before = round_trips(watched, wire)
-    instrumentor = instrumentation.PsycopgInstrumentor()
-    instrumentor.instrument(skip_dep_check=True, enable_commenter=True)
-    wrapper = make("traced", HOST="127.0.0.1", PORT=str(wire.port))
-    connections["traced"] = wrapper
-    try:
-        assert round_trips(wrapper, wire) == before
-    finally:
-        instrumentor.uninstrument()
-        wrapper.close()
-        del connections["traced"]
+
+    def look_on(wrapper, wire):
+        before = round_trips(wrapper, wire)
+        instrumentation.PsycopgInstrumentor().instrument(skip_dep_check=True, enable_commenter=True)
+        traced = make("traced", HOST="127.0.0.1", PORT=str(wire.port))
+        connections["traced"] = traced
+        assert round_trips(traced, wire) == before
+
+    in_child(look_on)

@@ -152,6 +152,7 @@ EXCEPTIONS = {
     "adapters.types.register_loader": _NOTHING,
     "adapters.types.types": "itself",
     "begin": _SQL,
+    "check": _READ,
     "close": "the connection is closed, and so discarded",
     "closed": _READ,
     "commit": _SQL,

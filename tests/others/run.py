@@ -29,7 +29,7 @@ UNSAFE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("package")
-    parser.add_argument("--engine", default="relet.backends.psycopg")
+    parser.add_argument("--engine", default="relet.backends.postgresql")
     arguments, options = parser.parse_known_args()
     package = Package.named(arguments.package)
     with (
