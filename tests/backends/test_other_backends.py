@@ -262,6 +262,7 @@ def test_under_every_policy(over, backend, session_state, release):
 @pytest.mark.parametrize("backend", ALL)
 def test_threads(over, backend):
     wrong, wrapper = [], over(backend)
+    ask(wrapper)  # so it keeps the pool, which the copies leave when their threads end
 
     def work(tenant):
         mine = wrapper.copy()

@@ -1,11 +1,13 @@
 """The adapter: what relet asks of a pool, told in the terms of this one."""
 
+from functools import partial
 from time import monotonic
 
 import psycopg
 
 from relet.adapters.drivers.psycopg import Psycopg
 from relet.adapters.gate import Gate, GateClosed
+from relet.adapters.opening import opened
 from relet.core import ConfigurationError, PoolAdapter, PooledConnection, PoolStats
 
 from .pool import StackPool
@@ -18,6 +20,7 @@ NO_POOL = {"size": None, "timeout": 0.0, "max_lifetime": 0.0}
 class StackAdapter(Psycopg, PoolAdapter[psycopg.Connection]):
     lifetime_enforced = "checkin"
     has_threads = False
+    pool_keys = tuple(DEFAULTS)
 
     # Options.
 
@@ -40,16 +43,7 @@ class StackAdapter(Psycopg, PoolAdapter[psycopg.Connection]):
         unpooled = config.options is False
         self._options = NO_POOL if unpooled else {**DEFAULTS, **config.options}
         self._gate = Gate(self._options["size"])
-        self._pool = StackPool(self._connect, self._options["max_lifetime"])
-
-    def _connect(self):
-        raw = self.connect(self.config.parameters())
-        try:
-            self.config.configure(raw)
-        except BaseException:
-            raw.close()
-            raise
-        return raw
+        self._pool = StackPool(partial(opened, self.connect, config), self._options["max_lifetime"])
 
     @property
     def native(self):
