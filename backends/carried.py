@@ -11,7 +11,9 @@ wrapper changes what differs. So it is no session state, and keeps no lease.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from relet.core import Lease, PoolAdapter, PooledConnection, TransactionStatus
@@ -19,6 +21,7 @@ from relet.core.baseline import reset
 from relet.core.effects import ALL, Change, Effects, Kind
 
 from .cursor import LeasedCursor
+from .temporarily import temporarily
 
 if TYPE_CHECKING:
     from django.db.backends.utils import CursorWrapper
@@ -71,13 +74,9 @@ class Carrying(LeasingWrapper):
         # Else the statements of another thread would be taken for the backend's.
         with self._exclusive():
             self._forget()
-            before = self._making, self._trusted
+            make = partial(super()._cursor, name)
             # In Django's connect(), which is trusted, receivers make cursors, too.
-            self._making, self._trusted = True, False
-            try:
-                return super()._cursor(name)
-            finally:
-                self._making, self._trusted = before
+            return temporarily(self, make, _making=True, _trusted=False)
 
     @property
     def connection(self) -> Any:
@@ -156,11 +155,7 @@ class Carrying(LeasingWrapper):
         return raw
 
     def _introduce(self, outer: Lease) -> None:
-        before, self._making = self._making, False
-        try:
-            super()._introduce(outer)
-        finally:
-            self._making = before
+        temporarily(self, partial(super()._introduce, outer), _making=False)
 
     def _carry(self, lease: Lease) -> None:
         """Make what is carried in the session that is leased, if it is not there."""
@@ -185,11 +180,14 @@ class Carrying(LeasingWrapper):
         if connection.raw.autocommit:
             self._make(connection, pool, undone, wanted)
         else:
-            connection.raw.autocommit = True
             try:
+                connection.raw.autocommit = True
                 self._make(connection, pool, undone, wanted)
-            finally:
                 connection.raw.autocommit = False
+            except BaseException:
+                with suppress(self.Database.Error):  # it may be lost
+                    connection.raw.autocommit = False
+                raise
         carried.made = wanted
 
     def _make(
@@ -248,8 +246,8 @@ class _Connection:
         return LeasedCursor(self._db)
 
     def __getattr__(self, name: str) -> Any:
-        with self._db._trusting():
-            return getattr(self._db.connection, name)
+        raw = temporarily(self._db, lambda: self._db.connection, _trusted=True)
+        return getattr(raw, name)
 
 
 def _setting(step: object) -> str | None:

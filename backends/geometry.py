@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .temporarily import temporarily
+
 if TYPE_CHECKING:
     from .wrapper import LeasingWrapper
 else:
@@ -19,7 +21,7 @@ class Geometry(LeasingWrapper):
             register(raw, clear_caches)
             return
         # It has run CREATE EXTENSION, and takes for granted that `connection` is there still.
-        with self.temporary_connection(), self._trusting():
-            register(self.connection, clear_caches)
+        with self.temporary_connection():
+            temporarily(self, lambda: register(self.connection, clear_caches), _trusted=True)
         # The pool's connections were told that there are no such types.
         self.close_pool()

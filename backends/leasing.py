@@ -9,8 +9,8 @@ import threading
 import weakref
 from _thread import get_ident
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from enum import Enum
 from functools import partial
 from time import monotonic
@@ -43,6 +43,7 @@ from .credentials import Parameters
 from .messages import Messages
 from .options import check_health_checks, check_max_age, pool_options, release_policy
 from .pools import MakePool, OpenPool, copied, pools
+from .temporarily import temporarily
 from .transfers import Transfer
 
 if TYPE_CHECKING:
@@ -385,17 +386,8 @@ class Leasing(WrapperBase):
         )
 
     def _ensure_connection(self) -> None:
-        with self._trusting():
-            self.ensure_connection()
-
-    @contextmanager
-    def _trusting(self) -> Iterator[None]:
-        """Django looks at `connection` meanwhile, and does nothing to its session."""
-        before, self._trusted = self._trusted, True
-        try:
-            yield
-        finally:
-            self._trusted = before
+        # Django looks at `connection` meanwhile, and does nothing to its session.
+        temporarily(self, self.ensure_connection, _trusted=True)
 
     def _perform(self, action: Action, cursor: LeasedCursor | None = None) -> None:
         lease = self._lease

@@ -15,6 +15,7 @@ from _thread import get_ident
 from asyncio import _get_running_loop
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
@@ -34,6 +35,7 @@ from .options import check_connect
 from .pools import copied, pools
 from .schema import PooledSchemaEditor
 from .stateful import Stateful
+from .temporarily import temporarily
 
 if TYPE_CHECKING:
     from django.db.backends.utils import CursorWrapper
@@ -164,11 +166,8 @@ class LeasingWrapper(Stateful):
     def get_connection_params(self) -> dict[str, Any]:
         # Django takes offence at a pool where the driver is psycopg2.
         settings = self.settings_dict
-        self.settings_dict = credentials.without(_drivers(settings))
-        try:
-            parameters = super().get_connection_params()
-        finally:
-            self.settings_dict = settings
+        drivers = credentials.without(_drivers(settings))
+        parameters = temporarily(self, super().get_connection_params, settings_dict=drivers)
         check_connect(self.alias, settings, self.adapter_class, parameters)
         return parameters
 
@@ -178,8 +177,9 @@ class LeasingWrapper(Stateful):
             return False
         # Connected, as Django sees it.
         try:
-            with self.temporary_connection(), self._trusting():
-                return self._call(super().is_usable)
+            with self.temporary_connection():
+                ask = partial(self._call, super().is_usable)
+                return temporarily(self, ask, _trusted=True)
         except self.Database.Error:
             return False
 
@@ -277,8 +277,7 @@ class LeasingWrapper(Stateful):
 
     def _other_cursor(self, name: str | None) -> Any:
         """A driver's cursor that Django, or the backend, is to make."""
-        with self._trusting():
-            cursor = self.create_cursor(name)
+        cursor = temporarily(self, partial(self.create_cursor, name), _trusted=True)
         if not self._drivers_cursors and getattr(cursor, "statusmessage", None) is not None:
             # The backend ran something on it: nobody knows what.
             self._expose()

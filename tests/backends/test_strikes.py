@@ -215,6 +215,7 @@ def struck(db, observer, other):
         lease = db._lease
         assert (lease.state, lease.connection, lease.pins) == (State.RESTING, None, {}), number
         assert not db._holds and lease.session is None, number
+        assert (db._trusted, db.settings_dict) == (False, settings), number
         assert db.autocommit or db._fresh
         assert policies["default"].release == mode, number
         # Another thread can have it at once: no lock is taken, nothing is lost.
@@ -226,7 +227,7 @@ def struck(db, observer, other):
         assert written in (0, 1), number
         observer.execute("DELETE FROM testapp_item WHERE name <> 'row'")
 
-    mode = policies["default"].release
+    mode, settings = policies["default"].release, db.settings_dict
     return check
 
 
