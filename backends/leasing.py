@@ -258,6 +258,7 @@ class Leasing(WrapperBase):
             if lease.connection is not None:
                 pool.discard_from(lease)
             lease.send(UNAVAILABLE)
+            lifetimes.rest_if_exiting()
             # Not everything that takes a connection is called by a cursor of Django's.
             with self.wrap_database_errors:
                 raise

@@ -106,6 +106,17 @@ _exiting = False
 atexit.register(_exit)
 
 
+def rest_if_exiting() -> None:
+    """Stop here for good if the interpreter exits, and this is a thread that it does not wait for.
+
+    Its pool was closed, and it would say so on stderr while everything is taken down.
+    """
+    if _exiting and threading.current_thread() is not threading.main_thread():
+        lock = threading.Lock()
+        lock.acquire()
+        lock.acquire()
+
+
 #: Held while `PoolAdapter.abandoned` is counted.
 _counting = threading.Lock()
 
