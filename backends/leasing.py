@@ -335,6 +335,18 @@ class Leasing(WrapperBase):
                 raise
             self._forget_note(note)
 
+    def _cut_off(self) -> None:
+        """End the connection in the middle of a call of the driver's, which fails then.
+
+        It is not closed before that: the number of its socket would be free, and could be another
+        connection's when the driver looks at it again, and waits for that.
+        """
+        lease = self._lease
+        connection, _ = self._leased(lease)
+        lease.pins[connection] = None  # or it would be given back, if the call has ended well
+        lifetimes.shut_down(connection.raw)
+        self._leave(partial(_close_what_is_cut, connection))
+
     def _forget_note(self, note: Note) -> None:
         with suppress(ValueError):  # a finalizer has come in between, and acted on it, too
             self._notes.remove(note)
@@ -362,6 +374,8 @@ class Leasing(WrapperBase):
                 if not isinstance(error, self.Database.Error):
                     self._expose()  # from outside: nobody knows how far it came
                 self._returned(lease, pin)
+                if self._notes and self._is_idle():
+                    self._act_on_notes()
                 raise
             return result
 
@@ -848,6 +862,15 @@ class _Configure:
             lease.pins.clear()
             lease.send(Event.FORK)
             lease.connection = None
+
+
+def _close_what_is_cut(connection: PooledConnection, owner: Any) -> None:
+    """A call was cut off, and has returned: do what `close` was to do."""
+    lease = owner._lease
+    if lease.connection is connection:
+        lease.send(CLOSE)
+        owner._discard(lease)
+        owner.close()
 
 
 def _dropped(find: weakref.ref[Leasing], pin: weakref.ref[Any]) -> None:

@@ -205,5 +205,15 @@ def _sever(raw: Any) -> None:
             dead.close()
 
 
+def shut_down(raw: Any) -> None:
+    """End what *raw* has with the server, and leave it open: a call of its driver's fails then."""
+    with suppress(Exception):  # it has no socket, or is being closed
+        copy = _socket.socket(fileno=_socket.dup(raw.fileno()))
+        try:
+            copy.shutdown(_socket.SHUT_RDWR)
+        finally:
+            copy.close()
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)

@@ -16,6 +16,7 @@ from asyncio import _get_running_loop
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
@@ -30,7 +31,7 @@ from . import credentials
 from .connection import LeasedConnection
 from .creation import PooledCreation
 from .cursor import LeasedCursor, LeasedCursorWrapper, LeasedServerCursor
-from .leasing import RUNNING
+from .leasing import RUNNING, Leasing
 from .options import check_connect
 from .pools import copied, pools
 from .schema import PooledSchemaEditor
@@ -41,6 +42,29 @@ if TYPE_CHECKING:
     from django.db.backends.utils import CursorWrapper
 
     from relet.core import ReleasePolicy
+
+
+#: Where the driver is called.
+_CALLS = {
+    function.__code__
+    for function in (
+        *(LeasedCursor.execute, LeasedCursor._run_plain, LeasedCursor._run_with),
+        Leasing._call,
+    )
+}
+
+
+def _is_called(db: LeasingWrapper) -> bool:
+    """Whether this thread is in the middle of a call of the driver's for *db*.
+
+    The lease may still say so when an exception has come in the middle of its end.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code in _CALLS and db in (frame.f_locals.get("db"), frame.f_locals["self"]):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @async_unsafe
@@ -215,6 +239,10 @@ class LeasingWrapper(Stateful):
             # From the handler of a signal, or a receiver of connection_created: a connection is
             # being taken, and closed when that has come to its end.
             self._leave(LeasingWrapper.close)
+            return
+        if lease.state in RUNNING and _is_called(self):
+            # From the handler of a signal.
+            self._cut_off()
             return
         try:
             self._close()

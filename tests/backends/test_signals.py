@@ -1,5 +1,6 @@
 """I15: handlers of signals that use the connection, or raise, in the middle of anything."""
 
+import os
 import signal
 import threading
 
@@ -169,6 +170,25 @@ def test_close(db, when_it_waits, wait):
     when_it_waits(db.close)
     with pytest.raises((DatabaseError, driver.dbapi.Error)):
         wait(db)
+    assert_nothing_is_lost(db)
+
+
+def test_close_leaves_the_number_of_the_socket_to_the_call(db, when_it_waits):
+    """It would wait for good, for another file that has got it."""
+    reused = []
+
+    def close():
+        number = db._lease.connection.raw.fileno()
+        db.close()
+        taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(64)]
+        reused.append(number in taken)
+        for file in taken:
+            os.close(file)
+
+    when_it_waits(close)
+    with pytest.raises((DatabaseError, driver.dbapi.Error)):
+        wait_in_statement(db)
+    assert reused == [False]
     assert_nothing_is_lost(db)
 
 
