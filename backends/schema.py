@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
 from relet.core.sql import key_words, statements
 
 from .bases import SchemaEditorBase
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 class PooledSchemaEditor(SchemaEditorBase):
     """Mixed into the backend's ``DatabaseSchemaEditor``."""
 
-    def execute(self, sql: Any, params: Any = ()) -> None:
+    def __init__(self, connection: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(connection, *args, **kwargs)
         # Look at the SQL that reaches a cursor. What an editor is given can be anything that its
-        # own `execute()` takes apart, and some of it has no text of its own.
-        with self.connection.execute_wrapper(self._watch):
-            super().execute(sql, params)
+        # own `execute()` takes apart, and that is left alone, for others replace it.
+        wrappers, watch = connection.execute_wrappers, partial(_watch, connection)
+        wrappers.insert(0, watch)  # Django takes its own from the other end
+        self._stop_watching = weakref.finalize(self, _remove, wrappers, watch)
+        self._stop_watching.atexit = False
 
-    def _watch(
-        self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any
-    ) -> Any:
-        result = execute(sql, params, many, context)
-        wrapper: Any = self.connection
-        if _creates_extension(wrapper.adapter_class.text(sql)):
-            # django.contrib.postgres registers hstore and citext in connection_created.
-            # The pool's connections that have had theirs are outdated.
-            wrapper.on_commit(wrapper.close_pool)
-        return result
+    def __exit__(self, *exc_info: Any) -> None:
+        try:
+            super().__exit__(*exc_info)
+        finally:
+            self._stop_watching()
+
+
+def _remove(wrappers: list[Any], watch: object) -> None:
+    with suppress(ValueError):
+        wrappers.remove(watch)
+
+
+def _watch(
+    wrapper: Any, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any
+) -> Any:
+    result = execute(sql, params, many, context)
+    if _creates_extension(wrapper.adapter_class.text(sql)):
+        # django.contrib.postgres registers hstore and citext in connection_created.
+        # The pool's connections that have had theirs are outdated.
+        wrapper.on_commit(wrapper.close_pool)
+    return result
 
 
 def _creates_extension(sql: str) -> bool:

@@ -153,3 +153,22 @@ def test_django_pg_zero_downtime_migrations(over):
     assert is_new(wrapper, CREATE)
     with wrapper.schema_editor() as editor:
         editor.delete_model(Shelf)
+
+
+def test_the_editor_has_the_execute_of_its_backend(wrapper):
+    """Tests replace it there, by what leads back to the editor's own."""
+    assert type(wrapper.schema_editor()).execute is Editor.execute
+
+
+def test_an_editor_leaves_nothing_behind(wrapper):
+    def watch(execute, *args):
+        return execute(*args)
+
+    with wrapper.execute_wrapper(watch):
+        editor = wrapper.schema_editor()
+    assert watch not in wrapper.execute_wrappers
+    with editor:
+        editor.execute("SELECT 1")
+    assert wrapper.execute_wrappers == []
+    wrapper.schema_editor()
+    assert wrapper.execute_wrappers == []
