@@ -378,8 +378,9 @@ class LeasedServerCursor(LeasedCursor):
             self._closed = True
             # The lease has ended, and with it what was on the server; in a child, that is its
             # parent's.
-            with suppress(db.Database.Error):
-                self._close_driver()
+            if self._is_alone():
+                with suppress(db.Database.Error):
+                    self._close_driver()
         elif db._is_idle_here():
             if db._status() == TransactionStatus.IN_ERROR:
                 # It cannot be closed now, and one WITH HOLD outlives the transaction.
@@ -392,6 +393,20 @@ class LeasedServerCursor(LeasedCursor):
         else:
             self._closed = True
             self._release()  # its owner closes it
+
+    def _is_alone(self) -> bool:
+        """Whether the driver's cursor is still to be closed, and nobody has its connection.
+
+        Its collector may come in the middle of a statement of the next lease's, on the same one.
+        """
+        driver, db = self._driver, self._db
+        if driver is None or driver.closed:
+            return False
+        connection, entry = db._lease.connection, db._entry
+        raw = driver.connection
+        return (connection is None or connection.raw is not raw) and not (
+            entry is not None and entry.pool.is_blocked(raw)
+        )
 
     def _close_driver(self) -> None:
         if self._driver is not None:

@@ -123,7 +123,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         """Open the pool, in a thread where no exception from outside is raised."""
         try:
             self._desk.reach()  # type: ignore[union-attr]
-            self._opened = True
+            self._opened = not self.closed
         finally:
             self._attempts.pop(_FIRST, None)  # so whoever comes next tries again
             if self.closed:  # meanwhile
