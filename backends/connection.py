@@ -28,20 +28,20 @@ class LeasedConnection:
     """
 
     # No name of a driver's may be taken, so these are private to the class.
-    __slots__ = ("__cursor", "__db", "__weakref__")
+    __slots__ = ("__db", "__look", "__weakref__")
 
     def __init__(self, db: LeasingWrapper, cursor: LeasedCursor | None = None) -> None:
         object.__setattr__(self, "_LeasedConnection__db", db)
-        object.__setattr__(self, "_LeasedConnection__cursor", cursor)
+        object.__setattr__(self, "_LeasedConnection__look", _Look(db, cursor))
 
     def __getattr__(self, name: str) -> Any:
-        return _Look(self.__db, self.__cursor).at(name)
+        return self.__look.at(name)
 
     def __setattr__(self, name: str, value: object) -> None:
-        setattr(_Look(self.__db, self.__cursor).take(), name, value)
+        setattr(self.__look.take(), name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(_Look(self.__db, self.__cursor).take(), name)
+        delattr(self.__look.take(), name)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:  # for isinstance()
@@ -63,10 +63,10 @@ class LeasedConnection:
         return f"<LeasedConnection of DATABASES[{self.__db.alias!r}], {what}>"
 
     def __enter__(self) -> Any:
-        return _Look(self.__db, self.__cursor).take().__enter__()
+        return self.__look.take().__enter__()
 
     def __exit__(self, *exc_info: Any) -> Any:
-        return _Look(self.__db, self.__cursor).take().__exit__(*exc_info)
+        return self.__look.take().__exit__(*exc_info)
 
 
 class _Look:

@@ -432,7 +432,7 @@ _LOOKED_UP = "fetchone", "fetchmany", "fetchall", "close"
 class _LookedUp:
     """A method that a class is to look up by name, as it does in Django."""
 
-    def __set_name__(self, owner: type, name: str) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
 
     def __get__(self, wrapper: Any, owner: type | None = None) -> Any:
@@ -450,9 +450,7 @@ class LeasedCursorWrapper(CursorWrapper):
         if cls.__getattr__ is not LeasedCursorWrapper.__getattr__:
             for name in _LOOKED_UP:
                 if getattr(cls, name) is getattr(LeasedCursorWrapper, name):
-                    method = _LookedUp()
-                    method.__set_name__(cls, name)
-                    setattr(cls, name, method)
+                    setattr(cls, name, _LookedUp(name))
 
     def fetchone(self) -> Any:
         with self.db.wrap_database_errors:

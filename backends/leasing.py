@@ -62,10 +62,10 @@ IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
 RESTING, RUNNING = State.RESTING, (State.RUNNING, State.RUNNING_IN_TRANSACTION)
 
 _NOT_SHARED = nullcontext()
+_NO_STAMP = object()
 
 #: Django's own; None until it is seen, if somebody had replaced it when this was imported.
 djangos_ensure = guards.djangos(BaseDatabaseWrapper.ensure_connection)
-_NO_STAMP = object()
 
 #: What Django's connect() resets. A lease that begins inside an atomic block may be
 #: of a connection that is new, and has to be introduced as if outside of it.
@@ -345,7 +345,10 @@ class Leasing(WrapperBase):
         connection, _ = self._leased(lease)
         lease.pins[connection] = None  # or it would be given back, if the call has ended well
         lifetimes.shut_down(connection.raw)
-        self._leave(partial(_close_what_is_cut, connection))
+        # Not `_leave`, which would take the lease for idle where the caller has the driver's
+        # connection itself, or a COPY.
+        self._notes.append(partial(_close_what_is_cut, connection))
+        self._detour = True
 
     def _forget_note(self, note: Note) -> None:
         with suppress(ValueError):  # a finalizer has come in between, and acted on it, too
@@ -384,6 +387,10 @@ class Leasing(WrapperBase):
         """Whether a call of the driver's would never return: another one is under way."""
         connection, pool = lease.connection, lease.pool
         return connection is not None and pool is not None and pool.is_blocked(connection.raw)
+
+    def _is_busy(self) -> bool:
+        """Whether nothing can be sent: a call of the driver's is under way, or a COPY, a stream."""
+        return self._status() == TransactionStatus.ACTIVE or self._is_blocked(self._lease)
 
     def _returned(self, lease: Lease, pin: object) -> None:
         """What `_call` has called has returned."""
@@ -452,7 +459,7 @@ class Leasing(WrapperBase):
     def _reset_then_checkin(self, lease: Lease) -> None:
         connection, pool = self._leased(lease)
         raw = connection.raw
-        if pool.transaction_status(raw) == TransactionStatus.ACTIVE or pool.is_blocked(raw):
+        if self._is_busy():
             # COPY or stream(), perhaps in the middle of a call: nothing can be sent.
             self._discard(lease)
             return
@@ -808,12 +815,14 @@ class Leasing(WrapperBase):
         return self._lease.connection.raw  # type: ignore[union-attr]
 
     def _facts(self) -> Facts:
-        """Return what a connection tells of itself; to know it, a first one may be taken."""
-        if (facts := self._facts_if_known()) is not None:
-            return facts
-        self.validate_thread_sharing()
-        self._ensure_connection()
-        return self._lease.pool.told  # type: ignore[union-attr,return-value]
+        """Return what a connection tells of itself. To know it, one is taken, and given back."""
+        if (facts := self._facts_if_known()) is None:
+            self.validate_thread_sharing()
+            pin = object()
+            self._pin(pin)
+            self._unpin(pin)
+            facts = self._facts_if_known()
+        return facts  # type: ignore[return-value]
 
     def _facts_if_known(self) -> Facts | None:
         return None if self._entry is None else self._entry.pool.told

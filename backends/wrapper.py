@@ -31,7 +31,7 @@ from . import credentials
 from .connection import LeasedConnection
 from .creation import PooledCreation
 from .cursor import LeasedCursor, LeasedCursorWrapper, LeasedServerCursor
-from .leasing import RUNNING, Leasing
+from .leasing import RUNNING
 from .options import check_connect
 from .pools import copied, pools
 from .schema import PooledSchemaEditor
@@ -44,24 +44,11 @@ if TYPE_CHECKING:
     from relet.core import ReleasePolicy
 
 
-#: Where the driver is called.
-_CALLS = {
-    function.__code__
-    for function in (
-        *(LeasedCursor.execute, LeasedCursor._run_plain, LeasedCursor._run_with),
-        Leasing._call,
-    )
-}
-
-
-def _is_called(db: LeasingWrapper) -> bool:
-    """Whether this thread is in the middle of a call of the driver's for *db*.
-
-    The lease may still say so when an exception has come in the middle of its end.
-    """
+def _is_called(raw: Any) -> bool:
+    """Whether this thread is in the middle of a method of *raw*, a driver's connection."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_code in _CALLS and db in (frame.f_locals.get("db"), frame.f_locals["self"]):
+        if frame.f_code.co_varnames[:1] == ("self",) and frame.f_locals.get("self") is raw:
             return True
         frame = frame.f_back
     return False
@@ -109,10 +96,10 @@ class LeasingWrapper(Stateful):
 
     #: Whether cursors are made in the way of the driver's own backend.
     _drivers_cursors = True
-    #: Whether the adapter knows what connections tell of themselves.
-    _tells_facts = False
     #: Whether that is the connection's own, with nothing done to them.
     _plain_cursors = False
+    #: Whether the adapter knows what connections tell of themselves.
+    _tells_facts = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -150,16 +137,16 @@ class LeasingWrapper(Stateful):
             lease = self._lease
         except AttributeError:
             return None  # Django's __init__ is at work
-        if lease.connection is None:
-            watched = "debug_toolbar" in django_settings.INSTALLED_APPS
-            if self.closed_in_transaction or not (self._in_transaction or watched):
-                return None
-            if self._in_transaction or not self._tells_facts:
-                self.connect()
-        if self._tells_facts and not self._trusted and self._introducing is None:
-            return LeasedConnection(self)
-        if lease.connection is None:
+        if lease.connection is None and (
+            self.closed_in_transaction
+            or not (self._in_transaction or "debug_toolbar" in django_settings.INSTALLED_APPS)
+        ):
+            return None
+        stands = self._tells_facts and not self._trusted and self._introducing is None
+        if lease.connection is None and (self._in_transaction or not stands):
             self.connect()
+        if stands:
+            return LeasedConnection(self)
         return lease.connection.raw if self._trusted else self._lend()  # type: ignore[union-attr]
 
     @connection.setter
@@ -240,7 +227,7 @@ class LeasingWrapper(Stateful):
             # being taken, and closed when that has come to its end.
             self._leave(LeasingWrapper.close)
             return
-        if lease.state in RUNNING and _is_called(self):
+        if self._is_busy() and _is_called(lease.connection.raw):  # type: ignore[union-attr]
             # From the handler of a signal.
             self._cut_off()
             return

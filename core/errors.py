@@ -20,10 +20,15 @@ def _restored(error_class: type[BaseException], arguments: tuple[object, ...]) -
     return error_class.__new__(error_class, *arguments)
 
 
+def closest(name: object, known: Iterable[str]) -> str | None:
+    """Return what of *known* is so like *name* that it was probably meant, or None."""
+    return next(iter(difflib.get_close_matches(str(name), list(known), 1)), None)
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Return a question, and a space after it, whether *name* was to be one of *known*."""
-    close = difflib.get_close_matches(str(name), list(known), 1)
-    return f"Did you mean {close[0]!r}? " if close else ""
+    """Return ``" (did you mean 'x'?)"``, or nothing; see `closest`."""
+    meant = closest(name, known)
+    return "" if meant is None else f" (did you mean {meant!r}?)"
 
 
 class ReletError(Exception):
@@ -91,11 +96,12 @@ class UnknownAdapter(ReletError):
     """No adapter of that name is registered."""
 
     def __init__(self, name: str, known: list[str], problems: Sequence[str] = ()) -> None:
+        meant = closest(name, known)
+        guess = "" if meant is None else f"Did you mean {meant!r}? "
         told = "".join(f" There is a broken plugin, though: {problem}" for problem in problems)
         super().__init__(
             f"There is no adapter {name!r}. Registered are: {', '.join(known) or 'none'}. "
-            f"{did_you_mean(name, known)}"
-            "An adapter plugin is found through the entry-point group 'relet'; is it installed?"
+            f"{guess}An adapter plugin is found through the entry-point group 'relet'; is it installed?"
             f"{told}"
         )
         self.name, self.known = name, known

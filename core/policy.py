@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from .effects import Kind
-from .errors import ConfigurationError
+from .errors import ConfigurationError, did_you_mean
 from .lease import TABLES
 
 ReleaseMode = Literal["statement", "cursor", "request"]
@@ -102,12 +101,7 @@ def check_keys(
     unknown = [key for key in options if key not in known]
     if not unknown:
         return
-    guesses = [
-        f"{key!r} (did you mean {close[0]!r}?)"
-        if (close := difflib.get_close_matches(str(key), known, 1))
-        else repr(key)
-        for key in unknown
-    ]
+    guesses = [f"{key!r}{did_you_mean(key, known)}" for key in unknown]
     raise ConfigurationError(
         f"unknown {', '.join(guesses)}; known are {', '.join(map(repr, sorted(known)))}."
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable
 from dataclasses import fields
 
 from relet.core import ConfigurationError, ReleasePolicy
+from relet.core.errors import did_you_mean
 
 #: What else ``OPTIONS`` can have: for Django, and for relet.
 _OPTIONS = (
@@ -35,5 +35,4 @@ def _meant(key: str, known: Collection[str], pool_keys: Collection[str]) -> str:
         return " (it belongs in OPTIONS['policy'])"
     if key in pool_keys:
         return " (it belongs in OPTIONS['pool'])"
-    close = difflib.get_close_matches(str(key), [*known, *_OPTIONS], 1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return did_you_mean(key, [*known, *_OPTIONS])

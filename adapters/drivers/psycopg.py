@@ -14,9 +14,9 @@ import psycopg
 from psycopg.adapt import AdaptersMap
 from psycopg.rows import tuple_row
 
+from relet.adapters.drivers import telling
 from relet.adapters.drivers.attributes import Snapshot, attributes
 from relet.adapters.drivers.parameters import refuse_unknown
-from relet.adapters.drivers.telling import exceptions, nothing, properties, reported, told
 from relet.core import Facts, TransactionStatus
 
 Connection = psycopg.Connection[Any]
@@ -26,7 +26,7 @@ _TOLD = (
     *("autocommit", "broken", "closed", "cursor_factory", "deferrable", "isolation_level"),
     *("prepare_threshold", "prepared_max", "read_only", "row_factory", "server_cursor_factory"),
 )
-_OF_SESSION = {"backend_pid", "error_message", "password"}
+_OF_SESSION = {"backend_pid", "error_message", "password", "timezone"}
 
 #: A true boolean, in text and in binary.
 _TRUE = (b"t", b"\x01")
@@ -90,21 +90,16 @@ class Psycopg:
 
     def facts(self, raw: Connection) -> Facts:
         info = raw.info
-        return Facts(
-            kind=type(raw),
-            names=frozenset(dir(raw)),
-            values={
-                **told(raw, (*_TOLD, *exceptions(type(raw)))),
-                **told(info, properties(type(info)) - _OF_SESSION, "info"),
-            },
+        return telling.facts(
+            raw,
+            told=_TOLD,
+            of_session=_OF_SESSION,
             methods={
-                "cancel": nothing,
-                "cancel_safe": nothing,
+                "cancel": telling.nothing,
+                "cancel_safe": telling.nothing,
                 "info.get_parameters": info.get_parameters().copy,
-                "info.parameter_status": reported(info.parameter_status),
+                "info.parameter_status": telling.reported(info.parameter_status),
             },
-            parts={"info"},
-            of_session={"fileno", *(f"info.{name}" for name in _OF_SESSION)},
             blocks={"pipeline"},
         )
 

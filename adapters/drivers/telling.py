@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import Any
+
+from relet.core import Facts
 
 #: The parameters that servers report.
 #: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC
@@ -16,7 +18,28 @@ REPORTED = (
 )
 
 
-def told(owner: Any, names: Iterable[str], part: str = "") -> dict[str, Any]:
+def facts(raw: Any, *, told: Iterable[str], of_session: Set[str], **others: Any) -> Facts:
+    """Return the `Facts` of *raw*, a connection whose part ``info`` has most of them.
+
+    :param told: the connection's own attributes that only tell.
+    :param of_session: properties of its ``info`` that have no answer without a connection.
+    :param others: the other fields of `Facts`, but ``parts``.
+    """
+    info = raw.info
+    return Facts(
+        kind=type(raw),
+        names=frozenset(dir(raw)),
+        values={
+            **attributes(raw, (*told, *exceptions(type(raw)))),
+            **attributes(info, properties(type(info)) - of_session, "info"),
+        },
+        parts={"info"},
+        of_session={"fileno", *(f"info.{name}" for name in of_session)},
+        **others,
+    )
+
+
+def attributes(owner: Any, names: Iterable[str], part: str = "") -> dict[str, Any]:
     """Return the attributes *names* of *owner*, those of a part with its name before theirs."""
     prefix = f"{part}." if part else ""
     return {f"{prefix}{name}": getattr(owner, name) for name in names if hasattr(owner, name)}

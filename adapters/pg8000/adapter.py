@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from relet.adapters.drivers import telling
 from relet.adapters.drivers.attributes import Snapshot, attributes
 from relet.adapters.drivers.parameters import refuse_unknown
-from relet.adapters.drivers.telling import exceptions, properties, reported, told
 from relet.adapters.queue_pool import QueuePoolAdapter
 from relet.core import Facts, TransactionStatus
 
@@ -79,17 +79,11 @@ class Pg8000Adapter(QueuePoolAdapter):
         )
 
     def facts(self, raw: Connection) -> Facts:
-        info = raw.info
-        return Facts(
-            kind=type(raw),
-            names=frozenset(dir(raw)),
-            values={
-                **told(raw, (*_TOLD, *exceptions(type(raw)))),
-                **told(info, properties(type(info)) - {"backend_pid"}, "info"),
-            },
-            methods={"info.parameter_status": reported(info.parameter_status)},
-            parts={"info"},
-            of_session={"fileno", "info.backend_pid"},
+        return telling.facts(
+            raw,
+            told=_TOLD,
+            of_session={"backend_pid"},
+            methods={"info.parameter_status": telling.reported(raw.info.parameter_status)},
         )
 
     def drop_notices(self, raw: Connection) -> None:

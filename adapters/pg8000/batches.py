@@ -7,7 +7,7 @@ https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-S
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,9 @@ _BETWEEN = "\n;\n"
 #: all of a message, and what it has made of that, until it is done.
 _LONGEST = 1 << 20
 
+#: Texts, by which of the statements are in them.
+Messages = Mapping[range, str]
+
 
 class Batch:
     """Statements of one text, with different parameters.
@@ -49,29 +52,24 @@ class Batch:
 
         :raises DatabaseError: the server's, which tells of the set of parameters that has failed.
         """
-        ranges = list(self._ranges())
-        # What cannot be encoded is to be known before anything is sent.
-        messages = [_BETWEEN.join(self._statements[part.start : part.stop]) for part in ranges]
+        messages = {
+            part: _BETWEEN.join(self._statements[part.start : part.stop]) for part in self._ranges()
+        }
         if len(messages) > 1:
-            for message in messages:
+            # What cannot be encoded is to be known before anything is sent.
+            for message in messages.values():
                 connection.check(message)
-        return locked(
-            connection._lock, lambda: self._send_all(connection, loaders, ranges, messages)
-        )
+        return locked(connection._lock, lambda: self._send_all(connection, loaders, messages))
 
     def _send_all(
-        self,
-        connection: Connection,
-        loaders: Loaders | None,
-        ranges: list[range],
-        messages: list[str],
+        self, connection: Connection, loaders: Loaders | None, messages: Messages
     ) -> list[Result]:
         connection.begin()
         if len(messages) == 1 or connection.transaction_status != IDLE:
-            return self._send(connection, loaders, ranges, messages)
+            return self._send(connection, loaders, messages)
         try:
             connection.exchange("BEGIN")
-            results = self._send(connection, loaders, ranges, messages)
+            results = self._send(connection, loaders, messages)
             connection.commit()
         except BaseException:
             with suppress(Error):
@@ -80,14 +78,10 @@ class Batch:
         return results
 
     def _send(
-        self,
-        connection: Connection,
-        loaders: Loaders | None,
-        ranges: list[range],
-        messages: list[str],
+        self, connection: Connection, loaders: Loaders | None, messages: Messages
     ) -> list[Result]:
         results: list[Result] = []
-        for part, message in zip(ranges, messages, strict=True):
+        for part, message in messages.items():
             try:
                 results += connection.exchange(message, loaders)
             except DatabaseError as error:

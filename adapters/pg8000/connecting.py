@@ -12,7 +12,6 @@ import getpass
 import pkgutil
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 from pg8000.core import CoreConnection
 
 from relet.core import ConfigurationError
+from relet.core.background import BackgroundCall
 from relet.core.outside import from_handler, from_outside
 
 from . import errors, settings, tls
@@ -363,22 +363,13 @@ def _addresses(known: Mapping[str, Any], place: _Place, deadline: Deadline) -> l
         if from_outside(error, *SOCKETS):
             raise
     found: list[Any] = []
-    done = threading.Event()
-
-    def run() -> None:
-        try:
-            found.append(look_up())
-        except (OSError, ValueError) as error:
-            found.append(error)
-        finally:
-            done.set()
-
-    threading.Thread(target=run, name="relet-pg8000-look-up", daemon=True).start()
-    if not done.wait(deadline.left()):
+    call = BackgroundCall(lambda: found.extend(look_up()))
+    call.start()
+    if not call.wait(deadline.left()):
         raise TimeoutError("timed out while the host's name was looked up")
-    if isinstance(found[0], Exception):
-        raise found[0]
-    return found[0]  # type: ignore[no-any-return]
+    if call.error is not None:
+        raise call.error
+    return found
 
 
 def _secured(

@@ -57,9 +57,6 @@ PG8000 = ("source_address", "ssl_context", "startup_params", "tcp_keepalive", "t
 #: Where servers have their Unix sockets, if nothing else is said.
 SOCKET_DIRECTORIES = ("/var/run/postgresql", "/tmp")
 
-#: Where servers have their Unix sockets, if nothing else is said.
-SOCKET_DIRECTORIES = ("/var/run/postgresql", "/tmp")
-
 RESERVED = {
     "server_side_binding": "simple queries have their parameters in them",
     "prepare_threshold": "simple queries cannot be prepared",

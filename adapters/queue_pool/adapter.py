@@ -175,7 +175,7 @@ class QueuePoolAdapter(SlotAdapter):
         try:
             lean.checkout_into(lease, timeout)
             if lean.logger.isEnabledFor(DEBUG):
-                lean.log_checkout(lease.connection.raw)
+                lean.log_checkout(lease.connection)
             return
         except (CannotConnect, PoolClosed, exc.TimeoutError) as failed:
             error = failed
@@ -187,8 +187,8 @@ class QueuePoolAdapter(SlotAdapter):
         if (lean := self._lean) is None:
             self._checkin_proxy_from(lease)
         else:
-            if lean.logger.isEnabledFor(DEBUG):
-                lean.log_checkin(lease.connection.raw)
+            if lean.logged:
+                lean.log_checkin(lease.connection)
             lean.checkin_from(lease)
 
     def discard_from(self, lease: Any) -> None:

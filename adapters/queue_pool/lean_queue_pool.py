@@ -89,6 +89,9 @@ class LeanQueuePool(QueuePool):
         self.closed = False
         #: Makes an entry that others have used through `connect()` as leases have it, or raises.
         self.tidy: Callable[[Any], object] = lambda entry: None
+        #: Those whose checkout was logged. The level may be set at any time, and is looked at once
+        #: a lease: to look takes time.
+        self.logged: set[PooledConnection] = set()
         #: What went wrong the last time, if connecting did.
         self.failure: BaseException | None = None
         #: See `relet.core.PoolStats`.
@@ -191,17 +194,23 @@ class LeanQueuePool(QueuePool):
             they are not used again, as with SQLAlchemy's Engine.
         """
         connection = slot.connection
+        self.logged.discard(connection)
         if (entry := connection.entry) is not None:
             self._discard(entry, broken=broken)
         connection.raw = connection.entry = slot.connection = None
 
     # The log, as SQLAlchemy has it for each checkout and checkin through `connect()`.
 
-    def log_checkout(self, raw: Any) -> None:
-        self.logger.debug("Connection %r checked out from pool", raw)
+    def log_checkout(self, connection: PooledConnection) -> None:
+        """Log that *connection* is checked out; then so is its checkin."""
+        self.logged.add(connection)
+        self.logger.debug("Connection %r checked out from pool", connection.raw)
 
-    def log_checkin(self, raw: Any) -> None:
-        self.logger.debug("Connection %r being returned to pool", raw)
+    def log_checkin(self, connection: PooledConnection) -> None:
+        """Log that *connection* is about to be checked in, if its checkout was logged."""
+        if connection in self.logged:
+            self.logged.discard(connection)
+            self.logger.debug("Connection %r being returned to pool", connection.raw)
 
     # What is rare. Methods that say so are called under the lock.
 

@@ -128,6 +128,20 @@ def wait_in_raw_connection(db):
         driver.execute(cursor.connection, "SELECT pg_advisory_xact_lock(4712)")
 
 
+def wait_in_raw_connection_of_a_transaction(db):
+    with transaction.atomic():
+        Item.objects.create(name="never")
+        driver.execute(db.connection, "SELECT pg_advisory_xact_lock(4712)")
+
+
+def wait_in_copy(db):
+    with (
+        db.cursor() as cursor,
+        cursor.copy("COPY (SELECT pg_advisory_xact_lock(4712)) TO STDOUT") as copy,
+    ):
+        list(copy)
+
+
 def wait_in_savepoint(db):
     with transaction.atomic():
         Item.objects.create(name="never")
@@ -144,7 +158,9 @@ WAITING = [
     wait_in_fetch,
     wait_in_hold,
     pytest.param(wait_in_stream, marks=driver.needs("psycopg", "stream()")),
+    pytest.param(wait_in_copy, marks=driver.needs("psycopg", "copy()")),
     wait_in_raw_connection,
+    wait_in_raw_connection_of_a_transaction,
 ]
 waiting = pytest.mark.parametrize("wait", WAITING)
 
@@ -173,7 +189,8 @@ def test_close(db, when_it_waits, wait):
     assert_nothing_is_lost(db)
 
 
-def test_close_leaves_the_number_of_the_socket_to_the_call(db, when_it_waits):
+@waiting
+def test_close_leaves_the_number_of_the_socket_to_the_call(db, when_it_waits, wait):
     """It would wait for good, for another file that has got it."""
     reused = []
 
@@ -187,7 +204,7 @@ def test_close_leaves_the_number_of_the_socket_to_the_call(db, when_it_waits):
 
     when_it_waits(close)
     with pytest.raises((DatabaseError, driver.dbapi.Error)):
-        wait_in_statement(db)
+        wait(db)
     assert reused == [False]
     assert_nothing_is_lost(db)
 
