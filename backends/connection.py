@@ -1,9 +1,9 @@
 """LeasedConnection: what Django's users see as the driver's connection.
 
-Many tools look at it before each statement, to tell which server that goes to. What it tells of
-itself is known without a connection, so it is answered here, and takes no lease. Whatever else is
-asked of it, or changed, is the driver's: that takes a lease, and of what is done then nobody
-knows, so the session is restored after it.
+Many tools look at it before each statement, to tell which server that goes to. What a connection
+tells of itself is known in advance, so it is answered here, without a lease. Anything else that is
+asked of it, or changed, takes a lease. Nobody knows what is done with it then, so the session is
+restored after that.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class LeasedConnection:
     """Stands where a driver's connection stands.
 
-    :param cursor: whose it is; a lease that it takes lasts until that is closed. That of a wrapper
-        lasts until its next statement has ended.
+    :param cursor: whose it is. A lease that it takes lasts until that cursor is closed; without a
+        cursor, until the next statement has ended.
     """
 
     # No name of a driver's may be taken, so these are private to the class.

@@ -1,8 +1,8 @@
-"""Guards: what stands in the place of Django's ``ensure_connection()``, to forbid or observe.
+"""Guards: what tools put in the place of Django's ``ensure_connection()``, to forbid or observe.
 
-In Django whatever needs a connection calls that method of `BaseDatabaseWrapper`, so tools replace
-it: pytest-django forbids the database to tests that do not ask for it. A lease begins without the
-call, unless somebody has done so.
+In Django, whatever needs a connection calls that method of `BaseDatabaseWrapper`. So pytest-django
+replaces it, to forbid the database to tests that do not ask for it. A lease begins without that
+call, unless the method has been replaced.
 """
 
 from __future__ import annotations

@@ -345,13 +345,11 @@ class PoolAdapter(ABC, Generic[Driver]):
     def facts(self, raw: Driver) -> Facts | None:
         """Return what a connection tells of itself, as *raw* does, which is new and at rest.
 
-        So tools that look at a connection before each statement take no lease to do so: something
-        stands there that answers, and leads to the driver's connection when that is used. No round
-        trip.
+        Tools look at the connection before each statement. With this, a stand-in answers them
+        without a lease, and takes one when the connection is used. No round trip.
 
-        :return: None by default: where functions of the driver's, in C, take its own connections
-            alone, nothing can stand for one, and each look takes a lease.
-
+        :return: None by default, and each look takes a lease. So it must be where the driver has
+            functions, in C, that accept its own connections alone.
         """
         return None
 

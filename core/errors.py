@@ -101,7 +101,8 @@ class UnknownAdapter(ReletError):
         told = "".join(f" There is a broken plugin, though: {problem}" for problem in problems)
         super().__init__(
             f"There is no adapter {name!r}. Registered are: {', '.join(known) or 'none'}. "
-            f"{guess}An adapter plugin is found through the entry-point group 'relet'; is it installed?"
+            f"{guess}"
+            "An adapter plugin is found through the entry-point group 'relet'; is it installed?"
             f"{told}"
         )
         self.name, self.known = name, known

@@ -11,9 +11,9 @@ from typing import Any
 class Facts:
     """What the connections of one pool tell while they are at rest.
 
-    Names lead to parts, too: ``info.host`` is the ``host`` of the connection's ``info``. To read
-    what is named here changes nothing of a connection, and uses nothing of its session. All other
-    names are for that.
+    A name may lead into a part: ``info.host`` is the ``host`` of the connection's ``info``. Reading
+    what is named here changes nothing of a connection and uses nothing of its session. Every other
+    name counts as a use.
 
     :param kind: the class of the driver's connections.
     :param names: all names that a connection has.

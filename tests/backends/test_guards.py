@@ -11,7 +11,6 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.utils import CursorWrapper
 from django.test import SimpleTestCase
 from testapp.models import Item
 
@@ -226,16 +225,3 @@ def test_methods_of_such_a_class_are_its_own(db):
         counting = type("Counting", (Counts, type(cursor)), {})(cursor.cursor, db)
         counting.execute("SELECT 1")
         assert counting.fetchone() == ("counted", 1)
-
-
-def test_what_is_changed_in_django_s_class_is_seen(db, monkeypatch):
-    seen = []
-
-    def fetchone(self):
-        seen.append(self)
-        return self.cursor.fetchone()
-
-    monkeypatch.setattr(CursorWrapper, "fetchone", fetchone, raising=False)
-    with db.cursor() as cursor:
-        cursor.execute("SELECT 1")
-        assert cursor.fetchone() == (1,)
