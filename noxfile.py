@@ -84,8 +84,8 @@ def oldest_and_newest(session: nox.Session) -> None:
     oldest, newest = found[0], found[-1]
     for python, django, left_out in (
         (oldest, djangos(oldest)[0], (*OF_README, "adapters/pg8000/values")),
-        # The sessions of the engines are on the newest pair, too, with most of it.
-        (newest, djangos(newest)[-1], (*OF_README, "adapters/pg8000", "conformance", "unit")),
+        # The sessions of the engines are on the newest pair, too, and run these.
+        (newest, djangos(newest)[-1], (*OF_README, "adapters/pg8000", "conformance")),
     ):
         session.notify(
             f"tests(python='{python}', django='{django}')",
