@@ -35,7 +35,7 @@ def relet_adapters() -> list[AdapterSpec]:
         AdapterSpec(
             name="pg8000",
             adapter="relet.adapters.pg8000:Pg8000Adapter",
-            backend="relet.backends.postgresql_pg8000",
+            backend="relet.backends.compat.django_on_pg8000",
             requires=("pg8000>=1.31.3", SQLALCHEMY),
             install="relet[pg8000]",
         ),

@@ -6,25 +6,23 @@ https://github.com/altairbow/django-db-connection-pool
 from __future__ import annotations
 
 import difflib
-import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from typing import Any, ClassVar, Literal
 
 from dj_db_conn_pool.core import PoolContainer, pool_container
 from sqlalchemy.pool import Pool, QueuePool
 
-from relet.adapters.drivers.djangos import Driver
-from relet.adapters.queue_pool import QueuePoolAdapter
+from relet.adapters.drivers.default import Driver
 from relet.adapters.queue_pool.lean_queue_pool import LEAN, LeanQueuePool
 from relet.core import PooledConnection
 from relet.core.background import in_background
+from relet.core.fork import at_fork, keep_for_good
 
-#: Parent's pools, in a child. Kept for good, so that nothing closes the parent's sockets.
-_PARENTS: list[object] = []
+from .queue_pool import QueuePoolAdapter
 
 
 class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
@@ -38,6 +36,7 @@ class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
     pool_keys: ClassVar[Sequence[str]] = ()
 
     def _make_pool(self) -> Pool:
+        _forget_after_forks()
         if self.config.options is False:
             return super()._make_pool()
         arguments = self._arguments(self.config.options)[1]
@@ -141,10 +140,11 @@ def _dialect(dbapi: Any) -> Any:
 
 def _forget_parents_pools() -> None:
     """In a child: have no pools of the parent's. Its lock may have been held, too."""
-    _PARENTS.append(dict(pool_container))
+    keep_for_good(dict(pool_container))
     pool_container.clear()
     PoolContainer.lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_parents_pools)
+@cache
+def _forget_after_forks() -> None:
+    at_fork(after_in_child=_forget_parents_pools)

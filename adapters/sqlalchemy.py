@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from relet.adapters.drivers.djangos import Driver
-from relet.adapters.queue_pool import QueuePoolAdapter
+from relet.adapters.drivers.default import Driver
+
+from .queue_pool import QueuePoolAdapter
 
 __all__ = ["SQLAlchemyAdapter"]
 

@@ -3,11 +3,10 @@
 ``"ENGINE": "relet.backends.<adapter>"`` works for every registered adapter.
 """
 
-from . import checks, engines
 from .engines import build
-from .session_state import SessionStateError, SessionStateWarning
+from .install import install
+from .leases.session_rules import SessionStateError, SessionStateWarning
 
 __all__ = ["SessionStateError", "SessionStateWarning", "build"]
 
-engines.install(__name__)
-checks.install()
+install(__name__)

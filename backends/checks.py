@@ -12,18 +12,13 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
+from relet.backends.config.credentials import Credentials
 from relet.core import MissingDependency, UnknownAdapter, registry
 
-from . import options
-from .credentials import Credentials
+from .config import options
 
 if TYPE_CHECKING:
-    from .leasing import Leasing
-
-
-def install() -> None:
-    """Register the checks. An engine that cannot be imported is to be told of, too."""
-    checks.register(check_databases, "relet")
+    from relet.backends.leases.runner import Leasing
 
 
 def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:

@@ -21,7 +21,7 @@ from django.core.exceptions import ImproperlyConfigured
 from relet.core import MissingDependency, UnknownAdapter, registry
 
 if TYPE_CHECKING:
-    from .wrapper import LeasingWrapper
+    from relet.backends.wrapper.wrapper import LeasingWrapper
 
 
 def build(
@@ -46,9 +46,9 @@ def build(
     except (UnknownAdapter, MissingDependency) as error:
         raise ImportError(str(error)) from error
     # Only now: these import Django's backend, and that its driver.
-    from .carried import Carrying
-    from .geometry import Geometry
-    from .wrapper import LeasingWrapper
+    from relet.backends.compat.postgis import Geometry
+    from relet.backends.compat.tracked_settings import Carrying
+    from relet.backends.wrapper.wrapper import LeasingWrapper
 
     own = _database_wrapper(registry.spec(adapter).backend)
     other = own if base is None else _database_wrapper(base)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import os
 import sys
 import threading
 import weakref
@@ -15,17 +14,12 @@ from operator import itemgetter
 from time import monotonic
 from typing import Any
 
-from django.core.signals import request_finished
 from django.db import connections
 
 from relet.core import PoolAdapter, ReleasePolicy
 from relet.core.background import Latch
+from relet.core.fork import keep_for_good
 from relet.core.locks import locked
-
-#: Parent's pools, in a child. Kept for good: collecting one would join threads that
-#: do not exist here, and might close sockets that the parent still uses.
-_PARENTS: list[object] = []
-
 
 _always_there = itemgetter("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS")
 
@@ -325,14 +319,23 @@ class Pools:
 
     def forget(self) -> None:
         """In a child process: drop the parent's pools without touching them."""
-        _PARENTS.append(self._open)
+        keep_for_good(self._open)
         self._lock = threading.RLock()
         self._open, self._closing = [], []
         self._declared = set()
 
 
 pools = Pools()
-request_finished.connect(pools.look_at_aliases, dispatch_uid="relet.aliases")
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=pools.forget)
+
+def close_all(timeout: float = 5.0) -> bool:
+    """Close all pools of this process: what is idle now, what is leased when it comes back.
+
+    For servers that stop, and processes about to fork. A pool that is needed afterwards is made
+    anew. At the interpreter's exit pools are closed without it.
+
+    :param timeout: seconds to wait for it, at most. A pool may have threads that are to end, and
+        a server may not answer; what is not closed by then goes on in the background.
+    :return: whether all of them are closed.
+    """
+    return pools.close_within(timeout)

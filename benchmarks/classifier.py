@@ -99,7 +99,7 @@ def copies(text: str, count: int) -> list[str]:
 
 
 def measure(rounds: int) -> dict[str, dict[str, float]]:
-    from relet.core.classifier import Memo, classify
+    from relet.core.sql.classifier import Memo, classify
 
     memo = Memo()
     samples: dict[str, dict[str, list[float]]] = {
@@ -125,7 +125,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
 
 def measure_hostile(rounds: int) -> dict[str, dict[str, float]]:
     """Return the microseconds for each character, by text and length."""
-    from relet.core.classifier import classify
+    from relet.core.sql.classifier import classify
 
     results: dict[str, dict[str, float]] = {}
     for name in HOSTILE:

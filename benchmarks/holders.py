@@ -1,6 +1,6 @@
 """What it costs to know who has the connections.
 
-Whoever waits in vain for a connection is told who has them, see `relet.backends.holders`. That
+Whoever waits in vain for a connection is told who has them: `relet.backends.leases.holders`. That
 is noted once for each lease that outlasts a statement. Rounds with it and without it take turns,
 in one process and one thread, on one wrapper.
 
@@ -27,7 +27,7 @@ BOUND = 3.0
 @contextmanager
 def untold() -> Iterator[None]:
     """Have nobody's leases noted."""
-    from relet.backends import holders
+    from relet.backends.leases import holders
 
     noting = holders.note
     holders.note = lambda wrapper, lease, pool: None

@@ -3,10 +3,13 @@
 Imports neither Django nor a driver nor a pool.
 """
 
+from __future__ import annotations
+
+import warnings
+from importlib import import_module
+from typing import Any
+
 from .adapter import PoolAdapter, PoolConfig, PooledConnection, PoolStats
-from .blocks import hold
-from .closing import close_all
-from .effects import Kind
 from .errors import (
     ConfigurationError,
     IllegalEvent,
@@ -19,9 +22,9 @@ from .errors import (
 from .facts import Facts
 from .hookspecs import AdapterSpec, hookimpl
 from .lease import Action, Event, Lease, State
-from .policies import policies
 from .policy import ReleasePolicy
 from .registry import registry
+from .sql.effects import Kind
 from .status import TransactionStatus
 
 __all__ = [
@@ -45,9 +48,21 @@ __all__ = [
     "State",
     "TransactionStatus",
     "UnknownAdapter",
-    "close_all",
-    "hold",
     "hookimpl",
-    "policies",
     "registry",
 ]
+
+#: Names that were here, and are public names of `relet` itself now.
+_MOVED = ("close_all", "hold", "policies")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MOVED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        f"relet.core.{name} is deprecated and will be removed in the next version: "
+        f"use relet.{name}.",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return getattr(import_module("relet"), name)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Typ
 
 from .errors import pool_timeout
 from .outside import from_handler
-from .silence import silent
+from .sockets import silent
 
 if TYPE_CHECKING:
-    from .baseline import Baseline
+    from relet.core.session.baseline import Baseline
+
     from .facts import Facts
 
 Driver = TypeVar("Driver")

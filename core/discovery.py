@@ -14,7 +14,6 @@ from . import hookspecs
 from .errors import RegistryError
 from .hookspecs import AdapterSpec
 from .outside import attempt
-from .owners import Owners
 from .policy import ReleasePolicy
 from .requirements import choices
 
@@ -30,7 +29,6 @@ class Found:
     :param aliases: the adapters' names by their other names.
     :param brought_by: for each of them, what a message calls its plugin.
     :param policies: policies by name, in alphabetical order.
-    :param owners: what finds the owners of leases, if a plugin does.
     :param problems: what is wrong; each text names the plugin, and its distribution.
     """
 
@@ -38,7 +36,6 @@ class Found:
     aliases: Mapping[str, str]
     brought_by: Mapping[str, str]
     policies: Mapping[str, ReleasePolicy]
-    owners: Owners | None
     problems: tuple[str, ...]
 
 
@@ -109,7 +106,6 @@ class _Search:
             specs={name: adapters[name][0] for name in sorted(adapters)},
             brought_by={name: self.called[plugin] for name, (_, plugin) in adapters.items()},
             policies={name: policies[name][0] for name in sorted(policies)},
-            owners=hook.relet_owners(),
             problems=tuple(self._problems),
         )
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from .owners import Owners
     from .policy import ReleasePolicy
 
 hookspec = pluggy.HookspecMarker("relet")
@@ -54,13 +53,4 @@ def relet_policies() -> Mapping[str, ReleasePolicy]:  # type: ignore[empty-body]
 
     ``OPTIONS["policy"]`` can be such a name. It has no dot, for a name with a dot is a
     path to import. Called once per process, when the first engine is imported.
-    """
-
-
-@hookspec(firstresult=True)
-def relet_owners() -> Owners | None:
-    """Return what finds the owners of leases.
-
-    relet's Django layer implements this, and nothing else should. It is a hook because
-    ``hold()`` and ``policies`` are in the core, which does not know Django.
     """

@@ -57,8 +57,9 @@ from .errors import IllegalEvent
 from .status import TransactionStatus
 
 if TYPE_CHECKING:
+    from relet.core.session.ledger import SessionState
+
     from .adapter import PoolAdapter, PooledConnection
-    from .session import SessionState
 
 
 class State(Enum):

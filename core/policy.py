@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from .effects import Kind
+from relet.core.sql.effects import Kind
+
 from .errors import ConfigurationError, did_you_mean
 from .lease import TABLES
 
@@ -36,8 +37,8 @@ class ReleasePolicy:
         trip. With ``CONN_HEALTH_CHECKS`` it is pinged, which is one.
     :param retry: ``"reads"`` has a statement go on the next connection that works, where the server
         has ended that which it was about to be sent on, however short it was idle. It must be
-        outside of transactions, and only read (`relet.core.reads.only_reads`). Nothing that may
-        have arrived at the server is ever sent again.
+        outside of transactions, and only read (`relet.core.sql.readonly.only_reads`). Nothing
+        that may have arrived at the server is ever sent again.
     :raises ConfigurationError: a value is not one of these.
     """
 

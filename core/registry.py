@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Mapping
 from importlib import import_module
@@ -17,7 +16,6 @@ from .errors import MissingDependency, RegistryError, UnknownAdapter
 from .hookspecs import AdapterSpec
 from .locks import locked
 from .outside import attempt
-from .owners import Owners
 from .policy import ReleasePolicy
 
 ENTRY_POINT_GROUP = "relet"
@@ -39,6 +37,14 @@ class Registry:
         self._found: Found | None = None
         #: What was registered by hand.
         self._manual: tuple[Manual, ...] = ()
+
+    def hold_lock(self) -> None:
+        """Before a fork: wait for whoever looks for plugins, so that a child gets them whole."""
+        self._lock.acquire()
+
+    def release_lock(self) -> None:
+        """After the fork, in the parent."""
+        self._lock.release()
 
     def forked(self) -> None:
         """This process is a child, or new: no thread of it has the lock."""
@@ -128,18 +134,6 @@ class Registry:
         """Return the policies that plugins bring, by name."""
         return self._look().policies
 
-    def owners(self) -> Owners:
-        """Return what finds the owners of leases.
-
-        :raises RegistryError: nothing does; relet is not installed as a distribution.
-        """
-        if (owners := self._look().owners) is None:
-            raise RegistryError(
-                "no plugin implements relet_owners(). relet's own does: its entry point is "
-                "missing, so install relet with pip rather than put it on the path."
-            )
-        return owners
-
     @staticmethod
     def missing(spec: AdapterSpec) -> list[str]:
         """Return what *spec* requires and what is not there, each as ``"module>=version"``.
@@ -151,12 +145,3 @@ class Registry:
 
 
 registry = Registry()
-
-
-if hasattr(os, "register_at_fork"):
-    # A child gets plugins whole, and no lock of a thread that is not there.
-    os.register_at_fork(
-        before=lambda: registry._lock.acquire(),
-        after_in_parent=lambda: registry._lock.release(),
-        after_in_child=registry.forked,
-    )

@@ -10,16 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from relet.core.lease import (
-    CONDITIONS,
-    STATEMENT_MODE,
-    TABLES,
-    Action,
-    Event,
-    Hold,
-    State,
-    Table,
-)
+from relet.core.lease import CONDITIONS, STATEMENT_MODE, TABLES, Action, Event, Hold, State, Table
 from relet.core.status import TransactionStatus
 
 PAGE = Path(__file__).with_name("lease-states.md")

@@ -14,10 +14,11 @@ import psycopg
 from psycopg.adapt import AdaptersMap
 from psycopg.rows import tuple_row
 
-from relet.adapters.drivers import telling
-from relet.adapters.drivers.attributes import Snapshot, attributes
-from relet.adapters.drivers.parameters import refuse_unknown
 from relet.core import Facts, TransactionStatus
+
+from . import facts as telling
+from .attributes import Snapshot, attributes
+from .parameters import refuse_unknown
 
 Connection = psycopg.Connection[Any]
 

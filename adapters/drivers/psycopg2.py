@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 import psycopg2
 from psycopg2 import extensions, sql
 
-from relet.adapters.drivers.attributes import Snapshot, attributes, contents
-from relet.adapters.drivers.buffered_cursor import buffered
-from relet.adapters.drivers.parameters import refuse_unknown
 from relet.core import TransactionStatus
+
+from .attributes import Snapshot, attributes, contents
+from .buffered_cursor import buffered
+from .parameters import refuse_unknown
 
 
 class Psycopg2:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from relet.adapters.drivers import telling
+from relet.adapters.drivers import facts as telling
 from relet.adapters.drivers.attributes import Snapshot, attributes
 from relet.adapters.drivers.parameters import refuse_unknown
 from relet.adapters.queue_pool import QueuePoolAdapter
@@ -42,7 +42,7 @@ class Pg8000Adapter(QueuePoolAdapter):
 
     @staticmethod
     def connect(parameters: Mapping[str, Any]) -> Connection:
-        """Open a connection, in autocommit; see `relet.adapters.pg8000.connecting.connect`."""
+        """Open a connection, in autocommit; see `relet.adapters.pg8000.connect.connect`."""
         raw = dbapi.connect(**parameters)
         raw.autocommit = True
         return raw

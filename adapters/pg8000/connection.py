@@ -14,11 +14,11 @@ from pg8000.core import CoreConnection
 from relet.core import TransactionStatus
 
 from . import errors
+from .composites import load_hstore
 from .cursor import Cursor, NamedCursor
 from .exclusive import exclusive
 from .info import Adapters, Info
 from .loaders import Loaders, Zone
-from .nested import load_hstore
 from .wire import CLOSED, Wire
 
 IDLE = TransactionStatus.IDLE

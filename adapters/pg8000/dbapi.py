@@ -10,7 +10,7 @@ from typing import Any
 
 from pg8000 import __version__
 
-from .connecting import connect
+from .connect import connect
 from .connection import Connection, IsolationLevel
 from .cursor import Cursor, NamedCursor
 from .errors import (
@@ -24,7 +24,7 @@ from .errors import (
     NotSupportedError,
     OperationalError,
     ProgrammingError,
-    Warning,  # noqa: A004
+    Warning,
 )
 from .literals import identifier, literal, register
 from .types import Int2, Int4, Int8, Json, Jsonb, Range

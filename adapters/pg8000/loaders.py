@@ -16,8 +16,8 @@ from json import loads
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
+from .composites import Loader, array_loader, load_record, multirange_loader, range_loader
 from .errors import DataError
-from .nested import Loader, array_loader, load_record, multirange_loader, range_loader
 from .results import Column, columns_of
 
 V = TypeVar("V")

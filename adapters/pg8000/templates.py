@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from relet.core.lexer import tokens
+from relet.core.sql.lexer import tokens
 
 from .errors import ProgrammingError
 from .literals import literal

@@ -8,14 +8,15 @@ https://www.postgresql.org/docs/current/libpq-ssl.html
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
+from relet.core.fork import at_fork
 from relet.core.locks import locked
 from relet.core.outside import from_outside
 
@@ -59,6 +60,7 @@ def context(known: Mapping[str, Any], mode: str) -> ssl.SSLContext:
                 _contexts.popitem(last=False)
         return found
 
+    _hold_back_forks()
     return locked(_lock, find)
 
 
@@ -106,8 +108,10 @@ def _make(authorities: str | None, of_name: bool, own: tuple[Any, ...]) -> ssl.S
     return made
 
 
-if hasattr(os, "register_at_fork"):
-    # A child that is forked in the middle would find OpenSSL's locks taken, for good.
-    os.register_at_fork(
-        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
-    )
+@cache
+def _hold_back_forks() -> None:
+    """Have forks wait for a context that is being made.
+
+    A child that is forked in the middle would find OpenSSL's locks taken, for good.
+    """
+    at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

@@ -26,8 +26,8 @@ from psycopg_pool.sched import Scheduler
 
 from relet.adapters.drivers.psycopg import Connection
 from relet.adapters.opening import forget_frames
-from relet.adapters.place import Place
 from relet.adapters.slots import Slot
+from relet.adapters.waiter import Place
 from relet.core import PooledConnection, TransactionStatus
 from relet.core.locks import depth, locked, release_to
 from relet.core.outside import from_handler

@@ -16,8 +16,8 @@ from sqlalchemy import exc
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.pool.base import _ConnectionRecord
 
-from relet.adapters.place import Place
 from relet.adapters.slots import Slot
+from relet.adapters.waiter import Place
 from relet.core import PooledConnection
 from relet.core.background import BackgroundCall
 from relet.core.locks import depth, locked, release_to

@@ -9,7 +9,7 @@ from sqlalchemy.pool import QueuePool
 
 from relet.adapters import dj_db_conn_pool as module
 from relet.adapters.dj_db_conn_pool import DjDbConnPoolAdapter
-from relet.adapters.drivers.djangos import Driver
+from relet.adapters.drivers.default import Driver
 from relet.core import ConfigurationError, PoolConfig
 
 ALIAS = "dj_alias"

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from relet.adapters import gate as module
-from relet.adapters.gate import Gate, GateClosed
+from relet.adapters import semaphore as module
+from relet.adapters.semaphore import Gate, GateClosed
 
 
 class Waiter:

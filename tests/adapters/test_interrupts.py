@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from relet.adapters.gate import Gate
+from relet.adapters.semaphore import Gate
 from relet.core import PoolConfig, registry
 
 from ..interrupts import TIMES, Shield, interrupted, possible, timers

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from relet.adapters.gate import Gate
-from relet.adapters.place import Place
+from relet.adapters.semaphore import Gate
+from relet.adapters.waiter import Place
 from relet.core import PoolConfig, registry
 
 from ..opcodes import each_instruction

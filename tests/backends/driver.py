@@ -18,7 +18,7 @@ from .. import engine
 
 if engine.NAME == "pg8000":
     from relet.adapters.pg8000 import dbapi
-    from relet.backends.postgresql_pg8000.base import DatabaseWrapper as Django
+    from relet.backends.compat.django_on_pg8000.base import DatabaseWrapper as Django
 
     Connection, Cursor, sql = dbapi.Connection, dbapi.Cursor, None
     NAME = "pg8000"

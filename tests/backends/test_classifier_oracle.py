@@ -28,10 +28,10 @@ from typing import Any
 import pytest
 
 from relet.core import Kind, TransactionStatus
-from relet.core.baseline import Baseline
-from relet.core.classifier import classify
-from relet.core.effects import Change, Control, Move
-from relet.core.session import SessionState
+from relet.core.session.baseline import Baseline
+from relet.core.session.ledger import SessionState
+from relet.core.sql.classifier import classify
+from relet.core.sql.effects import Change, Control, Move
 
 from . import generated_sql
 from .driver import Observer

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 from django.db import DatabaseError, connections, transaction
 
-from relet.core import ReleasePolicy, policies
+from relet import ReleasePolicy, policies
 
 from . import driver
 from .conftest import at_rest

@@ -7,7 +7,7 @@ import threading
 import pytest
 from django.db import connections, transaction
 
-from relet.core import close_all
+from relet import close_all
 
 from .. import engine
 from .conftest import at_rest, backend_pid, stats

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from relet.backends.commands import main
+from relet.backends.cli import main
 from relet.core import AdapterSpec, hookimpl, registry
 
 #: All that an extra may bring.
@@ -47,7 +47,7 @@ def relet(
     """Run the console script where the modules of *without* cannot be imported."""
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({without!r}))\n"
-        "from relet.backends.commands import main; sys.exit(main())"
+        "from relet.backends.cli import main; sys.exit(main())"
     )
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
@@ -102,7 +102,7 @@ def test_adapters_names_the_plugin_that_is_wrong(tmp_path: Path) -> None:
 
 def test_module_is_the_console_script() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "relet.backends.commands", "--version"],
+        [sys.executable, "-m", "relet.backends.cli", "--version"],
         capture_output=True,
         text=True,
         timeout=60,

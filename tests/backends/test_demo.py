@@ -22,9 +22,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from relet.backends.commands.demo.measurement import Measurement, percentile
+from relet.backends.demo.measurement import Measurement, percentile
 
-COMMAND = [sys.executable, "-m", "relet.backends.commands", "demo"]
+COMMAND = [sys.executable, "-m", "relet.backends.cli", "demo"]
 FEW = ["--seconds", "1", "--clients", "8", "--connections", "2"]
 TIMEOUT_S = 120
 

@@ -14,7 +14,7 @@ import pytest
 from django.db.backends.signals import connection_created
 from testapp.models import Item
 
-from relet.core import ReleasePolicy, policies
+from relet import ReleasePolicy, policies
 from relet.core.lease import TABLES
 from relet.core.policy import STATE_MODES
 

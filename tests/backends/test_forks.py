@@ -14,8 +14,9 @@ from django.db import connection, connections, transaction
 from django.db.transaction import TransactionManagementError
 from testapp.models import Item
 
+from relet import ReleasePolicy, close_all, hold, policies
 from relet.backends.pools import pools
-from relet.core import Kind, ReleasePolicy, close_all, hold, policies, registry
+from relet.core import Kind, registry
 
 from .. import engine
 from . import driver

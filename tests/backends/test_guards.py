@@ -93,7 +93,8 @@ def test_one_that_looks_on_is_called_once_for_each_lease(db):
 
 
 def test_one_that_was_there_before_relet_was_imported(db, monkeypatch):
-    from relet.backends import guards, leasing
+    from relet.backends.leases import guards
+    from relet.backends.leases import runner as leasing
 
     monkeypatch.setattr(leasing, "djangos_ensure", guards.djangos(refuse))
     assert leasing.djangos_ensure is None

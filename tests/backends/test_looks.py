@@ -32,7 +32,7 @@ def facts(db):
 @pytest.fixture
 def restored(db, monkeypatch):
     """How often a session was restored."""
-    from relet.backends import session_state
+    from relet.backends.leases import session_rules as session_state
 
     select(db)
     undo, seen = session_state.undo, []

@@ -17,7 +17,9 @@ import pytest
 from django.db import DatabaseError, ProgrammingError, connections, transaction
 from django.db.backends.signals import connection_created
 
-from relet.backends import build, carried, session_state
+from relet.backends import build
+from relet.backends.compat import tracked_settings as carried
+from relet.backends.leases import session_rules as session_state
 
 from .. import engine
 from .conftest import at_rest, backend_pid, kill, stats
@@ -781,7 +783,7 @@ def test_what_a_subclass_does_to_cursors_is_session_state(over, caplog, monkeypa
 
 
 def test_a_backend_that_makes_no_cursors_costs_nothing():
-    from relet.backends.carried import Carrying
+    from relet.backends.compat.tracked_settings import Carrying
 
     class Backend(Django):
         pass

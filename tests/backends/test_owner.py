@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 from testapp.models import Item
 
-from relet.core import ReleasePolicy, hold, policies
+from relet import ReleasePolicy, hold, policies
 
 from . import driver
 from .conftest import at_rest, stats

@@ -6,7 +6,7 @@ import pytest
 from django.db import transaction
 from testapp.models import Item
 
-from relet.core.classifier import EFFECTS
+from relet.core.sql.classifier import EFFECTS
 
 from . import driver
 from .conftest import at_rest, kill, stats

@@ -14,17 +14,9 @@ from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperatio
 from django.db import connection, connections, transaction
 from testapp.models import Item
 
+from relet import ReleasePolicy, hold, policies
 from relet.backends import SessionStateError
-from relet.core import (
-    ConfigurationError,
-    Kind,
-    RegistryError,
-    ReleasePolicy,
-    hold,
-    hookimpl,
-    policies,
-    registry,
-)
+from relet.core import ConfigurationError, Kind, RegistryError, hookimpl, registry
 
 from .. import engine
 from .conftest import at_rest, backend_pid, kill, stats

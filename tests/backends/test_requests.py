@@ -16,7 +16,7 @@ from django.test import RequestFactory, override_settings
 from django.test.utils import override_settings as overridden
 from django.urls import path
 
-from relet.core import policies
+from relet import policies
 
 from .conftest import at_rest, backend_pid, stats
 from .test_session_state import in_session, run

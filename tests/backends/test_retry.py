@@ -3,8 +3,8 @@
 import pytest
 from django.db import OperationalError, transaction
 
-from relet.core import hold, policies
-from relet.core.reads import FUNCTIONS
+from relet import hold, policies
+from relet.core.sql.readonly import FUNCTIONS
 
 from . import driver
 from .conftest import at_rest, backend_pid, kill, stats

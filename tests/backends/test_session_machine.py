@@ -25,10 +25,10 @@ from django.db.transaction import Atomic
 from hypothesis import HealthCheck, settings, stateful
 from hypothesis import strategies as st
 
+from relet import ReleasePolicy, hold, policies
 from relet.backends import SessionStateError
+from relet.backends.leases.hold import HeldBlock
 from relet.backends.pools import pools
-from relet.core import ReleasePolicy, hold, policies
-from relet.core.blocks import HeldBlock
 
 from ..engine import put_small_pool
 from . import driver

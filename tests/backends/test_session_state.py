@@ -13,10 +13,12 @@ from django.db import DatabaseError, NotSupportedError, OperationalError, connec
 from django.db.backends.signals import connection_created
 from testapp.models import Item
 
-from relet.backends import SessionStateError, SessionStateWarning, session_state
-from relet.core import Kind, State, hold
-from relet.core.baseline import Baseline
-from relet.core.fingerprint import fingerprint as fingerprint_of
+from relet import hold
+from relet.backends import SessionStateError, SessionStateWarning
+from relet.backends.leases import session_rules as session_state
+from relet.core import Kind, State
+from relet.core.session.baseline import Baseline
+from relet.core.sql.fingerprint import fingerprint as fingerprint_of
 
 from . import driver
 from .conftest import at_rest, backend_pid, kill, stats

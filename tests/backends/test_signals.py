@@ -8,7 +8,8 @@ import pytest
 from django.db import DatabaseError, OperationalError, connections, transaction
 from testapp.models import Item
 
-from relet.core import IllegalEvent, hold
+from relet import hold
+from relet.core import IllegalEvent
 
 from . import driver
 from .conftest import at_rest, backend_pid, stats

@@ -12,7 +12,8 @@ from testapp.models import Item
 import relet.adapters
 import relet.backends
 import relet.core
-from relet.core import PoolAdapter, State, hold, policies, registry
+from relet import hold, policies
+from relet.core import PoolAdapter, State, registry
 
 from .. import engine
 from ..opcodes import STEP, strike_at

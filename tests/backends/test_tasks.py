@@ -8,7 +8,7 @@ from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 from testapp.models import Item
 
-from relet.core import hold
+from relet import hold
 
 from .conftest import backend_pid, stats
 from .threads import in_thread

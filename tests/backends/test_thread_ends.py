@@ -9,7 +9,7 @@ import pytest
 from django.db import connections, transaction
 from testapp.models import Item
 
-from relet.core import hold
+from relet import hold
 
 from . import driver
 from .conftest import at_rest, backend_pid, stats

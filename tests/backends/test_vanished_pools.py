@@ -7,8 +7,8 @@ import pytest
 from django.core.signals import request_finished
 from django.db import connections, transaction
 
+from relet import close_all
 from relet.backends.pools import copied, pools
-from relet.core import close_all
 
 from ..engine import put_small_pool
 from .conftest import at_rest, backend_pid, stats

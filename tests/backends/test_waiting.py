@@ -11,7 +11,8 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import OperationalError, connections, transaction
 
-from relet.core import PoolTimeout, hold
+from relet import hold
+from relet.core import PoolTimeout
 
 from .. import engine
 from . import driver

@@ -11,11 +11,11 @@ from typing import Any
 from sqlalchemy import exc
 from sqlalchemy.pool import QueuePool
 
-from relet.adapters.place import Place
 from relet.adapters.psycopg import PsycopgAdapter
 from relet.adapters.queue_pool.lean_queue_pool import LeanQueuePool, PoolClosed
 from relet.adapters.slots import Slot
 from relet.adapters.sqlalchemy import SQLAlchemyAdapter
+from relet.adapters.waiter import Place
 from relet.core import PooledConnection
 
 #: Faulty adapter -> the rule.

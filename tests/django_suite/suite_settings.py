@@ -18,7 +18,7 @@ _DATABASE = {
 if _engine.startswith("relet."):
     if _engine == "relet.backends.pg8000":
         # Django's runner has django.contrib.postgres among its apps, by that name.
-        from relet.backends.postgresql_pg8000 import substitutes
+        from relet.backends.compat.django_on_pg8000 import substitutes
 
         substitutes.provide()
     adapter = registry.load(_engine.removeprefix("relet.backends."))

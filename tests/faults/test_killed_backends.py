@@ -7,7 +7,7 @@ import threading
 import pytest
 from django.db import DatabaseError, OperationalError, transaction
 
-from relet.core import hold
+from relet import hold
 
 from ..backends import driver
 from ..backends.conftest import all_pids, at_rest, backend_pid, kill

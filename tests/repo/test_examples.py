@@ -38,7 +38,7 @@ def run(command: list[str], environment: dict[str, str]) -> str:
 
 
 def test_relet_lists_it(installed: dict[str, str]) -> None:
-    rows = run(["-m", "relet.backends.commands", "adapters"], installed).splitlines()
+    rows = run(["-m", "relet.backends.cli", "adapters"], installed).splitlines()
     assert ["stack", "relet.backends.stack", "ready"] in [row.split() for row in rows]
 
 

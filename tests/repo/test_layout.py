@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,32 @@ def test_no_second_copy(package: str) -> None:
         importlib.import_module(package)
 
 
-def test_relet_is_a_namespace() -> None:
-    assert importlib.import_module("relet").__file__ is None
+def test_relet_is_a_module_that_imports_nothing() -> None:
+    # settings.py imports from it, and Django's own tools ask where it is.
+    assert importlib.import_module("relet").__file__ is not None
+    code = (
+        "import sys, relet; print(relet.__version__, "
+        "[m for m in sys.modules if m.partition('.')[0] in ('django', 'psycopg')], "
+        "[m for m in sys.modules if m.startswith('relet.')])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == f"{version('relet')} [] []\n", result.stderr
+
+
+def test_relets_public_names() -> None:
+    relet = importlib.import_module("relet")
+    assert set(relet.__all__) <= set(dir(relet))
+    for name in relet.__all__:
+        assert getattr(relet, name)
+    with pytest.raises(AttributeError, match="'relet' has no attribute 'nothing'"):
+        _ = relet.nothing
+
+
+@pytest.mark.parametrize("name", ["close_all", "hold", "policies"])
+def test_names_that_have_moved_from_core(name: str) -> None:
+    core, relet = importlib.import_module("relet.core"), importlib.import_module("relet")
+    with pytest.warns(DeprecationWarning, match=f"use relet.{name}"):
+        assert getattr(core, name) is getattr(relet, name)
 
 
 def test_layers(root: Path) -> None:

@@ -68,11 +68,11 @@ def modules(archive: zipfile.ZipFile) -> set[str]:
 def test_wheel_has_the_three_packages_and_nothing_else(
     wheel: zipfile.ZipFile, files: set[str]
 ) -> None:
-    assert modules(wheel) == {f"relet/{name}" for name in files if name.split("/")[0] in PACKAGES}
+    packages = {f"relet/{name}" for name in files if name.split("/")[0] in PACKAGES}
+    assert modules(wheel) == packages | {"relet/__init__.py", "relet/py.typed"}
 
 
-def test_relet_is_a_namespace(wheel: zipfile.ZipFile) -> None:
-    assert "relet/__init__.py" not in wheel.namelist()
+def test_relet_and_its_packages_are_modules(wheel: zipfile.ZipFile) -> None:
     assert {f"relet/{package}/__init__.py" for package in PACKAGES} <= modules(wheel)
 
 
@@ -83,7 +83,7 @@ def test_each_package_is_typed(wheel: zipfile.ZipFile) -> None:
 def test_wheel_has_its_entry_points(wheel: zipfile.ZipFile) -> None:
     (name,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     text = wheel.read(name).decode()
-    assert "relet = relet.backends.commands:main" in text
+    assert "relet = relet.backends.cli:main" in text
     assert "[relet]\nbuiltin = relet.adapters" in text
 
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relet.core import Kind
-from relet.core.classifier import EFFECTS, Memo, classify
-from relet.core.effects import ALL, Change, Control, Effects, Move, Parameter, Unresolved
-from relet.core.sql import tokens
+from relet.core.sql.classifier import EFFECTS, Memo, classify
+from relet.core.sql.effects import ALL, Change, Control, Effects, Move, Parameter, Unresolved
+from relet.core.sql.statements import tokens
 
 
 def told(sql):
@@ -1013,7 +1013,7 @@ class TestMemo:
 
     def test_a_text_is_classified_once(self, monkeypatch):
         calls = []
-        monkeypatch.setattr("relet.core.classifier.classify", calls.append)
+        monkeypatch.setattr("relet.core.sql.classifier.classify", calls.append)
         memo = Memo()
         assert [memo["SELECT 1"], memo["SELECT 1"]] == [None, None]
         assert calls == ["SELECT 1"]

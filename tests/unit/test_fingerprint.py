@@ -2,7 +2,7 @@
 
 import pytest
 
-from relet.core.fingerprint import fingerprint
+from relet.core.sql.fingerprint import fingerprint
 
 
 @pytest.mark.parametrize(

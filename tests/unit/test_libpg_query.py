@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from postgast import pg_query_pb2
 from postgast.native import PgQueryParseResult, lib
 
-from relet.core.calls import calls_of
-from relet.core.sql import (
+from relet.core.sql.functions import calls_of
+from relet.core.sql.statements import (
     OTHER,
     PARAMETER,
     STRING,

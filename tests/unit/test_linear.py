@@ -11,13 +11,15 @@ from random import Random
 
 import pytest
 
-from relet.core import TransactionStatus, classifier, procedural, reads
-from relet.core.baseline import Baseline
-from relet.core.classifier import classify
-from relet.core.fingerprint import fingerprint
-from relet.core.lexer import readings, tokens
-from relet.core.session import SessionState
-from relet.core.sql import split
+from relet.core import TransactionStatus
+from relet.core.session.baseline import Baseline
+from relet.core.session.ledger import SessionState
+from relet.core.sql import classifier, procedural
+from relet.core.sql import readonly as reads
+from relet.core.sql.classifier import classify
+from relet.core.sql.fingerprint import fingerprint
+from relet.core.sql.lexer import readings, tokens
+from relet.core.sql.statements import split
 
 from ..steps import Items, Text, first_that_does_not_end, steps
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relet.core.reads import only_reads
+from relet.core.sql.readonly import only_reads
 
 
 @pytest.mark.parametrize(

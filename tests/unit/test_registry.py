@@ -241,7 +241,7 @@ def test_what_a_spec_points_to(registry, target, says):
         registry.load("mine")
 
 
-def test_policies_and_owners_come_by_hooks(registry):
+def test_policies_come_by_a_hook(registry):
     class Plugin:
         @hookimpl
         def relet_policies(self):
@@ -250,13 +250,3 @@ def test_policies_and_owners_come_by_hooks(registry):
     assert registry.policies() == {}
     registry.register(Plugin())
     assert list(registry.policies()) == ["eager", "gentle"]
-    # relet's own Django layer.
-    assert registry.owners() is registry.owners()
-    assert type(registry.owners()).__name__ == "DjangoOwners"
-
-
-def test_no_plugin_has_owners(registry, monkeypatch):
-    module = sys.modules["relet.core.registry"]  # the attribute is the registry itself
-    monkeypatch.setattr(module, "entry_points", lambda group: [])
-    with pytest.raises(RegistryError, match=r"relet_owners\(\).*install relet with pip"):
-        registry.owners()

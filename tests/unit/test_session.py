@@ -3,10 +3,10 @@
 import pytest
 
 from relet.core import Kind, Lease, TransactionStatus
-from relet.core.baseline import Baseline
-from relet.core.classifier import classify
 from relet.core.lease import Hold
-from relet.core.session import SessionState
+from relet.core.session.baseline import Baseline
+from relet.core.session.ledger import SessionState
+from relet.core.sql.classifier import classify
 
 IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
 IN_ERROR = TransactionStatus.IN_ERROR

@@ -2,7 +2,7 @@
 
 import socket
 
-from relet.core.silence import silent
+from relet.core.sockets import silent
 
 
 def test_a_connection():

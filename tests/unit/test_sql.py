@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relet.core.sql import OTHER, PARAMETER, STRING, WORD, Token, statements, tokens
+from relet.core.sql.statements import OTHER, PARAMETER, STRING, WORD, Token, statements, tokens
 
 
 def short(sql):

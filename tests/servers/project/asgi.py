@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.asgi import get_asgi_application
 
-from relet.core import close_all
+from relet import close_all
 
 _django = get_asgi_application()
 

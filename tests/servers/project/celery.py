@@ -44,6 +44,6 @@ def in_child(**kwargs: Any) -> None:
 @worker_process_shutdown.connect
 def at_end(**kwargs: Any) -> None:
     """Close what the child has: Python's exit handlers do not run in it."""
-    from relet.core import close_all
+    from relet import close_all
 
     close_all(5)

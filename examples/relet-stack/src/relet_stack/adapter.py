@@ -6,8 +6,8 @@ from time import monotonic
 import psycopg
 
 from relet.adapters.drivers.psycopg import Psycopg
-from relet.adapters.gate import Gate, GateClosed
 from relet.adapters.opening import opened
+from relet.adapters.semaphore import Gate, GateClosed
 from relet.core import ConfigurationError, PoolAdapter, PooledConnection, PoolStats
 
 from .pool import StackPool

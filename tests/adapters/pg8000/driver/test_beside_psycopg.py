@@ -22,7 +22,7 @@ from relet.backends import build
 
 HERE = Path(__file__).parent
 CHECKS = re.findall(r"@check\ndef (\w+)", (HERE / "alone.py").read_text(encoding="utf-8"))
-CONTRIB = "relet.backends.postgresql_pg8000.contrib.PostgresConfig"
+CONTRIB = "relet.backends.compat.django_on_pg8000.contrib.PostgresConfig"
 BLOCK = """
 import sys
 for name in ("psycopg", "psycopg2", "psycopg_pool"):
@@ -216,7 +216,7 @@ class TestBases:
         pytest.importorskip("psycopg")
         for adapter, base in (
             ("pg8000", "django.db.backends.postgresql"),
-            ("psycopg", "relet.backends.postgresql_pg8000"),
+            ("psycopg", "relet.backends.compat.django_on_pg8000"),
         ):
             says = f"not built on the backend of the adapter '{adapter}', .* for another driver"
             with pytest.raises(ImproperlyConfigured, match=says):
@@ -232,7 +232,7 @@ class TestBases:
             build("pg8000", base=DatabaseWrapper)
 
     def test_ones_own_is_not(self):
-        from relet.backends.postgresql_pg8000.base import DatabaseWrapper
+        from relet.backends.compat.django_on_pg8000.base import DatabaseWrapper
 
         class Own(DatabaseWrapper):
             display_name = "own"

@@ -23,7 +23,8 @@ from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError as DjangosOperationalError
 
-from relet.adapters.pg8000 import connecting, dbapi, settings
+from relet.adapters.pg8000 import connect as connecting
+from relet.adapters.pg8000 import dbapi, settings
 from relet.core import ConfigurationError, TransactionStatus
 
 from .conftest import kill

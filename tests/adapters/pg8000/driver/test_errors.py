@@ -13,8 +13,9 @@ import django.db
 import pytest
 from django.db import transaction
 
+from relet import hold
 from relet.adapters.pg8000 import dbapi, errors
-from relet.core import TransactionStatus, hold
+from relet.core import TransactionStatus
 
 from .conftest import kill, pid, wait_until
 

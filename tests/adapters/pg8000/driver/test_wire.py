@@ -10,8 +10,8 @@ import pytest
 from django.db import transaction
 from testapp.models import Item
 
+from relet import hold
 from relet.adapters.pg8000 import dbapi
-from relet.core import hold
 
 VALUES = [
     None,

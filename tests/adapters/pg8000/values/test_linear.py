@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from relet.adapters.pg8000 import errors, loaders, settings
-from relet.adapters.pg8000.dbapi import Cursor, DataError
-from relet.adapters.pg8000.nested import (
+from relet.adapters.pg8000.composites import (
     array_loader,
     load_hstore,
     load_record,
     multirange_loader,
     range_loader,
 )
+from relet.adapters.pg8000.dbapi import Cursor, DataError
 from relet.adapters.pg8000.results import Result
 from relet.adapters.pg8000.templates import _parse
 

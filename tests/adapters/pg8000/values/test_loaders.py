@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relet.adapters.pg8000 import loaders
+from relet.adapters.pg8000.composites import load_hstore, load_record
 from relet.adapters.pg8000.dbapi import DataError
-from relet.adapters.pg8000.nested import load_hstore, load_record
 from relet.adapters.pg8000.types import multirange_class, range_class
 
 from .values import offsets, plain

@@ -1,0 +1,47 @@
+"""relet gives Django's pooled PostgreSQL connections back the moment they are not needed.
+
+``import relet`` imports neither Django nor a driver: each name is looked up when it is first used,
+so ``settings.py`` can import them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from relet.backends.engines import build as build
+    from relet.backends.leases.hold import hold as hold
+    from relet.backends.leases.policies import policies as policies
+    from relet.backends.pools import close_all as close_all
+    from relet.core.policy import ReleasePolicy as ReleasePolicy
+
+    __version__: str
+
+#: Public name -> the module that has it.
+_MODULES = {
+    "ReleasePolicy": "relet.core.policy",
+    "build": "relet.backends.engines",
+    "close_all": "relet.backends.pools",
+    "hold": "relet.backends.leases.hold",
+    "policies": "relet.backends.leases.policies",
+}
+
+__all__ = ["ReleasePolicy", "__version__", "build", "close_all", "hold", "policies"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("relet")
+    elif name in _MODULES:
+        value = getattr(import_module(_MODULES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

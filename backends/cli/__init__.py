@@ -1,0 +1,120 @@
+"""The console script ``relet``.
+
+Only the standard library, Django and pluggy are imported here and in `adapters`;
+what `demo` needs beyond that is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+#: PostgreSQL lets 100 in unless told otherwise, and keeps a few places for itself.
+_MAX_CONNECTIONS = 90
+_MAX_CLIENTS = 500
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the console script; return its exit code.
+
+    :param argv: the arguments, without the program's name; those of the process by default.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.command == "adapters":
+            from .adapters import list_adapters
+
+            return list_adapters()
+        if arguments.command == "demo":
+            from relet.backends import demo
+
+            return demo.run(
+                seconds=arguments.seconds,
+                clients=arguments.clients,
+                connections=arguments.connections,
+                json_file=arguments.json,
+            )
+    except KeyboardInterrupt:
+        # Struck before the demo listens to signals: nothing is running yet.
+        return 130
+    parser.print_help()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="relet",
+        description="Gives Django's pooled PostgreSQL connections back after every statement.",
+    )
+    parser.add_argument("--version", action="version", version=f"relet {version('relet')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser(
+        "adapters",
+        help="list the adapters: name, ENGINE, and whether what they need is installed",
+        description="List the registered adapters, the ENGINE of each, and whether what it needs "
+        "is installed.",
+    )
+    demo = commands.add_parser(
+        "demo",
+        help="serve the same Django project on Django's native pool and on relet, and compare",
+        description="Start a PostgreSQL server and a small Django project, send it requests from "
+        "many clients, first on Django's native pool, then on relet, and compare. Needs "
+        "pip install 'relet[demo]'. Leaves nothing behind.",
+    )
+    demo.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=8.0,
+        metavar="N",
+        help="how long to measure each engine (%(default)g)",
+    )
+    demo.add_argument(
+        "--clients",
+        type=_between(1, _MAX_CLIENTS),
+        default=32,
+        metavar="N",
+        help="how many send requests at the same time, to as many threads (%(default)s)",
+    )
+    demo.add_argument(
+        "--connections",
+        type=_between(1, _MAX_CONNECTIONS),
+        default=4,
+        metavar="N",
+        help="how many the pool has (%(default)s)",
+    )
+    demo.add_argument(
+        "--json", type=_file, metavar="FILE", help="write the figures to this file as well"
+    )
+    return parser
+
+
+def _between(low: int, high: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if text.isdecimal() and low <= int(text) <= high:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+
+    return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.5 <= seconds <= 600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0.5 to 600")
+    return seconds
+
+
+def _file(text: str) -> Path:
+    # Said now rather than after half a minute of measuring.
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a directory")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{str(path.parent)!r} is not a directory")
+    return path

@@ -1,0 +1,7 @@
+"""``python -m relet.backends.cli`` is ``relet``."""
+
+import sys
+
+from . import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""What other backends and Django's own need to run on leases."""

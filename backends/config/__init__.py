@@ -1,0 +1,1 @@
+"""What the settings say of a pool, its policy and its connections."""

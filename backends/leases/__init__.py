@@ -1,0 +1,1 @@
+"""Leases: when a connection is taken, kept and given back."""

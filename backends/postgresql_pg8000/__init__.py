@@ -1,5 +1,0 @@
-"""Django's PostgreSQL backend on pg8000: what the engine ``relet.backends.pg8000`` builds on.
-
-Django's own is written for psycopg, which is made of libpq. Here its modules run with another
-driver in psycopg's place, `stand_in`; so they are those of the Django that is installed.
-"""

@@ -1,0 +1,1 @@
+"""What Django sees: its ``DatabaseWrapper``, the cursors, the schema editor."""

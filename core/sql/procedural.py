@@ -1,0 +1,124 @@
+"""Procedural code: the effects that a DO block may have. A part of the classifier.
+
+What runs of it, in which order and how often, nobody can tell. So nothing in it has a name, and
+nothing is given back.
+
+https://www.postgresql.org/docs/current/sql-do.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from .effects import ALL, AnyStep, Change, Kind, nameless
+from .functions import anywhere
+from .names import is_temporary_schema
+from .statements import STRING, WORD, Statement, key_words, readings, split
+
+#: The first word of a statement -> its effects, beside those of the functions that it calls.
+Heads = Mapping[str, Callable[[Statement, list[str]], Iterator[AnyStep]]]
+
+#: What a statement may follow, in PL/pgSQL, besides a semicolon.
+_BEFORE = ("begin", "then", "else", "loop")
+#: So far are the strings of EXECUTE looked into.
+_DEEPEST = 3
+#: So many times as long as the block is what is read of it at most, with the strings in it; and
+#: as how long a string counts at least.
+_MOST, _LEAST = 4, 40
+_SHORTEST = 400
+#: In a text without one of these, there is nothing to be found.
+_EFFECTIVE = re.compile(
+    r"set|create|alter|drop|prepare|deallocate|declare|close|listen|load|discard|do|lock|nextval"
+    r"|into|temp|execute|u&",
+    re.IGNORECASE,
+)
+_UNKNOWN = Change(Kind.UNKNOWN, None)
+
+
+def _missing(*kinds: Kind) -> tuple[Change, ...]:
+    return tuple(Change(kind, None, back=True, sure=False) for kind in kinds)
+
+
+#: Of the first word alone, which EXECUTE gets the rest of: ``'CREATE ' || what``.
+_UNFINISHED: dict[str, tuple[Change, ...]] = {
+    "alter": (Change(Kind.TEMPORARY, ALL, back=True, renames=True),),
+    "close": _missing(Kind.CURSOR),
+    "create": (Change(Kind.TEMPORARY, None),),
+    "deallocate": _missing(Kind.PREPARED),
+    "declare": (Change(Kind.CURSOR, None),),
+    "discard": _missing(*Kind),
+    "drop": _missing(Kind.TEMPORARY),
+    "reset": _missing(Kind.SETTING, Kind.ROLE),
+    "unlisten": _missing(Kind.CHANNEL),
+}
+
+
+def steps_of_code(statement: Statement, heads: Heads) -> Iterator[AnyStep]:
+    """Return the effects of the DO block *statement*."""
+    yield from dict.fromkeys(_Code(heads).read(statement))
+
+
+class _Code:
+    def __init__(self, heads: Heads) -> None:
+        self._heads = heads
+        #: Texts that are to be read: how deep they are, and whether all strings in them may run.
+        self._pending: list[tuple[str, int, bool]] = []
+        self._seen: set[str] = set()
+
+    def read(self, block: Statement) -> Iterator[Change]:
+        self._add_block(block, 0)
+        left = _MOST * max(sum(len(text) for text, _, _ in self._pending), _SHORTEST)
+        while self._pending:
+            text, depth, strings_run = self._pending.pop()
+            if depth > _DEEPEST or left < 0:
+                yield _UNKNOWN
+                return
+            ways = readings(text)
+            left -= max(len(text), _LEAST) * len(ways)
+            for way in ways:
+                statements = split(way)
+                for statement in statements:
+                    yield from self._effects(statement, depth)
+                if strings_run or any(token.text == "execute" for token in way):
+                    strings = (t.text for t in way if t.kind is STRING or t.quoted)
+                    self._add(strings, depth + 1, strings_run)
+
+    def _add(self, texts: Iterable[str], depth: int, strings_run: bool) -> None:
+        for text in texts:
+            if text not in self._seen and _EFFECTIVE.search(text):
+                self._seen.add(text)
+                self._pending.append((text, depth, strings_run))
+
+    def _add_block(self, block: Statement, depth: int) -> None:
+        # In other languages, who knows what runs a string.
+        strings_run = _language(block) != "plpgsql"
+        self._add((token.text for token in block if token.kind is STRING), depth, strings_run)
+
+    def _effects(self, statement: Statement, depth: int) -> Iterator[Change]:
+        """The effects of all that could be a statement."""
+        starts = [0]
+        starts += [at + 1 for at, token in enumerate(statement) if token.text in _BEFORE]
+        for start, stop in zip(starts, [*starts[1:], len(statement)], strict=True):
+            part = statement[start:stop]
+            words = key_words(part)
+            head = words[0] if words else ""
+            if head == "do":
+                self._add_block(part, depth + 1)
+            elif head in self._heads:
+                yield from nameless(self._heads[head](part, words))
+            if len(part) == 1:
+                yield from _UNFINISHED.get(head, ())
+            later = head == "prepare" or (head == "declare" and "cursor" in words)
+            if later and stop < len(statement):
+                yield _UNKNOWN  # its query has not been seen to its end
+        yield from nameless(anywhere(statement))
+        if any(is_temporary_schema(token.text) for token in statement):
+            yield Change(Kind.TEMPORARY, None)
+
+
+def _language(block: Statement) -> str:
+    for position, token in enumerate(block[:-1]):
+        if token.kind is WORD and token.text == "language":
+            return block[position + 1].text.lower()
+    return "plpgsql"
