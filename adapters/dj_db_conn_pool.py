@@ -76,7 +76,7 @@ class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
         cls._check_arguments(pool_class, arguments, str.upper)
 
     @classmethod
-    def doubts(cls, options: Mapping[str, Any]) -> list[str]:
+    def option_warnings(cls, options: Mapping[str, Any]) -> list[str]:
         known = [key.upper() for key in pool_container.pool_default_params]
         return [
             f"{key!r} is ignored, as django-db-connection-pool ignores it; {_cure(key, known)}"

@@ -1,4 +1,4 @@
-"""Gate: lets so many in at a time, in order. For adapters of pools that cannot wait well."""
+"""FairSemaphore: for adapters of pools that do not serve waiting threads in order."""
 
 from __future__ import annotations
 
@@ -8,144 +8,144 @@ from time import monotonic
 
 from relet.core.locks import depth, locked, release_to
 
-from .waiter import Place
+from .waiter import Waiter
 
 
-class GateClosed(Exception):
-    """The gate was closed."""
+class SemaphoreClosed(Exception):
+    """The semaphore was closed."""
 
 
-class Gate:
-    """Before a pool that never has to wait then, because no more get in than it has connections.
+class FairSemaphore:
+    """Lets as many threads through as the pool has connections, so that the pool never waits.
 
-    Few pools serve those who wait in order, and fewer lose nothing when one of them times out or
-    is interrupted. This does, so that an adapter has not to: `enter` before a connection is
-    taken, `leave` when it is back.
+    Few pools serve waiting threads in order, and fewer lose nothing when a thread times out or is
+    interrupted. This semaphore does both: call `acquire` before a connection is taken, and
+    `release` when it is back.
 
-    :param size: how many are let in; None is no limit.
+    :param size: how many may hold it at a time; None is no limit.
     """
 
     def __init__(self, size: int | None) -> None:
         self.size = size
-        #: How many have asked to get in, had to wait; and how long, together.
+        #: How often it was asked for, how many of these had to wait, and milliseconds waited in all.
         self.entries = self.waits = self.wait_ms = 0
         self.closed = False
-        # A finalizer may call `leave` in the middle of any of these methods.
+        # A finalizer may call `release` in the middle of any of these methods.
         self._lock = threading.RLock()
-        self._queue: deque[Place] = deque()
-        #: One for each that is inside.
-        self._inside: dict[Place, None] = {}
+        self._queue: deque[Waiter] = deque()
+        #: One entry for each holder.
+        self._in_use: dict[Waiter, None] = {}
 
     @property
-    def inside(self) -> int:
-        """How many are inside."""
-        return len(self._inside)
+    def in_use(self) -> int:
+        """How many hold it."""
+        return len(self._in_use)
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """How many threads wait for it."""
         return len(self._queue)
 
-    def enter(self, timeout: float) -> bool:
-        """Get in; return False if there was no room in time.
+    def acquire(self, timeout: float) -> bool:
+        """Acquire it; return False if none came free in time.
 
-        If it raises anything, at whatever instruction that strikes, nobody has got in.
+        If this raises anything, at whatever instruction, nothing is acquired.
 
         :param timeout: seconds.
-        :raises GateClosed: the gate is closed, or was while this waited.
+        :raises SemaphoreClosed: it is closed, or was closed while this thread waited.
         """
-        place, began = Place(), monotonic()
+        waiter, began = Waiter(), monotonic()
         lock = self._lock
         held = depth(lock)
-        # Errors are raised at the end, for a handler may be struck, too.
+        # Errors are raised at the end, because a handler may be struck, too.
         try:
             lock.acquire()
-            waits = self._queue_up(place)
+            waits = self._queue_up(waiter)
             lock.release()
             if waits:
-                place.wait(timeout)
+                waiter.wait(timeout)
                 lock.acquire()
-                place.leave(self._queue)
+                waiter.leave(self._queue)
                 lock.release()
                 self.wait_ms += int(1000 * (monotonic() - began))
         except BaseException:
             if depth(lock) == held:
                 lock.acquire()
-            self._let_in()  # if that was struck
-            place.leave(self._queue)
-            self._leave(place if place.conn is None else self._one())
+            self._serve_queue()  # in case that was struck
+            waiter.leave(self._queue)
+            self._free(waiter if waiter.conn is None else self._any_holder())
             release_to(lock, held)
             raise
-        if place.error is not None:
-            raise place.error
-        return place.conn is not None
+        if waiter.error is not None:
+            raise waiter.error
+        return waiter.conn is not None
 
-    def _queue_up(self, place: Place) -> bool:
-        """Return whether *place* is one to wait at; else it is inside, or there is an error."""
+    def _queue_up(self, waiter: Waiter) -> bool:
+        """Return whether *waiter* has to wait; if not, it holds the semaphore or has an error."""
         if self.closed:
-            place.error = GateClosed("the pool is closed")
+            waiter.error = SemaphoreClosed("the pool is closed")
             return False
         self.entries += 1
         if not self._queue and self._has_room():
-            self._inside[place] = None
-            place.conn = True
+            self._in_use[waiter] = None
+            waiter.conn = True
             return False
         self.waits += 1
-        self._queue.append(place)
-        self._let_in()
+        self._queue.append(waiter)
+        self._serve_queue()
         return True
 
     def _has_room(self) -> bool:
-        return self.size is None or len(self._inside) < self.size
+        return self.size is None or len(self._in_use) < self.size
 
-    def _let_in(self) -> None:
-        """Let in those who wait, while there is room. What was begun, and struck, is completed."""
+    def _serve_queue(self) -> None:
+        """Serve waiters while there is room, and complete what was begun and struck."""
         while True:
             room = self._has_room()
             if not self._queue:
                 return
-            # Nothing is called until it is let in: a finalizer may call `leave`.
-            place = self._queue[0]
-            if place.conn is None and place.error is None:
+            # Nothing is called before the waiter is served: a finalizer may call `release`.
+            waiter = self._queue[0]
+            if waiter.conn is None and waiter.error is None:
                 if not room:
                     return
-                place.conn = True
-            if place.conn is not None:
-                self._inside[place] = None
-            place.wake()
-            if self._queue and self._queue[0] is place:
+                waiter.conn = True
+            if waiter.conn is not None:
+                self._in_use[waiter] = None
+            waiter.wake()
+            if self._queue and self._queue[0] is waiter:
                 del self._queue[0]
 
-    def leave(self) -> None:
-        """Get out, and let in whoever has waited longest. It is done, whatever strikes."""
-        lock, one = self._lock, None
+    def release(self) -> None:
+        """Release it to the longest waiting thread. This takes effect whatever strikes."""
+        lock, holder = self._lock, None
         held = depth(lock)
         try:
             lock.acquire()
-            one = self._one()
-            self._leave(one)
+            holder = self._any_holder()
+            self._free(holder)
             lock.release()
         except BaseException:
             if depth(lock) == held:
                 lock.acquire()
-            self._leave(one or self._one())
+            self._free(holder or self._any_holder())
             release_to(lock, held)
             raise
 
-    def _one(self) -> Place | None:
-        """Return one of those inside. They are all the same."""
-        return next(iter(self._inside), None)
+    def _any_holder(self) -> Waiter | None:
+        """Return one of the holders. They are interchangeable."""
+        return next(iter(self._in_use), None)
 
-    def _leave(self, one: Place | None) -> None:
-        self._inside.pop(one, None)  # type: ignore[arg-type]
-        self._let_in()
+    def _free(self, holder: Waiter | None) -> None:
+        self._in_use.pop(holder, None)  # type: ignore[arg-type]
+        self._serve_queue()
 
     def close(self) -> None:
-        """Let nobody in any more, and turn away those who wait. It may be called again."""
+        """Refuse everybody from now on, and whoever waits. It may be called again."""
         locked(self._lock, self._close)
 
     def _close(self) -> None:
         self.closed = True
         while self._queue:
-            self._queue[0].fail(GateClosed("the pool was closed"))
+            self._queue[0].fail(SemaphoreClosed("the pool was closed"))
             del self._queue[0]

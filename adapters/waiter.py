@@ -1,4 +1,4 @@
-"""Place: where a thread waits in the queue of a pool."""
+"""Waiter: where a thread waits in the queue of a pool."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Queue(Protocol):
     def remove(self, place: Any, /) -> None: ...
 
 
-class Place:
+class Waiter:
     """A place in a pool's queue.
 
     `set`, `fail` and `leave` are called under the pool's lock: what is given has a taker, or stays.

@@ -29,15 +29,15 @@ def _made_from(settings: dict[str, Any]) -> tuple[Any, ...]:
     return (*_always_there(settings), settings.get("POOL_OPTIONS"))
 
 
-def copied(settings: Any) -> Any:
+def copy_settings(settings: Any) -> Any:
     """Return *settings* with dicts, lists and tuples copied, and what is in them as it is.
 
     There may be what cannot be copied: a connector, an `ssl.SSLContext`.
     """
     if type(settings) is dict:
-        return {key: copied(value) for key, value in settings.items()}
+        return {key: copy_settings(value) for key, value in settings.items()}
     if type(settings) in (list, tuple):
-        return type(settings)(map(copied, settings))
+        return type(settings)(map(copy_settings, settings))
     return settings
 
 
@@ -67,7 +67,7 @@ def _this_thread() -> _Thread:
 
 
 @dataclass(eq=False)
-class OpenPool:
+class PoolHandle:
     """A pool, its policy, and what they were made from.
 
     :param declared: whether its alias was in ``DATABASES`` when a wrapper last asked for it.
@@ -123,8 +123,8 @@ class OpenPool:
 class Closing:
     """A pool that is to be closed, or is."""
 
-    def __init__(self, entry: OpenPool) -> None:
-        self.entry = entry
+    def __init__(self, handle: PoolHandle) -> None:
+        self.handle = handle
         #: Whether somebody sees to it, and whether it is closed.
         self.begun = self.done = False
         self._runs, self._over = Latch(), Latch()
@@ -151,7 +151,7 @@ class Closing:
         """Close it here. Who is interrupted leaves it to the next who closes pools."""
         try:
             self.begun = True
-            self.entry.pool.close()
+            self.handle.pool.close()
             self.done = True
             self._over.set()
         except BaseException:
@@ -177,7 +177,7 @@ class Pools:
     def __init__(self) -> None:
         # A signal handler may close pools in the middle of anything.
         self._lock = threading.RLock()
-        self._open: list[OpenPool] = []
+        self._open: list[PoolHandle] = []
         self._closing: list[Closing] = []
         #: The aliases of pools that were in ``DATABASES``.
         self._declared: set[str] = set()
@@ -189,30 +189,30 @@ class Pools:
         timezone_name: str,
         plan: Callable[[], MakePool],
         user: Any,
-    ) -> OpenPool:
+    ) -> PoolHandle:
         """Return the pool for *alias* with *settings*; make one if there is none.
 
         :param plan: looks at the settings, and returns what makes the pool.
         :param user: the wrapper that is to use it, and no other any more.
         """
         find = partial(self._find, alias, settings, timezone_name, user)
-        if (entry := locked(self._lock, find)) is not None:
+        if (handle := locked(self._lock, find)) is not None:
             if not all(one.users for one in self._open):  # it may have been another's last
                 self.close_unwanted()
-            return entry
+            return handle
         # Outside the lock: what settings name is imported, and may use the database.
         add = partial(self._add, alias, settings, timezone_name, plan(), user)
-        entry = locked(self._lock, lambda: find() or add())
+        handle = locked(self._lock, lambda: find() or add())
         self.close_unwanted()
-        return entry
+        return handle
 
     def _find(
         self, alias: str, settings: dict[str, Any], timezone_name: str, user: Any
-    ) -> OpenPool | None:
-        for entry in self._open:
-            if entry.serves(alias, settings, timezone_name):
-                self._give(entry, user)
-                return entry
+    ) -> PoolHandle | None:
+        for handle in self._open:
+            if handle.serves(alias, settings, timezone_name):
+                self._give(handle, user)
+                return handle
         return None
 
     def _add(
@@ -222,35 +222,35 @@ class Pools:
         timezone_name: str,
         make: MakePool,
         user: Any,
-    ) -> OpenPool:
+    ) -> PoolHandle:
         pool = None
         try:
             pool, policy = make()
             # Copied, for Django's test runner changes settings in place.
-            made_from = copied(_made_from(settings))
-            entry = OpenPool(alias, made_from, timezone_name, pool, policy)
-            self._give(entry, user)
-            self._open.append(entry)
+            made_from = copy_settings(_made_from(settings))
+            handle = PoolHandle(alias, made_from, timezone_name, pool, policy)
+            self._give(handle, user)
+            self._open.append(handle)
         except BaseException:
             if pool is not None and all(one.pool is not pool for one in self._open):
                 pool.close()
             raise
-        return entry
+        return handle
 
-    def _give(self, entry: OpenPool, user: Any) -> None:
+    def _give(self, handle: PoolHandle, user: Any) -> None:
         for other in self._open:
             other.users.pop(weakref.ref(user), None)
-        entry.use(user)
-        if entry.alias in connections.settings:
-            entry.declared = True
-            self._declared.add(entry.alias)
+        handle.use(user)
+        if handle.alias in connections.settings:
+            handle.declared = True
+            self._declared.add(handle.alias)
 
-    def __iter__(self) -> Iterator[OpenPool]:
+    def __iter__(self) -> Iterator[PoolHandle]:
         return iter(list(self._open))
 
     def close_alias(self, alias: str) -> None:
         """Close all pools of *alias*."""
-        self._close(lambda entry: entry.alias == alias)
+        self._close(lambda handle: handle.alias == alias)
 
     def close_database(self, settings: dict[str, Any], name: str) -> None:
         """Close all pools on the database *name*, whatever their alias.
@@ -259,8 +259,8 @@ class Pools:
         wants nobody else connected.
         """
 
-        def same_database(entry: OpenPool) -> bool:
-            _, its_name, _, _, host, port, *_ = entry.made_from
+        def same_database(handle: PoolHandle) -> bool:
+            _, its_name, _, _, host, port, *_ = handle.made_from
             return (its_name, host, port) == (name, settings["HOST"], settings["PORT"])
 
         self._close(same_database)
@@ -268,7 +268,7 @@ class Pools:
     def close_unwanted(self) -> None:
         """Close the pools whose alias is gone, and those that nothing refers to."""
         # Whoever sees it, in a request, is not to wait for it.
-        self._close_aside(lambda entry: not entry.wanted)
+        self._close_in_background(lambda handle: not handle.wanted)
 
     def look_at_aliases(self, **kwargs: Any) -> None:
         """Close the pools of aliases that have left ``DATABASES``, as those of tenants do."""
@@ -278,44 +278,44 @@ class Pools:
 
     def close_all(self) -> None:
         """Close every pool."""
-        self._close(lambda entry: True)
+        self._close(lambda handle: True)
 
     def close_within(self, timeout: float) -> bool:
         """Close every pool, all at once; return whether that took *timeout* seconds at most."""
         deadline = monotonic() + timeout
-        self._close_aside(lambda entry: True)
+        self._close_in_background(lambda handle: True)
         closings = list(self._closing)
         for closing in closings:
             closing.wait(max(0.0, deadline - monotonic()))
         return all(closing.done for closing in closings)
 
-    def _close(self, chosen: Callable[[OpenPool], bool]) -> None:
+    def _close(self, chosen: Callable[[PoolHandle], bool]) -> None:
         # Outside the lock: closing waits for the pool's threads.
         mine = self._take(chosen)
         for closing in mine:
             closing.finish()
         for closing in list(self._closing):
-            if chosen(closing.entry) and closing not in mine:
+            if chosen(closing.handle) and closing not in mine:
                 closing.wait(_PATIENCE)
 
-    def _close_aside(self, chosen: Callable[[OpenPool], bool]) -> None:
+    def _close_in_background(self, chosen: Callable[[PoolHandle], bool]) -> None:
         """Close each, and do not wait for it."""
         for closing in self._take(chosen):
             closing.start()
 
-    def _take(self, chosen: Callable[[OpenPool], bool]) -> list[Closing]:
-        """Take entries out, for they are to be closed; also those that somebody was to close."""
+    def _take(self, chosen: Callable[[PoolHandle], bool]) -> list[Closing]:
+        """Take handles out, for they are to be closed; also those that somebody was to close."""
         return locked(self._lock, partial(self._take_out, chosen))
 
-    def _take_out(self, chosen: Callable[[OpenPool], bool]) -> list[Closing]:
+    def _take_out(self, chosen: Callable[[PoolHandle], bool]) -> list[Closing]:
         self._closing = [one for one in self._closing if not one.over]
-        known = [one.entry for one in self._closing]
-        for entry in filter(chosen, list(self._open)):
+        known = [one.handle for one in self._closing]
+        for handle in filter(chosen, list(self._open)):
             # First there, then not here any more: it is never nowhere.
-            if entry not in known:
-                self._closing.append(Closing(entry))
-            self._open.remove(entry)
-        return [one for one in self._closing if chosen(one.entry) and not one.begun]
+            if handle not in known:
+                self._closing.append(Closing(handle))
+            self._open.remove(handle)
+        return [one for one in self._closing if chosen(one.handle) and not one.begun]
 
     def forget(self) -> None:
         """In a child process: drop the parent's pools without touching them."""

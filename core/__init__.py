@@ -5,11 +5,8 @@ Imports neither Django nor a driver nor a pool.
 
 from __future__ import annotations
 
-import warnings
-from importlib import import_module
-from typing import Any
-
 from .adapter import PoolAdapter, PoolConfig, PooledConnection, PoolStats
+from .deprecated import moved
 from .errors import (
     ConfigurationError,
     IllegalEvent,
@@ -52,17 +49,4 @@ __all__ = [
     "registry",
 ]
 
-#: Names that were here, and are public names of `relet` itself now.
-_MOVED = ("close_all", "hold", "policies")
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MOVED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn(
-        f"relet.core.{name} is deprecated and will be removed in the next version: "
-        f"use relet.{name}.",
-        DeprecationWarning,
-        stacklevel=2,
-    )
-    return getattr(import_module("relet"), name)
+__getattr__ = moved(__name__, {name: f"relet:{name}" for name in ("close_all", "hold", "policies")})

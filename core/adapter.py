@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
+from .deprecated import RenamedMethods, warn_renamed
 from .errors import pool_timeout
 from .outside import from_handler
-from .sockets import silent
+from .sockets import has_unread_data
 
 if TYPE_CHECKING:
     from relet.core.session.baseline import Baseline
@@ -77,7 +78,7 @@ class PoolStats:
 class PooledConnection:
     """A driver connection, and what relet remembers of it while it lives."""
 
-    __slots__ = ("announced", "baseline", "carried", "entry", "proven_at", "raw")
+    __slots__ = ("baseline", "entry", "initialized", "last_used_at", "raw", "tracked_settings")
 
     def __init__(self, raw: Any, now: float, entry: Any = None) -> None:
         #: The driver's connection.
@@ -85,13 +86,24 @@ class PooledConnection:
         #: What the pool itself has for it; for the adapter only.
         self.entry = entry
         #: When it was last known to work, in seconds of `time.monotonic`.
-        self.proven_at = now
+        self.last_used_at = now
         #: Whether ``connection_created`` has been sent for it.
-        self.announced = False
+        self.initialized = False
         #: What its session was then; None if nobody looked.
         self.baseline: Baseline | None = None
         #: What the wrappers of a backend such as django-tenants set in it; None is nothing.
-        self.carried: Any = None
+        self.tracked_settings: Any = None
+
+    @property
+    def proven_at(self) -> float:
+        """Deprecated: use `last_used_at`."""
+        warn_renamed("PooledConnection.proven_at", "last_used_at")
+        return self.last_used_at
+
+    @proven_at.setter
+    def proven_at(self, now: float) -> None:
+        warn_renamed("PooledConnection.proven_at", "last_used_at")
+        self.last_used_at = now
 
     def __repr__(self) -> str:
         return f"<PooledConnection {self.raw!r}>"
@@ -103,7 +115,7 @@ class Slot(Protocol):
     connection: PooledConnection | None
 
 
-class PoolAdapter(ABC, Generic[Driver]):
+class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
     """One pool. Subclass it once per kind of pool.
 
     An instance is made when its alias is first used and shared by all threads.
@@ -146,11 +158,11 @@ class PoolAdapter(ABC, Generic[Driver]):
         #: `PoolStats.max_size`, as it was when the pool was made.
         self.max_size: int | None = None
         #: The leases that outlast their statement, and whose they are; whoever leases sees to it.
-        self.kept: dict[Any, Any] = {}
+        self.long_leases: dict[Any, Any] = {}
         #: Tells who has the connections, a line for each, where somebody has waited in vain.
-        self.holders: Callable[[], Sequence[str]] = tuple
+        self.describe_holders: Callable[[], Sequence[str]] = tuple
         #: Whether connections are used again; else `checkin` closes them.
-        self.pooled = self.reuses(config.options)
+        self.pooled = self.is_pooling(config.options)
 
     @classmethod
     @abstractmethod
@@ -167,7 +179,7 @@ class PoolAdapter(ABC, Generic[Driver]):
         """
 
     @classmethod
-    def doubts(cls, options: Mapping[str, Any]) -> list[str]:
+    def option_warnings(cls, options: Mapping[str, Any]) -> list[str]:
         """Return what is odd about *options* that the pool would take.
 
         Each of them becomes a warning, ``relet.W001``.
@@ -175,7 +187,7 @@ class PoolAdapter(ABC, Generic[Driver]):
         return []
 
     @classmethod
-    def reuses(cls, options: Mapping[str, Any] | Literal[False]) -> bool:
+    def is_pooling(cls, options: Mapping[str, Any] | Literal[False]) -> bool:
         """Return whether a pool with *options* uses connections again.
 
         Where it does not, a lease is kept until ``close()`` unless a policy is set, as Django
@@ -278,7 +290,7 @@ class PoolAdapter(ABC, Generic[Driver]):
         stats = self.stats()
         held = ""
         try:
-            held = "".join(f"\n  {line}" for line in self.holders())
+            held = "".join(f"\n  {line}" for line in self.describe_holders())
         except Exception as problem:
             # What goes wrong in telling is not to hide what has.
             if from_handler(problem):
@@ -308,15 +320,15 @@ class PoolAdapter(ABC, Generic[Driver]):
     def ping(self, raw: Driver) -> bool:
         """Ask the server whether it still answers on this connection: one round trip."""
 
-    def silent(self, raw: Driver) -> bool:
-        """Return whether the server has sent nothing that was not asked for. No round trip.
+    def has_unread_data(self, raw: Driver) -> bool:
+        """Return whether the server has sent something unasked. No round trip.
 
-        When it ends a session it says so, and closes the connection; so one that is not silent
-        is pinged. By default its socket is looked at, by ``raw.fileno()``.
+        A server that ends a session says so and closes the connection. So a connection with unread
+        data is pinged before it is used. By default this looks at its socket, by ``raw.fileno()``.
         """
-        return silent(raw)
+        return has_unread_data(raw)
 
-    def run(self, raw: Driver, sql: str) -> list[tuple[Any, ...]]:
+    def execute_internal(self, raw: Driver, sql: str) -> list[tuple[Any, ...]]:
         """Run SQL of relet's own in one round trip; return its rows.
 
         :param sql: one statement or several, without parameters; not to be prepared. The
@@ -326,7 +338,7 @@ class PoolAdapter(ABC, Generic[Driver]):
         cursor.execute(sql)
         return list(cursor.fetchall()) if cursor.description else []
 
-    def settings(self, raw: Driver) -> object:
+    def driver_state(self, raw: Driver) -> object:
         """Return all that a borrower can change of the driver's connection, to be compared.
 
         Such as the isolation level of its transactions, factories, what values are made by,
@@ -363,7 +375,7 @@ class PoolAdapter(ABC, Generic[Driver]):
         return False
 
     def undo_unseen(self, raw: Driver) -> None:
-        """Undo what a borrower can do to the driver's connection, and `settings` cannot show.
+        """Undo what a borrower can do to the driver's connection, and `driver_state` cannot show.
 
         Called when a session has been restored. No round trip. By default there is nothing.
         """
@@ -376,16 +388,16 @@ class PoolAdapter(ABC, Generic[Driver]):
         """
 
     def is_as_it_was(self, raw: Driver, connection: PooledConnection) -> bool:
-        """Return whether the driver has for *raw* what it had when that was new; see `settings`."""
+        """Return whether `driver_state` of *raw* is what it was when the connection was new."""
         baseline = connection.baseline
-        return baseline is None or self.settings(raw) == baseline.driver
+        return baseline is None or self.driver_state(raw) == baseline.driver
 
     @classmethod
-    def text(cls, query: Any) -> str:
+    def sql_text(cls, query: Any) -> str:
         """Return the SQL text of *query*, which is whatever the driver's cursor executes."""
         return query.decode(errors="replace") if isinstance(query, bytes) else str(query)
 
-    def truths(self, cursor: Any) -> Sequence[bool] | None:
+    def boolean_columns(self, cursor: Any) -> Sequence[bool] | None:
         """Return which columns are true, in the only row of the result that *cursor* has.
 
         It is looked at, and not taken: the owner is to fetch it. So it is known whether

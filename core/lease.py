@@ -15,7 +15,7 @@ A lease is in one of six states. What moves it are events, of three kinds:
   been called; it counts also when the call failed), ``CLOSE``;
 * what was found when something had run. This is the *condition* of the lease,
   and it is read off the driver's own transaction status, never guessed:
-  ``QUIET``, ``DIRTY``, ``PINNED``, ``TRANSACTION``, ``LOST``, ``LOST_IN_USE``;
+  ``CLEAN``, ``DIRTY``, ``PINNED``, ``TRANSACTION``, ``LOST``, ``LOST_IN_USE``;
 * what happens from outside: ``UNAVAILABLE`` (the pool had no connection to
   give), ``ABANDON`` (the owner's thread is dead), ``FORK`` (this process is a
   child and the connection is its parent's).
@@ -23,8 +23,8 @@ A lease is in one of six states. What moves it are events, of three kinds:
 So a statement outside a transaction is two events, and the whole of a statement
 lease can be read in two lines of the table::
 
-    RESTING  + STATEMENT -> RUNNING,  do CHECKOUT
-    RUNNING  + QUIET     -> RESTING,  do CHECKIN
+    RELEASED  + STATEMENT -> RUNNING,  do CHECKOUT
+    RUNNING  + CLEAN     -> RELEASED,  do CHECKIN
 
 A raw ``BEGIN`` is no special case: the statement ends, the driver says a
 transaction is open, the event is ``TRANSACTION``, and the lease is kept.
@@ -57,7 +57,7 @@ from .errors import IllegalEvent
 from .status import TransactionStatus
 
 if TYPE_CHECKING:
-    from relet.core.session.ledger import SessionState
+    from relet.core.session.ledger import SessionLedger
 
     from .adapter import PoolAdapter, PooledConnection
 
@@ -69,7 +69,7 @@ class State(Enum):
     # Enum's own is computed in Python and would be paid for each statement.
     __hash__ = object.__hash__
 
-    RESTING = "resting"  #: no connection
+    RELEASED = "released"  #: no connection
     RUNNING = "running"  #: a statement runs; no transaction was open before it
     HELD = "held"  #: between statements, connection kept for a pin or on request
     IN_TRANSACTION = "in transaction"  #: between statements of a transaction
@@ -87,7 +87,7 @@ class Event(Enum):
     ENDED = "ended"
     CLOSE = "close"
 
-    QUIET = "quiet"
+    CLEAN = "clean"
     DIRTY = "dirty"
     PINNED = "pinned"
     TRANSACTION = "transaction"
@@ -129,7 +129,7 @@ _IDLE, _ACTIVE, _IN_TRANSACTION, _IN_ERROR, _UNKNOWN = TransactionStatus
 #: (transaction status, who needs it) -> the condition to report.
 CONDITIONS: Mapping[tuple[int, int], Event] = MappingProxyType(
     {
-        (_IDLE, Hold.NOBODY): Event.QUIET,
+        (_IDLE, Hold.NOBODY): Event.CLEAN,
         (_IDLE, Hold.DJANGO): Event.TRANSACTION,
         (_IDLE, Hold.PIN): Event.PINNED,
         (_IDLE, Hold.STATE): Event.PINNED,
@@ -171,69 +171,69 @@ def _rows(rows: Mapping[State, Mapping[Event, Move]]) -> dict[tuple[State, Event
 
 _BASE = _rows(
     {
-        State.RESTING: {
+        State.RELEASED: {
             Event.STATEMENT: (State.RUNNING, Action.CHECKOUT),
             Event.CONNECT: (State.HELD, Action.CHECKOUT),
-            Event.ENDED: (State.RESTING, Action.NOTHING),
-            Event.CLOSE: (State.RESTING, Action.NOTHING),
-            Event.ABANDON: (State.RESTING, Action.NOTHING),
-            Event.FORK: (State.RESTING, Action.NOTHING),
+            Event.ENDED: (State.RELEASED, Action.NOTHING),
+            Event.CLOSE: (State.RELEASED, Action.NOTHING),
+            Event.ABANDON: (State.RELEASED, Action.NOTHING),
+            Event.FORK: (State.RELEASED, Action.NOTHING),
         },
         State.RUNNING: {
             Event.CONNECT: (State.RUNNING, Action.NOTHING),
-            Event.QUIET: (State.RESTING, Action.CHECKIN),
-            Event.DIRTY: (State.RESTING, Action.RESET_THEN_CHECKIN),
+            Event.CLEAN: (State.RELEASED, Action.CHECKIN),
+            Event.DIRTY: (State.RELEASED, Action.RESET_THEN_CHECKIN),
             Event.PINNED: (State.HELD, Action.NOTHING),
             Event.TRANSACTION: (State.IN_TRANSACTION, Action.NOTHING),
-            Event.LOST: (State.RESTING, Action.DISCARD),
+            Event.LOST: (State.RELEASED, Action.DISCARD),
             # Whoever needs it is asked again when the next statement ends.
             Event.LOST_IN_USE: (State.HELD, Action.NOTHING),
-            Event.UNAVAILABLE: (State.RESTING, Action.NOTHING),
+            Event.UNAVAILABLE: (State.RELEASED, Action.NOTHING),
             # close() under a running statement comes from a signal handler.
-            Event.CLOSE: (State.RESTING, Action.DISCARD),
-            Event.ABANDON: (State.RESTING, Action.DISCARD),
-            Event.FORK: (State.RESTING, Action.FORGET),
+            Event.CLOSE: (State.RELEASED, Action.DISCARD),
+            Event.ABANDON: (State.RELEASED, Action.DISCARD),
+            Event.FORK: (State.RELEASED, Action.FORGET),
         },
         State.HELD: {
             Event.STATEMENT: (State.RUNNING, Action.NOTHING),
             Event.CONNECT: (State.HELD, Action.NOTHING),
             Event.ENDED: (State.HELD, Action.NOTHING),
-            Event.QUIET: (State.RESTING, Action.CHECKIN),
-            Event.DIRTY: (State.RESTING, Action.RESET_THEN_CHECKIN),
+            Event.CLEAN: (State.RELEASED, Action.CHECKIN),
+            Event.DIRTY: (State.RELEASED, Action.RESET_THEN_CHECKIN),
             Event.PINNED: (State.HELD, Action.NOTHING),
             Event.TRANSACTION: (State.IN_TRANSACTION, Action.NOTHING),
-            Event.LOST: (State.RESTING, Action.DISCARD),
+            Event.LOST: (State.RELEASED, Action.DISCARD),
             Event.LOST_IN_USE: (State.HELD, Action.NOTHING),
-            Event.UNAVAILABLE: (State.RESTING, Action.NOTHING),
-            Event.CLOSE: (State.RESTING, Action.RESET_THEN_CHECKIN),
-            Event.ABANDON: (State.RESTING, Action.DISCARD),
-            Event.FORK: (State.RESTING, Action.FORGET),
+            Event.UNAVAILABLE: (State.RELEASED, Action.NOTHING),
+            Event.CLOSE: (State.RELEASED, Action.RESET_THEN_CHECKIN),
+            Event.ABANDON: (State.RELEASED, Action.DISCARD),
+            Event.FORK: (State.RELEASED, Action.FORGET),
         },
         State.IN_TRANSACTION: {
             Event.STATEMENT: (State.RUNNING_IN_TRANSACTION, Action.NOTHING),
             Event.CONNECT: (State.IN_TRANSACTION, Action.NOTHING),
             Event.ENDED: (State.HELD, Action.NOTHING),
-            Event.QUIET: (State.RESTING, Action.CHECKIN),
-            Event.DIRTY: (State.RESTING, Action.RESET_THEN_CHECKIN),
+            Event.CLEAN: (State.RELEASED, Action.CHECKIN),
+            Event.DIRTY: (State.RELEASED, Action.RESET_THEN_CHECKIN),
             Event.PINNED: (State.HELD, Action.NOTHING),
             Event.TRANSACTION: (State.IN_TRANSACTION, Action.NOTHING),
             Event.LOST: (State.BROKEN, Action.NOTHING),
             Event.LOST_IN_USE: (State.BROKEN, Action.NOTHING),
-            Event.CLOSE: (State.RESTING, Action.RESET_THEN_CHECKIN),
-            Event.ABANDON: (State.RESTING, Action.DISCARD),
-            Event.FORK: (State.RESTING, Action.FORGET),
+            Event.CLOSE: (State.RELEASED, Action.RESET_THEN_CHECKIN),
+            Event.ABANDON: (State.RELEASED, Action.DISCARD),
+            Event.FORK: (State.RELEASED, Action.FORGET),
         },
         State.RUNNING_IN_TRANSACTION: {
             Event.CONNECT: (State.RUNNING_IN_TRANSACTION, Action.NOTHING),
-            Event.QUIET: (State.RESTING, Action.CHECKIN),
-            Event.DIRTY: (State.RESTING, Action.RESET_THEN_CHECKIN),
+            Event.CLEAN: (State.RELEASED, Action.CHECKIN),
+            Event.DIRTY: (State.RELEASED, Action.RESET_THEN_CHECKIN),
             Event.PINNED: (State.HELD, Action.NOTHING),
             Event.TRANSACTION: (State.IN_TRANSACTION, Action.NOTHING),
             Event.LOST: (State.BROKEN, Action.NOTHING),
             Event.LOST_IN_USE: (State.BROKEN, Action.NOTHING),
-            Event.CLOSE: (State.RESTING, Action.DISCARD),
-            Event.ABANDON: (State.RESTING, Action.DISCARD),
-            Event.FORK: (State.RESTING, Action.FORGET),
+            Event.CLOSE: (State.RELEASED, Action.DISCARD),
+            Event.ABANDON: (State.RELEASED, Action.DISCARD),
+            Event.FORK: (State.RELEASED, Action.FORGET),
         },
         State.BROKEN: {
             # The driver refuses it, in its own words.
@@ -242,15 +242,15 @@ _BASE = _rows(
             # The owner has seen the end of the transaction; LOST follows.
             Event.ENDED: (State.HELD, Action.NOTHING),
             # Once in doubt, never trusted again.
-            Event.QUIET: (State.BROKEN, Action.NOTHING),
+            Event.CLEAN: (State.BROKEN, Action.NOTHING),
             Event.DIRTY: (State.BROKEN, Action.NOTHING),
             Event.PINNED: (State.BROKEN, Action.NOTHING),
             Event.TRANSACTION: (State.BROKEN, Action.NOTHING),
             Event.LOST: (State.BROKEN, Action.NOTHING),
             Event.LOST_IN_USE: (State.BROKEN, Action.NOTHING),
-            Event.CLOSE: (State.RESTING, Action.DISCARD),
-            Event.ABANDON: (State.RESTING, Action.DISCARD),
-            Event.FORK: (State.RESTING, Action.FORGET),
+            Event.CLOSE: (State.RELEASED, Action.DISCARD),
+            Event.ABANDON: (State.RELEASED, Action.DISCARD),
+            Event.FORK: (State.RELEASED, Action.FORGET),
         },
     }
 )
@@ -264,7 +264,7 @@ CURSOR_MODE: Table = MappingProxyType(
     | _rows(
         {
             state: {
-                Event.QUIET: (State.HELD, Action.PIN_CURSOR),
+                Event.CLEAN: (State.HELD, Action.PIN_CURSOR),
                 Event.DIRTY: (State.HELD, Action.PIN_CURSOR),
                 Event.PINNED: (State.HELD, Action.PIN_CURSOR),
                 Event.TRANSACTION: (State.IN_TRANSACTION, Action.PIN_CURSOR),
@@ -280,7 +280,7 @@ REQUEST_MODE: Table = MappingProxyType(
     | _rows(
         {
             state: {
-                Event.QUIET: (State.HELD, Action.NOTHING),
+                Event.CLEAN: (State.HELD, Action.NOTHING),
                 Event.DIRTY: (State.HELD, Action.NOTHING),
             }
             for state in (
@@ -314,13 +314,13 @@ class Lease:
     def __init__(self, alias: str, table: Table = STATEMENT_MODE) -> None:
         self.alias = alias
         self.table = table
-        self.state = State.RESTING
+        self.state = State.RELEASED
         #: What keeps it, and what of the driver's is to be closed with it, if anything. Most are
         #: weak references: a pin ends with the cursor that has made it. None may refer to the
         #: wrapper, for a lease outlives a wrapper that is dropped.
         self.pins: dict[object, Any] = {}
         #: What its owner has left in the session; None is nothing.
-        self.session: SessionState | None = None
+        self.session: SessionLedger | None = None
         #: When its connection was taken, in seconds of `time.monotonic`.
         self.since = 0.0
         #: Where it was taken, for those who wait; None until it has outlasted a statement, and

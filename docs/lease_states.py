@@ -70,7 +70,7 @@ def diagram(table: Table) -> Iterator[str]:
     yield "stateDiagram-v2"
     for state in State:
         yield f'    state "{state.value}" as {state.name}'
-    yield f"    [*] --> {State.RESTING.name}"
+    yield f"    [*] --> {State.RELEASED.name}"
     for (state, target), labels in arrows.items():
         yield f"    {state.name} --> {target.name}: {'<br/>'.join(labels)}"
     yield "```"

@@ -160,7 +160,9 @@ class Bench:
             if raw.autocommit is not True:
                 self.not_in_autocommit = True
             self.pids.append(self.pid(made[0], raw))
-            made[0].run(raw, f"SELECT set_config('relet.configured', '{alias}', false)")
+            made[0].execute_internal(
+                raw, f"SELECT set_config('relet.configured', '{alias}', false)"
+            )
             if self.refuse:
                 self.refuse = False
                 raise ConfigureFailed("refused by the kit")
@@ -268,10 +270,10 @@ class Bench:
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
         """Ask the server, by the observer."""
         raw = self.observer.raw
-        return self._observers.run(raw, sql)
+        return self._observers.execute_internal(raw, sql)
 
     def pid(self, pool: PoolAdapter[Any], raw: Any) -> int:
-        return int(pool.run(raw, "SELECT pg_backend_pid()")[0][0])
+        return int(pool.execute_internal(raw, "SELECT pg_backend_pid()")[0][0])
 
     def alive(self) -> set[int]:
         """The server processes of the connections that were configured, and still are."""

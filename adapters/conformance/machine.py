@@ -157,10 +157,10 @@ class PoolMachine(RuleBasedStateMachine):
     def transaction(self, choice: int) -> None:
         connection, _ = self.held[choice % len(self.held)]
         pool, raw = self.pool, connection.raw
-        pool.run(raw, "BEGIN")
+        pool.execute_internal(raw, "BEGIN")
         status = pool.transaction_status(raw)
         demand(status == TransactionStatus.IN_TRANSACTION, f"After BEGIN, it is {status!r}.")
-        pool.run(raw, "ROLLBACK")
+        pool.execute_internal(raw, "ROLLBACK")
 
     @rule()
     def open_again(self) -> None:

@@ -21,7 +21,7 @@ IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
 # Facts and options.
 
 
-@rule("facts", "lifetime_enforced and has_threads are set, and text() returns text.")
+@rule("facts", "lifetime_enforced and has_threads are set, and sql_text() returns text.")
 def facts(bench: Bench) -> None:
     adapter = bench.adapter
     lifetime = getattr(adapter, "lifetime_enforced", None)
@@ -29,7 +29,7 @@ def facts(bench: Bench) -> None:
     threads = getattr(adapter, "has_threads", None)
     demand(isinstance(threads, bool), f"has_threads is {threads!r}.")
     for query in "SELECT 'é'", "SELECT 'é'".encode():
-        text = adapter.text(query)
+        text = adapter.sql_text(query)
         demand(text == "SELECT 'é'", f"text({query!r}) returned {text!r}.")
 
 
@@ -47,10 +47,10 @@ def options(bench: Bench) -> None:
     except ConfigurationError as error:
         named = [str(error)]
     else:
-        named = list(adapter.doubts(odd))
+        named = list(adapter.option_warnings(odd))
     demand(
         any("no_such_option" in text for text in named),
-        "Neither check_options() nor doubts() named an option that does not exist.",
+        "Neither check_options() nor option_warnings() named an option that does not exist.",
     )
 
 
@@ -61,7 +61,9 @@ def no_pool(bench: Bench) -> None:
         adapter.check_options(False)
     except ConfigurationError:
         return
-    demand(adapter.reuses(False) is False, f"reuses(False) is {adapter.reuses(False)!r}.")
+    demand(
+        adapter.is_pooling(False) is False, f"is_pooling(False) is {adapter.is_pooling(False)!r}."
+    )
     pool = bench.made(False)
     pool.open()
     demand(pool.pooled is False, f"With options False, pooled is {pool.pooled!r}.")
@@ -127,7 +129,9 @@ def configured(bench: Bench) -> None:
     for connection in first, second:
         times = sum(raw is connection.raw for raw in bench.configured)
         demand(times == 1, f"A new connection was configured {times} times.")
-        seen = pool.run(connection.raw, "SELECT current_setting('relet.configured', true)")
+        seen = pool.execute_internal(
+            connection.raw, "SELECT current_setting('relet.configured', true)"
+        )
         demand(seen[0][0] == pool.config.alias, "What configure() has SET is not there.")
     bench.checkin(pool, first)
     again = bench.checkout(pool)
@@ -191,27 +195,30 @@ def remembered(bench: Bench) -> None:
             known.setdefault(pid, connection) is connection,
             "The same driver connection came with another PooledConnection.",
         )
-        connection.announced = True
+        connection.initialized = True
         bench.checkin(pool, connection)
     last = bench.checkout(pool)
     bench.discard(pool, last)
     fresh = bench.checkout(pool)
-    demand(not fresh.announced, "A new connection came with what was remembered of an old one.")
+    demand(not fresh.initialized, "A new connection came with what was remembered of an old one.")
     bench.checkin(pool, fresh)
 
 
-@rule("proven", "checkin() notes in `proven_at` that the connection worked until now.")
+@rule("proven", "checkin() notes in `last_used_at` that the connection worked until now.")
 def proven(bench: Bench) -> None:
     pool = bench.pool()
     connection = bench.checkout(pool)
     now = time.monotonic()
-    demand(connection.proven_at <= now, f"proven_at is {connection.proven_at!r}, in the future.")
+    demand(
+        connection.last_used_at <= now,
+        f"last_used_at is {connection.last_used_at!r}, in the future.",
+    )
     before = time.monotonic()
     bench.checkin(pool, connection)
-    seen = connection.proven_at
+    seen = connection.last_used_at
     demand(
         before <= seen <= time.monotonic(),
-        "checkin() did not set proven_at to the time.monotonic() of that moment.",
+        "checkin() did not set last_used_at to the time.monotonic() of that moment.",
     )
 
 
@@ -426,46 +433,61 @@ def status(bench: Bench) -> None:
         demand(seen == expected, f"{when}, it is {seen!r} and not {expected!r}.")
 
     is_(IDLE, "Outside a transaction")
-    pool.run(raw, "BEGIN")
+    pool.execute_internal(raw, "BEGIN")
     is_(IN_TRANSACTION, "After BEGIN")
     try:
-        pool.run(raw, "SELECT 1/0")
+        pool.execute_internal(raw, "SELECT 1/0")
     except Exception:  # noqa: BLE001 - the driver's
         is_(TransactionStatus.IN_ERROR, "After an error in a transaction")
-    pool.run(raw, "ROLLBACK")
+    pool.execute_internal(raw, "ROLLBACK")
     is_(IDLE, "After ROLLBACK")
     bench.checkin(pool, connection)
 
 
-@rule("run", "run() runs one statement or several, and returns the rows of one.")
+@rule("run", "execute_internal() runs one statement or several, and returns the rows of one.")
 def run(bench: Bench) -> None:
     pool = bench.pool()
     connection = bench.checkout(pool)
     raw = connection.raw
-    rows = pool.run(raw, "SELECT 1, 'a' UNION ALL SELECT 2, 'b' ORDER BY 1")
-    demand([tuple(row) for row in rows] == [(1, "a"), (2, "b")], f"run() returned {rows!r}.")
-    pool.run(raw, "SET lock_timeout = '7s'; SELECT set_config('lock_timeout', '8s', false)")
-    seen = pool.run(raw, "SELECT current_setting('lock_timeout')")[0][0]
-    demand(seen == "8s", "run() did not run the second of two statements.")
-    demand(pool.run(raw, "RESET lock_timeout") == [], "run() returned rows where there are none.")
-    percent = pool.run(raw, "SELECT '100%'")[0][0]
-    demand(percent == "100%", f"run() made {percent!r} of '100%'.")
+    rows = pool.execute_internal(raw, "SELECT 1, 'a' UNION ALL SELECT 2, 'b' ORDER BY 1")
+    demand(
+        [tuple(row) for row in rows] == [(1, "a"), (2, "b")],
+        f"execute_internal() returned {rows!r}.",
+    )
+    pool.execute_internal(
+        raw, "SET lock_timeout = '7s'; SELECT set_config('lock_timeout', '8s', false)"
+    )
+    seen = pool.execute_internal(raw, "SELECT current_setting('lock_timeout')")[0][0]
+    demand(seen == "8s", "execute_internal() did not run the second of two statements.")
+    demand(
+        pool.execute_internal(raw, "RESET lock_timeout") == [],
+        "execute_internal() returned rows where there are none.",
+    )
+    percent = pool.execute_internal(raw, "SELECT '100%'")[0][0]
+    demand(percent == "100%", f"execute_internal() made {percent!r} of '100%'.")
     bench.checkin(pool, connection)
 
 
-@rule("settings", "settings() differs when what the driver keeps of its own for a session does.")
+@rule(
+    "settings", "driver_state() differs when what the driver keeps of its own for a session does."
+)
 def driver_settings(bench: Bench) -> None:
     pool = bench.pool()
     connection = bench.checkout(pool)
     raw = connection.raw
-    before = pool.settings(raw)
-    demand(before == pool.settings(raw), "settings() differs, and nothing was set.")
+    before = pool.driver_state(raw)
+    demand(before == pool.driver_state(raw), "driver_state() differs, and nothing was set.")
     if hasattr(raw, "isolation_level"):
         # 3 means something to both psycopg and psycopg2, and to neither the same.
         level, raw.isolation_level = raw.isolation_level, 3
-        demand(pool.settings(raw) != before, "isolation_level was set, and settings() is the same.")
+        demand(
+            pool.driver_state(raw) != before,
+            "isolation_level was set, and driver_state() is the same.",
+        )
         raw.isolation_level = level
-        demand(pool.settings(raw) == before, "Set as it was, settings() is not what it was.")
+        demand(
+            pool.driver_state(raw) == before, "Set as it was, driver_state() is not what it was."
+        )
     bench.checkin(pool, connection)
 
 
@@ -531,7 +553,7 @@ def _take_and_give(bench: Bench, size: int, workers: int) -> None:
                 shared = using.setdefault(connection, number) != number
             demand(not shared, "Two threads were given the same connection at once.")
             if turn % 8 == number:
-                pool.run(connection.raw, "SELECT 1")
+                pool.execute_internal(connection.raw, "SELECT 1")
             with lock:
                 del using[connection]
             if turn % 16 == number:

@@ -38,7 +38,7 @@ class Psycopg:
 
     #: The module, for its exceptions (PEP 249).
     dbapi: ClassVar[Any] = psycopg
-    #: Attributes of a connection that `settings` leaves out, because they change by themselves.
+    #: Attributes of a connection that `driver_state` leaves out, because they change by themselves.
     volatile: ClassVar[frozenset[str]] = frozenset(
         {
             "_adapters",  # made when they are first needed; looked into by `_adaptation`
@@ -72,13 +72,13 @@ class Psycopg:
             return False
         return self.transaction_status(raw) == TransactionStatus.IDLE
 
-    def run(self, raw: Connection, sql: str) -> list[tuple[Any, ...]]:
+    def execute_internal(self, raw: Connection, sql: str) -> list[tuple[Any, ...]]:
         # Whatever cursor and row factories are set. Several statements cannot be prepared.
         cursor = psycopg.Cursor(raw, row_factory=tuple_row)
         cursor.execute(sql, prepare=False)
         return cursor.fetchall() if cursor.description else []
 
-    def settings(self, raw: Connection) -> object:
+    def driver_state(self, raw: Connection) -> object:
         pgconn = raw.pgconn
         snapshot = Snapshot(
             *attributes(raw, self.volatile),
@@ -113,14 +113,14 @@ class Psycopg:
         raw.pgconn.untrace()
 
     @classmethod
-    def text(cls, query: Any) -> str:
+    def sql_text(cls, query: Any) -> str:
         if isinstance(query, bytes):
             return query.decode(errors="replace")
         if isinstance(query, psycopg.sql.Composable):
             return query.as_string(None)
         return str(query)
 
-    def truths(self, cursor: psycopg.Cursor[Any]) -> Sequence[bool] | None:
+    def boolean_columns(self, cursor: psycopg.Cursor[Any]) -> Sequence[bool] | None:
         result = cursor.pgresult
         if result is None or result.ntuples != 1:
             return None

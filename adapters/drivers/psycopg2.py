@@ -24,8 +24,8 @@ class Psycopg2:
     #: The module, for its exceptions (PEP 249).
     dbapi: ClassVar[Any] = psycopg2
     keeps_notices: ClassVar[bool] = True
-    #: Attributes of a connection that `settings` leaves out, because they change by themselves.
-    #: psycopg2's own connections have none but those that `settings` names.
+    #: Attributes of a connection that `driver_state` leaves out, because they change by themselves.
+    #: psycopg2's own connections have none but those that `driver_state` names.
     volatile: ClassVar[frozenset[str]] = frozenset()
 
     #: Of the adapter that this is mixed into.
@@ -59,7 +59,7 @@ class Psycopg2:
             return False
         return self.transaction_status(raw) == TransactionStatus.IDLE
 
-    def run(self, raw: Any, sql: str) -> list[tuple[Any, ...]]:
+    def execute_internal(self, raw: Any, sql: str) -> list[tuple[Any, ...]]:
         # psycopg2 itself encodes as it did when it connected, whatever has been SET since; what
         # the server would take for other characters must not arrive there.
         name = raw.get_parameter_status("client_encoding")
@@ -69,7 +69,7 @@ class Psycopg2:
             cursor.execute(encoded)
             return list(cursor.fetchall()) if cursor.description else []
 
-    def settings(self, raw: Any) -> object:
+    def driver_state(self, raw: Any) -> object:
         return Snapshot(
             *attributes(raw, self.volatile),
             *(raw.isolation_level, raw.readonly, raw.deferrable, raw.encoding),
@@ -88,14 +88,14 @@ class Psycopg2:
             notices.clear()
 
     @classmethod
-    def text(cls, query: Any) -> str:
+    def sql_text(cls, query: Any) -> str:
         if isinstance(query, bytes):
             return query.decode(errors="replace")
         if isinstance(query, sql.Composable):
             return _text(query)
         return str(query)
 
-    def truths(self, cursor: Any) -> Sequence[bool] | None:
+    def boolean_columns(self, cursor: Any) -> Sequence[bool] | None:
         if cursor.description is None or cursor.rowcount != 1:
             return None
         (row,) = cursor.fetchall()

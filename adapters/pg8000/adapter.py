@@ -29,7 +29,7 @@ class Pg8000Adapter(QueuePoolAdapter):
     #: The module, for its exceptions (PEP 249).
     dbapi: ClassVar[Any] = dbapi
     keeps_notices: ClassVar[bool] = True
-    #: Attributes of a connection that `settings` leaves out, because they change by themselves.
+    #: Attributes of a connection that `driver_state` leaves out, because they change by themselves.
     volatile: ClassVar[frozenset[str]] = frozenset(
         {
             "_autocommit",  # relet sets it back
@@ -66,11 +66,11 @@ class Pg8000Adapter(QueuePoolAdapter):
             return False
         return raw.transaction_status == TransactionStatus.IDLE
 
-    def run(self, raw: Connection, sql: str) -> list[tuple[Any, ...]]:
+    def execute_internal(self, raw: Connection, sql: str) -> list[tuple[Any, ...]]:
         raw.begin()
         return raw.run(sql)
 
-    def settings(self, raw: Connection) -> object:
+    def driver_state(self, raw: Connection) -> object:
         return Snapshot(
             *attributes(raw, self.volatile),
             raw.notices,
@@ -92,9 +92,9 @@ class Pg8000Adapter(QueuePoolAdapter):
             notices.clear()
 
     @classmethod
-    def text(cls, query: Any) -> str:
+    def sql_text(cls, query: Any) -> str:
         return statement_text(query)
 
-    def truths(self, cursor: Cursor) -> Sequence[bool] | None:
+    def boolean_columns(self, cursor: Cursor) -> Sequence[bool] | None:
         rows = cursor.peek()
         return [value is True for value in rows[0]] if len(rows) == 1 else None

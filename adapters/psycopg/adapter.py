@@ -67,7 +67,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
             self._desk = PlainPool(pool, config)
         if isinstance(pool, LeanPool):
             adapter = weakref.ref(self)  # else it would be collected late
-            pool.tidy = lambda raw: _tidy(adapter(), raw)
+            pool.normalize = lambda raw: _normalize(adapter(), raw)
         self._opened = isinstance(pool, Unpooled)
         #: The attempt to open the pool that is under way, if there is one, at one key.
         self._attempts: dict[str, BackgroundCall] = {}
@@ -210,7 +210,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         raise error
 
 
-def _tidy(adapter: PsycopgAdapter | None, raw: Any) -> bool:
+def _normalize(adapter: PsycopgAdapter | None, raw: Any) -> bool:
     """Make a connection as leases have it, whoever has used it; return whether that can be."""
     if raw.autocommit is not True:
         raw.autocommit = True

@@ -27,7 +27,7 @@ from psycopg_pool.sched import Scheduler
 from relet.adapters.drivers.psycopg import Connection
 from relet.adapters.opening import forget_frames
 from relet.adapters.slots import Slot
-from relet.adapters.waiter import Place
+from relet.adapters.waiter import Waiter
 from relet.core import PooledConnection, TransactionStatus
 from relet.core.locks import depth, locked, release_to
 from relet.core.outside import from_handler
@@ -145,7 +145,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         #: Whether a `_Need` is among the tasks. Changed under the lock.
         self._needed = False
         #: Makes a connection as leases have it; returns whether that can be.
-        self.tidy: Callable[[Connection], bool] = lambda raw: True
+        self.normalize: Callable[[Connection], bool] = lambda raw: True
         #: What is checked out.
         self.in_use: set[PooledConnection] = set()
         #: What went wrong the last time, if connecting did.
@@ -198,7 +198,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         """See `relet.core.PoolAdapter.checkin_from`."""
         connection = slot.connection
         raw = connection.raw
-        connection.proven_at = now = monotonic()
+        connection.last_used_at = now = monotonic()
         if raw._expire_at <= now or raw._created_at <= self._drained_at:
             self.discard_from(slot, expired=True)
             return
@@ -270,7 +270,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         """None was ready: wait for one."""
         seconds = self.timeout if timeout is None else timeout
         began = monotonic()
-        place = Place()
+        place = Waiter()
         error: BaseException | None = None
         lock = self._lock
         held = self._held() and depth(lock)
@@ -318,7 +318,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
             return TooManyRequests(f"the pool {self.name!r} has already {waiting} requests waiting")
         return None
 
-    def _queue_up(self, place: Place) -> None:
+    def _queue_up(self, place: Waiter) -> None:
         """Put *place* into the queue, and have the pool grow for it. Called under the lock."""
         self._stats["requests_num"] += 1
         self._stats["requests_queued"] += 1
@@ -369,7 +369,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
     def _give(self, slot: Any, raw: Connection) -> None:
         """Give *raw* to whoever has waited longest; to the pool, if nobody waits any more."""
         waiting: Any = self._waiting
-        place: Place | None = None
+        place: Waiter | None = None
         try:
             self._disown(raw)
             slot.connection = None
@@ -502,7 +502,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
     def _reset_connection(self, conn: Connection) -> None:
         # Of those that others have had by the pool's own way in, and may have changed.
         super()._reset_connection(conn)
-        if conn.pgconn.transaction_status == TransactionStatus.IDLE and not self.tidy(conn):
+        if conn.pgconn.transaction_status == TransactionStatus.IDLE and not self.normalize(conn):
             self._close_connection(conn)
 
     def schedule_task(self, task: Any, delay: float) -> None:

@@ -52,7 +52,7 @@ class PlainPool:
 
     def checkin_from(self, slot: Any) -> None:
         connection = slot.connection
-        raw, connection.proven_at = connection.raw, monotonic()
+        raw, connection.last_used_at = connection.raw, monotonic()
         try:
             self.in_use.discard(connection)
             connection.raw = None

@@ -73,7 +73,7 @@ class QueuePoolAdapter(SlotAdapter):
         if isinstance(self._pool, LeanQueuePool) and not self.adopted:
             self._lean = self._pool
             adapter = weakref.ref(self)  # else it would be collected late
-            self._pool.tidy = lambda entry: _tidy_entry(adapter(), entry)
+            self._pool.normalize = lambda entry: _normalize_entry(adapter(), entry)
 
     @staticmethod
     @abstractmethod
@@ -151,7 +151,7 @@ class QueuePoolAdapter(SlotAdapter):
         return {"pool_size": size, "max_overflow": 0, "timeout": timeout}
 
     @classmethod
-    def reuses(cls, options: Mapping[str, Any] | Literal[False]) -> bool:
+    def is_pooling(cls, options: Mapping[str, Any] | Literal[False]) -> bool:
         return not issubclass(cls._arguments(options)[0], NullPool)
 
     @property
@@ -237,7 +237,7 @@ class QueuePoolAdapter(SlotAdapter):
             connection = entry.info.get(REMEMBERED) or self._remember(entry)
             connection.raw, connection.entry = entry.dbapi_connection, entry
             # Whoever had it last may have used it in another way.
-            _tidy(self, connection.raw)
+            _normalize(self, connection.raw)
             self._in_use.add(connection)
             lease.connection = connection
         except BaseException as error:
@@ -256,7 +256,7 @@ class QueuePoolAdapter(SlotAdapter):
 
     def _checkin_proxy_from(self, lease: Any) -> None:
         connection = lease.connection
-        entry, connection.proven_at = connection.entry, monotonic()
+        entry, connection.last_used_at = connection.entry, monotonic()
         try:
             entry.close()
             if self.closed:
@@ -330,9 +330,9 @@ def _patient(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**parameters, "connect_timeout": 130}
 
 
-def _tidy_entry(adapter: QueuePoolAdapter | None, entry: Any) -> None:
+def _normalize_entry(adapter: QueuePoolAdapter | None, entry: Any) -> None:
     """The same for what others have had by the pool's own way in, and may have changed."""
-    _tidy(adapter, raw := entry.dbapi_connection)
+    _normalize(adapter, raw := entry.dbapi_connection)
     remembered = entry.info.get(REMEMBERED)
     if adapter is not None and remembered is not None:
         if adapter.keeps_notices:
@@ -341,14 +341,14 @@ def _tidy_entry(adapter: QueuePoolAdapter | None, entry: Any) -> None:
             raise PoolClosed("the connection was changed")
 
 
-def _tidy(adapter: QueuePoolAdapter | None, raw: Any) -> None:
+def _normalize(adapter: QueuePoolAdapter | None, raw: Any) -> None:
     """Make a connection as leases have it, whoever has used it."""
     if adapter is None:
         raise PoolClosed("the pool is gone")
     if adapter.transaction_status(raw) != TransactionStatus.IDLE:
         raw.rollback()
         if adapter.transaction_status(raw) != TransactionStatus.IDLE:
-            adapter.run(raw, "ROLLBACK")  # psycopg2, in autocommit, has not begun it
+            adapter.execute_internal(raw, "ROLLBACK")  # psycopg2, in autocommit, has not begun it
     if raw.autocommit is not True:
         raw.autocommit = True
 

@@ -17,7 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.pool.base import _ConnectionRecord
 
 from relet.adapters.slots import Slot
-from relet.adapters.waiter import Place
+from relet.adapters.waiter import Waiter
 from relet.core import PooledConnection
 from relet.core.background import BackgroundCall
 from relet.core.locks import depth, locked, release_to
@@ -83,12 +83,12 @@ class LeanQueuePool(QueuePool):
         self._held = self._lock._is_owned
         self._next = -1 if queue.use_lifo else 0
         self._kept: int = queue.maxsize
-        self._waiting: deque[Place] = deque()
+        self._waiting: deque[Waiter] = deque()
         #: The ``record_info`` of entries that were thrown away, for those that take their place.
         self._record_infos: deque[dict[Any, Any]] = deque()
         self.closed = False
         #: Makes an entry that others have used through `connect()` as leases have it, or raises.
-        self.tidy: Callable[[Any], object] = lambda entry: None
+        self.normalize: Callable[[Any], object] = lambda entry: None
         #: Those whose checkout was logged. The level may be set at any time, and is looked at once
         #: a lease: to look takes time.
         self.logged: set[PooledConnection] = set()
@@ -160,7 +160,7 @@ class LeanQueuePool(QueuePool):
         """See `relet.core.PoolAdapter.checkin_from`."""
         connection = slot.connection
         entry = connection.entry
-        connection.proven_at = monotonic()
+        connection.last_used_at = monotonic()
         lock, idle, waiting, passed_on = self._lock, self.idle, self._waiting, False
         held = self._held() and depth(lock)
         try:
@@ -236,7 +236,7 @@ class LeanQueuePool(QueuePool):
         if seconds is None:  # as in SQLAlchemy, it is the pool's option
             seconds = inf
         began = monotonic()
-        place = Place()
+        place = Waiter()
         error: BaseException | None = None
         lock = self._lock
         held = self._held() and depth(lock)
@@ -447,7 +447,7 @@ class LeanQueuePool(QueuePool):
             self._discard(record)
             return
         try:
-            self.tidy(record)
+            self.normalize(record)
             if REMEMBERED not in record.info:  # SQLAlchemy has connected again
                 record.info[REMEMBERED] = PooledConnection(None, monotonic())
         except BaseException as error:

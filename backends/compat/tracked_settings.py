@@ -159,9 +159,9 @@ class Carrying(LeasingWrapper):
     def _carry(self, lease: Lease) -> None:
         """Make what is carried in the session that is leased, if it is not there."""
         connection, pool = self._leased(lease)
-        carried: Carried | None = connection.carried
+        carried: Carried | None = connection.tracked_settings
         if carried is None:
-            carried = connection.carried = Carried()
+            carried = connection.tracked_settings = Carried()
         wanted = self._carried
         if carried.made == wanted or self._introducing is not None:
             return
@@ -200,38 +200,46 @@ class Carrying(LeasingWrapper):
         plain = [reset(name, connection.baseline) for name in undone]
         for setting in wanted:
             if setting.params is None:
-                plain.append(pool.text(setting.sql))
+                plain.append(pool.sql_text(setting.sql))
                 continue
             if plain:
-                pool.run(connection.raw, "; ".join(plain))
+                pool.execute_internal(connection.raw, "; ".join(plain))
                 plain = []
             self._other_cursor(None).execute(setting.sql, setting.params)
         if plain:
-            pool.run(connection.raw, "; ".join(plain))
+            pool.execute_internal(connection.raw, "; ".join(plain))
 
     # What else happens to a session.
 
     def _ran(self, effects: Effects, query: Any, params: object, *rest: Any) -> None:
         super()._ran(effects, query, params, *rest)
         connection = self._lease.connection
-        if connection is None or connection.carried is None or self._introducing is not None:
+        if (
+            connection is None
+            or connection.tracked_settings is None
+            or self._introducing is not None
+        ):
             return
         for step in effects.resolve(params, None):
             if isinstance(step, Change) and step.kind is Kind.SETTING:
-                connection.carried.doubted = True
-                if step.back:
+                connection.tracked_settings.doubted = True
+                if step.undoes:
                     # RESET, DISCARD: others must not find the session bare.
-                    connection.carried.made = None
+                    connection.tracked_settings.made = None
 
     def _undo(self, lease: Lease) -> bool:
         connection = self._leased(lease)[0]
-        if connection.carried is not None and lease.session is not None and lease.session.left:
-            connection.carried.made = None
+        if (
+            connection.tracked_settings is not None
+            and lease.session is not None
+            and lease.session.left
+        ):
+            connection.tracked_settings.made = None
         return super()._undo(lease)
 
     def _checkin(self, lease: Lease, connection: PooledConnection, pool: PoolAdapter[Any]) -> None:
-        if connection.carried is not None and connection.carried.doubted:
-            connection.carried.made, connection.carried.doubted = None, False
+        if connection.tracked_settings is not None and connection.tracked_settings.doubted:
+            connection.tracked_settings.made, connection.tracked_settings.doubted = None, False
         super()._checkin(lease, connection, pool)
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from relet.backends.pools import copied
+from relet.backends.pools import copy_settings
 
 from .options import OptionError
 
@@ -112,7 +112,7 @@ class Parameters:
     def __init__(
         self, wrapper_class: Callable[..., Any], settings: dict[str, Any], alias: str
     ) -> None:
-        self._make_wrapper = partial(wrapper_class, copied(settings), alias)
+        self._make_wrapper = partial(wrapper_class, copy_settings(settings), alias)
         self._credentials = Credentials(alias, settings)
 
     def ask(self) -> dict[str, Any]:
@@ -123,16 +123,16 @@ class Parameters:
         return {**self._make_wrapper().get_connection_params(), **self._credentials.ask()}
 
 
-def without(settings: Mapping[str, Any]) -> dict[str, Any]:
+def strip_callables(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return *settings* without what is to be asked for."""
     options = {key: value for key, value in settings["OPTIONS"].items() if key != OPTION}
     password = "" if callable(settings["PASSWORD"]) else settings["PASSWORD"]
     return {**settings, "PASSWORD": password, "OPTIONS": options}
 
 
-def asked(alias: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_credentials(alias: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return *settings* with what there is to be asked for, asked for: for one connection."""
-    found = without(settings)
+    found = strip_callables(settings)
     for name, value in Credentials(alias, settings).ask().items():
         if name in _SETTINGS:
             found[_SETTINGS[name]] = value
@@ -147,7 +147,9 @@ class AskingClient(ClientBase):
     def runshell(self, parameters: Any) -> None:
         wrapper: Any = self.connection
         # All that Django's looks at.
-        shown: Any = SimpleNamespace(settings_dict=asked(wrapper.alias, wrapper.settings_dict))
+        shown: Any = SimpleNamespace(
+            settings_dict=resolve_credentials(wrapper.alias, wrapper.settings_dict)
+        )
         self.connection = shown
         try:
             super().runshell(parameters)

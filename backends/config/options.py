@@ -110,7 +110,7 @@ def pool_doubts(alias: str, settings: dict[str, Any], adapter: type[PoolAdapter[
     """Return what is odd about the pool's keyword arguments, which are right."""
     options = _pool_setting(settings, adapter)
     written = _written(adapter.options_setting)
-    doubts = adapter.doubts(options) if isinstance(options, dict) else []
+    doubts = adapter.option_warnings(options) if isinstance(options, dict) else []
     return [f"DATABASES[{alias!r}][{written}]: {doubt}" for doubt in doubts]
 
 
@@ -135,7 +135,7 @@ def release_policy(
     policy = settings["OPTIONS"].get("policy", {})
     # Without a pool, a release closes the connection: do it as Django does.
     try:
-        reuses = adapter.reuses(_pool_setting(settings, adapter))
+        reuses = adapter.is_pooling(_pool_setting(settings, adapter))
     except (ConfigurationError, TypeError, ValueError):
         reuses = True  # they are wrong, which is told where the pool is made
     defaults = {} if reuses else {"release": "request"}

@@ -39,11 +39,11 @@ class Hold(AsyncContextDecorator):
 
     def _leave(self, held: _Held) -> None:
         try:
-            held.owner.let_go(held)
+            held.owner.release_hold(held)
             self._entered.discard(held)
         except BaseException:
             # An exception from outside may have come before.
-            held.owner.let_go(held)
+            held.owner.release_hold(held)
             self._entered.discard(held)
             raise
 

@@ -46,18 +46,18 @@ Place = tuple[CodeType, int] | tuple[()]
 def note(wrapper: Leasing, lease: Lease, pool: PoolAdapter[Any]) -> None:
     """*lease* outlasts its statement: note who keeps it, and where it was taken."""
     lease.place = _caller()
-    pool.kept[lease] = wrapper.ref
+    pool.long_leases[lease] = wrapper.ref
 
 
 def forget(lease: Lease, pool: PoolAdapter[Any]) -> None:
     """*lease* has ended."""
-    pool.kept.pop(lease, None)
+    pool.long_leases.pop(lease, None)
     lease.place = lease.ran = None
 
 
 def waits_for_itself(pool: PoolAdapter[Any]) -> bool:
     """Whether this thread keeps all connections of *pool*: it would wait for ever."""
-    if pool.max_size is None or len(pool.kept) < pool.max_size:
+    if pool.max_size is None or len(pool.long_leases) < pool.max_size:
         return False
     thread = get_ident()
     mine = sum(
@@ -66,7 +66,7 @@ def waits_for_itself(pool: PoolAdapter[Any]) -> bool:
         (wrapper := found()) is not None
         and wrapper._thread_ident == thread
         and not wrapper._lease.shared
-        for found in list(pool.kept.values())
+        for found in list(pool.long_leases.values())
     )
     return mine > 0 and (size := pool.stats().max_size) is not None and mine >= size
 
@@ -105,7 +105,7 @@ def _lines(
             where = next(filter(None, map(place, reversed([*frames_of(task)]))), where)
         running = _running(frame, wrapper)
         sql = lease.ran if running is None else running
-        shown_sql = "nothing" if sql is None else fingerprint(wrapper.adapter_class.text(sql))
+        shown_sql = "nothing" if sql is None else fingerprint(wrapper.adapter_class.sql_text(sql))
         took = now - lease.since
         why, shown_where = _why(lease, pool), _written(where)
         lines.append(

@@ -169,14 +169,14 @@ class Override(AsyncContextDecorator):
 
     def __exit__(self, *exc_info: object) -> None:
         if (left := self._leave()) is not None:
-            left.owner.overridden(left.policy)
+            left.owner.on_override_exit(left.policy)
 
     async def __aenter__(self) -> ReleasePolicy:
         return self.__enter__()
 
     async def __aexit__(self, *exc_info: object) -> None:
         if (left := self._leave()) is not None:
-            await in_thread(lambda: locator.current(self._alias).overridden(left.policy))
+            await in_thread(lambda: locator.current(self._alias).on_override_exit(left.policy))
 
 
 def _going_on(overrides: tuple[Overriding, ...]) -> tuple[Overriding, ...]:

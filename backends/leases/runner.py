@@ -25,7 +25,7 @@ from relet.backends.config.options import (
     pool_options,
     release_policy,
 )
-from relet.backends.pools import MakePool, OpenPool, copied, pools
+from relet.backends.pools import MakePool, PoolHandle, copy_settings, pools
 from relet.backends.temporarily import temporarily
 from relet.backends.typing import WrapperBase
 from relet.backends.wrapper.transfers import Transfer
@@ -42,7 +42,7 @@ from relet.core import (
     State,
 )
 from relet.core.lease import TABLES
-from relet.core.session.ledger import SessionState
+from relet.core.session.ledger import SessionLedger
 from relet.core.sql.readonly import only_reads
 from relet.core.status import TransactionStatus
 
@@ -64,7 +64,7 @@ STATEMENT, CONNECT, ENDED, CLOSE = Event.STATEMENT, Event.CONNECT, Event.ENDED, 
 UNAVAILABLE = Event.UNAVAILABLE
 NOTHING, CHECKOUT, CHECKIN = Action.NOTHING, Action.CHECKOUT, Action.CHECKIN
 IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
-RESTING, RUNNING = State.RESTING, (State.RUNNING, State.RUNNING_IN_TRANSACTION)
+RELEASED, RUNNING = State.RELEASED, (State.RUNNING, State.RUNNING_IN_TRANSACTION)
 
 _NOT_SHARED = nullcontext()
 _NO_STAMP = object()
@@ -154,7 +154,7 @@ class Leasing(WrapperBase):
     #: To be called with a pin whose cursor is gone.
     _on_dropped: Callable[[weakref.ref[Any]], None]
     #: The pool and what it was made from.
-    _entry: OpenPool | None
+    _handle: PoolHandle | None
 
     def _init_lease(self) -> None:
         self._policy = ReleasePolicy()
@@ -172,7 +172,7 @@ class Leasing(WrapperBase):
         self._health_checks = False
         self._trusted_for = self._policy.check_idle
         self._closed = True
-        self._entry = None
+        self._handle = None
         self.ref = weakref.ref(self)
         self._on_dropped = partial(_dropped, self.ref)
         lifetimes.watch(self, self._lease)
@@ -229,7 +229,7 @@ class Leasing(WrapperBase):
         if lease.connection is None:
             if lease.state in RUNNING:
                 lease.send(CLOSE)
-        elif lease.state is RESTING:
+        elif lease.state is RELEASED:
             self._give_up(lease)
         elif lease.state in RUNNING:
             try:
@@ -247,15 +247,15 @@ class Leasing(WrapperBase):
             lease.send(CLOSE)
             raise IllegalEvent(self.alias, "being ended", STATEMENT.value)
         try:
-            if pool.kept and holders.waits_for_itself(pool):
+            if pool.long_leases and holders.waits_for_itself(pool):
                 raise self._in_its_own_way(pool)
             pool.checkout_into(lease)
             connection: Any = lease.connection
             lease.since = now = monotonic()
-            proven_at = connection.proven_at
-            if proven_at < pool.broken_at or now - proven_at > self._trusted_for:
+            last_used_at = connection.last_used_at
+            if last_used_at < pool.broken_at or now - last_used_at > self._trusted_for:
                 connection = self._prove(lease, pool, cursor)
-            if not connection.announced:
+            if not connection.initialized:
                 self._introduce(lease)
             if not self.autocommit:
                 self._begin_transaction(lease)
@@ -323,7 +323,7 @@ class Leasing(WrapperBase):
         lease = self._lease
         if lease.state in RUNNING:
             return False
-        return (lease.state is RESTING) == (lease.connection is None)
+        return (lease.state is RELEASED) == (lease.connection is None)
 
     def _act_on_notes(self) -> None:
         """Do what others have asked for. The owner calls this, between statements."""
@@ -434,7 +434,7 @@ class Leasing(WrapperBase):
     def _give_up(self, lease: Lease) -> None:
         """Discard, if the lease has ended and its action has not: an exception came between."""
         pool = lease.pool
-        if lease.state is RESTING and lease.connection is not None and pool is not None:
+        if lease.state is RELEASED and lease.connection is not None and pool is not None:
             lease.pins.clear()
             holders.forget(lease, pool)
             pool.discard_from(lease)
@@ -522,7 +522,7 @@ class Leasing(WrapperBase):
         if self._pending_savepoints:
             # One round trip for all; in queries_log they stand where they were made.
             sql = "; ".join(map(self.ops.savepoint_create_sql, self._pending_savepoints))
-            pool.run(raw, sql)
+            pool.execute_internal(raw, sql)
             self._pending_savepoints = []
 
     def _prove(
@@ -535,10 +535,10 @@ class Leasing(WrapperBase):
         """
         connection = self._leased(lease)[0]
         while (doubt := self._doubt(connection, pool, cursor)) is not Doubt.NONE:
-            if doubt is Doubt.SMALL and pool.silent(connection.raw):
+            if doubt is Doubt.SMALL and not pool.has_unread_data(connection.raw):
                 break
             if pool.ping(connection.raw):
-                connection.proven_at = monotonic()
+                connection.last_used_at = monotonic()
                 break
             pool.broken_at = monotonic()
             pool.discard_from(lease)
@@ -550,13 +550,13 @@ class Leasing(WrapperBase):
         self, connection: PooledConnection, pool: PoolAdapter[Any], cursor: LeasedCursor | None
     ) -> Doubt:
         """Return how much there is to doubt that *connection*, just taken, works."""
-        if connection.proven_at < pool.broken_at:
+        if connection.last_used_at < pool.broken_at:
             return Doubt.GREAT
-        if monotonic() - connection.proven_at > self._policy.check_idle:
+        if monotonic() - connection.last_used_at > self._policy.check_idle:
             return Doubt.GREAT if self._health_checks else Doubt.SMALL
         # What only reads may go elsewhere, as long as nothing of it has been sent.
         retried = self._policy.retry == "reads" and self.autocommit and cursor is not None
-        reads = retried and only_reads(self.adapter_class.text(cursor._sql))  # type: ignore[union-attr]
+        reads = retried and only_reads(self.adapter_class.sql_text(cursor._sql))  # type: ignore[union-attr]
         return Doubt.SMALL if reads else Doubt.NONE
 
     def _introduce(self, outer: Lease) -> None:
@@ -596,7 +596,7 @@ class Leasing(WrapperBase):
                 pool, connection.raw, self._configured
             )
         pool.told = pool.facts(connection.raw)
-        connection.announced = True
+        connection.initialized = True
 
     # Policies.
 
@@ -620,7 +620,7 @@ class Leasing(WrapperBase):
         self._stamp = policies.stamp or _NO_STAMP
         self._overrides, self._assigned = policies.overrides.get(), policies.assigned
         self._overriding = policies.overriding(self.alias)
-        settings_policy = self._entry.policy  # type: ignore[union-attr]
+        settings_policy = self._handle.policy  # type: ignore[union-attr]
         self._policy = policy = policies.from_code(self.alias) or settings_policy
         # Each statement may be one that is to be repeated; what was just used is never idle.
         self._trusted_for = policy.check_idle if policy.retry == "never" else -1.0
@@ -652,7 +652,7 @@ class Leasing(WrapperBase):
                 self.check_settings()
                 entry = self._find_pool()
                 entry.pool.open()
-                self._entry = entry
+                self._handle = entry
                 lease.pool = entry.pool
                 self._choose_policy()
                 self._pool_timezone = self.timezone
@@ -664,7 +664,7 @@ class Leasing(WrapperBase):
         """Take one that lasts until the next statement has ended."""
         pin = object()
         try:
-            if lease.state not in (RESTING, *RUNNING):
+            if lease.state not in (RELEASED, *RUNNING):
                 lease.send(CLOSE)  # the beginning of the last one was interrupted
             lease.send(STATEMENT)
             self._checkout(lease)
@@ -679,7 +679,7 @@ class Leasing(WrapperBase):
 
     def _reopen(self) -> None:
         """The first statement after close(), or after the pool was closed."""
-        entry = self._entry
+        entry = self._handle
         if (
             entry is not None
             and not self.in_atomic_block
@@ -696,7 +696,7 @@ class Leasing(WrapperBase):
     def _look_at_health_checks(self, pool: PoolAdapter[Any]) -> None:
         self._health_checks = self.settings_dict["CONN_HEALTH_CHECKS"] or pool.health_checks
 
-    def _find_pool(self) -> OpenPool:
+    def _find_pool(self) -> PoolHandle:
         return pools.get(self.alias, self.settings_dict, self.timezone_name, self._plan_pool, self)
 
     def _plan_pool(self) -> MakePool:
@@ -710,7 +710,7 @@ class Leasing(WrapperBase):
             alias=alias,
             connect=self.get_connection_params(),
             options=options,
-            configure=_Configure(type(self), copied(settings), alias),
+            configure=_Configure(type(self), copy_settings(settings), alias),
             ask=Parameters(type(self), settings, alias).ask,
         )
 
@@ -719,7 +719,7 @@ class Leasing(WrapperBase):
             pool.max_size = pool.stats().max_size
             # Of the pool alone, which is no longer needed when it is gone.
             found = weakref.ref(pool)
-            pool.holders = lambda: lifetimes.holders_of(found())
+            pool.describe_holders = lambda: lifetimes.holders_of(found())
             return pool, policy
 
         return make
@@ -809,7 +809,7 @@ class Leasing(WrapperBase):
         lease = self._lease
         if self._introducing is None and lease.connection is not None:
             if lease.session is None:
-                lease.session = SessionState()
+                lease.session = SessionLedger()
             lease.session.dirty()
 
     def _lend(self) -> Any:
@@ -830,7 +830,7 @@ class Leasing(WrapperBase):
         return facts  # type: ignore[return-value]
 
     def _facts_if_known(self) -> Facts | None:
-        return None if self._entry is None else self._entry.pool.told
+        return None if self._handle is None else self._handle.pool.told
 
     def _end_transfer(self, transfer: Transfer, pin: object, error: BaseException | None) -> None:
         """End what somebody else has left: its caller has heard of nothing that goes wrong."""
@@ -850,7 +850,7 @@ def _end(pool: PoolAdapter[Any], raw: Any, sql: str) -> None:
     getattr(raw, sql.lower())()
     # psycopg2 in autocommit does nothing about one that it has not begun.
     if pool.transaction_status(raw) in (IN_TRANSACTION, TransactionStatus.IN_ERROR):
-        pool.run(raw, sql)
+        pool.execute_internal(raw, sql)
 
 
 class _Configure:

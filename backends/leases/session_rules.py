@@ -22,7 +22,7 @@ from relet.core import (
 )
 from relet.core.policy import STATE_MODES
 from relet.core.session.baseline import Baseline
-from relet.core.session.ledger import SessionState
+from relet.core.session.ledger import SessionLedger
 from relet.core.sql.effects import Change, Effects, Kind, Move, Step
 from relet.core.sql.fingerprint import fingerprint
 from relet.core.status import TransactionStatus
@@ -56,7 +56,7 @@ def _mode(policy: ReleasePolicy, kind: Kind) -> str:
 def refuse(alias: str, policy: ReleasePolicy, steps: Steps, text: str) -> None:
     """Raise `SessionStateError` if *policy* does not allow what *steps* leave."""
     for step in steps:
-        if isinstance(step, Change) and not step.back and _mode(policy, step.kind) == "error":
+        if isinstance(step, Change) and not step.undoes and _mode(policy, step.kind) == "error":
             raise SessionStateError(
                 f"DATABASES[{alias!r}]: this statement leaves {step.kind.noun} in its session, "
                 "which its policy does not allow ('session_state' is 'error'): "
@@ -141,7 +141,7 @@ def account(
     if session is None:
         if not any(isinstance(step, Change) for step in steps):
             return
-        session = lease.session = SessionState()
+        session = lease.session = SessionLedger()
 
     def keep(kind: Kind) -> bool:
         # What is made in a hold() block is undone when it is left.
@@ -151,20 +151,20 @@ def account(
     session.ran(
         steps, before=before, after=after, ok=ok, single=single, keep=keep, baseline=baseline
     )
-    made = {step.kind for step in steps if isinstance(step, Change) and not step.back}
+    made = {step.kind for step in steps if isinstance(step, Change) and not step.undoes}
     session.texts[text] = frozenset(kind for kind in made if keep(kind))
     _settled(lease, session, messages, after)
 
 
 def transaction_ended(
-    lease: Lease, session: SessionState, messages: Messages, *, committed: bool | None
+    lease: Lease, session: SessionLedger, messages: Messages, *, committed: bool | None
 ) -> None:
     """Django has ended the transaction."""
     session.ended(committed=committed)
     _settled(lease, session, messages, TransactionStatus.IDLE)
 
 
-def _settled(lease: Lease, session: SessionState, messages: Messages, status: int) -> None:
+def _settled(lease: Lease, session: SessionLedger, messages: Messages, status: int) -> None:
     if session.blank:
         lease.session = None
     if status == TransactionStatus.IDLE:
@@ -205,7 +205,7 @@ def settings_made(steps: Steps) -> set[str | None]:
     return {
         None if step.name is None else "".join(map(str, step.name))
         for step in steps
-        if isinstance(step, Change) and not step.back and step.kind is Kind.SETTING
+        if isinstance(step, Change) and not step.undoes and step.kind is Kind.SETTING
     }
 
 
@@ -215,8 +215,8 @@ def read_baseline(pool: PoolAdapter[Any], raw: Any, settings: Set[str | None]) -
     :param settings: names that have been set; see `Baseline.query`. With None among them it
         is not known what the session is, and nothing leads back to it.
     """
-    rows = pool.run(raw, Baseline.query(name for name in settings if name is not None))
-    return Baseline.from_rows(rows, driver=pool.settings(raw), known=None not in settings)
+    rows = pool.execute_internal(raw, Baseline.query(name for name in settings if name is not None))
+    return Baseline.from_rows(rows, driver=pool.driver_state(raw), known=None not in settings)
 
 
 def undo(pool: PoolAdapter[Any], connection: PooledConnection, left: frozenset[Kind]) -> bool:
@@ -236,7 +236,7 @@ def undo(pool: PoolAdapter[Any], connection: PooledConnection, left: frozenset[K
         return False
     if raw.autocommit is not True:
         raw.autocommit = True
-    pool.run(raw, sql)
+    pool.execute_internal(raw, sql)
     pool.undo_unseen(raw)
     # Compare last: notifications may have come with the answer.
-    return bool(pool.settings(raw) == baseline.driver)
+    return bool(pool.driver_state(raw) == baseline.driver)

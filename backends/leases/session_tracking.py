@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from relet.core import Event, ReleasePolicy, TransactionStatus
-from relet.core.session.ledger import SessionState
+from relet.core.session.ledger import SessionLedger
 from relet.core.sql.classifier import EFFECTS
 from relet.core.sql.effects import Effects
 
@@ -35,7 +35,7 @@ class Stateful(Leasing):
         return EFFECTS[self._text(query)]
 
     def _text(self, query: Any) -> str:
-        return query if query.__class__ is str else self.adapter_class.text(query)
+        return query if query.__class__ is str else self.adapter_class.sql_text(query)
 
     def _carries(self, effects: Effects, query: Any, params: object) -> bool:
         """Whether a statement is not to run, but goes with the wrapper: see `carried`."""
@@ -80,7 +80,9 @@ class Stateful(Leasing):
         session_state.account(
             lease,
             self._policy,
-            effects.resolve(params, pool.truths(driver) if ok and driver is not None else None),
+            effects.resolve(
+                params, pool.boolean_columns(driver) if ok and driver is not None else None
+            ),
             self._text(query),
             self._messages,
             before=before,
@@ -139,11 +141,11 @@ class Stateful(Leasing):
         """Tell the session how many blocks hold a connection."""
         lease = self._lease
         if lease.session is None and self._holds:
-            lease.session = SessionState()
+            lease.session = SessionLedger()
         if lease.session is not None:
             lease.session.holds = len(self._holds)
 
-    def _let_go(self, block: object) -> None:
+    def _release_hold(self, block: object) -> None:
         with self._exclusive():
             lease = self._lease
             self._holds.pop(block, None)
@@ -180,7 +182,7 @@ class Stateful(Leasing):
             lease.pins.clear()
             self._perform(lease.send(Event.LOST))
 
-    def _overridden(self, policy: ReleasePolicy) -> None:
+    def _on_override_exit(self, policy: ReleasePolicy) -> None:
         with self._exclusive():
             if self._lease.connection is not None and self._policy is policy:
                 self._choose_policy()

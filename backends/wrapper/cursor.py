@@ -402,7 +402,7 @@ class LeasedServerCursor(LeasedCursor):
         driver, db = self._driver, self._db
         if driver is None or driver.closed:
             return False
-        connection, entry = db._lease.connection, db._entry
+        connection, entry = db._lease.connection, db._handle
         raw = driver.connection
         return (connection is None or connection.raw is not raw) and not (
             entry is not None and entry.pool.is_blocked(raw)

@@ -40,7 +40,7 @@ def _watch(
     wrapper: Any, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any
 ) -> Any:
     result = execute(sql, params, many, context)
-    if _creates_extension(wrapper.adapter_class.text(sql)):
+    if _creates_extension(wrapper.adapter_class.sql_text(sql)):
         # django.contrib.postgres registers hstore and citext in connection_created.
         # The pool's connections that have had theirs are outdated.
         wrapper.on_commit(wrapper.close_pool)

@@ -29,7 +29,7 @@ from relet.backends.config import credentials
 from relet.backends.config.options import check_connect
 from relet.backends.leases.runner import RUNNING
 from relet.backends.leases.session_tracking import Stateful
-from relet.backends.pools import copied, pools
+from relet.backends.pools import copy_settings, pools
 from relet.backends.temporarily import temporarily
 from relet.core import Event, PoolAdapter, State, TransactionStatus
 
@@ -121,7 +121,7 @@ class LeasingWrapper(Stateful):
 
     def copy(self, alias: str | None = None) -> Any:
         # Django's goes deep: a connector, or a function with a client in it, cannot be copied.
-        return type(self)(copied(self.settings_dict), self.alias if alias is None else alias)
+        return type(self)(copy_settings(self.settings_dict), self.alias if alias is None else alias)
 
     # The connection.
 
@@ -177,7 +177,7 @@ class LeasingWrapper(Stateful):
     def get_connection_params(self) -> dict[str, Any]:
         # Django takes offence at a pool where the driver is psycopg2.
         settings = self.settings_dict
-        drivers = credentials.without(_drivers(settings))
+        drivers = credentials.strip_callables(_drivers(settings))
         parameters = temporarily(self, super().get_connection_params, settings_dict=drivers)
         check_connect(self.alias, settings, self.adapter_class, parameters)
         return parameters
@@ -215,13 +215,13 @@ class LeasingWrapper(Stateful):
         if self.closed_in_transaction:
             return
         lease = self._lease
-        if lease.connection is None and lease.state is State.RESTING and not self.in_atomic_block:
+        if lease.connection is None and lease.state is State.RELEASED and not self.in_atomic_block:
             # At rest: so it is at the end of most requests.
             self._closed = self._fresh = True
             lease.pool = None
             return
         if self._introducing is not None or (
-            lease.connection is None and lease.state is not State.RESTING
+            lease.connection is None and lease.state is not State.RELEASED
         ):
             # From the handler of a signal, or a receiver of connection_created: a connection is
             # being taken, and closed when that has come to its end.
@@ -247,7 +247,7 @@ class LeasingWrapper(Stateful):
 
     def _forked(self, in_transaction: bool) -> None:
         """This process is a child: the lease is gone, and with it any transaction."""
-        self._closed, self._entry = True, None
+        self._closed, self._handle = True, None
         self._pending_savepoints = []
         self.run_on_commit = []
         if self._guard is not None:
@@ -422,16 +422,15 @@ class LeasingWrapper(Stateful):
 
     @async_unsafe("There is an event loop here: use 'async with', or sync_to_async().")
     def hold(self, block: object = None) -> None:
-        """Keep one connection, from the next statement on, until `let_go`.
+        """Keep one connection, from the next statement on, until `release_hold`.
 
-        :param block: what is to be given to `let_go`. By default it is nothing in particular, and
-            counted.
+        :param block: what `release_hold` will be given. By default holds are only counted.
         """
         if self._thread_ident != get_ident():
             self.validate_thread_sharing()
         self._hold(object() if block is None else block)
 
-    def let_go(self, block: object = None) -> None:
+    def release_hold(self, block: object = None) -> None:
         """End one `hold`; with the last, session state is undone and the lease ends.
 
         Called by another thread, or in the middle of something, it ends when that does.
@@ -441,13 +440,13 @@ class LeasingWrapper(Stateful):
                 return
             block = next(reversed(self._holds))
         with self.wrap_database_errors:
-            self._leave(lambda owner: owner._let_go(block))
+            self._leave(lambda owner: owner._release_hold(block))
         self._tell()
 
-    def overridden(self, policy: ReleasePolicy) -> None:
+    def on_override_exit(self, policy: ReleasePolicy) -> None:
         """A block that overrode the policy by *policy* is left, by whichever thread."""
         with self.wrap_database_errors:
-            self._leave(lambda owner: owner._overridden(policy))
+            self._leave(lambda owner: owner._on_override_exit(policy))
 
     # Threads.
 
@@ -479,7 +478,7 @@ class LeasingWrapper(Stateful):
     @contextmanager
     def _nodb_cursor(self) -> Iterator[CursorWrapper]:
         """A cursor beside any pool: it is for creating and dropping databases."""
-        settings = credentials.asked(self.alias, _drivers(self.settings_dict))
+        settings = credentials.resolve_credentials(self.alias, _drivers(self.settings_dict))
         plain = self.plain_backend(settings, alias=self.alias)
         with plain._nodb_cursor() as cursor:
             yield cursor

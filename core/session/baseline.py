@@ -65,7 +65,7 @@ class Baseline:
     :param session_user: as ``session_user`` has it.
     :param kinds: what else there was, such as temporary tables. It cannot be told from
         what was made later, so state of that kind is never undone.
-    :param driver: what the driver's connection was, see `PoolAdapter.settings`. It is only
+    :param driver: what the driver's connection was, see `PoolAdapter.driver_state`. It is only
         compared; no SQL leads back to it.
     :param known: whether this is all of it; if not, nothing leads back to it.
     """

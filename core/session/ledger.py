@@ -1,4 +1,4 @@
-"""SessionState: what a lease's owner has left in the session.
+"""SessionLedger: what a lease's owner has left in the session.
 
 The account of one lease. It is told which statements ran and how the transaction went; it
 says what is left, and whether that is to be kept. `relet.core.session.baseline` undoes it.
@@ -12,14 +12,14 @@ from relet.core.sql.effects import Change, Control, Kind, Move, Step
 from relet.core.status import TransactionStatus
 
 from .baseline import Baseline
-from .transaction_log import Ledger
+from .transaction_log import TransactionLog
 
 _IDLE, _IN_ERROR = TransactionStatus.IDLE, TransactionStatus.IN_ERROR
 
 _UNKNOWN = Change(Kind.UNKNOWN, None)
 
 
-class SessionState:
+class SessionLedger:
     """What the owner of one lease has left in its session.
 
     ROLLBACK takes back what is transactional (SET, LISTEN, temporary objects), and
@@ -27,36 +27,36 @@ class SessionState:
     savepoint. What cannot be known counts as left.
     """
 
-    __slots__ = ("_ledger", "holds", "texts")
+    __slots__ = ("_log", "holds", "texts")
 
     def __init__(self) -> None:
         #: ``hold()`` blocks that are open: one connection serves them all.
         self.holds = 0
         #: The texts of the open transaction -> the kinds of state by which they keep the lease.
         self.texts: dict[str, frozenset[Kind]] = {}
-        self._ledger = Ledger()
+        self._log = TransactionLog()
 
     @property
     def keeps(self) -> bool:
         """Whether it keeps the lease."""
-        return self.holds > 0 or bool(self._ledger.kinds)
+        return self.holds > 0 or bool(self._log.kinds)
 
     @property
     def left(self) -> frozenset[Kind]:
         """The kinds of state that are to be undone before others get the connection."""
         # Whoever holds a connection may have called functions that change it.
-        left = self._ledger.left
+        left = self._log.left
         return left | {Kind.UNKNOWN} if self.holds else left
 
     @property
     def blank(self) -> bool:
         """Whether there is nothing to keep account of."""
-        return not self.holds and self._ledger.blank
+        return not self.holds and self._log.blank
 
     @property
     def kinds_kept(self) -> frozenset[Kind]:
         """The kinds of state that keep the lease."""
-        return self._ledger.kinds
+        return self._log.kinds
 
     def ran(
         self,
@@ -80,7 +80,7 @@ class SessionState:
         :param baseline: the session's, if it is known.
         """
         if before == _IDLE:
-            self._ledger.end()
+            self._log.end()
         if ok is not False:
             aborted = before == _IN_ERROR
             for step in steps:
@@ -93,39 +93,39 @@ class SessionState:
         else:
             self._failed(steps, single, keep, baseline)
             if after == _IDLE:
-                self._ledger.roll_back()
+                self._log.roll_back()
         if after == _IDLE:
-            self._ledger.end()
+            self._log.end()
 
     def ended(self, *, committed: bool | None) -> None:
         """The transaction has ended; None is that nobody knows how."""
         if committed is False:
-            self._ledger.roll_back()
+            self._log.roll_back()
         elif committed is None:
             self.dirty()
-        self._ledger.end()
+        self._log.end()
 
-    def renewed(self) -> SessionState | None:
+    def renewed(self) -> SessionLedger | None:
         """The account of the next lease: blocks that hold a connection hold the next one."""
         if not self.holds:
             return None
-        renewed = SessionState()
+        renewed = SessionLedger()
         renewed.holds = self.holds
         return renewed
 
     def dirty(self) -> None:
         """The session may have been changed in ways that no text tells."""
-        self._ledger.left |= {Kind.UNKNOWN}
+        self._log.left |= {Kind.UNKNOWN}
 
     def _change(
         self, change: Change, keep: Callable[[Kind], bool], baseline: Baseline | None
     ) -> None:
-        kind, name, ledger = change.kind, change.name, self._ledger
+        kind, name, ledger = change.kind, change.name, self._log
         if change.renames:
             ledger.rename(kind)
             return
         ledger.begin()
-        if change.back:
+        if change.undoes:
             if change.sure:
                 ledger.give_back(kind, name)
             if baseline is not None and not baseline.sets(kind, name):
@@ -143,11 +143,11 @@ class SessionState:
         elif control is Control.COMMIT:
             self.ended(committed=True)
         elif control is Control.SAVEPOINT:
-            self._ledger.savepoint(move.savepoint)
+            self._log.savepoint(move.savepoint)
         elif control is Control.RELEASE:
-            self._ledger.release(move.savepoint)
+            self._log.release(move.savepoint)
         else:
-            self._ledger.roll_back_to(move.savepoint)
+            self._log.roll_back_to(move.savepoint)
         return False
 
     def _failed(
@@ -159,7 +159,7 @@ class SessionState:
     ) -> None:
         """Some of *steps* may have been taken before the error."""
         for step in steps:
-            if isinstance(step, Change) and not (step.kind.transactional or step.back):
+            if isinstance(step, Change) and not (step.kind.transactional or step.undoes):
                 self._change(step, keep, baseline)
         moves = any(isinstance(step, Move) for step in steps)
         if moves and not single and not (self.blank and not _makes_state(steps)):

@@ -1,4 +1,4 @@
-"""Ledger: what was made and given back in a session, and how a transaction takes it back.
+"""TransactionLog: what was made and given back in a session, and how a transaction takes it back.
 
 Each entry is written once, and struck out once at most, so that it takes linear time however many
 savepoints there are.
@@ -22,7 +22,7 @@ class _Mark(NamedTuple):
     left: frozenset[Kind]
 
 
-class Ledger:
+class TransactionLog:
     """What keeps a lease, and what is left to be undone, through transactions and savepoints.
 
     ROLLBACK takes back what is transactional, and nothing else.

@@ -19,12 +19,12 @@ _TRUE = (True, "true", "t", "yes", "y", "on", "1")
 _FALSE = (False, None, "false", "f", "no", "n", "off", "0")
 
 
-def setting_change(name: str, back: bool) -> Change:
+def setting_change(name: str, undoes: bool) -> Change:
     """Return what it is that a setting is set."""
     if name == "seed":
         return Change(Kind.SEED, None)  # RESET does not take it back
     kind = Kind.ROLE if name in ("role", "session_authorization") else Kind.SETTING
-    return Change(kind, (name,), back)
+    return Change(kind, (name,), undoes)
 
 
 def makes_temporary(search_path: str) -> bool:
@@ -70,10 +70,10 @@ class Assignment(Open):
                 yield Change(Kind.TEMPORARY, None)
             return
         if name == "seed":
-            yield setting_change(name, back=False)  # not even ROLLBACK takes it back
+            yield setting_change(name, undoes=False)  # not even ROLLBACK takes it back
         elif not local and name not in OF_THE_TRANSACTION:
-            change = setting_change(name, back=self._is_null(params))
-            yield change._replace(sure=not change.back or (self.once and local is False))
+            change = setting_change(name, undoes=self._is_null(params))
+            yield change._replace(sure=not change.undoes or (self.once and local is False))
         if name == "search_path" and self._may_be_temporary(params):
             yield Change(Kind.TEMPORARY, None)
 

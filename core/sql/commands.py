@@ -69,7 +69,7 @@ def _explain(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
         if isinstance(step, Open):
             yield step.doubted()
         elif isinstance(step, Change):
-            yield step._replace(sure=not step.back, column=None)
+            yield step._replace(sure=not step.undoes, column=None)
 
 
 def _set(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
@@ -109,14 +109,14 @@ def _assignment(rest: Statement, *, local: bool) -> Iterator[AnyStep]:
     if name == "search_path" and value[:1] != [_DEFAULT]:
         yield from Assignment((name,), _path(value), local).steps()
     elif name == "seed" or (not local and name not in OF_THE_TRANSACTION):
-        yield setting_change(name, back=value[:1] == [_DEFAULT])
+        yield setting_change(name, undoes=value[:1] == [_DEFAULT])
 
 
 def _role(first: str, rest: Statement) -> Change:
     if first == "role":
         none = text_at(rest, 1) == "none" and not rest[1].quoted
-        return Change(Kind.ROLE, ("role",), back=none)
-    return Change(Kind.ROLE, ("session_authorization",), back=rest[2:3] == [_DEFAULT])
+        return Change(Kind.ROLE, ("role",), undoes=none)
+    return Change(Kind.ROLE, ("session_authorization",), undoes=rest[2:3] == [_DEFAULT])
 
 
 def _path(value: Statement) -> Name | None:
@@ -144,13 +144,13 @@ _LOCAL, _DEFAULT = Token(WORD, "local"), Token(WORD, "default")
 
 def _reset(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     if words[1:] == ["all"]:
-        yield Change(Kind.SETTING, ALL, back=True)
+        yield Change(Kind.SETTING, ALL, undoes=True)
     elif words[1:] == ["session", "authorization"]:
-        yield Change(Kind.ROLE, ("session_authorization",), back=True)
+        yield Change(Kind.ROLE, ("session_authorization",), undoes=True)
     elif words[1:] == ["time", "zone"]:
-        yield Change(Kind.SETTING, ("timezone",), back=True)
+        yield Change(Kind.SETTING, ("timezone",), undoes=True)
     elif len(statement) > 1:
-        yield setting_change(".".join(name_parts(statement[1:])).lower(), back=True)
+        yield setting_change(".".join(name_parts(statement[1:])).lower(), undoes=True)
 
 
 def _create(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
@@ -204,23 +204,23 @@ def _drop(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
         schema, name = name_parts(named)[:-1], object_name(named)
         # Of another schema it would be another table.
         if name is not None and (not schema or is_temporary_schema(schema[-1])):
-            yield Change(Kind.TEMPORARY, name, back=True)
+            yield Change(Kind.TEMPORARY, name, undoes=True)
 
 
 def _alter(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     """A temporary table may be called otherwise from now on, and another one as it was."""
     if _has_words(statement, "rename", "to") or _has_words(statement, "set", "schema"):
-        yield Change(Kind.TEMPORARY, ALL, back=True, renames=True)
+        yield Change(Kind.TEMPORARY, ALL, undoes=True, renames=True)
 
 
 def _discard(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     what = words[1:2]
     if what in (["temp"], ["temporary"]):
-        yield Change(Kind.TEMPORARY, ALL, back=True)
+        yield Change(Kind.TEMPORARY, ALL, undoes=True)
     elif what in (["sequences"], ["sequence"]):
-        yield Change(Kind.SEQUENCE, ALL, back=True)
+        yield Change(Kind.SEQUENCE, ALL, undoes=True)
     elif what == ["all"]:
-        yield from (Change(kind, ALL, back=True) for kind in Kind if kind not in _FOR_GOOD)
+        yield from (Change(kind, ALL, undoes=True) for kind in Kind if kind not in _FOR_GOOD)
 
 
 _FOR_GOOD = (Kind.SEED, Kind.LIBRARY, Kind.UNKNOWN)
@@ -254,9 +254,9 @@ def _give_back(
     def rule(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
         named = statement[2:] if skipped and words[1:2] == [skipped] else statement[1:]
         if named[:1] in ([Token(WORD, "all")], [Token(OTHER, "*")]):
-            yield Change(kind, ALL, back=True)
+            yield Change(kind, ALL, undoes=True)
         elif name := object_name(named[:1]):
-            yield Change(kind, name, back=True)
+            yield Change(kind, name, undoes=True)
 
     return rule
 

@@ -135,7 +135,7 @@ class Change(NamedTuple):
     :param kind: which.
     :param name: what it is called; None is what cannot be told from the text, so
         nothing but "all of them" gives it back.
-    :param back: given back rather than made.
+    :param undoes: whether the state is given back rather than made.
     :param sure: whether it is certain that it is given back. If not, it still counts, but
         what was configured may be gone.
     :param column: of the statement's only row: true if it happened.
@@ -145,7 +145,7 @@ class Change(NamedTuple):
 
     kind: Kind
     name: Name | None
-    back: bool = False
+    undoes: bool = False
     sure: bool = True
     column: int | None = None
     renames: bool = False
@@ -225,7 +225,9 @@ class Effects:
     def made(self) -> tuple[Change, ...]:
         """The changes that make session state, or may."""
         return tuple(
-            step for step in _closed(self.steps, None) if isinstance(step, Change) and not step.back
+            step
+            for step in _closed(self.steps, None)
+            if isinstance(step, Change) and not step.undoes
         )
 
     def resolve(self, params: object, row: Sequence[Any] | None) -> tuple[Step, ...]:
@@ -242,7 +244,7 @@ def _repeated(step: AnyStep) -> AnyStep:
         return step.doubted()
     if isinstance(step, Move):
         return Change(Kind.UNKNOWN, None)
-    if step.back:
+    if step.undoes:
         return step._replace(sure=False, column=None)
     return Change(Kind.LOCK, None) if step.kind is Kind.LOCK else step._replace(column=None)
 
@@ -251,7 +253,7 @@ def nameless(steps: Iterable[AnyStep]) -> tuple[Change, ...]:
     """What may be done, if nobody can tell when and how often: nothing gives that back."""
     return tuple(
         dict.fromkeys(
-            step if step.renames else Change(step.kind, None, step.back, sure=not step.back)
+            step if step.renames else Change(step.kind, None, step.undoes, sure=not step.undoes)
             for step in _closed(steps, None)
             if isinstance(step, Change)
         )
@@ -261,7 +263,7 @@ def nameless(steps: Iterable[AnyStep]) -> tuple[Change, ...]:
 def later(steps: Iterable[AnyStep]) -> tuple[Change, ...]:
     """What EXECUTE and FETCH do: it is done when those run, and again each time that they do."""
     found = nameless(steps)
-    if any(not step.back for step in found):
+    if any(not step.undoes for step in found):
         return (*found, Change(Kind.UNKNOWN, None))
     return found
 
@@ -287,7 +289,7 @@ def _resolve(step: Step, params: object, row: Sequence[Any] | None) -> Step | No
             # A number and its text are the same key to a user, so to nobody here.
             name = ("".join(_text(part, params) for part in name),)
         except Unresolved:
-            if step.back:
+            if step.undoes:
                 return None
             name = None
     elif name is not None:

@@ -133,13 +133,13 @@ def _function_effects(statement: Statement) -> Iterator[AnyStep]:
             if function in _LOCKS:
                 yield Change(Kind.LOCK, None)
         elif function == "pg_advisory_unlock_all":
-            yield Change(Kind.LOCK, ALL, back=True)
+            yield Change(Kind.LOCK, ALL, undoes=True)
         else:
             name = _key(statement, spans, function)
-            back = function in _UNLOCKS
-            if name is not None or not back:
+            undoes = function in _UNLOCKS
+            if name is not None or not undoes:
                 column = columns[position] if _LOCKS.get(function, True) else None
-                yield Change(Kind.LOCK, name, back, column=column)
+                yield Change(Kind.LOCK, name, undoes, column=column)
     if sequences:
         yield Change(Kind.SEQUENCE, None)
 

@@ -37,12 +37,12 @@ _UNKNOWN = Change(Kind.UNKNOWN, None)
 
 
 def _missing(*kinds: Kind) -> tuple[Change, ...]:
-    return tuple(Change(kind, None, back=True, sure=False) for kind in kinds)
+    return tuple(Change(kind, None, undoes=True, sure=False) for kind in kinds)
 
 
 #: Of the first word alone, which EXECUTE gets the rest of: ``'CREATE ' || what``.
 _UNFINISHED: dict[str, tuple[Change, ...]] = {
-    "alter": (Change(Kind.TEMPORARY, ALL, back=True, renames=True),),
+    "alter": (Change(Kind.TEMPORARY, ALL, undoes=True, renames=True),),
     "close": _missing(Kind.CURSOR),
     "create": (Change(Kind.TEMPORARY, None),),
     "deallocate": _missing(Kind.PREPARED),

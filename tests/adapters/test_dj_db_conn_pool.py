@@ -34,7 +34,7 @@ def make(parameters):
 
 def pid(adapter):
     connection = adapter.checkout()
-    number = adapter.run(connection.raw, "SELECT pg_backend_pid()")[0][0]
+    number = adapter.execute_internal(connection.raw, "SELECT pg_backend_pid()")[0][0]
     adapter.checkin(connection)
     return number
 
@@ -45,7 +45,9 @@ def test_the_pool_is_in_the_container(make):
     number = pid(adapter)
     # As other code has it, with a ping before.
     with pool_container.get(ALIAS).connect() as proxy:
-        assert adapter.run(proxy.dbapi_connection, "SELECT pg_backend_pid()") == [(number,)]
+        assert adapter.execute_internal(proxy.dbapi_connection, "SELECT pg_backend_pid()") == [
+            (number,)
+        ]
     adapter.close()
     assert not pool_container.has(ALIAS)
 
@@ -72,7 +74,7 @@ def test_what_is_ignored_is_doubted(make):
     DjDbConnPoolAdapter.check_options({"TIMEOUT": None})
     ignored = "is ignored, as django-db-connection-pool ignores it;"
     known = "it knows 'PRE_PING', 'ECHO', 'TIMEOUT', 'RECYCLE', 'POOL_SIZE', 'MAX_OVERFLOW'."
-    assert DjDbConnPoolAdapter.doubts(options) == [
+    assert DjDbConnPoolAdapter.option_warnings(options) == [
         f"'pool_size' {ignored} did you mean 'POOL_SIZE'?",
         f"'Timeout' {ignored} did you mean 'TIMEOUT'?",
         f"'USE_LIFO' {ignored} {known}",

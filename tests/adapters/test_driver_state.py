@@ -81,15 +81,15 @@ def test_every_name_is_known(pool, raw, known):
 
 
 def test_every_attribute_of_the_instance_is_looked_at(pool, raw, known):
-    before = pool.settings(raw)
+    before = pool.driver_state(raw)
     found = getattr(raw, "__dict__", {})
     assert pool.volatile == known.VOLATILE.keys()
     for name in found.keys() - known.VOLATILE.keys():
         value, found[name] = found[name], _like(found[name])
-        changed = pool.settings(raw)
+        changed = pool.driver_state(raw)
         found[name] = value
         assert changed != before, name
-        assert pool.settings(raw) == before, name
+        assert pool.driver_state(raw) == before, name
 
 
 def _like(value):
@@ -98,17 +98,17 @@ def _like(value):
 
 
 def test_one_that_somebody_has_put_there(pool, raw):
-    before = pool.settings(raw)
+    before = pool.driver_state(raw)
     try:
         raw.somebodys = []
     except AttributeError:
         return  # there is no place for it
-    with_it = pool.settings(raw)
+    with_it = pool.driver_state(raw)
     assert with_it != before
     raw.somebodys.append(1)
-    assert pool.settings(raw) != with_it
+    assert pool.driver_state(raw) != with_it
     del raw.somebodys
-    assert pool.settings(raw) == before
+    assert pool.driver_state(raw) == before
 
 
 def test_a_change_is_seen(pool, raw, change):
@@ -116,18 +116,18 @@ def test_a_change_is_seen(pool, raw, change):
         pytest.skip(f"{pool.dbapi.__name__} {pool.dbapi.__version__} has no {change.attribute}")
     if change.before is not None:
         change.before(raw)
-    before, looked = pool.settings(raw), change.look(raw)
-    assert pool.settings(raw) == before
+    before, looked = pool.driver_state(raw), change.look(raw)
+    assert pool.driver_state(raw) == before
     assert not pool.is_blocked(raw)
     change.make(raw)
     assert pool.is_blocked(raw) is (change.kept is Kept.BLOCKED)
     if change.kept is Kept.SETTINGS:
-        assert pool.settings(raw) != before
+        assert pool.driver_state(raw) != before
     elif change.kept is not Kept.BLOCKED:
-        assert pool.settings(raw) == before
+        assert pool.driver_state(raw) == before
     if change.kept is Kept.REFUSED:
         with pytest.raises(pool.dbapi.Error):
-            pool.run(raw, "SELECT 1")
+            pool.execute_internal(raw, "SELECT 1")
     assert change.look(raw) != looked
 
 
@@ -139,11 +139,11 @@ def change_is_there(raw, change):
 
 
 def test_ordinary_use_is_no_change(pool, raw, use):
-    before = pool.settings(raw)
+    before = pool.driver_state(raw)
     for _ in range(2):
         use(raw)
         assert not pool.is_blocked(raw)
-        assert pool.settings(raw) == before
+        assert pool.driver_state(raw) == before
 
 
 def test_what_was_made_known_before_is_no_change(pool, raw, known):
@@ -152,10 +152,10 @@ def test_what_was_made_known_before_is_no_change(pool, raw, known):
     for change in known.CHANGES:
         if change.attribute.endswith(ends):
             change.make(raw)
-    before = pool.settings(raw)
+    before = pool.driver_state(raw)
     for use in known.ORDINARY:
         use(raw)
-    assert pool.settings(raw) == before
+    assert pool.driver_state(raw) == before
 
 
 @pytest.mark.parametrize("begin", ["stream", "copy"])
@@ -172,7 +172,7 @@ def test_what_is_left_halfway_blocks(pool, raw, begin):
         with cursor.copy("COPY (SELECT 1) TO STDOUT"):
             if not pool.is_blocked(raw):  # in older versions: it is refused, and does not wait
                 with pytest.raises(pool.dbapi.Error):
-                    pool.run(raw, "SELECT 1")
+                    pool.execute_internal(raw, "SELECT 1")
     assert not pool.is_blocked(raw)
 
 
@@ -183,9 +183,9 @@ def test_a_trace(pool, raw, tmp_path):
     path = tmp_path / "trace"
     with path.open("w") as file:
         raw.pgconn.trace(file.fileno())
-        pool.run(raw, "SELECT 'mine'")
+        pool.execute_internal(raw, "SELECT 'mine'")
         pool.undo_unseen(raw)
-        pool.run(raw, "SELECT 'somebody else'")
+        pool.execute_internal(raw, "SELECT 'somebody else'")
         raw.pgconn.untrace()
     assert "mine" in path.read_text()
     assert "somebody else" not in path.read_text()
@@ -195,14 +195,16 @@ def test_notices_are_dropped(pool, raw):
     if not pool.keeps_notices:
         assert not hasattr(raw, "notices")
         return
-    before = pool.settings(raw)
-    pool.run(raw, "DO $$ BEGIN RAISE NOTICE 'secret'; END $$")
+    before = pool.driver_state(raw)
+    pool.execute_internal(raw, "DO $$ BEGIN RAISE NOTICE 'secret'; END $$")
     with suppress(pool.dbapi.Error):
-        pool.run(raw, "DO $$ BEGIN RAISE NOTICE 'secret'; RAISE EXCEPTION 'secret'; END $$")
+        pool.execute_internal(
+            raw, "DO $$ BEGIN RAISE NOTICE 'secret'; RAISE EXCEPTION 'secret'; END $$"
+        )
     assert len(raw.notices) == 2
     pool.drop_notices(raw)
     assert len(raw.notices) == 0
-    assert pool.settings(raw) == before
+    assert pool.driver_state(raw) == before
     raw.notices = object()
     pool.drop_notices(raw)  # and raises nothing
 
@@ -217,6 +219,6 @@ def test_they_are_when_a_slot_checks_in(pool):
 
     slot = Slot()
     raw = slot.connection.raw
-    pool.run(raw, "DO $$ BEGIN RAISE NOTICE 'secret'; END $$")
+    pool.execute_internal(raw, "DO $$ BEGIN RAISE NOTICE 'secret'; END $$")
     PoolAdapter.checkin_from(pool, slot)
     assert len(raw.notices) == 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from relet.adapters.semaphore import Gate
+from relet.adapters.semaphore import FairSemaphore
 from relet.core import PoolConfig, registry
 
 from ..interrupts import TIMES, Shield, interrupted, possible, timers
@@ -126,22 +126,22 @@ def in_another_thread(function: Callable[[], object]) -> None:
 
 @possible  # whoever got in is struck before it knows
 def test_gate() -> None:
-    gate = Gate(1)
+    semaphore = FairSemaphore(1)
     stop = threading.Event()
 
     def busy() -> None:
         while not stop.is_set():
-            if gate.enter(1):
-                gate.leave()
+            if semaphore.acquire(1):
+                semaphore.release()
 
     thread = threading.Thread(target=busy)
     thread.start()
 
     def run() -> None:
-        if gate.enter(1):
+        if semaphore.acquire(1):
             # What strikes in leave() is for its caller to see to.
             Shield.up = True
-            gate.leave()
+            semaphore.release()
             Shield.up = False
 
     try:
@@ -149,5 +149,5 @@ def test_gate() -> None:
     finally:
         stop.set()
         thread.join(20)
-    assert gate.waiting == 0
-    assert gate.enter(5)
+    assert semaphore.waiting == 0
+    assert semaphore.acquire(5)

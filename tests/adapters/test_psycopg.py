@@ -29,12 +29,12 @@ def make(server, **options):
 
 def test_a_connection_keeps_what_is_remembered_of_it(adapter):
     first = adapter.checkout()
-    raw, proven_at = first.raw, first.proven_at
+    raw, last_used_at = first.raw, first.last_used_at
     adapter.checkin(first)
     again = adapter.checkout()
     assert again is first
     assert again.raw is raw
-    assert again.proven_at > proven_at
+    assert again.last_used_at > last_used_at
     adapter.checkin(again)
 
 
@@ -131,7 +131,7 @@ class Interrupt(BaseException):
 def test_i11_an_interrupted_waiter_loses_no_connection(adapter, monkeypatch, served):
     """Struck at each of two moments: while it waits, and when it has been served."""
 
-    class Place(lean_pool.Place):
+    class Waiter(lean_pool.Waiter):
         def __init__(self):
             super().__init__()
             self.turn = Turn(self.turn, served)
@@ -139,7 +139,7 @@ def test_i11_an_interrupted_waiter_loses_no_connection(adapter, monkeypatch, ser
         __slots__ = ()
 
     held = adapter.checkout()
-    monkeypatch.setattr(lean_pool, "Place", Place)
+    monkeypatch.setattr(lean_pool, "Waiter", Waiter)
     caught = []
 
     def waiter():
@@ -178,14 +178,14 @@ def test_a_connection_that_comes_at_the_last_moment_is_taken(adapter, monkeypatc
         def release(self):
             pass
 
-    class Place(lean_pool.Place):
+    class Waiter(lean_pool.Waiter):
         __slots__ = ()
 
         def __init__(self):
             super().__init__()
             self.turn = Late(self)
 
-    monkeypatch.setattr(lean_pool, "Place", Place)
+    monkeypatch.setattr(lean_pool, "Waiter", Waiter)
     adapter.checkin(adapter.checkout())
 
 
@@ -298,11 +298,11 @@ def test_check_options_takes_what_the_pool_takes():
     ids=repr,
 )
 def test_the_text_of_a_query(query, text):
-    assert PsycopgAdapter.text(query) == text
+    assert PsycopgAdapter.sql_text(query) == text
 
 
 @pytest.mark.parametrize(
-    ("query", "truths"),
+    ("query", "boolean_columns"),
     [
         ("SELECT true, false, 1, NULL::boolean", [True, False, False, False]),
         ("SELECT true WHERE false", None),
@@ -311,12 +311,12 @@ def test_the_text_of_a_query(query, text):
     ],
 )
 @pytest.mark.parametrize("binary", [False, True])
-def test_the_truths_of_a_row_that_stays(adapter, query, truths, binary):
+def test_the_truths_of_a_row_that_stays(adapter, query, boolean_columns, binary):
     connection = adapter.checkout()
     cursor = connection.raw.cursor(binary=binary)
     cursor.execute(query)
-    assert adapter.truths(cursor) == truths
-    if truths is not None:
+    assert adapter.boolean_columns(cursor) == boolean_columns
+    if boolean_columns is not None:
         assert len(cursor.fetchone()) == 4
     adapter.checkin(connection)
 

@@ -35,7 +35,7 @@ def make(parameters):
 
 
 def pid(adapter, connection):
-    return adapter.run(connection.raw, "SELECT pg_backend_pid()")[0][0]
+    return adapter.execute_internal(connection.raw, "SELECT pg_backend_pid()")[0][0]
 
 
 def pids_of(adapter, count):
@@ -48,7 +48,7 @@ def pids_of(adapter, count):
 
 
 def kill(adapter, other, number):
-    adapter.run(other.raw, f"SELECT pg_terminate_backend({number}, 5000)")
+    adapter.execute_internal(other.raw, f"SELECT pg_terminate_backend({number}, 5000)")
 
 
 class TestOptions:
@@ -182,12 +182,12 @@ class TestDisconnects:
     def test_what_is_too_old_is_replaced(self, make):
         adapter = make(recycle=0)
         first = adapter.checkout()
-        raw, first.announced = first.raw, True
+        raw, first.initialized = first.raw, True
         adapter.checkin(first)
         second = adapter.checkout()
         assert raw.closed
         assert second.raw is not raw
-        assert not second.announced
+        assert not second.initialized
         adapter.checkin(second)
 
 
@@ -282,7 +282,9 @@ class TestOthers:
         pids = pids_of(adapter, 1)
         proxy = adapter.native.connect()
         assert adapter.stats().in_use == 1
-        assert adapter.run(proxy.dbapi_connection, "SELECT pg_backend_pid()") == [(pids[0],)]
+        assert adapter.execute_internal(proxy.dbapi_connection, "SELECT pg_backend_pid()") == [
+            (pids[0],)
+        ]
         with pytest.raises(OperationalError, match=r"raise OPTIONS\['pool'\]\['pool_size'\]"):
             adapter.checkout(timeout=0)
         proxy.close()
@@ -366,7 +368,7 @@ class TestOthers:
         adapter = make()
         proxies = [adapter.native.connect()]
 
-        class Place(lean_queue_pool.Place):
+        class Waiter(lean_queue_pool.Waiter):
             __slots__ = ()
 
             def __init__(self):
@@ -374,7 +376,7 @@ class TestOthers:
                 proxies.clear()
                 gc.collect()
 
-        monkeypatch.setattr(lean_queue_pool, "Place", Place)
+        monkeypatch.setattr(lean_queue_pool, "Waiter", Waiter)
         adapter.checkin(adapter.checkout(timeout=20))
         assert adapter.stats().wait_ms < 10_000
 
@@ -439,7 +441,7 @@ class TestOtherClasses:
 
     @pytest.mark.parametrize("options", [False, {"class": "NullPool"}])
     def test_no_pool(self, make, options):
-        assert not SQLAlchemyAdapter.reuses(options)
+        assert not SQLAlchemyAdapter.is_pooling(options)
         adapter = make(pool=options)
         assert not adapter.pooled
         assert adapter.stats().max_size is None

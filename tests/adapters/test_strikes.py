@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from relet.adapters.semaphore import Gate
-from relet.adapters.waiter import Place
+from relet.adapters.semaphore import FairSemaphore
+from relet.adapters.waiter import Waiter
 from relet.core import PoolConfig, registry
 
 from ..opcodes import each_instruction
@@ -372,50 +372,50 @@ def test_close(make: Any) -> None:
             pools[0].checkout()
 
 
-class TestGate:
+class TestFairSemaphore:
     def test_alone(self, other: Other) -> None:
-        gate = Gate(1)
+        semaphore = FairSemaphore(1)
 
         def run() -> None:
             entered.clear()
-            if gate.enter(20):
+            if semaphore.acquire(20):
                 entered.append(True)
-                gate.leave()
+                semaphore.release()
                 entered.clear()
 
         entered: list[bool] = []
         for _ in each_instruction(
-            run, [sys.modules[Gate.__module__], sys.modules[Place.__module__]]
+            run, [sys.modules[FairSemaphore.__module__], sys.modules[Waiter.__module__]]
         ):
             # Python itself may be struck as it returns, when all is done.
-            assert gate.inside in (0, 1)
-            if gate.inside:
-                other(gate.leave)
-            assert gate.waiting == 0
-            assert other(lambda: gate.enter(20))
-            other(gate.leave)
+            assert semaphore.in_use in (0, 1)
+            if semaphore.in_use:
+                other(semaphore.release)
+            assert semaphore.waiting == 0
+            assert other(lambda: semaphore.acquire(20))
+            other(semaphore.release)
 
     def test_somebody_is_let_in(self, other: Other) -> None:
-        gate = Gate(1)
+        semaphore = FairSemaphore(1)
 
         def before() -> None:
-            assert gate.enter(0)
-            other.begin(lambda: gate.enter(20))
-            while not gate.waiting:
+            assert semaphore.acquire(0)
+            other.begin(lambda: semaphore.acquire(20))
+            while not semaphore.waiting:
                 pass
 
-        for _ in each_instruction(gate.leave, before=before):
-            if gate.waiting:  # it was struck before it had begun
-                gate.leave()
+        for _ in each_instruction(semaphore.release, before=before):
+            if semaphore.waiting:  # it was struck before it had begun
+                semaphore.release()
             assert other.end()
-            assert (gate.inside, gate.waiting) == (1, 0)
-            gate.leave()
+            assert (semaphore.in_use, semaphore.waiting) == (1, 0)
+            semaphore.release()
         other.end()
 
     def test_whoever_gives_up(self, other: Other) -> None:
-        gate = Gate(1)
-        assert gate.enter(0)
-        for _ in each_instruction(lambda: gate.enter(0.0001)):
-            assert (gate.inside, gate.waiting) == (1, 0)
-        gate.leave()
-        assert other(lambda: gate.enter(20))
+        semaphore = FairSemaphore(1)
+        assert semaphore.acquire(0)
+        for _ in each_instruction(lambda: semaphore.acquire(0.0001)):
+            assert (semaphore.in_use, semaphore.waiting) == (1, 0)
+        semaphore.release()
+        assert other(lambda: semaphore.acquire(20))

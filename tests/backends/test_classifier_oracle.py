@@ -6,7 +6,7 @@ the session's fingerprint is taken.
 - What has changed must be among the changes that `classify` has told of the texts, by
   its kind. (That it is UNKNOWN is no excuse.) What is missing is a false negative, and a
   failure.
-- What has changed must be what `SessionState` says is left and keeps the lease, by its
+- What has changed must be what `SessionLedger` says is left and keeps the lease, by its
   kind: so nothing is taken for given back, or rolled back, that was not. Here UNKNOWN is
   an answer, too.
 - What `classify` has told of and is not there is a false positive. It costs a connection
@@ -29,7 +29,7 @@ import pytest
 
 from relet.core import Kind, TransactionStatus
 from relet.core.session.baseline import Baseline
-from relet.core.session.ledger import SessionState
+from relet.core.session.ledger import SessionLedger
 from relet.core.sql.classifier import classify
 from relet.core.sql.effects import Change, Control, Move
 
@@ -86,7 +86,7 @@ class Oracle:
 
     def judge(self, script: list[Text]) -> str:
         """Run a script; return what is wrong with what is said of it, or ""."""
-        state = SessionState()
+        state = SessionLedger()
         told: set[Kind] = set()
         kept: set[Kind] = set()
         undone = False
@@ -99,7 +99,7 @@ class Oracle:
                 continue
             steps = effects.resolve(text.params, row)
             told.update(step.kind for step in steps if isinstance(step, Change))
-            kept.update(step.kind for step in steps if isinstance(step, Change) and not step.back)
+            kept.update(step.kind for step in steps if isinstance(step, Change) and not step.undoes)
             undone = undone or not _ROLLBACKS.isdisjoint(
                 step.control for step in steps if isinstance(step, Move)
             )
@@ -126,9 +126,9 @@ class Oracle:
         if missing := changed - told:
             found = f"classify() does not tell of {_names(missing)}"
         elif Kind.UNKNOWN not in state.left and (missing := dirty - state.left):
-            found = f"SessionState has nothing left of {_names(missing)}"
+            found = f"SessionLedger has nothing left of {_names(missing)}"
         elif Kind.UNKNOWN not in state.kinds_kept and (missing := dirty - state.kinds_kept):
-            found = f"SessionState does not keep the lease for {_names(missing)}"
+            found = f"SessionLedger does not keep the lease for {_names(missing)}"
         if changed:
             found = found and f"{found}\n{difference(self.untouched, after)}"
             self.clean()

@@ -71,7 +71,7 @@ def from_block(wrapper, use):
         backend_pid(wrapper)
         use(wrapper.connection)
     finally:
-        wrapper.let_go()
+        wrapper.release_hold()
 
 
 ways = pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_notices_are_read_by_whoever_has_caused_them(db):
     raise_notice(db)
     notice = db.connection.notices[-1]
     assert "secret" in getattr(notice, "message_primary", notice)
-    db.let_go()
+    db.release_hold()
 
 
 @needs("psycopg", "traces")

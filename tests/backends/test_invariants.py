@@ -344,7 +344,7 @@ class LeaseMachine(stateful.RuleBasedStateMachine):
             assert (lease.connection is not None) == actor.leased, (
                 f"actor {actor.number}: {lease!r}, but the model says leased={actor.leased}"
             )
-            assert (lease.state is not State.RESTING) == actor.leased
+            assert (lease.state is not State.RELEASED) == actor.leased
             if lease.connection is not None:
                 pids[lease.connection.raw.info.backend_pid] = actor
         assert self._in_use() == len(pids)

@@ -205,7 +205,7 @@ def test_a_connection_that_is_held_has_the_tenant_of_the_last_cursor(over, backe
     red.tenant = "red"
     red.cursor().close()
     assert "red" in raw_path(red)
-    red.let_go()
+    red.release_hold()
     red.close()
     assert ask(blue) == "blue"
 
@@ -543,7 +543,7 @@ def test_hold(over, backend):
     red, blue = over(backend, "red"), over(backend, "blue")
     red.hold()
     assert ask(red) == "red"
-    red.let_go()
+    red.release_hold()
     assert ask(red) == "red"
     assert ask(blue) == "blue"
 

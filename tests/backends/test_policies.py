@@ -643,7 +643,7 @@ class TestHold:
             wrapper.hold()
             cursor.execute("SET app.tenant = '1'")
             cursor.execute("SELECT pg_advisory_lock(77)")
-            wrapper.let_go()
+            wrapper.release_hold()
             cursor.execute("SELECT current_setting('app.tenant', true)")
             assert cursor.fetchone() in [("",), (None,)]
             # Without a pool it goes with its connection, whose server process may take its time.
@@ -657,7 +657,7 @@ class TestHold:
         cursor = wrapper.chunked_cursor()
         cursor.execute("SELECT generate_series(1, 10)")
         assert cursor.fetchmany(2) == [(1,), (2,)]
-        wrapper.let_go()
+        wrapper.release_hold()
         assert cursor.fetchmany(2) == [(3,), (4,)]
         cursor.close()
         wrapper.close()
@@ -669,7 +669,7 @@ class TestHold:
             raw = cursor.connection
             wrapper.hold()
             execute(raw, "SET app.tenant = '1'")
-            wrapper.let_go()
+            wrapper.release_hold()
             assert execute(raw, "SELECT current_setting('app.tenant')").fetchone() == ("1",)
         wrapper.close()
         assert run(wrapper, "SELECT current_setting('app.tenant', true)") == [("",)]
@@ -679,7 +679,7 @@ class TestHold:
         wrapper.hold()
         run(wrapper, "SET app.tenant = '1'")
         wrapper.commit()
-        wrapper.let_go()
+        wrapper.release_hold()
         run(wrapper, "INSERT INTO testapp_item (name) VALUES ('never')")
         wrapper.rollback()
         assert run(wrapper, "SELECT count(*) FROM testapp_item WHERE name = 'never'") == [(0,)]

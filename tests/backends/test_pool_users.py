@@ -12,7 +12,7 @@ from django.db import connections
 import relet.backends
 import relet.core
 from relet.backends import pools as module
-from relet.backends.pools import Pools, copied, pools
+from relet.backends.pools import Pools, pools
 from relet.core import ReleasePolicy
 
 from ..opcodes import each_instruction
@@ -33,7 +33,7 @@ def uncollected():
 def lonely(alias: str = "lonely") -> Any:
     """A wrapper whose settings are its own."""
     template: Any = connections["default"]
-    return type(template)(copied(template.settings_dict), alias)
+    return type(template)(copy_settings(template.settings_dict), alias)
 
 
 def test_a_wrapper_that_moves_leaves_none_open(database, observer):
@@ -102,7 +102,7 @@ def making(monkeypatch, database):
     monkeypatch.setattr(Pool, "made", weakref.WeakSet())
     found = Pools()
     monkeypatch.setattr(module, "pools", found)
-    settings = copied(connections["default"].settings_dict)
+    settings = copy_settings(connections["default"].settings_dict)
     return found, settings, lambda: lambda: (Pool(), ReleasePolicy())
 
 

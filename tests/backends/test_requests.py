@@ -13,7 +13,6 @@ from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connection, connections
 from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
-from django.test.utils import override_settings as overridden
 from django.urls import path
 
 from relet import policies
@@ -163,7 +162,7 @@ def test_the_signals(db, signal):
 def test_a_policy_in_a_middleware(db):
     """A block around a request."""
     handler = WSGIHandler()
-    with overridden(MIDDLEWARE=[f"{__name__}.holding"]):
+    with on_override_exit(MIDDLEWARE=[f"{__name__}.holding"]):
         handler.load_middleware()
     wsgi(handler, "/plain")
     assert SEEN == ["request", "0"]

@@ -132,13 +132,13 @@ class Session:
     kept: Counter[str] = field(default_factory=Counter)
 
     def copy(self) -> Session:
-        return Session(self.facts.copy(), self.kept.copy())
+        return Session(self.facts.copy(), self.long_leases.copy())
 
     def rolled_back_to(self, then: Session) -> Session:
         return Session(_mixed(then.facts, self.facts), _mixed(then.kept, self.kept))
 
     def drop(self, fact: str) -> None:
-        for counter in self.facts, self.kept:
+        for counter in self.facts, self.long_leases:
             if fact.startswith("lock ") and counter[fact] > 1:
                 counter[fact] -= 1
             else:

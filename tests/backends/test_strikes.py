@@ -118,11 +118,11 @@ def held():
         # Nothing in Python keeps an exception from coming before the first instruction of an
         # `__exit__`, or after the last one of an `__enter__`.
         while connections["default"]._holds:
-            connections["default"].let_go()
+            connections["default"].release_hold()
         raise
 
 
-def overridden():
+def on_override_exit():
     block = policies.override("default", release="request")
     try:
         with block:
@@ -152,7 +152,7 @@ def streamed():
         list(cursor.stream("SELECT set_config('app.struck', 'yes', false)"))
 
 
-def copied():
+def copy_settings():
     sql = "COPY testapp_item (name) FROM STDIN"
     with connections["default"].cursor() as cursor, cursor.copy(sql) as copy:
         copy.write_row(["written"])
@@ -214,7 +214,7 @@ def struck(db, observer, other):
         # As at the end of a request, or of a task whose time was up.
         db.close()
         lease = db._lease
-        assert (lease.state, lease.connection, lease.pins) == (State.RESTING, None, {}), number
+        assert (lease.state, lease.connection, lease.pins) == (State.RELEASED, None, {}), number
         assert not db._holds and lease.session is None, number
         assert (db._trusted, db.settings_dict) == (False, settings), number
         assert db.autocommit or db._fresh

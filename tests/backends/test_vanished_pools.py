@@ -8,7 +8,7 @@ from django.core.signals import request_finished
 from django.db import connections, transaction
 
 from relet import close_all
-from relet.backends.pools import copied, pools
+from relet.backends.pools import copy_settings, pools
 
 from ..engine import put_small_pool
 from .conftest import at_rest, backend_pid, stats
@@ -29,7 +29,7 @@ def gone(observer, *pids):
 @pytest.fixture
 def tenant(database):
     """Declare an alias, as dynamic tenants do; return its name."""
-    settings = copied(connections["default"].settings_dict)
+    settings = copy_settings(connections["default"].settings_dict)
     put_small_pool(settings)
     connections.settings["tenant"] = settings
     yield "tenant"
@@ -157,7 +157,7 @@ class TestWrappers:
 
     def test_nobody_has_it(self, database, observer):
         template = connections["default"]
-        settings = copied(template.settings_dict)
+        settings = copy_settings(template.settings_dict)
         wrapper = type(template)(settings, "lonely")
         pid = backend_pid(wrapper)
         del wrapper

@@ -124,7 +124,7 @@ class LetsNewcomersGetAhead(SQLAlchemyAdapter):
             super().checkin(connection)
             return
         self.ahead += 1
-        connection.proven_at = time.monotonic()
+        connection.last_used_at = time.monotonic()
         self.lying.append(connection)
         threading.Timer(0.01, self._pick_up).start()
 
@@ -231,15 +231,15 @@ class ForgetsToForget(SQLAlchemyAdapter):
 class RemembersNothing(SQLAlchemyAdapter):
     def checkout(self, timeout=None):
         connection = super().checkout(timeout)
-        return PooledConnection(connection.raw, connection.proven_at, connection.entry)
+        return PooledConnection(connection.raw, connection.last_used_at, connection.entry)
 
 
 @breaks("proven")
 class DoesNotSayWhenItWorked(SQLAlchemyAdapter):
     def checkin(self, connection):
-        before = connection.proven_at
+        before = connection.last_used_at
         super().checkin(connection)
-        connection.proven_at = before
+        connection.last_used_at = before
 
 
 @breaks("parameters")
@@ -313,7 +313,7 @@ class FlipsAutocommit(SQLAlchemyAdapter):
 class LeavesATransactionOpen(SQLAlchemyAdapter):
     def checkout(self, timeout=None):
         connection = super().checkout(timeout)
-        self.run(connection.raw, "BEGIN")
+        self.execute_internal(connection.raw, "BEGIN")
         return connection
 
 
@@ -356,14 +356,14 @@ class ChecksInWhatIsDiscarded(SQLAlchemyAdapter):
 @breaks("broken")
 class RaisesOnDiscard(SQLAlchemyAdapter):
     def discard(self, connection):
-        self.run(connection.raw, "ROLLBACK")
+        self.execute_internal(connection.raw, "ROLLBACK")
         super().discard(connection)
 
 
 @breaks("broken")
 class RaisesOnPing(SQLAlchemyAdapter):
     def ping(self, raw):
-        self.run(raw, "SELECT 1")
+        self.execute_internal(raw, "SELECT 1")
         return True
 
 
@@ -381,15 +381,15 @@ class GuessesTheStatus(SQLAlchemyAdapter):
 
 @breaks("run")
 class RunsTheFirstStatementOnly(SQLAlchemyAdapter):
-    def run(self, raw, sql):
-        return super().run(raw, sql.partition(";")[0])
+    def execute_internal(self, raw, sql):
+        return super().execute_internal(raw, sql.partition(";")[0])
 
 
 @breaks("settings")
 class ForgetsWhatTheDriverKeeps(SQLAlchemyAdapter):
     """So what one has set would not be reset for the next."""
 
-    def settings(self, raw):
+    def driver_state(self, raw):
         return None
 
 
@@ -457,7 +457,7 @@ class IsNotThreadSafe(SQLAlchemyAdapter):
 
     def checkin(self, connection):
         if self.at_hand is None and not (self.closed or self.stats().waiting):
-            connection.proven_at = time.monotonic()
+            connection.last_used_at = time.monotonic()
             self.at_hand = connection
         else:
             super().checkin(connection)
@@ -481,7 +481,7 @@ class TakesAnyOption(SQLAlchemyAdapter):
 @breaks("facts")
 class TextIsBytes(SQLAlchemyAdapter):
     @classmethod
-    def text(cls, query):
+    def sql_text(cls, query):
         return query
 
 

@@ -40,7 +40,7 @@ class Worker(threading.Thread):
         super().__init__(name=f"worker-{number}", daemon=True)
         self.client = bank.Client(ALIAS, f"{name}-{number}")
         #: Half of them never say that a request is over, as threads that are not Django's.
-        self.tidy = number % 2 == 0
+        self.normalize = number % 2 == 0
         self.busy = busy
         self.over, self.well = threading.Event(), threading.Event()
         self.stopped = threading.Event()
@@ -81,7 +81,7 @@ class Worker(threading.Thread):
             self.failed[f"{name}: {type(error).__name__}"] += 1
             self.lost += not any(text in str(error) for text in NONE_AT_ALL)
         finally:
-            if self.tidy:
+            if self.normalize:
                 close_old_connections()
 
 
@@ -135,7 +135,7 @@ def assert_at_rest() -> None:
     """I4, I5: nothing is leased, and nobody waits."""
     wrapper: Any = connections[ALIAS]
     found = stats(wrapper)
-    held = "\n".join(wrapper._find_pool().pool.holders())
+    held = "\n".join(wrapper._find_pool().pool.describe_holders())
     assert (found.in_use, found.waiting) == (0, 0), f"{found}\n{held}"
 
 

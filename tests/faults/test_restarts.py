@@ -139,9 +139,9 @@ def test_whoever_waits_while_the_server_is_away(postgres, use):
     assert at_rest(wrapper)
 
 
-@pytest.mark.parametrize("tidy", [True, False], ids=["requests", "bare threads"])
+@pytest.mark.parametrize("normalize", [True, False], ids=["requests", "bare threads"])
 @pytest.mark.parametrize("mode", MODES)
-def test_restarted_under_load(postgres, use, mode, tidy):
+def test_restarted_under_load(postgres, use, mode, normalize):
     wrapper = use(postgres.port, size=4, timeout=30)
     bank.found(ALIAS)
     working, restarted = threading.Semaphore(0), threading.Event()
@@ -158,7 +158,7 @@ def test_restarted_under_load(postgres, use, mode, tidy):
                 done += was_back
             except LOST:
                 failed += was_back
-            if tidy:
+            if normalize:
                 close_old_connections()
         connections[ALIAS].close()
         return failed

@@ -22,7 +22,7 @@ def _line(step):
     if isinstance(step, Move):
         return f"{step.control.name} {step.savepoint}".strip()
     name = "" if step.name is None else "".join(map(str, step.name))
-    sign = "~" if step.renames else "" if not step.back else "-" if step.sure else "?"
+    sign = "~" if step.renames else "" if not step.undoes else "-" if step.sure else "?"
     return f"{sign}{step.kind.name} {name}".strip()
 
 
@@ -835,7 +835,7 @@ def test_what_may_never_run_gives_nothing_back(how):
         "DROP TABLE a",
     ):
         steps = getattr(classify(sql), how).resolve([None], [True])
-        assert steps and not any(step.back and step.sure for step in steps), sql
+        assert steps and not any(step.undoes and step.sure for step in steps), sql
     unlock = getattr(classify("SELECT pg_advisory_lock(1); COMMIT"), how)
     assert unlock.resolve(None, None) == (Change(Kind.LOCK, None), Change(Kind.UNKNOWN, None))
 
@@ -1001,7 +1001,7 @@ class TestResolve:
 def test_made():
     effects = classify("SET a.b = 1; RESET a.b; COMMIT")
     assert effects.made == (Change(Kind.SETTING, ("a.b",)),)
-    assert Effects((Change(Kind.LOCK, ALL, back=True),)).made == ()
+    assert Effects((Change(Kind.LOCK, ALL, undoes=True),)).made == ()
 
 
 class TestMemo:

@@ -7,13 +7,13 @@ import pytest
 from relet.core import Action, Event, IllegalEvent, Lease, State, TransactionStatus
 from relet.core.lease import CONDITIONS, TABLES, Hold
 
-LEASED = [state for state in State if state is not State.RESTING]
+LEASED = [state for state in State if state is not State.RELEASED]
 RUNNING = {State.RUNNING, State.RUNNING_IN_TRANSACTION}
 CONDITION_EVENTS = set(CONDITIONS.values())
 
 #: Every pair that means nothing; all others must be in the table.
 ILLEGAL = (
-    {(State.RESTING, event) for event in CONDITION_EVENTS | {Event.UNAVAILABLE}}
+    {(State.RELEASED, event) for event in CONDITION_EVENTS | {Event.UNAVAILABLE}}
     | {(state, Event.STATEMENT) for state in RUNNING}
     | {(state, Event.ENDED) for state in RUNNING}
     | {
@@ -62,8 +62,8 @@ def test_every_state_can_be_reached_and_left_for_rest(table):
                     todo.append(target)
         return found
 
-    assert reachable(State.RESTING) == set(State)
-    assert all(State.RESTING in reachable(state) for state in State)
+    assert reachable(State.RELEASED) == set(State)
+    assert all(State.RELEASED in reachable(state) for state in State)
 
 
 @tables
@@ -71,9 +71,9 @@ def test_i5_a_connection_is_taken_from_rest_only_and_ends_on_the_way_back(table)
     gives_up = {Action.CHECKIN, Action.DISCARD, Action.RESET_THEN_CHECKIN, Action.FORGET}
     for (state, event), (target, action) in table.items():
         took = action is Action.CHECKOUT
-        assert took == (state is State.RESTING and target is not State.RESTING), (state, event)
+        assert took == (state is State.RELEASED and target is not State.RELEASED), (state, event)
         if state in LEASED and event is not Event.UNAVAILABLE:
-            assert (action in gives_up) == (target is State.RESTING), (state, event)
+            assert (action in gives_up) == (target is State.RELEASED), (state, event)
 
 
 @tables
@@ -87,13 +87,13 @@ def test_i1_no_checkin_when_a_transaction_is_open(table):
 def test_i2_no_checkin_while_pinned(table):
     for (state, event), (target, action) in table.items():
         if event is Event.PINNED:
-            assert target is not State.RESTING, state
+            assert target is not State.RELEASED, state
             assert action in (Action.NOTHING, Action.PIN_CURSOR), state
 
 
 @tables
 def test_i4_a_quiet_statement_ends_the_lease_in_statement_mode_only(table):
-    released = table[State.RUNNING, Event.QUIET] == (State.RESTING, Action.CHECKIN)
+    released = table[State.RUNNING, Event.CLEAN] == (State.RELEASED, Action.CHECKIN)
     assert released == (table is TABLES["statement"])
 
 
@@ -120,13 +120,13 @@ def test_i8_a_lost_transaction_is_ended_by_its_owner_only(table):
 @tables
 def test_i10_a_child_neither_resets_nor_closes(table):
     for state in LEASED:
-        assert table[state, Event.FORK] == (State.RESTING, Action.FORGET)
+        assert table[state, Event.FORK] == (State.RELEASED, Action.FORGET)
 
 
 @tables
 def test_a_dead_threads_connection_is_discarded(table):
     for state in LEASED:
-        assert table[state, Event.ABANDON] == (State.RESTING, Action.DISCARD)
+        assert table[state, Event.ABANDON] == (State.RELEASED, Action.DISCARD)
 
 
 def test_modes_differ_from_statement_in_their_own_rows_only():
@@ -134,7 +134,7 @@ def test_modes_differ_from_statement_in_their_own_rows_only():
     changed = {pair for pair in statement if statement[pair] != cursor[pair]}
     assert {state for state, _ in changed} == RUNNING
     changed = {pair for pair in statement if statement[pair] != request[pair]}
-    assert {event for _, event in changed} == {Event.QUIET, Event.DIRTY}
+    assert {event for _, event in changed} == {Event.CLEAN, Event.DIRTY}
 
 
 def test_conditions_are_total():
@@ -156,11 +156,11 @@ def test_a_statement_lease_is_two_events():
     lease = Lease("default")
     assert lease.send(Event.STATEMENT) is Action.CHECKOUT
     assert lease.send(lease.condition(TransactionStatus.IDLE, False)) is Action.CHECKIN
-    assert lease.state is State.RESTING
+    assert lease.state is State.RELEASED
 
 
 def test_repr_tells_alias_and_state():
-    assert repr(Lease("replica")) == "<Lease 'replica' resting, 0 pins>"
+    assert repr(Lease("replica")) == "<Lease 'replica' released, 0 pins>"
 
 
 @tables
@@ -176,7 +176,7 @@ def test_report_is_condition_and_send(table, state, status):
 
 
 def test_report_at_rest_is_illegal():
-    lease = lease_in(State.RESTING)
-    with pytest.raises(IllegalEvent, match="resting"):
+    lease = lease_in(State.RELEASED)
+    with pytest.raises(IllegalEvent, match="released"):
         lease.report(TransactionStatus.IDLE, False)
-    assert lease.state is State.RESTING
+    assert lease.state is State.RELEASED

@@ -13,7 +13,7 @@ import pytest
 
 from relet.core import TransactionStatus
 from relet.core.session.baseline import Baseline
-from relet.core.session.ledger import SessionState
+from relet.core.session.ledger import SessionLedger
 from relet.core.sql import classifier, procedural
 from relet.core.sql import readonly as reads
 from relet.core.sql.classifier import classify
@@ -156,7 +156,7 @@ def read(sql: str) -> None:
 def account(sql: str) -> None:
     effects = classify(sql)
     if effects is not None:
-        SessionState().ran(
+        SessionLedger().ran(
             (*effects.repeated.resolve(None, None), *effects.resolve(None, None)),
             before=TransactionStatus.IDLE,
             after=TransactionStatus.IN_TRANSACTION,

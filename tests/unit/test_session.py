@@ -1,11 +1,11 @@
-"""SessionState: what is left, what keeps the lease, and what a transaction takes back."""
+"""SessionLedger: what is left, what keeps the lease, and what a transaction takes back."""
 
 import pytest
 
 from relet.core import Kind, Lease, TransactionStatus
 from relet.core.lease import Hold
 from relet.core.session.baseline import Baseline
-from relet.core.session.ledger import SessionState
+from relet.core.session.ledger import SessionLedger
 from relet.core.sql.classifier import classify
 
 IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
@@ -15,10 +15,10 @@ BASELINE = Baseline({"TimeZone": "UTC"}, "none", "app", frozenset())
 
 
 class Session:
-    """A SessionState, told of statements as the Django layer does."""
+    """A SessionLedger, told of statements as the Django layer does."""
 
     def __init__(self, baseline=BASELINE, keep=True):
-        self.state, self.status = SessionState(), IDLE
+        self.state, self.status = SessionLedger(), IDLE
         self.baseline, self.keep = baseline, keep
 
     def run(self, sql, *, after=None, ok=True, row=None):
@@ -334,7 +334,7 @@ def test_a_block_that_holds_keeps_whatever_is_left():
     assert not session.state.blank
     renewed = session.state.renewed()
     assert renewed is not None and renewed.holds == 1
-    assert SessionState().renewed() is None
+    assert SessionLedger().renewed() is None
 
 
 def test_what_a_lease_makes_of_it():

@@ -7,7 +7,7 @@ import psycopg
 
 from relet.adapters.drivers.psycopg import Psycopg
 from relet.adapters.opening import opened
-from relet.adapters.semaphore import Gate, GateClosed
+from relet.adapters.semaphore import FairSemaphore, SemaphoreClosed
 from relet.core import ConfigurationError, PoolAdapter, PooledConnection, PoolStats
 
 from .pool import StackPool
@@ -42,7 +42,7 @@ class StackAdapter(Psycopg, PoolAdapter[psycopg.Connection]):
         super().__init__(config)
         unpooled = config.options is False
         self._options = NO_POOL if unpooled else {**DEFAULTS, **config.options}
-        self._gate = Gate(self._options["size"])
+        self._semaphore = FairSemaphore(self._options["size"])
         self._pool = StackPool(partial(opened, self.connect, config), self._options["max_lifetime"])
 
     @property
@@ -56,7 +56,7 @@ class StackAdapter(Psycopg, PoolAdapter[psycopg.Connection]):
 
     def close(self):
         self.closed = True
-        self._gate.close()
+        self._semaphore.close()
         self._pool.close()
 
     # Leases.
@@ -64,8 +64,8 @@ class StackAdapter(Psycopg, PoolAdapter[psycopg.Connection]):
     def checkout(self, timeout=None):
         seconds = self._options["timeout"] if timeout is None else timeout
         try:
-            entered = self._gate.enter(seconds)
-        except GateClosed as error:
+            entered = self._semaphore.acquire(seconds)
+        except SemaphoreClosed as error:
             raise psycopg.OperationalError(f"DATABASES[{self.config.alias!r}]: {error}.") from error
         if not entered:
             cure = "raise OPTIONS['pool']['size'] or ['timeout']"
@@ -74,7 +74,7 @@ class StackAdapter(Psycopg, PoolAdapter[psycopg.Connection]):
         try:
             entry = self._pool.pop()
         except BaseException as error:
-            self._gate.leave()
+            self._semaphore.release()
             if isinstance(error, psycopg.Error):
                 raise self.cannot_connect(error) from error
             raise
@@ -85,29 +85,29 @@ class StackAdapter(Psycopg, PoolAdapter[psycopg.Connection]):
 
     def checkin(self, connection):
         entry, connection.entry, connection.raw = connection.entry, None, None
-        connection.proven_at = monotonic()
+        connection.last_used_at = monotonic()
         try:
             self._pool.push(entry)
         finally:
-            self._gate.leave()
+            self._semaphore.release()
 
     def discard(self, connection):
         entry, connection.entry, connection.raw = connection.entry, None, None
         try:
             entry.raw.close()
         finally:
-            self._gate.leave()
+            self._semaphore.release()
 
     def stats(self):
-        gate, idle = self._gate, len(self._pool)
+        semaphore, idle = self._semaphore, len(self._pool)
         return PoolStats(
             min_size=0,
-            max_size=gate.size,
-            size=gate.inside + idle,
+            max_size=semaphore.size,
+            size=semaphore.in_use + idle,
             idle=idle,
-            in_use=gate.inside,
-            waiting=gate.waiting,
-            checkouts=gate.entries,
-            waits=gate.waits,
-            wait_ms=gate.wait_ms,
+            in_use=semaphore.in_use,
+            waiting=semaphore.waiting,
+            checkouts=semaphore.entries,
+            waits=semaphore.waits,
+            wait_ms=semaphore.wait_ms,
         )

@@ -2,19 +2,19 @@
 
 import socket
 
-from relet.core.sockets import silent
+from relet.core.sockets import has_unread_data
 
 
 def test_a_connection():
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
-            assert silent(ours)
+            assert not has_unread_data(ours)
             theirs.send(b"N")
-            assert not silent(ours)
+            assert has_unread_data(ours)
             ours.recv(1)
-            assert silent(ours)
-        assert not silent(ours)  # they have closed it
+            assert not has_unread_data(ours)
+        assert has_unread_data(ours)  # they have closed it
 
 
 def test_one_that_is_closed():
@@ -22,15 +22,15 @@ def test_one_that_is_closed():
         def fileno(self):
             raise RuntimeError("the connection is closed")
 
-    assert not silent(Closed())
+    assert has_unread_data(Closed())
 
 
 def test_a_socket_that_is_closed():
     ours, theirs = socket.socketpair()
     theirs.close()
     ours.close()
-    assert not silent(ours)
+    assert has_unread_data(ours)
 
 
 def test_one_of_which_nobody_can_tell():
-    assert silent(object())
+    assert not has_unread_data(object())

@@ -1,0 +1,1 @@
+"""Deprecated: use `relet.backends.compat.django_on_pg8000`."""

@@ -1,0 +1,123 @@
+"""FairSemaphore: so many at a time, in order, and nothing is lost."""
+
+import threading
+
+import pytest
+
+from relet.adapters import semaphore as module
+from relet.adapters.semaphore import FairSemaphore, SemaphoreClosed
+
+
+class Waiter:
+    """A thread that wants to get in."""
+
+    def __init__(self, semaphore, timeout=20):
+        self.outcome = None
+        before = semaphore.waiting
+        self.thread = threading.Thread(target=self.run, args=(semaphore, timeout))
+        self.thread.start()
+        while semaphore.waiting == before and self.thread.is_alive():
+            pass
+
+    def run(self, semaphore, timeout):
+        try:
+            self.outcome = semaphore.acquire(timeout)
+        except SemaphoreClosed as error:
+            self.outcome = error
+
+    def wait(self):
+        self.thread.join(20)
+        return self.outcome
+
+
+def test_so_many_at_a_time():
+    semaphore = FairSemaphore(2)
+    assert semaphore.acquire(0)
+    assert semaphore.acquire(0)
+    assert not semaphore.acquire(0)
+    assert not semaphore.acquire(0.01)
+    assert (semaphore.in_use, semaphore.entries, semaphore.waits, semaphore.waiting) == (2, 4, 2, 0)
+    assert semaphore.wait_ms >= 10
+    semaphore.release()
+    assert semaphore.acquire(0)
+
+
+def test_no_limit():
+    semaphore = FairSemaphore(None)
+    assert all(semaphore.acquire(0) for _ in range(100))
+    assert semaphore.in_use == 100
+
+
+def test_in_order():
+    semaphore = FairSemaphore(1)
+    assert semaphore.acquire(0)
+    waiters = [Waiter(semaphore) for _ in range(4)]
+    for number, waiter in enumerate(waiters):
+        assert semaphore.waiting == 4 - number
+        semaphore.release()
+        assert waiter.wait() is True
+        assert semaphore.in_use == 1
+
+
+def test_those_who_gave_up_are_passed_over():
+    semaphore = FairSemaphore(1)
+    assert semaphore.acquire(0)
+    assert Waiter(semaphore, timeout=0.01).wait() is False
+    waiter = Waiter(semaphore)
+    semaphore.release()
+    assert waiter.wait() is True
+    semaphore.release()
+    assert semaphore.in_use == 0
+
+
+def test_closed():
+    semaphore = FairSemaphore(1)
+    assert semaphore.acquire(0)
+    waiter = Waiter(semaphore)
+    semaphore.close()
+    assert str(waiter.wait()) == "the pool was closed"
+    with pytest.raises(SemaphoreClosed, match="the pool is closed"):
+        semaphore.acquire(0)
+    semaphore.release()
+    assert (semaphore.in_use, semaphore.waiting) == (0, 0)
+
+
+def test_whoever_leaves_while_one_queues_up_is_not_missed(monkeypatch):
+    """As a finalizer may, which the garbage collector runs anywhere."""
+    semaphore = FairSemaphore(1)
+    assert semaphore.acquire(0)
+
+    class Waiter(module.Waiter):
+        __slots__ = ()
+
+        def __init__(self):
+            super().__init__()
+            semaphore.release()
+
+    monkeypatch.setattr(module, "Waiter", Waiter)
+    assert semaphore.acquire(20)
+    assert (semaphore.in_use, semaphore.waiting) == (1, 0)
+
+
+class Interrupt(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_i11_an_interrupted_waiter_has_taken_nothing(monkeypatch, served):
+    semaphore = FairSemaphore(1)
+    assert semaphore.acquire(0)
+
+    class Waiter(module.Waiter):
+        __slots__ = ()
+
+        def wait(self, *args):
+            if served:
+                semaphore.release()
+                assert super().wait(*args)
+            raise Interrupt
+
+    monkeypatch.setattr(module, "Waiter", Waiter)
+    with pytest.raises(Interrupt):
+        semaphore.acquire(20)
+    assert (semaphore.in_use, semaphore.waiting) == (0 if served else 1, 0)
