@@ -27,7 +27,7 @@ class FairSemaphore:
 
     def __init__(self, size: int | None) -> None:
         self.size = size
-        #: How often it was asked for, how many of these had to wait, and milliseconds waited in all.
+        #: How often it was asked for, how often that had to wait, and milliseconds waited in all.
         self.entries = self.waits = self.wait_ms = 0
         self.closed = False
         # A finalizer may call `release` in the middle of any of these methods.

@@ -18,7 +18,7 @@ from relet.core import MissingDependency, UnknownAdapter, registry
 from .config import options
 
 if TYPE_CHECKING:
-    from relet.backends.leases.runner import Leasing
+    from .wrapper.wrapper import LeasingWrapper
 
 
 def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:
@@ -46,7 +46,7 @@ def _check_engine(alias: str, error: BaseException) -> Iterator[checks.CheckMess
         yield checks.Error(f"DATABASES[{alias!r}]['ENGINE']: {cause}", id="relet.E007")
 
 
-def _check(wrapper: Leasing) -> Iterator[checks.CheckMessage]:
+def _check(wrapper: LeasingWrapper) -> Iterator[checks.CheckMessage]:
     alias, settings = wrapper.alias, wrapper.settings_dict
     yield from _errors(options.check_max_age, alias, settings)
     yield from _errors(options.check_health_checks, alias, settings)

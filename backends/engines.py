@@ -47,7 +47,7 @@ def build(
         raise ImportError(str(error)) from error
     # Only now: these import Django's backend, and that its driver.
     from relet.backends.compat.postgis import Geometry
-    from relet.backends.compat.tracked_settings import Carrying
+    from relet.backends.compat.tracked_settings import SettingsReplay
     from relet.backends.wrapper.wrapper import LeasingWrapper
 
     own = _database_wrapper(registry.spec(adapter).backend)
@@ -69,7 +69,7 @@ def build(
         return leasing
     above = [other]
     if other._cursor is not own._cursor:
-        above.insert(0, Carrying)
+        above.insert(0, SettingsReplay)
     if hasattr(other, "register_geometry_adapters"):
         above.insert(0, Geometry)
     return type("DatabaseWrapper", (*above, leasing), attributes)

@@ -16,6 +16,7 @@ from typing import Any
 
 from django.db import connections
 
+from relet.backends.config.copying import copy_settings
 from relet.core import PoolAdapter, ReleasePolicy
 from relet.core.background import Latch
 from relet.core.fork import keep_for_good
@@ -27,18 +28,6 @@ _always_there = itemgetter("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT",
 def _made_from(settings: dict[str, Any]) -> tuple[Any, ...]:
     """Take from an alias' settings what a pool is made from, beside the time zone."""
     return (*_always_there(settings), settings.get("POOL_OPTIONS"))
-
-
-def copy_settings(settings: Any) -> Any:
-    """Return *settings* with dicts, lists and tuples copied, and what is in them as it is.
-
-    There may be what cannot be copied: a connector, an `ssl.SSLContext`.
-    """
-    if type(settings) is dict:
-        return {key: copy_settings(value) for key, value in settings.items()}
-    if type(settings) in (list, tuple):
-        return type(settings)(map(copy_settings, settings))
-    return settings
 
 
 MakePool = Callable[[], tuple[PoolAdapter[Any], ReleasePolicy]]

@@ -50,7 +50,7 @@ def server() -> Iterator[Settings]:
     if dsn := os.environ.get(DSN):
         yield _from_dsn(dsn)
         return
-    from relet.backends.cli.embedded import embedded_postgres
+    from relet.backends.embedded import embedded_postgres
 
     try:
         # A commit that waits for the disk measures the disk.

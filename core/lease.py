@@ -307,13 +307,15 @@ class Lease:
     """
 
     __slots__ = (
-        *("__weakref__", "alias", "connection", "pins", "place", "pool", "ran"),
-        *("session", "shared", "since", "state", "table"),
+        *("__weakref__", "alias", "call_site", "connection", "leased_at", "pins", "pool"),
+        *("session", "shared", "sql", "state", "table", "thread"),
     )
 
-    def __init__(self, alias: str, table: Table = STATEMENT_MODE) -> None:
+    def __init__(self, alias: str, table: Table = STATEMENT_MODE, thread: int = 0) -> None:
         self.alias = alias
         self.table = table
+        #: The thread that uses it, see `threading.get_ident`; 0 is none.
+        self.thread = thread
         self.state = State.RELEASED
         #: What keeps it, and what of the driver's is to be closed with it, if anything. Most are
         #: weak references: a pin ends with the cursor that has made it. None may refer to the
@@ -322,12 +324,12 @@ class Lease:
         #: What its owner has left in the session; None is nothing.
         self.session: SessionLedger | None = None
         #: When its connection was taken, in seconds of `time.monotonic`.
-        self.since = 0.0
-        #: Where it was taken, for those who wait; None until it has outlasted a statement, and
+        self.leased_at = 0.0
+        #: Where it was taken, for whoever waits; None until it has outlasted a statement, and
         #: empty if nobody knows.
-        self.place: Any = None
-        #: The last statement that it has outlasted.
-        self.ran: object = None
+        self.call_site: Any = None
+        #: The statement that runs on its connection, or ran last. What it is, the driver knows.
+        self.sql: object = None
         #: Whether threads other than its owner use it.
         self.shared = False
         self.connection: PooledConnection | None = None

@@ -61,7 +61,7 @@ def server() -> Iterator[dict[str, Any]]:
     if dsn := os.environ.get("RELET_TEST_DSN"):
         yield _from_dsn(dsn)
         return
-    from relet.backends.cli.embedded import embedded_postgres
+    from relet.backends.embedded import embedded_postgres
 
     unsafe = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
     with embedded_postgres(unsafe) as embedded:

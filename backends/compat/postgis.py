@@ -22,6 +22,10 @@ class Geometry(LeasingWrapper):
             return
         # It has run CREATE EXTENSION, and takes for granted that `connection` is there still.
         with self.temporary_connection():
-            temporarily(self, lambda: register(self.connection, clear_caches), _trusted=True)
+            temporarily(
+                self._runner,
+                lambda: register(self.connection, clear_caches),
+                internal_access=True,
+            )
         # The pool's connections were told that there are no such types.
         self.close_pool()

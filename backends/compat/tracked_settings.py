@@ -1,4 +1,4 @@
-"""Carried: what a backend SETs whenever it makes a cursor goes with the wrapper.
+"""Tracked settings: what a backend SETs whenever it makes a cursor goes with the wrapper.
 
 A backend such as django-tenants sets the ``search_path`` in ``_cursor()``, and takes for
 granted that statements run in the session where it did so. Here each may run in another.
@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from relet.backends.leases.ending import leased
+from relet.backends.leases.runner import LeaseRunner
 from relet.backends.temporarily import temporarily
 from relet.backends.wrapper.cursor import LeasedCursor
 from relet.core import Lease, PoolAdapter, PooledConnection, TransactionStatus
@@ -41,11 +43,11 @@ class Setting:
     params: Any
 
 
-class Carried:
-    """What was made in one session, by whichever wrappers had it.
+class TrackedSettings:
+    """What was set in one session, by whichever wrappers had it.
 
     :ivar made: settings that hold in it, in the order they were made; None if in doubt.
-    :ivar names: of all that was ever made in it.
+    :ivar names: of all that was ever set in it.
     :ivar doubted: whether its owner has set something, too, which holds until the lease ends.
     """
 
@@ -57,139 +59,149 @@ class Carried:
         self.doubted = False
 
 
-class Carrying(LeasingWrapper):
+class SettingsReplay(LeasingWrapper):
     """Mixed in above a backend that has a ``_cursor()`` of its own."""
 
-    #: What holds for this wrapper, on whatever connection.
-    _carried: tuple[Setting, ...] = ()
-    #: Whether that was before `close`.
-    _stale = False
-    #: Whether the backend is at work on a cursor.
-    _making = False
+    runner_class: ClassVar[type[LeaseRunner]]
 
     # What the backend sees.
 
     def _cursor(self, name: str | None = None) -> CursorWrapper:
+        runner: Any = self._runner
         # Else the statements of another thread would be taken for the backend's.
-        with self._exclusive():
-            self._forget()
+        with runner.exclusive():
+            runner.forget_if_outdated()
             make = partial(super()._cursor, name)
-            # In Django's connect(), which is trusted, receivers make cursors, too.
-            return temporarily(self, make, _making=True, _trusted=False)
+            # In Django's connect(), which has internal access, receivers make cursors, too.
+            return temporarily(runner, make, making_cursor=True, internal_access=False)
 
     @property
     def connection(self) -> Any:
-        if self._making and not self._trusted:
+        runner: Any = getattr(self, "_runner", None)
+        if runner is not None and runner.making_cursor and not runner.internal_access:
             # The SET of a server-side cursor's session needs a cursor of its own.
             return _Connection(self)
         return super().connection
 
     @connection.setter
     def connection(self, raw: Any) -> None:
-        super(Carrying, type(self)).connection.fset(self, raw)  # type: ignore[attr-defined]
-
-    def _lend(self) -> Any:
-        raw = super()._lend()
-        # What is carried may be other than when it was leased.
-        with self._exclusive():
-            self._carry(self._lease)
-        return raw
-
-    def _carries(self, effects: Effects, sql: Any, params: object) -> bool:
-        """Whether a statement is the backend's SET, which is kept and not run."""
-        if not self._making:
-            return False
-        names = {_setting(step) for step in effects.resolve(params, None)}
-        if not names or None in names or not effects.single:
-            return False
-        others = (other for other in self._carried if not other.names <= names)
-        self._carried = (*others, Setting(frozenset(map(str, names)), sql, _copy(params)))
-        return True
+        super(SettingsReplay, type(self)).connection.fset(self, raw)  # type: ignore[attr-defined]
 
     def close(self) -> None:
         super().close()
         # As in Django, where the session is gone. But a cursor from before may be used again.
-        self._stale = True
+        self._runner.outdated = True  # type: ignore[attr-defined]
 
     def connect(self) -> None:
-        if self._introducing is None:
-            self._forget()
+        runner: Any = self._runner
+        if runner.initializing is None:
+            runner.forget_if_outdated()
         super().connect()
 
-    def _forget(self) -> None:
-        """Carry nothing any more, if that was before `close`."""
-        if self._stale:
-            self._carried, self._stale = (), False
 
-    # Leases.
+class ReplayingRunner(LeaseRunner):
+    """Sets in each session what the backend has set for its wrapper."""
 
-    def _open_lease(self) -> None:
-        super()._open_lease()
+    def __init__(self, host: Any) -> None:
+        #: What holds for this wrapper, on whatever connection.
+        self.tracked: tuple[Setting, ...] = ()
+        #: Whether that was before `close`.
+        self.outdated = False
+        #: Whether the backend is at work on a cursor.
+        self.making_cursor = False
+        super().__init__(host)
+
+    def tracks(self, effects: Effects, sql: Any, params: object) -> bool:
+        if not self.making_cursor:
+            return False
+        names = {_setting(step) for step in effects.resolve(params, None)}
+        if not names or None in names or not effects.single:
+            return False
+        others = (other for other in self.tracked if not other.names <= names)
+        self.tracked = (*others, Setting(frozenset(map(str, names)), sql, _copy(params)))
+        return True
+
+    def forget_if_outdated(self) -> None:
+        """Track nothing any more, if that was before `close`."""
+        if self.outdated:
+            self.tracked, self.outdated = (), False
+
+    # Wherever a lease begins, or its connection is handed out.
+
+    def open(self) -> None:
+        super().open()
         try:
-            with self._exclusive():
-                if self._lease.connection is not None:
-                    self._carry(self._lease)
+            with self.exclusive():
+                if self.lease.connection is not None:
+                    self._replay(self.lease)
         except BaseException:
-            self._close_lease()
+            self.close()
             raise
 
-    def _begin(self, cursor: LeasedCursor) -> Any:
-        raw = super()._begin(cursor)
-        self._carry(self._lease)
+    def begin(self, sql: object) -> Any:
+        raw = super().begin(sql)
+        self._replay(self.lease)
         return raw
 
-    def _begin_transaction(self, lease: Lease) -> None:
-        # Before, for ROLLBACK would take it back.
-        self._carry(lease)
-        super()._begin_transaction(lease)
+    def begin_transaction(self, lease: Lease) -> None:
+        # Before, because ROLLBACK would take it back.
+        self._replay(lease)
+        super().begin_transaction(lease)
 
-    def _pin(self, pin: object) -> Any:
-        raw = super()._pin(pin)
+    def pin(self, pin: object) -> Any:
+        raw = super().pin(pin)
         try:
-            with self._exclusive():
-                self._carry(self._lease)
+            with self.exclusive():
+                self._replay(self.lease)
         except BaseException:
-            self._unpin(pin)
+            self.unpin(pin)
             raise
         return raw
 
-    def _introduce(self, outer: Lease) -> None:
-        temporarily(self, partial(super()._introduce, outer), _making=False)
+    def lend(self) -> Any:
+        raw = super().lend()
+        # What is tracked may be other than when it was leased.
+        with self.exclusive():
+            self._replay(self.lease)
+        return raw
 
-    def _carry(self, lease: Lease) -> None:
-        """Make what is carried in the session that is leased, if it is not there."""
-        connection, pool = self._leased(lease)
-        carried: Carried | None = connection.tracked_settings
-        if carried is None:
-            carried = connection.tracked_settings = Carried()
-        wanted = self._carried
-        if carried.made == wanted or self._introducing is not None:
+    def initialize_connection(self, lease: Lease) -> None:
+        temporarily(self, partial(super().initialize_connection, lease), making_cursor=False)
+
+    def _replay(self, lease: Lease) -> None:
+        """Set what is tracked in the session that is leased, if it is not there."""
+        connection, pool = leased(lease)
+        found: TrackedSettings | None = connection.tracked_settings
+        if found is None:
+            found = connection.tracked_settings = TrackedSettings()
+        wanted = self.tracked
+        if found.made == wanted or self.initializing is not None:
             return
         status = pool.transaction_status(connection.raw)
         if status not in (IDLE, IN_TRANSACTION):
             return  # after an error, nothing but ROLLBACK runs
         names = frozenset(name for setting in wanted for name in setting.names)
-        undone = sorted(carried.names - names)
-        carried.names |= names
-        carried.made = None
+        undone = sorted(found.names - names)
+        found.names |= names
+        found.made = None
         if status == IN_TRANSACTION:
             # It may be rolled back, to any savepoint: so each statement makes it anew.
-            self._make(connection, pool, undone, wanted)
+            self._set(connection, pool, undone, wanted)
             return
         if connection.raw.autocommit:
-            self._make(connection, pool, undone, wanted)
+            self._set(connection, pool, undone, wanted)
         else:
             try:
                 connection.raw.autocommit = True
-                self._make(connection, pool, undone, wanted)
+                self._set(connection, pool, undone, wanted)
                 connection.raw.autocommit = False
             except BaseException:
-                with suppress(self.Database.Error):  # it may be lost
+                with suppress(self.host.Database.Error):  # it may be lost
                     connection.raw.autocommit = False
                 raise
-        carried.made = wanted
+        found.made = wanted
 
-    def _make(
+    def _set(
         self,
         connection: PooledConnection,
         pool: PoolAdapter[Any],
@@ -205,19 +217,19 @@ class Carrying(LeasingWrapper):
             if plain:
                 pool.execute_internal(connection.raw, "; ".join(plain))
                 plain = []
-            self._other_cursor(None).execute(setting.sql, setting.params)
+            self.make_cursor().execute(setting.sql, setting.params)
         if plain:
             pool.execute_internal(connection.raw, "; ".join(plain))
 
     # What else happens to a session.
 
-    def _ran(self, effects: Effects, query: Any, params: object, *rest: Any) -> None:
-        super()._ran(effects, query, params, *rest)
-        connection = self._lease.connection
+    def account(self, effects: Effects, sql: Any, params: object, *rest: Any) -> None:
+        super().account(effects, sql, params, *rest)
+        connection = self.lease.connection
         if (
             connection is None
             or connection.tracked_settings is None
-            or self._introducing is not None
+            or self.initializing is not None
         ):
             return
         for step in effects.resolve(params, None):
@@ -227,33 +239,30 @@ class Carrying(LeasingWrapper):
                     # RESET, DISCARD: others must not find the session bare.
                     connection.tracked_settings.made = None
 
-    def _undo(self, lease: Lease) -> bool:
-        connection = self._leased(lease)[0]
-        if (
-            connection.tracked_settings is not None
-            and lease.session is not None
-            and lease.session.left
-        ):
-            connection.tracked_settings.made = None
-        return super()._undo(lease)
+    def undo(self, lease: Lease) -> bool:
+        found = leased(lease)[0].tracked_settings
+        if found is not None and lease.session is not None and lease.session.left:
+            found.made = None
+        return super().undo(lease)
 
-    def _checkin(self, lease: Lease, connection: PooledConnection, pool: PoolAdapter[Any]) -> None:
-        if connection.tracked_settings is not None and connection.tracked_settings.doubted:
-            connection.tracked_settings.made, connection.tracked_settings.doubted = None, False
-        super()._checkin(lease, connection, pool)
+    def checkin(self, lease: Lease, connection: PooledConnection, pool: PoolAdapter[Any]) -> None:
+        found = connection.tracked_settings
+        if found is not None and found.doubted:
+            found.made, found.doubted = None, False
+        super().checkin(lease, connection, pool)
 
 
 class _Connection:
     """What a backend sees as the driver's connection while it makes a cursor."""
 
-    def __init__(self, db: Carrying) -> None:
+    def __init__(self, db: SettingsReplay) -> None:
         self._db = db
 
     def cursor(self) -> LeasedCursor:
-        return LeasedCursor(self._db)
+        return LeasedCursor(self._db._runner)
 
     def __getattr__(self, name: str) -> Any:
-        raw = temporarily(self._db, lambda: self._db.connection, _trusted=True)
+        raw = temporarily(self._db._runner, lambda: self._db.connection, internal_access=True)
         return getattr(raw, name)
 
 
@@ -270,3 +279,6 @@ def _copy(params: object) -> object:
     if isinstance(params, Mapping):
         return dict(params)
     return tuple(params) if isinstance(params, (list, tuple)) else params
+
+
+SettingsReplay.runner_class = ReplayingRunner

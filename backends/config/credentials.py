@@ -11,8 +11,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from relet.backends.pools import copy_settings
-
+from .copying import copy_settings
 from .options import OptionError
 
 if TYPE_CHECKING:

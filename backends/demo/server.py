@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from relet.backends.cli.embedded import Server, embedded_postgres
+from relet.backends.embedded import Server, embedded_postgres
 
 from .errors import DemoError
 from .interruption import Interruption

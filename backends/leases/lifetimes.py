@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from relet.backends.pools import pools
 from relet.core import Action, Event, Lease, PoolAdapter, State
@@ -22,14 +22,11 @@ from relet.core.fork import keep_for_good
 
 from . import holders
 
-if TYPE_CHECKING:
-    from .runner import Leasing
-
 logger = logging.getLogger("relet")
 
-#: Every wrapper of this process, by its `id`, for a child to find those it has inherited. A
+#: Every runner of this process, by its `id`, for a child to find those it has inherited. A
 #: `WeakSet` cannot be iterated while other threads add to it.
-_wrappers: dict[int, weakref.ref[Any]] = {}
+_runners: dict[int, weakref.ref[Any]] = {}
 
 #: Every lease of this process; that of a wrapper that introduces a connection is another.
 _leases: weakref.WeakSet[Lease] = weakref.WeakSet()
@@ -38,14 +35,14 @@ _leases: weakref.WeakSet[Lease] = weakref.WeakSet()
 _process = os.getpid()
 
 
-def wrappers() -> list[Any]:
-    """Return every wrapper of this process."""
-    return [wrapper for found in list(_wrappers.values()) if (wrapper := found()) is not None]
+def runners() -> list[Any]:
+    """Return every `LeaseRunner` of this process."""
+    return [runner for found in list(_runners.values()) if (runner := found()) is not None]
 
 
 def holders_of(pool: PoolAdapter[Any] | None) -> Sequence[str]:
     """Return a line for each lease of *pool*."""
-    return () if pool is None else holders.describe(pool, wrappers())
+    return () if pool is None else holders.describe(pool, [one.lease for one in runners()])
 
 
 class _ThreadEnd:
@@ -62,15 +59,15 @@ class _ThreadEnd:
 _thread_locals = threading.local()
 
 
-def watch(wrapper: Leasing, lease: Lease) -> None:
-    """Discard the connection of *lease* when its thread has ended or *wrapper* is gone.
+def watch(runner: Any, lease: Lease) -> None:
+    """Discard the connection of *lease* when its thread has ended or *runner* is gone.
 
-    A wrapper is part of reference cycles, so the garbage collector may come to it late.
+    A runner and its wrapper are in reference cycles, so the garbage collector may come to it late.
     That is why the end of its thread is watched as well.
     """
-    _wrappers[id(wrapper)] = wrapper.ref
+    _runners[id(runner)] = runner.ref
     _leases.add(lease)
-    weakref.finalize(wrapper, _dropped, id(wrapper), lease).atexit = False
+    weakref.finalize(runner, _dropped, id(runner), lease).atexit = False
     try:
         _thread_locals.end.leases.add(lease)
     except AttributeError:
@@ -79,8 +76,8 @@ def watch(wrapper: Leasing, lease: Lease) -> None:
 
 
 def _dropped(key: int, lease: Lease) -> None:
-    _wrappers.pop(key, None)
-    lease.shared = False  # nobody can use it any more
+    _runners.pop(key, None)
+    lease.shared, lease.thread = False, 0  # nobody can use it any more
     _abandon_elsewhere(lease)
 
 
@@ -91,10 +88,10 @@ def close_at_exit() -> None:
     # Else each pool's threads are waited for when it is collected, in no order.
     pools.close_all()
     thread = _thread.get_ident()
-    for wrapper in wrappers():
+    for runner in runners():
         # Other threads may still be running statements.
-        if wrapper._thread_ident == thread:
-            lease = wrapper._lease
+        if runner.thread == thread:
+            lease = runner.lease
             if lease.send(Event.ABANDON) is Action.DISCARD and lease.connection is not None:
                 lease.pool.discard_from(lease)
 
@@ -124,9 +121,9 @@ def _abandon(lease: Lease) -> None:
     if lease.send(Event.ABANDON) is Action.DISCARD and connection is not None and pool is not None:
         lost = "of which nothing is known"
         try:
-            lost = holders.lost(lease, pool)
+            lost = holders.describe_abandoned(lease, pool)
         finally:
-            holders.forget(lease, pool)
+            holders.clear_holder(lease, pool)
             with _counting:
                 pool.abandoned += 1
             pool.discard_from(lease)
@@ -167,7 +164,7 @@ def forget_parent() -> None:
     _process = os.getpid()
     _counting = threading.Lock()
     in_transaction = set()
-    for lease in {*_leases, *(wrapper._lease for wrapper in wrappers())}:
+    for lease in {*_leases, *(runner.lease for runner in runners())}:
         if lease.state in _IN_TRANSACTION:
             in_transaction.add(lease)
         if lease.send(Event.FORK) is Action.FORGET and (connection := lease.connection) is not None:
@@ -176,9 +173,10 @@ def forget_parent() -> None:
             lease.connection = None
         lease.pins.clear()
         lease.clean()
-        lease.pool = lease.place = None
-    for wrapper in wrappers():
-        wrapper._forked(wrapper._lease in in_transaction)
+        lease.pool = lease.call_site = None
+    for runner in runners():
+        runner.forked()
+        runner.host.forked(runner.lease in in_transaction)
 
 
 _IN_TRANSACTION = (State.IN_TRANSACTION, State.RUNNING_IN_TRANSACTION, State.BROKEN)

@@ -11,13 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from relet.backends.leases.runner import LeaseRunner
 
 if TYPE_CHECKING:
     from relet.core.facts import Facts
 
-    from .cursor import LeasedCursor
-    from .wrapper import LeasingWrapper
+
+class _Cursor(Protocol):
+    """The cursor whose connection it is."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    def keep(self) -> None: ...
 
 
 class LeasedConnection:
@@ -28,11 +36,11 @@ class LeasedConnection:
     """
 
     # No name of a driver's may be taken, so these are private to the class.
-    __slots__ = ("__db", "__look", "__weakref__")
+    __slots__ = ("__look", "__runner", "__weakref__")
 
-    def __init__(self, db: LeasingWrapper, cursor: LeasedCursor | None = None) -> None:
-        object.__setattr__(self, "_LeasedConnection__db", db)
-        object.__setattr__(self, "_LeasedConnection__look", _Look(db, cursor))
+    def __init__(self, runner: LeaseRunner, cursor: _Cursor | None = None) -> None:
+        object.__setattr__(self, "_LeasedConnection__runner", runner)
+        object.__setattr__(self, "_LeasedConnection__look", _Look(runner, cursor))
 
     def __getattr__(self, name: str) -> Any:
         return self.__look.at(name)
@@ -45,22 +53,22 @@ class LeasedConnection:
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:  # for isinstance()
-        facts = self.__db._facts_if_known()
+        facts = self.__runner.facts_if_known()
         return LeasedConnection if facts is None else facts.kind
 
     def __dir__(self) -> list[str]:
-        return sorted(self.__db._facts().names)
+        return sorted(self.__runner.facts().names)
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is LeasedConnection and other.__db is self.__db
+        return type(other) is LeasedConnection and other.__runner is self.__runner
 
     def __hash__(self) -> int:
-        return hash(self.__db)
+        return hash(self.__runner)
 
     def __repr__(self) -> str:
-        connection = self.__db._lease.connection
-        what = "at rest" if connection is None else repr(connection.raw)
-        return f"<LeasedConnection of DATABASES[{self.__db.alias!r}], {what}>"
+        lease = self.__runner.lease
+        what = "at rest" if lease.connection is None else repr(lease.connection.raw)
+        return f"<LeasedConnection of DATABASES[{lease.alias!r}], {what}>"
 
     def __enter__(self) -> Any:
         return self.__look.take().__enter__()
@@ -70,30 +78,30 @@ class LeasedConnection:
 
 
 class _Look:
-    """A look at the connection of *db*, or at a part of it.
+    """A look at the connection of *runner*, or at a part of it.
 
     :param part: its name, and a dot.
     """
 
-    __slots__ = ("_cursor", "_db", "_part")
+    __slots__ = ("_cursor", "_part", "_runner")
 
-    def __init__(self, db: LeasingWrapper, cursor: LeasedCursor | None, part: str = "") -> None:
-        self._db, self._cursor, self._part = db, cursor, part
+    def __init__(self, runner: LeaseRunner, cursor: _Cursor | None, part: str = "") -> None:
+        self._runner, self._cursor, self._part = runner, cursor, part
 
     def at(self, name: str) -> Any:
         """Return what is at *name*."""
-        db, path = self._db, self._part + name
-        facts, connection = db._facts(), db._lease.connection
+        runner, path = self._runner, self._part + name
+        facts, connection = runner.facts(), runner.lease.connection
         if path in facts.values:
             if connection is not None:
                 return attrgetter(path)(connection.raw)
             return self._at_rest(path, facts.values[path])
         if path in facts.methods:
-            return _method(db, facts, path)
+            return _method(runner, facts, path)
         if path in facts.parts:
-            return _Part(self._db, self._cursor, path)
+            return _Part(runner, self._cursor, path)
         if path in facts.blocks:
-            return partial(_Block, db, name)
+            return partial(_Block, runner, name)
         if path in facts.of_session:
             return attrgetter(path)(self._keep() if connection is None else connection.raw)
         if connection is None:
@@ -106,28 +114,28 @@ class _Look:
 
     def _at_rest(self, path: str, value: Any) -> Any:
         """Return what is at *path*, where no connection is leased."""
-        db = self._db
+        runner = self._runner
         if path == "autocommit":  # a transaction may have begun that has taken no connection yet
-            return not db._in_transaction
-        if path == "closed" and self._cursor is None and db._closed:
+            return not runner.host._in_transaction
+        if path == "closed" and self._cursor is None and runner.closed:
             return type(value)(True)  # by the wrapper's close(); psycopg2 has a number
         return value
 
     def take(self) -> Any:
         """Return the driver's connection, for who uses it."""
         self._keep()
-        return self._db._lend()
+        return self._runner.lend()
 
     def _keep(self) -> Any:
         """Have a lease, and return the driver's connection."""
-        db = self._db
-        if db._lease.connection is None:
-            db.validate_thread_sharing()
+        runner = self._runner
+        if runner.lease.connection is None:
+            runner.host.validate_thread_sharing()
         if self._cursor is not None and not self._cursor.closed:
             self._cursor.keep()
-        elif db._lease.connection is None:
-            db._ensure_connection()
-        return db._lease.connection.raw  # type: ignore[union-attr]
+        elif runner.lease.connection is None:
+            runner.ensure_connection()
+        return runner.lease.connection.raw  # type: ignore[union-attr]
 
 
 class _Part:
@@ -135,18 +143,18 @@ class _Part:
 
     __slots__ = ("__look", "__weakref__")
 
-    def __init__(self, db: LeasingWrapper, cursor: LeasedCursor | None, path: str) -> None:
-        self.__look = _Look(db, cursor, f"{path}.")
+    def __init__(self, runner: LeaseRunner, cursor: _Cursor | None, path: str) -> None:
+        self.__look = _Look(runner, cursor, f"{path}.")
 
     def __getattr__(self, name: str) -> Any:
         return self.__look.at(name)
 
 
-def _method(db: LeasingWrapper, facts: Facts, path: str) -> Callable[..., Any]:
+def _method(runner: LeaseRunner, facts: Facts, path: str) -> Callable[..., Any]:
     """Return a function that tells what the method at *path* does."""
 
     def tell(*args: Any, **kwargs: Any) -> Any:
-        connection = db._lease.connection
+        connection = runner.lease.connection
         asked = facts.methods[path] if connection is None else attrgetter(path)(connection.raw)
         return asked(*args, **kwargs)
 
@@ -157,23 +165,23 @@ def _method(db: LeasingWrapper, facts: Facts, path: str) -> Callable[..., Any]:
 class _Block:
     """A block of the driver's, such as psycopg's ``pipeline()``: the lease lasts as long."""
 
-    def __init__(self, db: LeasingWrapper, name: str, *args: Any, **kwargs: Any) -> None:
-        self._db, self._name, self._args, self._kwargs = db, name, args, kwargs
-        self._pin = db._pin_of(self)
+    def __init__(self, runner: LeaseRunner, name: str, *args: Any, **kwargs: Any) -> None:
+        self._runner, self._name, self._args, self._kwargs = runner, name, args, kwargs
+        self._pin = runner.pin_for(self)
         self._block: Any = None
 
     def __enter__(self) -> Any:
         try:
-            raw = self._db._pin(self._pin)
-            self._db._expose()
+            raw = self._runner.pin(self._pin)
+            self._runner.mark_dirty()
             self._block = getattr(raw, self._name)(*self._args, **self._kwargs)
-            return self._db._call(self._block.__enter__)
+            return self._runner.call(self._block.__enter__)
         except BaseException:
-            self._db._unpin(self._pin)
+            self._runner.unpin(self._pin)
             raise
 
     def __exit__(self, *exc_info: Any) -> Any:
         try:
-            return self._db._call(self._block.__exit__, *exc_info)
+            return self._runner.call(self._block.__exit__, *exc_info)
         finally:
-            self._db._unpin(self._pin)
+            self._runner.unpin(self._pin)

@@ -21,7 +21,7 @@ Make = Callable[..., Any]
 
 def stats(wrapper: Any) -> Any:
     """The counts of the pool of *wrapper*."""
-    return wrapper._find_pool().pool.stats()
+    return wrapper._runner.find_pool().pool.stats()
 
 
 def at_rest(wrapper: Any) -> bool:

@@ -179,5 +179,5 @@ def test_an_error_of_the_servers_is_a_rollback(db, other):
         with pytest.raises(DatabaseError):
             execute(db, sql)
         assert at_rest(db)
-        assert db._lease.session is None
+        assert db._runner.lease.session is None
     assert other(lambda: left(connections["default"])) == []

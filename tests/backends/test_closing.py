@@ -42,7 +42,7 @@ def test_leased_ones_are_closed_when_they_come_back(make, observer):
 def test_it_waits_no_longer_than_it_is_told(make, monkeypatch):
     wrapper = make("slow")
     backend_pid(wrapper)
-    pool, over = wrapper._find_pool().pool, threading.Event()
+    pool, over = wrapper._runner.find_pool().pool, threading.Event()
     close = pool.close
     monkeypatch.setattr(pool, "close", lambda: over.wait(20) and close())
     assert not close_all(0.01)

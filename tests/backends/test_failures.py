@@ -97,7 +97,7 @@ def test_keyboard_interrupt_while_waiting_for_a_connection(make, interrupt):
 def test_keyboard_interrupt_after_a_statement(db, monkeypatch, moment):
     """It strikes between the end of the statement and that of its lease."""
     backend_pid(db)
-    pool = db._lease.pool
+    pool = db._runner.lease.pool
 
     def interrupted(*args):
         monkeypatch.undo()
@@ -203,11 +203,11 @@ def test_close_when_a_statement_has_just_ended(db, observer, interrupt):
 
 
 def test_i5_an_interrupt_before_the_checkout_has_begun(db, monkeypatch):
-    def interrupted(lease, cursor):
+    def interrupted(lease):
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(db, "_checkout", interrupted)
+    monkeypatch.setattr(db._runner, "checkout", interrupted)
     with pytest.raises(KeyboardInterrupt):
         backend_pid(db)
     assert at_rest(db)

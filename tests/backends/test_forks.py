@@ -72,7 +72,7 @@ def test_a_child_has_nothing_of_its_parents_session(db):
                 assert cursor.fetchone() == (None,)
             # The block it was forked in holds a connection of its own.
             assert stats(connection).in_use == 1
-            assert connection._lease.session.left == {Kind.UNKNOWN}
+            assert connection._runner.lease.session.left == {Kind.UNKNOWN}
             connection.close_pool()
 
         assert child_of(child) == 0
@@ -190,7 +190,7 @@ class TestTheParentsConnections:
     def test_with_their_connection_in_the_hands_of_the_user(self, watched, wire):
         with watched.cursor() as cursor:
             driver.execute(cursor.connection, "SELECT 1")
-            raw = watched._lease.connection.raw
+            raw = watched._runner.lease.connection.raw
 
             def child():
                 with pytest.raises(driver.dbapi.Error):
@@ -333,7 +333,7 @@ def test_inside_override(db):
 def test_of_a_shared_wrapper(db):
     db.inc_thread_sharing()
     # Forked under the guard of a statement in another thread.
-    guard = db._guard
+    guard = db._runner.share_lock
     in_thread(guard.acquire)
 
     def child():
@@ -453,7 +453,7 @@ if hasattr(os, "register_at_fork"):
 
 def _locks(wrapper):
     """Whatever lock there is, by name."""
-    adapter = wrapper._find_pool().pool
+    adapter = wrapper._runner.find_pool().pool
     native = adapter.native
     found = {"pools": pools._lock, "policies": policies._assigning}
     found["opening"] = getattr(adapter, "_opening", None)

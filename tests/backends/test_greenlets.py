@@ -50,7 +50,7 @@ def pid():
         return cursor.fetchone()[0]
 
 def stats():
-    return connection._find_pool().pool.stats()
+    return connection._runner.find_pool().pool.stats()
 
 def until(condition):
     with gevent.Timeout(20):

@@ -19,7 +19,7 @@ def pings(make, monkeypatch):
     def start(**settings):
         wrapper = make("health", **settings)
         backend_pid(wrapper)
-        pool = wrapper._lease.pool
+        pool = wrapper._runner.lease.pool
         count = []
         ping = pool.ping
         monkeypatch.setattr(pool, "ping", lambda raw: count.append(1) or ping(raw))
@@ -70,9 +70,9 @@ def test_one_to_which_the_server_has_said_something_else_is_kept(pings, observer
     pid = backend_pid(wrapper)
     with wrapper.cursor() as cursor:
         cursor.execute("LISTEN something")
-    pool = wrapper._lease.pool
+    pool = wrapper._runner.lease.pool
     with wrapper.temporary_connection():
-        raw = wrapper._lease.connection.raw
+        raw = wrapper._runner.lease.connection.raw
     assert not pool.has_unread_data(raw)
     observer.execute("NOTIFY something")
     while not pool.has_unread_data(raw):
@@ -99,7 +99,7 @@ def test_each_older_connection_is_pinged_once_after_a_breakage(make, observer, m
     wrapper = make("once", size=3)
     pids = set(all_pids(wrapper))
     broken = backend_pid(wrapper)
-    pool = wrapper._lease.pool
+    pool = wrapper._runner.lease.pool
     kill(observer, broken)
     with pytest.raises(OperationalError):
         for _ in pids:  # in whatever order the pool lets them

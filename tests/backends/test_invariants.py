@@ -206,7 +206,7 @@ class LeaseMachine(stateful.RuleBasedStateMachine):
 
         def hook() -> None:
             # I9: what is still leased is pinned.
-            lease = actor.db._lease
+            lease = actor.db._runner.lease
             if lease.connection is not None and not lease.pins:
                 self.hook_failures.append(f"actor {who}: hook ran before checkin")
 
@@ -325,10 +325,10 @@ class LeaseMachine(stateful.RuleBasedStateMachine):
             actor.sql("SELECT 1")
         if in_use:
             # Never silently replaced: each statement fails until the owner gives up.
-            assert actor.db._lease.connection is not None
+            assert actor.db._runner.lease.connection is not None
             with pytest.raises(Error):
                 actor.sql("SELECT 1")
-            assert actor.db._lease.connection is not None
+            assert actor.db._runner.lease.connection is not None
         self._give_up(actor)
 
     # What must always hold.
@@ -340,7 +340,7 @@ class LeaseMachine(stateful.RuleBasedStateMachine):
     def _agree(self) -> None:
         pids: dict[int, Actor] = {}
         for actor in self.actors:
-            lease = actor.db._lease
+            lease = actor.db._runner.lease
             assert (lease.connection is not None) == actor.leased, (
                 f"actor {actor.number}: {lease!r}, but the model says leased={actor.leased}"
             )

@@ -26,7 +26,7 @@ def select(db):
 
 def facts(db):
     select(db)
-    return db._facts()
+    return db._runner.facts()
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_each_fact_is_told_at_rest_as_in_a_lease(db, restored):
         select(db)
         with db.cursor() as cursor:
             leased = {path: look(cursor.connection, path) for path in known.values}
-        assert db._lease.session is None
+        assert db._runner.lease.session is None
     assert at_rest(db)
     differ = {path for path in known.values if at_rest_values[path] != leased[path]}
     # Those that say that there is a transaction.
@@ -127,7 +127,7 @@ def test_a_name_that_there_is_not_takes_none(db, restored):
         select(db)
         with db.cursor() as cursor:
             assert not hasattr(cursor.connection, "no_such_thing")
-        assert db._lease.session is None
+        assert db._runner.lease.session is None
     assert at_rest(db)
 
 

@@ -18,7 +18,7 @@ from django.db import DatabaseError, ProgrammingError, connections, transaction
 from django.db.backends.signals import connection_created
 
 from relet.backends import build
-from relet.backends.compat import tracked_settings as carried
+from relet.backends.compat import tracked_settings
 from relet.backends.leases import session_rules as session_state
 
 from .. import engine
@@ -291,13 +291,13 @@ def test_threads(over, backend):
 def set_for(monkeypatch):
     """The tenants that a path was set for, each time that it was."""
     found = []
-    make = carried.Carrying._make
+    make = tracked_settings.ReplayingRunner._set
 
     def counted(self, *args):
-        found.append(self.tenant)
+        found.append(self.host.tenant)
         make(self, *args)
 
-    monkeypatch.setattr(carried.Carrying, "_make", counted)
+    monkeypatch.setattr(tracked_settings.ReplayingRunner, "_set", counted)
     return found
 
 
@@ -645,7 +645,7 @@ def test_what_is_more_than_a_setting_is_session_state(over, observer, sql):
     wrapper, nobody = over(Other, "red"), over(Other)
     before = path(nobody)
     with wrapper.cursor():
-        assert wrapper._carried == ()
+        assert wrapper._runner.tracked == ()
     wrapper.close()
     assert path(nobody) == before
     assert ask(nobody, "SHOW default_transaction_read_only") == "off"
@@ -783,13 +783,13 @@ def test_what_a_subclass_does_to_cursors_is_session_state(over, caplog, monkeypa
 
 
 def test_a_backend_that_makes_no_cursors_costs_nothing():
-    from relet.backends.compat.tracked_settings import Carrying
+    from relet.backends.compat.tracked_settings import SettingsReplay
 
     class Backend(Django):
         pass
 
-    assert not issubclass(build(engine.NAME, base=Backend), Carrying)
-    assert not issubclass(build(engine.NAME), Carrying)
+    assert not issubclass(build(engine.NAME, base=Backend), SettingsReplay)
+    assert not issubclass(build(engine.NAME), SettingsReplay)
 
 
 def test_djangos_own_backend_as_the_base():

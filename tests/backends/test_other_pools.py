@@ -155,7 +155,7 @@ def test_pings_follow_check_idle(make, monkeypatch, engine, check_idle, pings):
     settings.setdefault("OPTIONS", {})["policy"] = {"check_idle": check_idle}
     wrapper = make(engine, **settings)
     backend_pid(wrapper)
-    pool = wrapper._find_pool().pool
+    pool = wrapper._runner.find_pool().pool
     seen = []
 
     def ping(raw, real=pool.ping):

@@ -125,7 +125,7 @@ def test_ended_by_another_thread_under_a_statement(make, owner, monkeypatch, kee
     policies["default"] = ReleasePolicy(release=mode, check_idle=3600)
     try:
         end = owner(keep)
-        raw = owner(lambda: connections["default"]._lease.connection.raw)
+        raw = owner(lambda: connections["default"]._runner.lease.connection.raw)
         with slow_inserts(monkeypatch, raw) as (begun, go_on):
             inserting = threading.Thread(
                 target=owner, args=[lambda: Item.objects.create(name="acknowledged")]
@@ -370,7 +370,7 @@ def test_a_copy_that_is_dropped_copies_nothing(db):
 def test_the_collector_ends_it_under_the_owners_statement(db, items, monkeypatch, keep):
     """As the collector does: in the owner's thread, from inside of the driver."""
     end = keep()
-    raw = db._lease.connection.raw
+    raw = db._runner.lease.connection.raw
     cursor_class = driver.cursor_class(monkeypatch, raw)
     execute = cursor_class.execute
 
@@ -394,7 +394,7 @@ def test_the_collector_ends_it_under_the_owners_statement(db, items, monkeypatch
 @driver.needs("psycopg", "a lock in the driver that waits for itself")
 def test_the_collector_ends_it_while_the_driver_has_its_lock(db, items):
     end = iterator()
-    raw = db._lease.connection.raw
+    raw = db._runner.lease.connection.raw
     notices = []
 
     def notice(diagnostic):

@@ -72,15 +72,15 @@ class TestSettings:
         wrapper.close()
         with pytest.raises(SessionStateError):
             run(wrapper, "LISTEN relet_news")
-        assert wrapper._policy is not None
-        assert wrapper._policy.check_idle == 3
+        assert wrapper._runner.choice.policy is not None
+        assert wrapper._runner.choice.policy.check_idle == 3
         run(wrapper, "SET lock_timeout = 5")
         assert stats(wrapper).in_use == 1
 
     def test_its_class_will_do(self, make, module):
         wrapper = make(policy=f"{module}.Gentle")
         backend_pid(wrapper)
-        assert wrapper._policy == Gentle()
+        assert wrapper._runner.choice.policy == Gentle()
 
     @pytest.mark.parametrize(
         ("policy", "says"),
@@ -182,7 +182,7 @@ class TestAssigned:
     def test_check_idle_and_names(self, db, plugin):
         policies["default"] = "gentle"
         backend_pid(db)
-        assert db._policy.check_idle == 3
+        assert db._runner.choice.policy.check_idle == 3
 
     @pytest.mark.parametrize(
         ("alias", "policy", "says"),
@@ -425,7 +425,7 @@ class TestOverride:
     def test_a_tasks_synchronous_code_sees_it(self, db):
         def query():
             backend_pid(connections["default"])
-            return connections["default"]._lease.connection is not None
+            return connections["default"]._runner.lease.connection is not None
 
         async def main():
             async with policies.override("default", release="request"):
@@ -535,7 +535,7 @@ class TestHold:
         with hold(), hold():
             pass
         assert stats(db).checkouts == before
-        assert db._lease.session is None
+        assert db._runner.lease.session is None
 
     def test_nothing_is_logged_and_nothing_refused(self, db, caplog):
         policies["default"] = ReleasePolicy(session_state="error")
@@ -648,7 +648,7 @@ class TestHold:
             assert cursor.fetchone() in [("",), (None,)]
             # Without a pool it goes with its connection, whose server process may take its time.
             wait_until(observer, "SELECT NOT EXISTS (SELECT 1 FROM pg_locks WHERE objid = 77)")
-            assert wrapper._lease.session is None
+            assert wrapper._runner.lease.session is None
 
     @pytest.mark.parametrize("release", ["statement", "cursor", "request"])
     def test_a_cursor_that_is_open_outlasts_it(self, make, release):
@@ -696,8 +696,8 @@ class TestHold:
                 barrier.wait(10)
                 if not first:
                     barrier.wait(10)  # the other has left
-                kept.append(wrapper._lease.session.holds)
-            kept.append(wrapper._lease.session)
+                kept.append(wrapper._runner.lease.session.holds)
+            kept.append(wrapper._runner.lease.session)
             if first:
                 barrier.wait(10)
             wrapper.close()
@@ -726,7 +726,10 @@ class TestHold:
             with suppress(asyncio.CancelledError):
                 await task
             session, rest = await sync_to_async(
-                lambda: (connections["default"]._lease.session, at_rest(connections["default"]))
+                lambda: (
+                    connections["default"]._runner.lease.session,
+                    at_rest(connections["default"]),
+                )
             )()
             await sync_to_async(connections.close_all)()
             return session, rest
@@ -764,7 +767,7 @@ class TestHold:
                 await task
             if blocker is not None:
                 await blocker
-            session = await sync_to_async(lambda: connections["default"]._lease.session)()
+            session = await sync_to_async(lambda: connections["default"]._runner.lease.session)()
             await sync_to_async(connections.close_all)()
             return session is None or session.holds == 0
 
@@ -798,7 +801,7 @@ class TestHold:
         def other():
             with connections["default"].cursor() as cursor:
                 cursor.execute("SELECT 1")
-            seen.append(connections["default"]._lease.connection)
+            seen.append(connections["default"]._runner.lease.connection)
 
         seen = []
         with hold():

@@ -12,6 +12,7 @@ from django.db import connections
 import relet.backends
 import relet.core
 from relet.backends import pools as module
+from relet.backends.config.copying import copy_settings
 from relet.backends.pools import Pools, pools
 from relet.core import ReleasePolicy
 

@@ -162,7 +162,7 @@ def test_the_signals(db, signal):
 def test_a_policy_in_a_middleware(db):
     """A block around a request."""
     handler = WSGIHandler()
-    with on_override_exit(MIDDLEWARE=[f"{__name__}.holding"]):
+    with override_settings(MIDDLEWARE=[f"{__name__}.holding"]):
         handler.load_middleware()
     wsgi(handler, "/plain")
     assert SEEN == ["request", "0"]

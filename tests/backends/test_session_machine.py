@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 from relet import ReleasePolicy, hold, policies
 from relet.backends import SessionStateError
-from relet.backends.leases.hold import HeldBlock
+from relet.backends.leases.hold import Hold
 from relet.backends.pools import pools
 
 from ..engine import put_small_pool
@@ -132,13 +132,13 @@ class Session:
     kept: Counter[str] = field(default_factory=Counter)
 
     def copy(self) -> Session:
-        return Session(self.facts.copy(), self.long_leases.copy())
+        return Session(self.facts.copy(), self.kept.copy())
 
     def rolled_back_to(self, then: Session) -> Session:
         return Session(_mixed(then.facts, self.facts), _mixed(then.kept, self.kept))
 
     def drop(self, fact: str) -> None:
-        for counter in self.facts, self.long_leases:
+        for counter in self.facts, self.kept:
             if fact.startswith("lock ") and counter[fact] > 1:
                 counter[fact] -= 1
             else:
@@ -173,7 +173,7 @@ class Actor:
 
     @property
     def holds(self) -> int:
-        return sum(isinstance(block, HeldBlock) for block in self.blocks)
+        return sum(isinstance(block, Hold) for block in self.blocks)
 
     @property
     def in_transaction(self) -> bool:
@@ -354,7 +354,7 @@ class SessionMachine(stateful.RuleBasedStateMachine):
                 actor.begun = False
         elif isinstance(block, Overriding) and actor.policy is block.policy:
             actor.policy = actor.thread(lambda: policies[ALIAS])
-        elif isinstance(block, HeldBlock) and not (
+        elif isinstance(block, Hold) and not (
             actor.holds or actor.in_transaction or actor.iterator or actor.session.kept
         ):
             actor.session = Session()  # undone, also where the release mode keeps the lease
@@ -491,7 +491,7 @@ class SessionMachine(stateful.RuleBasedStateMachine):
         actor = self.actors[who]
         if not actor.leased:
             return
-        pid = actor.thread(lambda: actor.db._lease.connection.raw.info.backend_pid)
+        pid = actor.thread(lambda: actor.db._runner.lease.connection.raw.info.backend_pid)
         self.observer.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
         with pytest.raises(Error):
             self._run(actor, "SELECT 1")
@@ -506,7 +506,7 @@ class SessionMachine(stateful.RuleBasedStateMachine):
     def agree(self) -> None:
         assert self.checkins == []
         for actor in self.actors:
-            lease = actor.db._lease
+            lease = actor.db._runner.lease
             assert (lease.connection is not None) == actor.leased, (
                 f"actor {actor.number}: {lease!r}, but the model says leased={actor.leased}"
             )
@@ -549,7 +549,7 @@ def machine(server: dict[str, Any], observer: driver.Observer) -> Iterator[Any]:
     observer.execute("CREATE SEQUENCE IF NOT EXISTS relet_machine")
     connection_created.connect(configure)
     wrapper = connections[ALIAS]
-    pool = wrapper._find_pool().pool
+    pool = wrapper._runner.find_pool().pool
     checkins: list[str] = []
     with wrapper.cursor() as cursor:
         cursor.execute("SELECT 1")

@@ -92,7 +92,7 @@ def run(wrapper, sql, params=None):
 @contextmanager
 def leased(wrapper):
     """The driver's connection of the pool's only one, whoever had it."""
-    pool = wrapper._find_pool().pool
+    pool = wrapper._runner.find_pool().pool
     pool.open()
     connection = pool.checkout()
     try:
@@ -150,7 +150,7 @@ class TestPin:
         run(db, statement)
         assert stats(db).in_use == 1
         assert fingerprint(db.connection) != before[1]
-        assert db._lease.state is State.HELD
+        assert db._runner.lease.state is State.HELD
         pid = db.connection.info.backend_pid
         assert backend_pid(db) == pid
         db.close()
@@ -182,7 +182,7 @@ class TestPin:
             run(db, statement)
             raise ZeroDivisionError
         kept = stats(db).in_use
-        assert kept == (db._lease.session is not None)
+        assert kept == (db._runner.lease.session is not None)
         assert bool(kept) == any(
             word in statement for word in ("pg_advisory", "pg_try_advisory", "PREPARE")
         )
@@ -236,7 +236,7 @@ class TestPin:
         before = in_session(db)
         with transaction.atomic():
             run(db, statement)
-            assert db._lease.session is None
+            assert db._runner.lease.session is None
         assert at_rest(db)
         assert in_session(db) == before
 
@@ -247,7 +247,7 @@ class TestPin:
                 pass
             assert sent == []
             run(db, statement)
-            with round_trips(db._lease.connection.raw) as sent:
+            with round_trips(db._runner.lease.connection.raw) as sent:
                 db.close()
             assert len(sent) == 1, statement
 
@@ -755,7 +755,7 @@ class TestLog:
     def test_texts_are_not_kept(self, db):
         for n in range(3):
             run(db, f"SET app.tenant = '{n}'")
-        assert db._lease.session.texts == {}
+        assert db._runner.lease.session.texts == {}
 
     def test_a_pin_by_a_commit(self, db, caplog):
         with pytest.raises(ZeroDivisionError), transaction.atomic():
@@ -1105,7 +1105,7 @@ class TestInterrupts:
         before = in_session(db)
         run(db, "SET lock_timeout = 5")
         with monkeypatch.context() as patch, pytest.raises(Interrupted):
-            interrupting(patch, db._lease.pool, "run")
+            interrupting(patch, db._runner.lease.pool, "execute_internal")
             db.close()
         assert at_rest(db)
         assert in_session(db)[1] == before[1]
@@ -1223,10 +1223,10 @@ def test_a_signal_handlers_close_in_a_statement(db, monkeypatch):
         raise KeyboardInterrupt
 
     with db.cursor() as cursor:
-        raw = db._pin("x")
+        raw = db._runner.pin("x")
         cursor_class = driver.cursor_class(monkeypatch, raw)
         cursor.cursor._bind(raw)
-        db._unpin("x")
+        db._runner.unpin("x")
         monkeypatch.setattr(cursor_class, "execute", close)
         with pytest.raises(KeyboardInterrupt):
             cursor.execute("SET app.tenant = '1'")

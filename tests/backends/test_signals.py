@@ -172,7 +172,7 @@ def assert_nothing_is_lost(db, *, committing=False):
     """
     db.close()
     assert at_rest(db)
-    assert not db._lease.pins
+    assert not db._runner.lease.pins
     assert backend_pid(db)
     assert committing or not Item.objects.filter(name="never").exists()
     with db.cursor() as cursor:
@@ -196,7 +196,7 @@ def test_close_leaves_the_number_of_the_socket_to_the_call(db, when_it_waits, wa
     reused = []
 
     def close():
-        number = db._lease.connection.raw.fileno()
+        number = db._runner.lease.connection.raw.fileno()
         db.close()
         taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(64)]
         reused.append(number in taken)

@@ -117,12 +117,12 @@ def held():
     except BaseException:
         # Nothing in Python keeps an exception from coming before the first instruction of an
         # `__exit__`, or after the last one of an `__enter__`.
-        while connections["default"]._holds:
+        while connections["default"]._runner.holds:
             connections["default"].release_hold()
         raise
 
 
-def on_override_exit():
+def overridden():
     block = policies.override("default", release="request")
     try:
         with block:
@@ -152,7 +152,7 @@ def streamed():
         list(cursor.stream("SELECT set_config('app.struck', 'yes', false)"))
 
 
-def copy_settings():
+def copied():
     sql = "COPY testapp_item (name) FROM STDIN"
     with connections["default"].cursor() as cursor, cursor.copy(sql) as copy:
         copy.write_row(["written"])
@@ -202,7 +202,7 @@ def struck(db, observer, other):
         db = connections["default"]
         try:
             with db.temporary_connection():
-                raw = db._lease.connection.raw
+                raw = db._runner.lease.connection.raw
                 assert raw.autocommit is True
                 return fingerprint(raw, CUSTOM)
         finally:
@@ -213,11 +213,11 @@ def struck(db, observer, other):
     def check(number):
         # As at the end of a request, or of a task whose time was up.
         db.close()
-        lease = db._lease
+        lease = db._runner.lease
         assert (lease.state, lease.connection, lease.pins) == (State.RELEASED, None, {}), number
-        assert not db._holds and lease.session is None, number
-        assert (db._trusted, db.settings_dict) == (False, settings), number
-        assert db.autocommit or db._fresh
+        assert not db._runner.holds and lease.session is None, number
+        assert (db._runner.internal_access, db.settings_dict) == (False, settings), number
+        assert db.autocommit or db._unconnected
         assert policies["default"].release == mode, number
         # Another thread can have it at once: no lock is taken, nothing is lost.
         assert other(session_of_other) == before, number

@@ -148,7 +148,7 @@ def test_in_hold(db, observer, when):
             await entered.wait()
         await cancelled(task)
         await until(lambda: stats(db).in_use == 0)
-        held = await sync_to_async(lambda: connections["default"]._lease.session)()
+        held = await sync_to_async(lambda: connections["default"]._runner.lease.session)()
         assert held is None or not held.holds
 
     observer.execute("SELECT pg_advisory_lock(21)")

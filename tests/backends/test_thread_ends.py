@@ -195,7 +195,7 @@ def test_a_thread_whose_wrapper_is_kept_alive(ending, observer, caplog):
     over.set()
     thread.join(20)
     assert_discarded(ending, observer, caplog, waiter, *pids)
-    assert kept[0]._lease.connection is None
+    assert kept[0]._runner.lease.connection is None
 
 
 def test_a_thread_that_dies_in_a_transaction_gives_its_place_back(db, caplog):
@@ -214,7 +214,7 @@ def test_a_thread_that_dies_in_a_transaction_gives_its_place_back(db, caplog):
 
 def test_it_is_counted_and_told_where_it_was_taken(make, caplog):
     wrapper = make("told")
-    pool = wrapper._find_pool().pool
+    pool = wrapper._runner.find_pool().pool
 
     def die():
         connections["told"] = copied = wrapper.copy()

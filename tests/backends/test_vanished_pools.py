@@ -8,7 +8,8 @@ from django.core.signals import request_finished
 from django.db import connections, transaction
 
 from relet import close_all
-from relet.backends.pools import copy_settings, pools
+from relet.backends.config.copying import copy_settings
+from relet.backends.pools import pools
 
 from ..engine import put_small_pool
 from .conftest import at_rest, backend_pid, stats
@@ -125,7 +126,7 @@ class TestAliases:
 
     def test_who_closes_all_waits_for_it(self, tenant, monkeypatch):
         backend_pid(connections[tenant])
-        pool = connections[tenant]._find_pool().pool
+        pool = connections[tenant]._runner.find_pool().pool
         may, closed, close = threading.Event(), [], pool.close
 
         def slowly():

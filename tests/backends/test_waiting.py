@@ -262,9 +262,9 @@ class TestWaitingForOneself:
         wrapper = make("noted")
         for _ in range(3):
             with transaction_of(wrapper):
-                assert len(wrapper._find_pool().pool.long_leases) == 1
+                assert len(wrapper._runner.find_pool().pool.long_leases) == 1
             in_thread(lambda: backend_pid(wrapper.copy()))
-        assert wrapper._find_pool().pool.long_leases == {}
+        assert wrapper._runner.find_pool().pool.long_leases == {}
 
 
 @contextmanager

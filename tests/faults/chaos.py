@@ -135,7 +135,7 @@ def assert_at_rest() -> None:
     """I4, I5: nothing is leased, and nobody waits."""
     wrapper: Any = connections[ALIAS]
     found = stats(wrapper)
-    held = "\n".join(wrapper._find_pool().pool.describe_holders())
+    held = "\n".join(wrapper._runner.find_pool().pool.describe_holders())
     assert (found.in_use, found.waiting) == (0, 0), f"{found}\n{held}"
 
 

@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 
 from package import Package, filled
 
-from relet.backends.cli.embedded import embedded_postgres
+from relet.backends.embedded import embedded_postgres
 
 UNSAFE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 

@@ -20,7 +20,7 @@ def get(client: Client, view: str, token: str) -> str:
 
 
 def in_use() -> int:
-    return connection._find_pool().pool.stats().in_use  # type: ignore[attr-defined,no-any-return]
+    return connection._runner.find_pool().pool.stats().in_use  # type: ignore[attr-defined,no-any-return]
 
 
 class InTransactions(TestCase):

@@ -126,7 +126,7 @@ _numbers = itertools.count()
 
 
 def _stats() -> Any:
-    return connection._find_pool().pool.stats()  # type: ignore[attr-defined]
+    return connection._runner.find_pool().pool.stats()  # type: ignore[attr-defined]
 
 
 def hold(request: HttpRequest) -> HttpResponse:

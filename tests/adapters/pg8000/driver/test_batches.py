@@ -204,7 +204,7 @@ def test_through_django(db, size):
     failed = pytest.raises(django.db.IntegrityError, match="PARAMETERS:  set 2 of 3")
     with failed, db.cursor() as cursor:
         cursor.executemany(insert, [["d"], ["a"], ["e"]])
-    assert db._find_pool().pool.stats().in_use == 0
+    assert db._runner.find_pool().pool.stats().in_use == 0
     assert items.filter(name__in="abcde").delete()[0] == 3
 
 

@@ -244,7 +244,7 @@ class TestLost:
         with pytest.raises(django.db.OperationalError) as caught, db.cursor() as cursor:
             cursor.execute("SELECT 1")
         assert caught.value.__cause__.sqlstate == "57P01"
-        assert db._find_pool().pool.stats().in_use == 0
+        assert db._runner.find_pool().pool.stats().in_use == 0
         with db.cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
             assert cursor.fetchone() != (number,)

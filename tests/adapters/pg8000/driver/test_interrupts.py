@@ -83,7 +83,7 @@ def test_while_it_connects_as_django_does(handler, make):
             cursor.execute("SELECT 1")
         striker.join()
         assert caught.value is error
-        assert wrapper._find_pool().pool.stats().in_use == 0
+        assert wrapper._runner.find_pool().pool.stats().in_use == 0
 
 
 def test_in_a_statement(handler, raw, admin):

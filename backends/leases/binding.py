@@ -1,0 +1,81 @@
+"""Binding: which pool a wrapper uses, found by its settings, or made from them."""
+
+from __future__ import annotations
+
+import weakref
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from relet.backends.config.copying import copy_settings
+from relet.backends.config.credentials import Parameters
+from relet.backends.config.options import (
+    check_health_checks,
+    check_max_age,
+    pool_options,
+    release_policy,
+)
+from relet.backends.pools import MakePool, PoolHandle, pools
+from relet.core import Event, PoolAdapter, PoolConfig, PooledConnection, ReleasePolicy
+
+from . import lifetimes
+from .host import Host
+
+
+def find_pool(host: Host) -> PoolHandle:
+    """Return the pool for the settings of *host*; make it if there is none."""
+    return pools.get(
+        host.alias, host.settings_dict, host.timezone_name, partial(_plan_pool, host), host
+    )
+
+
+def _plan_pool(host: Host) -> MakePool:
+    """Check the settings, import what they name, and return a function that makes the pool."""
+    alias, settings, adapter_class = host.alias, host.settings_dict, host.adapter_class
+    check_max_age(alias, settings)
+    check_health_checks(alias, settings)
+    options = pool_options(alias, settings, adapter_class)
+    policy = release_policy(alias, settings, adapter_class)
+    config = PoolConfig(
+        alias=alias,
+        connect=host.get_connection_params(),
+        options=options,
+        configure=ConfigureConnection(type(host), copy_settings(settings), alias),
+        ask=Parameters(type(host), settings, alias).ask,
+    )
+
+    def make() -> tuple[PoolAdapter[Any], ReleasePolicy]:
+        pool = adapter_class(config)
+        pool.max_size = pool.stats().max_size
+        # A weak reference: the pool must not keep itself alive.
+        found = weakref.ref(pool)
+        pool.describe_holders = lambda: lifetimes.holders_of(found())
+        return pool, policy
+
+    return make
+
+
+class ConfigureConnection:
+    """Configures a new connection of a pool, in whatever thread has opened it.
+
+    Django's way to do so is a method of a wrapper that has that connection, and a wrapper belongs
+    to one thread. So this makes a wrapper of its own for each connection.
+    """
+
+    def __init__(self, wrapper_class: Any, settings: dict[str, Any], alias: str) -> None:
+        self._make_wrapper = partial(wrapper_class, settings, alias)
+
+    def __call__(self, raw: Any) -> None:
+        wrapper = self._make_wrapper()
+        runner = wrapper._runner
+        lease = runner.lease
+        lease.send(Event.CONNECT)
+        lease.connection = PooledConnection(raw, monotonic())
+        lease.pins[lease] = None
+        runner.initializing = raw
+        try:
+            wrapper._configure_connection(raw)
+        finally:
+            lease.pins.clear()
+            lease.send(Event.FORK)
+            lease.connection = None

@@ -1,0 +1,70 @@
+"""Host: what a runner asks of Django's wrapper. The wrapper has it; nothing here imports one."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from datetime import tzinfo
+from typing import Any, ClassVar, Protocol
+
+from relet.core import PoolAdapter
+
+#: What Django's connect() resets. While a new connection is initialized, the wrapper is to be as
+#: it is outside of an atomic block, and afterwards as it was before.
+DJANGO_STATE = (
+    "atomic_blocks",
+    "autocommit",
+    "closed_in_transaction",
+    "commit_on_exit",
+    "errors_occurred",
+    "in_atomic_block",
+    "needs_rollback",
+    "rollback_exc",
+    "run_commit_hooks_on_set_autocommit_on",
+    "run_on_commit",
+    "savepoint_ids",
+    "savepoint_state",
+)
+
+
+class Host(Protocol):
+    """Django's ``DatabaseWrapper``, as far as leases need it. The names are Django's own."""
+
+    adapter_class: ClassVar[type[PoolAdapter[Any]]]
+    alias: str
+    settings_dict: dict[str, Any]
+    autocommit: bool
+    in_atomic_block: bool
+    Database: Any
+    ops: Any
+    _thread_ident: int
+    __dict__: dict[str, Any]
+
+    @property
+    def timezone(self) -> tzinfo | None: ...
+    @property
+    def timezone_name(self) -> str: ...
+    @property
+    def wrap_database_errors(self) -> AbstractContextManager[Any]: ...
+
+    def check_settings(self) -> None: ...
+    def close(self) -> None: ...
+    def connect(self) -> None: ...
+    def create_cursor(self, name: str | None = None) -> Any: ...
+    def ensure_connection(self) -> None: ...
+    def get_connection_params(self) -> dict[str, Any]: ...
+    def validate_thread_sharing(self) -> None: ...
+
+    # relet's own.
+
+    makes_drivers_cursors: bool
+    makes_plain_cursors: bool
+    tells_facts: bool
+
+    @property
+    def _in_transaction(self) -> bool: ...
+
+    def begin_session(self) -> None:
+        """Do what Django's connect() does to the wrapper itself, if it is not connected."""
+
+    def forked(self, in_transaction: bool) -> None:
+        """This process is a child: the lease is gone, and with it any transaction."""

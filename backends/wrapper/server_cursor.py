@@ -1,0 +1,114 @@
+"""LeasedServerCursor: a named cursor, whose rows are on the server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from relet.backends.leases.runner import LeaseRunner
+from relet.core import TransactionStatus
+
+from .cursor import DriverSetting, LeasedCursor
+
+_END = object()
+
+
+class LeasedServerCursor(LeasedCursor):
+    """A named cursor: its rows are on the server, so the lease lasts until it is closed."""
+
+    __slots__ = ("name",)
+
+    itersize = DriverSetting()
+
+    def __init__(self, runner: LeaseRunner, name: str) -> None:
+        super().__init__(runner)
+        self.name = name
+
+    def execute(self, query: Any, params: Any = None, /, **kwargs: Any) -> LeasedCursor:
+        runner, kept = self._runner, self._pin is not None
+        if (effects := runner.effects_of(query)) is not None:
+            runner.expect(effects, query, params)
+        try:
+            self.keep()
+            return super().execute(query, params, **kwargs)
+        except BaseException as error:
+            if not isinstance(error, runner.host.Database.Error):
+                runner.mark_dirty()  # from outside: nobody knows whether it is open
+            if not kept:
+                self._release()
+            raise
+
+    def keep(self) -> None:
+        super().keep()
+        self._runner.lease.pins[self._pin] = self._driver
+
+    # What is on the server is asked for there.
+
+    def fetchone(self) -> Any:
+        return self._runner.call(super().fetchone)
+
+    def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
+        return self._runner.call(super().fetchmany, *args, **kwargs)
+
+    def fetchall(self) -> Any:
+        return self._runner.call(super().fetchall)
+
+    def scroll(self, *args: Any, **kwargs: Any) -> Any:
+        return self._runner.call(self.driver_cursor().scroll, *args, **kwargs)
+
+    def __iter__(self) -> Iterator[Any]:
+        rows = iter(self.driver_cursor())
+        while (row := self._runner.call(next, rows, _END)) is not _END:
+            yield row
+
+    def close(self) -> None:
+        runner = self._runner
+        lease = runner.lease
+        if lease.connection is None or self._pin not in lease.pins:
+            self._closed = True
+            # The lease has ended, and with it what was on the server; in a child, that is its
+            # parent's.
+            if self._is_alone():
+                with suppress(runner.host.Database.Error):
+                    self._close_driver()
+        elif runner.is_idle_here():
+            if runner.status() == TransactionStatus.IN_ERROR:
+                # It cannot be closed now, and one WITH HOLD outlives the transaction.
+                runner.mark_dirty()
+            self._closed = True
+            try:
+                self._close_driver()
+            finally:
+                self._release()
+        else:
+            self._closed = True
+            self._release()  # its owner closes it
+
+    def _is_alone(self) -> bool:
+        """Whether the driver's cursor is still to be closed, and nobody has its connection.
+
+        Its collector may come in the middle of a statement of the next lease's, on the same one.
+        """
+        driver, runner = self._driver, self._runner
+        if driver is None or driver.closed:
+            return False
+        connection, handle = runner.lease.connection, runner.handle
+        raw = driver.connection
+        return (connection is None or connection.raw is not raw) and not (
+            handle is not None and handle.pool.is_blocked(raw)
+        )
+
+    def _close_driver(self) -> None:
+        if self._driver is not None:
+            self._runner.call(self._close_on_server)
+
+    def _close_on_server(self) -> None:
+        error = self._runner.host.Database.Error
+        try:
+            self._driver.close()
+        except error:
+            # The server is gone. psycopg warns of the cursor until it knows that, too.
+            with suppress(error):
+                self._driver.close()
+            raise

@@ -1,0 +1,211 @@
+"""Lazy transactions: Django's API of them, where only the first statement takes a connection.
+
+``atomic()`` and ``set_autocommit(False)`` change the wrapper. The first statement finds it so, and
+its lease begins inside the transaction.
+"""
+
+from __future__ import annotations
+
+import sys
+from asyncio import _get_running_loop
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from django.db import DatabaseError, transaction
+from django.db.backends.utils import debug_transaction
+from django.db.transaction import TransactionManagementError
+from django.utils.asyncio import async_unsafe
+
+from relet.backends.leases.runner import RUNNING
+from relet.backends.typing import WrapperBase
+from relet.core import Event, TransactionStatus
+
+if TYPE_CHECKING:
+    from relet.backends.leases.runner import LeaseRunner
+
+
+@async_unsafe
+def _refuse_coroutine() -> None:
+    """Raise what Django does where an event loop runs, unless it is told that this is safe."""
+
+
+class LazyTransactions(WrapperBase):
+    """The part of the wrapper that knows of transactions."""
+
+    _runner: LeaseRunner
+    #: Whether Django is to find the state of a wrapper that has not connected yet.
+    _unconnected = True
+    #: Whether this process was forked inside a transaction that is its parent's.
+    _forked_inside = False
+
+    @property
+    def _in_transaction(self) -> bool:
+        """Whether Django has begun a transaction, and not ended it."""
+        return self.in_atomic_block or not (self.autocommit or self._unconnected)
+
+    def begin_session(self) -> None:
+        """Do what Django's connect() does to the wrapper itself, if it is not connected."""
+        if self._unconnected:
+            self._unconnected = False
+            self.in_atomic_block = False
+            self.savepoint_ids = []
+            self.atomic_blocks = []
+            self.needs_rollback = False
+            self.closed_in_transaction = False
+            self.errors_occurred = False
+            self._forked_inside = False
+            self.run_on_commit = []
+            self.autocommit = self.settings_dict["AUTOCOMMIT"]
+
+    # Autocommit.
+
+    def get_autocommit(self) -> bool:
+        if _get_running_loop() is not None:
+            _refuse_coroutine()
+        self.begin_session()
+        return self.autocommit
+
+    def set_autocommit(
+        self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False
+    ) -> None:
+        if _get_running_loop() is not None:
+            _refuse_coroutine()
+        self.validate_no_atomic_block()
+        self.begin_session()
+        if autocommit:
+            if self._runner.lease.connection is not None and self._is_left_open():
+                self._rollback()
+            self._set_autocommit(autocommit)
+        else:
+            with debug_transaction(self, "BEGIN"):
+                self._set_autocommit(autocommit)
+        if autocommit and self.run_commit_hooks_on_set_autocommit_on:
+            self.run_and_clear_commit_hooks()
+            self.run_commit_hooks_on_set_autocommit_on = False
+        self._runner.tell()
+
+    def _is_left_open(self) -> bool:
+        """Whether an atomic block is being left whose COMMIT or ROLLBACK was interrupted.
+
+        Then the driver would refuse the change, and its error replace the interrupt.
+        """
+        status = self._runner.status()
+        if status not in (TransactionStatus.IN_TRANSACTION, TransactionStatus.IN_ERROR):
+            return False
+        # Frames: this, set_autocommit(), and whoever has called that.
+        return sys._getframe(2).f_code is transaction.Atomic.__exit__.__code__
+
+    def _set_autocommit(self, autocommit: bool) -> None:
+        """Change it, here and on the connection, if one is leased: both, or none."""
+        before = self.autocommit
+        try:
+            self.autocommit = autocommit
+            self._tell_driver()
+        except BaseException:
+            self.autocommit = before
+            with suppress(self.Database.Error, DatabaseError):
+                self._tell_driver()
+            raise
+
+    def _tell_driver(self) -> None:
+        runner = self._runner
+        connection = runner.lease.connection
+        if (
+            connection is not None
+            and connection.raw.autocommit is not self.autocommit
+            # One that is lost is told nothing: its error would replace what has lost it.
+            and runner.status() != TransactionStatus.UNKNOWN
+        ):
+            with self.wrap_database_errors:
+                runner.call(setattr, connection.raw, "autocommit", self.autocommit)
+
+    # COMMIT and ROLLBACK.
+
+    def commit(self) -> None:
+        if self._forked_inside and not self.in_atomic_block:
+            self._refuse_forked()
+        super().commit()
+
+    def rollback(self) -> None:
+        super().rollback()
+        self._forked_inside = False
+
+    def _commit(self) -> None:
+        self._close_transaction("COMMIT")
+
+    def _rollback(self) -> None:
+        self._close_transaction("ROLLBACK")
+
+    def _close_transaction(self, sql: str) -> None:
+        runner = self._runner
+        if runner.lease.state in RUNNING:
+            # From the handler of a signal: it cannot be done now, and says so.
+            runner.lease.send(Event.STATEMENT)
+        try:
+            if not self._unconnected:
+                with debug_transaction(self, sql), self.wrap_database_errors:
+                    self._close_drivers(sql)
+            runner.transaction_ended()
+        except BaseException:
+            runner.transaction_ended()
+            raise
+
+    def _close_drivers(self, sql: str) -> None:
+        runner = self._runner
+        lease = runner.lease
+        if lease.connection is None:
+            return
+        end = getattr(lease.connection.raw, sql.lower())
+        if lease.session is None:
+            runner.call(end)
+        else:
+            runner.end_with_state(end, committing=sql == "COMMIT")
+
+    # Savepoints.
+
+    def _savepoint(self, sid: str) -> None:
+        runner = self._runner
+        if runner.lease.connection is None and self.in_atomic_block:
+            self.validate_no_broken_transaction()
+            with debug_transaction(self, self.ops.savepoint_create_sql(sid)):
+                runner.pending_savepoints.append(sid)
+        else:
+            super()._savepoint(sid)
+
+    def _savepoint_rollback(self, sid: str) -> None:
+        pending = self._runner.pending_savepoints
+        if sid in pending:
+            with debug_transaction(self, self.ops.savepoint_rollback_sql(sid)):
+                del pending[pending.index(sid) + 1 :]
+        else:
+            super()._savepoint_rollback(sid)
+
+    def _savepoint_commit(self, sid: str) -> None:
+        pending = self._runner.pending_savepoints
+        if sid in pending:
+            with debug_transaction(self, self.ops.savepoint_commit_sql(sid)):
+                del pending[pending.index(sid) :]
+        else:
+            super()._savepoint_commit(sid)
+
+    # Forks.
+
+    def forked(self, in_transaction: bool) -> None:
+        """This process is a child: the lease is gone, and with it any transaction."""
+        self.run_on_commit = []
+        if self.in_atomic_block:
+            self.closed_in_transaction = True
+        if self.in_atomic_block or in_transaction:
+            self.needs_rollback = self._forked_inside = True
+
+    def validate_no_broken_transaction(self) -> None:
+        if self.needs_rollback and self._forked_inside:
+            self._refuse_forked()
+        super().validate_no_broken_transaction()
+
+    def _refuse_forked(self) -> Any:
+        raise TransactionManagementError(
+            f"DATABASES[{self.alias!r}]: this process was forked inside a transaction, which is "
+            "its parent's and goes on there. Fork outside of atomic(), or leave the block in this "
+            "process first; where there is no block, call rollback() or close()."
+        )
