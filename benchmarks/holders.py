@@ -26,15 +26,15 @@ BOUND = 3.0
 
 @contextmanager
 def untold() -> Iterator[None]:
-    """Have nobody's leases noted."""
+    """Record no holders."""
     from relet.backends.leases import holders
 
-    noting = holders.note
-    holders.note = lambda wrapper, lease, pool: None
+    recording = holders.record_holder
+    holders.record_holder = lambda lease, pool: None
     try:
         yield
     finally:
-        holders.note = noting
+        holders.record_holder = recording
 
 
 def in_transaction(statements: int) -> statement.Statement:
