@@ -14,13 +14,15 @@ from .adapter import PoolAdapter
 from .discovery import Found, Manual, discover
 from .errors import MissingDependency, RegistryError, UnknownAdapter
 from .hookspecs import AdapterSpec
-from .locks import locked
+from .locks import depth, locked
 from .outside import attempt
 from .policy import ReleasePolicy
 
 ENTRY_POINT_GROUP = "relet"
 
 logger = logging.getLogger("relet")
+
+_NOTHING = Found(specs={}, aliases={}, brought_by={}, policies={}, problems=())
 
 
 class Registry:
@@ -57,7 +59,7 @@ class Registry:
         """
 
         def work() -> None:
-            before = set(self._look().problems)
+            before = set(self._discover().problems)
             manual = (*self._manual, (plugin, name))
             found = discover(entry_points(group=ENTRY_POINT_GROUP), manual)
             if wrong := [text for text in found.problems if text not in before]:
@@ -83,6 +85,9 @@ class Registry:
 
     def _discover(self) -> Found:
         if self._found is None:
+            if depth(self._lock) > 1:
+                # A plugin that is being loaded imports an engine. There is none yet.
+                return _NOTHING
             self._found = discover(entry_points(group=ENTRY_POINT_GROUP), self._manual)
             for text in self._found.problems:
                 logger.error("%s", text)

@@ -1,6 +1,8 @@
 """The registry: built-ins by the front door, and wrong plugins named."""
 
+import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -250,3 +252,17 @@ def test_policies_come_by_a_hook(registry):
     assert registry.policies() == {}
     registry.register(Plugin())
     assert list(registry.policies()) == ["eager", "gentle"]
+
+
+def test_a_plugin_that_imports_an_engine_which_is_not_there(install, tmp_path):
+    """While plugins are looked for there are no engines; to look for them would not end."""
+    install("stale", "stale_plugin", "import relet.backends.gone.base")
+    code = (
+        "from relet.core import registry; import relet.backends; "
+        "print(registry.spec('psycopg').name, *registry.problems())"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert run.stdout.startswith("psycopg plugin 'stale_plugin' of 'stale' "), run.stderr
+    assert "There is no adapter 'gone'" in run.stdout
