@@ -124,10 +124,6 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
     name the alias and what to do.
     """
 
-    #: When the pool closes a connection that is older than its maximum lifetime.
-    lifetime_enforced: ClassVar[Literal["checkin", "checkout", "never"]]
-    #: Whether the pool runs threads of its own (they do not survive a fork).
-    has_threads: ClassVar[bool]
     #: Where in ``DATABASES[alias]`` the pool's options are, key by key.
     options_setting: ClassVar[tuple[str, ...]] = ("OPTIONS", "pool")
 
@@ -144,7 +140,7 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
     #: Whether `close` has been called.
     closed: bool = False
     #: What `facts` has returned for the newest connection.
-    told: Facts | None = None
+    known_facts: Facts | None = None
     #: How many leases have ended with their thread; their connections were discarded.
     abandoned: int = 0
     #: Whether the pool's options ask for what ``CONN_HEALTH_CHECKS`` does.

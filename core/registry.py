@@ -129,9 +129,7 @@ class Registry:
             raise RegistryError(f"{adapter}: there is no {spec.adapter!r}.")
         if not (isinstance(found, type) and issubclass(found, PoolAdapter)):
             raise RegistryError(f"{adapter}: {spec.adapter!r} is not a PoolAdapter class.")
-        lacks = sorted(found.__abstractmethods__)
-        lacks += [fact for fact in ("lifetime_enforced", "has_threads") if not hasattr(found, fact)]
-        if lacks:
+        if lacks := sorted(found.__abstractmethods__):
             raise RegistryError(f"{adapter}: {spec.adapter!r} lacks {', '.join(lacks)}.")
         return found
 

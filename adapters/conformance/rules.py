@@ -21,16 +21,11 @@ IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
 # Facts and options.
 
 
-@rule("facts", "lifetime_enforced and has_threads are set, and sql_text() returns text.")
+@rule("facts", "sql_text() returns the text of a statement, given as str or as bytes.")
 def facts(bench: Bench) -> None:
-    adapter = bench.adapter
-    lifetime = getattr(adapter, "lifetime_enforced", None)
-    demand(lifetime in ("checkin", "checkout", "never"), f"lifetime_enforced is {lifetime!r}.")
-    threads = getattr(adapter, "has_threads", None)
-    demand(isinstance(threads, bool), f"has_threads is {threads!r}.")
     for query in "SELECT 'é'", "SELECT 'é'".encode():
-        text = adapter.sql_text(query)
-        demand(text == "SELECT 'é'", f"text({query!r}) returned {text!r}.")
+        text = bench.adapter.sql_text(query)
+        demand(text == "SELECT 'é'", f"sql_text({query!r}) returned {text!r}.")
 
 
 @rule("options", "check_options() refuses what the pool would not take, and takes options_for().")
@@ -73,16 +68,6 @@ def no_pool(bench: Bench) -> None:
     bench.discard(pool, second)
     eventually(lambda: not bench.alive(), "With options False, a connection stays open")
     demand(pool.stats().in_use == 0, f"in_use is {pool.stats().in_use} with none checked out.")
-
-
-@rule("threads", "A pool has threads of its own only if has_threads says so.")
-def threads(bench: Bench) -> None:
-    before = set(threading.enumerate())
-    pool = bench.pool(size=2)
-    bench.checkin(pool, bench.checkout(pool))
-    new = set(threading.enumerate()) - before
-    own = [thread for thread in new if not thread.name.startswith(Call.NAME)]
-    demand(pool.has_threads or not own, f"has_threads is False, and there is {own}.")
 
 
 # Opening.

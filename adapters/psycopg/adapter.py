@@ -50,8 +50,6 @@ _RESERVED = {
 class PsycopgAdapter(Psycopg, SlotAdapter):
     """A `psycopg_pool.ConnectionPool`; `Unpooled` where pooling is off."""
 
-    lifetime_enforced: ClassVar[Literal["checkin", "checkout", "never"]] = "checkin"
-    has_threads = True
     pool_keys: ClassVar[Sequence[str]] = [name for name in _POOL_OPTIONS if name not in _RESERVED]
     timeout_error: ClassVar[type[Exception] | None] = PoolTimeout
 

@@ -53,8 +53,6 @@ class QueuePoolAdapter(SlotAdapter):
     ``checkin`` and ``reset`` are given that proxy, too; they must be there when it is opened.
     """
 
-    lifetime_enforced: ClassVar[Literal["checkin", "checkout", "never"]] = "checkout"
-    has_threads = False
     pool_keys: ClassVar[Sequence[str]] = ["class", *_QUEUE_OPTIONS]
 
     #: The driver's module, for its exceptions.

@@ -61,5 +61,5 @@ def initialize_connection(runner: Any, outer: Lease) -> None:
         holders.clear_holder(inner, pool)
     if pool.pooled:
         connection.baseline = session_rules.read_baseline(pool, connection.raw, runner.configured)
-    pool.told = pool.facts(connection.raw)
+    pool.known_facts = pool.facts(connection.raw)
     connection.initialized = True

@@ -608,7 +608,7 @@ class LeaseRunner:
 
     def facts_if_known(self) -> Facts | None:
         """Return what a connection tells of itself, if one has been asked."""
-        return None if self.handle is None else self.handle.pool.told
+        return None if self.handle is None else self.handle.pool.known_facts
 
     # Pins.
 

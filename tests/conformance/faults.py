@@ -11,11 +11,10 @@ from typing import Any
 from sqlalchemy import exc
 from sqlalchemy.pool import QueuePool
 
-from relet.adapters.psycopg import PsycopgAdapter
 from relet.adapters.queue_pool.lean_queue_pool import LeanQueuePool, PoolClosed
 from relet.adapters.slots import Slot
 from relet.adapters.sqlalchemy import SQLAlchemyAdapter
-from relet.adapters.waiter import Place
+from relet.adapters.waiter import Waiter
 from relet.core import PooledConnection
 
 #: Faulty adapter -> the rule.
@@ -142,22 +141,22 @@ class Deaf(LeanQueuePool):
     """Who gives up does not look whether anything has come meanwhile."""
 
     def _wait_into(self, slot, timeout):
-        place = Place()
+        waiter = Waiter()
         with self._lock:
             if self.closed:
                 raise PoolClosed("the pool is closed")
             self.checkouts += 1
             self.waits += 1
-            self._waiting.append(place)
+            self._waiting.append(waiter)
             self._serve()
         seconds = self._timeout if timeout is None else timeout
-        if not place.wait(seconds):
+        if not waiter.wait(seconds):
             with self._lock:
-                place.leave(self._waiting)
+                waiter.leave(self._waiting)
             raise exc.TimeoutError("in vain")
-        if place.error is not None:
-            raise place.error
-        self._own(place.conn, slot)
+        if waiter.error is not None:
+            raise waiter.error
+        self._own(waiter.conn, slot)
 
 
 @breaks("handover")
@@ -461,11 +460,6 @@ class IsNotThreadSafe(SQLAlchemyAdapter):
             self.at_hand = connection
         else:
             super().checkin(connection)
-
-
-@breaks("threads")
-class HidesItsThreads(PsycopgAdapter):
-    has_threads = False
 
 
 # Facts.

@@ -10,9 +10,6 @@ from relet.core import PoolAdapter, PooledConnection
 class Made(PoolAdapter[object]):
     """An adapter with nothing but what each test gives it."""
 
-    lifetime_enforced = "never"
-    has_threads = False
-
 
 def adapter(**methods):
     return type("Adapter", (Made,), methods)

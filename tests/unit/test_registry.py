@@ -179,7 +179,7 @@ def test_an_adapter_that_lacks_methods(registry, install):
     text = str(caught.value)
     assert text.startswith("plugin 'broken_plugin' of 'guilty': adapter 'good': ")
     assert "lacks check_options, checkin, checkout, close, " in text
-    assert text.endswith("transaction_status, lifetime_enforced, has_threads.")
+    assert text.endswith("stats, transaction_status.")
     assert registry.load("psycopg")
 
 

@@ -18,8 +18,6 @@ NO_POOL = {"size": None, "timeout": 0.0, "max_lifetime": 0.0}
 
 
 class StackAdapter(Psycopg, PoolAdapter[psycopg.Connection]):
-    lifetime_enforced = "checkin"
-    has_threads = False
     pool_keys = tuple(DEFAULTS)
 
     # Options.
