@@ -368,14 +368,14 @@ class Lease:
     def _hold(self, in_atomic_block: bool) -> Hold:
         if self.pins:
             return Hold.PIN
-        if self.session is not None and self.session.keeps:
+        if self.session is not None and self.session.keeps_lease:
             return Hold.STATE
         return Hold.DJANGO if in_atomic_block else Hold.UNDO
 
     def clean(self) -> None:
         """The connection is gone, or its session is as it was: nothing is left in it."""
         if self.session is not None:
-            self.session = self.session.renewed()
+            self.session = self.session.successor()
 
     def __repr__(self) -> str:
         return f"<Lease {self.alias!r} {self.state.value}, {len(self.pins)} pins>"

@@ -107,6 +107,6 @@ def _why(lease: Lease, pool: PoolAdapter[Any]) -> str:
         return "with a server-side cursor open"
     if opened:
         return "with a cursor or COPY open"
-    if lease.session is not None and lease.session.keeps:
+    if lease.session is not None and lease.session.keeps_lease:
         return "with session state, or a hold()"
     return "until close()"

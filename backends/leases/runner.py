@@ -570,7 +570,7 @@ class LeaseRunner:
         if self.initializing is None and lease.connection is not None:
             if lease.session is None:
                 lease.session = SessionLedger()
-            lease.session.dirty()
+            lease.session.mark_dirty()
 
     def check_driver_state(self) -> None:
         """Mark the lease dirty if the driver's connection, to which something led, was changed."""
@@ -781,7 +781,7 @@ class LeaseRunner:
                 lease.session = None
             elif held:
                 # Nobody knows what functions have done to it.
-                lease.session.dirty()
+                lease.session.mark_dirty()
                 self.reevaluate()
                 self._undo_in_place()
 
@@ -792,7 +792,7 @@ class LeaseRunner:
         if (
             lease.connection is None
             or session is None
-            or session.keeps
+            or session.keeps_lease
             or self.host.in_atomic_block
             or not self.host.autocommit
             or self.status() != TransactionStatus.IDLE

@@ -148,11 +148,11 @@ def account(
         return not held and _mode(policy, kind) == "pin"
 
     baseline = lease.connection.baseline if lease.connection is not None else None
-    session.ran(
+    session.record(
         steps, before=before, after=after, ok=ok, single=single, keep=keep, baseline=baseline
     )
     made = {step.kind for step in steps if isinstance(step, Change) and not step.undoes}
-    session.texts[text] = frozenset(kind for kind in made if keep(kind))
+    session.pinning_statements[text] = frozenset(kind for kind in made if keep(kind))
     _settled(lease, session, messages, after)
 
 
@@ -160,17 +160,17 @@ def transaction_ended(
     lease: Lease, session: SessionLedger, messages: Messages, *, committed: bool | None
 ) -> None:
     """Django has ended the transaction."""
-    session.ended(committed=committed)
+    session.end_transaction(committed=committed)
     _settled(lease, session, messages, TransactionStatus.IDLE)
 
 
 def _settled(lease: Lease, session: SessionLedger, messages: Messages, status: int) -> None:
-    if session.blank:
+    if session.is_empty:
         lease.session = None
     if status == TransactionStatus.IDLE:
-        for text, kinds in session.texts.items():
+        for text, kinds in session.pinning_statements.items():
             _tell(messages, lease.alias, text, kinds & session.kinds_kept)
-        session.texts.clear()
+        session.pinning_statements.clear()
 
 
 #: Statements whose pins have been logged, without their values.

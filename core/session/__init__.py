@@ -1,1 +1,1 @@
-"""Session state: what a lease's owner has left in the session, and the way back."""
+"""Session state: what the owner of a lease has changed in its session, and how to undo it."""

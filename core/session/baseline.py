@@ -1,6 +1,6 @@
-"""Baseline: what a session was when its connection had been configured, and the way back to it.
+"""Baseline: the state of a session once its connection was configured, and the SQL to restore it.
 
-It writes the SQL that asks for it, and that which leads back. It does no I/O.
+This module writes the SQL that reads a baseline and the SQL that restores it. It does no I/O.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from typing import Any
 
 from relet.core.sql.effects import ALL, Kind
 
-#: Kind -> the SQL that does away with all of it.
-#: https://www.postgresql.org/docs/current/sql-discard.html lists what DISCARD ALL is made of.
-#: It is not used itself: it would drop the driver's own prepared statements, too.
+#: Kind -> the SQL that undoes all state of that kind.
+#: https://www.postgresql.org/docs/current/sql-discard.html lists the parts of DISCARD ALL, which
+#: itself would drop the driver's own prepared statements, too.
 _UNDO = {
     Kind.CURSOR: "CLOSE ALL",
     Kind.CHANNEL: "UNLISTEN *",
     Kind.LOCK: "SELECT pg_catalog.pg_advisory_unlock_all()",
     Kind.TEMPORARY: "DISCARD TEMP",
     Kind.SEQUENCE: "DISCARD SEQUENCES",
-    # There is no way back to a random one but to take another: of 52 bits, as the server's own
-    # source of strong randomness has it. A UUID ends in random digits.
+    # The old seed cannot be read, so set another random one of 52 bits. It comes from the server's
+    # strong random source: a UUID ends in random digits.
     Kind.SEED: (
         "SELECT pg_catalog.setseed(('x' || pg_catalog.right(pg_catalog.replace("
         "pg_catalog.gen_random_uuid()::text, '-', ''), 13))::bit(52)::int8 / 2 ^ 51 - 1)"
     ),
 }
-#: Those of the driver were not made by SQL.
+#: The driver's own prepared statements were not made by SQL, and stay.
 _DEALLOCATE = """DO $relet$
 DECLARE name text;
 BEGIN
@@ -58,16 +58,16 @@ UNION ALL SELECT 'kind', '{Kind.LOCK.name}', NULL WHERE EXISTS
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a session was when its connection had been configured.
+    """The state of a session once its connection was configured.
 
-    :param settings: settings made in the session, by name.
-    :param role: as ``current_setting('role')`` has it.
-    :param session_user: as ``session_user`` has it.
-    :param kinds: what else there was, such as temporary tables. It cannot be told from
-        what was made later, so state of that kind is never undone.
-    :param driver: what the driver's connection was, see `PoolAdapter.driver_state`. It is only
-        compared; no SQL leads back to it.
-    :param known: whether this is all of it; if not, nothing leads back to it.
+    :param settings: settings that were set in the session, by name.
+    :param role: the value of ``current_setting('role')``.
+    :param session_user: the value of ``session_user``.
+    :param kinds: other kinds of state that existed, such as temporary tables. They cannot be told
+        apart from state made later, so state of these kinds is never undone.
+    :param driver: the state of the driver's connection, see `PoolAdapter.driver_state`. It is
+        compared; SQL cannot restore it.
+    :param known: whether this describes the whole session. If not, the session cannot be restored.
     """
 
     settings: dict[str, str]
@@ -79,10 +79,10 @@ class Baseline:
 
     @staticmethod
     def query(settings: Iterable[str] = ()) -> str:
-        """Return the SQL that returns what `from_rows` takes, in one round trip.
+        """Return the SQL whose rows `from_rows` takes. It is one round trip.
 
-        :param settings: names that have been set. The server lists its own and those of
-            extensions, but none that it does not know, such as ``app.tenant``.
+        :param settings: names of settings that have been set. ``pg_settings`` lists the server's
+            own and those of extensions, but not custom ones such as ``app.tenant``.
         """
         custom = [_literal(name) for name in settings if "." in name]
         if not custom:
@@ -97,7 +97,7 @@ class Baseline:
     def from_rows(
         cls, rows: Iterable[Sequence[Any]], driver: object = None, known: bool = True
     ) -> Baseline:
-        """Return the baseline that the rows of `query` describe."""
+        """Return the baseline described by the rows of `query`."""
         found: dict[str, dict[Any, Any]] = {"role": {}, "user": {}, "setting": {}, "kind": {}}
         for what, name, setting in rows:
             found[what][name] = setting
@@ -111,7 +111,7 @@ class Baseline:
         )
 
     def sets(self, kind: Kind, name: tuple[Any, ...] | None) -> bool:
-        """Whether state of *kind* called *name* was there from the beginning."""
+        """Return whether the baseline includes state of *kind* called *name*."""
         if kind is Kind.SETTING:
             names = {setting.lower() for setting in self.settings}
             return bool(names) if name in (None, ALL) else "".join(name or ()) in names
@@ -122,13 +122,13 @@ class Baseline:
     def undo(self, left: frozenset[Kind]) -> str | None:
         """Return SQL that undoes all session state, in one round trip.
 
-        :param left: what there is to undo. All is undone, whatever it is, for one
-            statement can hide another (with a ``search_path`` of ``pg_temp``, each
-            CREATE TABLE makes a temporary one).
-        :return: None if that cannot be undone.
+        :param left: the kinds of state to undo. The SQL undoes the others as well, because one
+            statement can hide another: with a ``search_path`` of ``pg_temp``, each CREATE TABLE
+            creates a temporary table.
+        :return: None if *left* cannot be undone.
         """
-        beyond = self.kinds if Kind.UNKNOWN in left else self.kinds & left
-        if beyond or Kind.LIBRARY in left or not self.known:
+        ambiguous = self.kinds if Kind.UNKNOWN in left else self.kinds & left
+        if ambiguous or Kind.LIBRARY in left or not self.known:
             return None
         parts = ["SET SESSION AUTHORIZATION DEFAULT"]
         parts += [f"SET SESSION AUTHORIZATION {_literal(self.session_user)}", "RESET ALL"]
@@ -146,9 +146,9 @@ class Baseline:
 
 
 def reset(name: str, baseline: Baseline | None) -> str:
-    """Return SQL that makes the setting *name* what it was when the connection was new.
+    """Return SQL that sets the setting *name* to its baseline value.
 
-    :param baseline: the session's; None if nothing was set in it.
+    :param baseline: the session's baseline; None if nothing was set in it.
     """
     for known, value in baseline.settings.items() if baseline is not None else ():
         if known.lower() == name:
@@ -158,6 +158,6 @@ def reset(name: str, baseline: Baseline | None) -> str:
 
 
 def _literal(text: str) -> str:
-    # With E, a backslash is the same whatever standard_conforming_strings is set to.
+    # In E'' a backslash means the same whatever standard_conforming_strings is set to.
     escaped = text.replace("\\", "\\\\").replace("'", "''")
     return f"E'{escaped}'"

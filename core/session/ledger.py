@@ -1,7 +1,7 @@
-"""SessionLedger: what a lease's owner has left in the session.
+"""SessionLedger: the session state that the owner of one lease has made.
 
-The account of one lease. It is told which statements ran and how the transaction went; it
-says what is left, and whether that is to be kept. `relet.core.session.baseline` undoes it.
+The Django layer records which statements ran and how each transaction ended. The ledger says which
+state is left, and whether it keeps the lease. `relet.core.session.baseline` undoes it.
 """
 
 from __future__ import annotations
@@ -20,45 +20,46 @@ _UNKNOWN = Change(Kind.UNKNOWN, None)
 
 
 class SessionLedger:
-    """What the owner of one lease has left in its session.
+    """The session state that the owner of one lease has made.
 
-    ROLLBACK takes back what is transactional (SET, LISTEN, temporary objects), and
-    nothing else (advisory locks, PREPARE, nextval). ROLLBACK TO does so since the
-    savepoint. What cannot be known counts as left.
+    ROLLBACK undoes transactional state (SET, LISTEN, temporary objects) and nothing else (not
+    advisory locks, PREPARE or nextval). ROLLBACK TO does the same back to its savepoint. State
+    that cannot be determined counts as left.
     """
 
-    __slots__ = ("_log", "holds", "texts")
+    __slots__ = ("_log", "holds", "pinning_statements")
 
     def __init__(self) -> None:
-        #: ``hold()`` blocks that are open: one connection serves them all.
+        #: How many ``hold()`` blocks are open. They all share one connection.
         self.holds = 0
-        #: The texts of the open transaction -> the kinds of state by which they keep the lease.
-        self.texts: dict[str, frozenset[Kind]] = {}
+        #: SQL text of a statement in the open transaction -> the kinds of state for which it keeps
+        #: the lease.
+        self.pinning_statements: dict[str, frozenset[Kind]] = {}
         self._log = TransactionLog()
 
     @property
-    def keeps(self) -> bool:
-        """Whether it keeps the lease."""
-        return self.holds > 0 or bool(self._log.kinds)
+    def keeps_lease(self) -> bool:
+        """Whether session state or a ``hold()`` block keeps the lease."""
+        return self.holds > 0 or bool(self._log.kinds_kept)
 
     @property
     def left(self) -> frozenset[Kind]:
-        """The kinds of state that are to be undone before others get the connection."""
-        # Whoever holds a connection may have called functions that change it.
+        """The kinds of state to undo before another lease gets the connection."""
+        # Code in a hold() block may have called functions that change the session.
         left = self._log.left
         return left | {Kind.UNKNOWN} if self.holds else left
 
     @property
-    def blank(self) -> bool:
-        """Whether there is nothing to keep account of."""
-        return not self.holds and self._log.blank
+    def is_empty(self) -> bool:
+        """Whether there is no state, no open transaction and no ``hold()`` block to track."""
+        return not self.holds and self._log.is_empty
 
     @property
     def kinds_kept(self) -> frozenset[Kind]:
         """The kinds of state that keep the lease."""
-        return self._log.kinds
+        return self._log.kinds_kept
 
-    def ran(
+    def record(
         self,
         steps: Sequence[Step],
         *,
@@ -69,15 +70,15 @@ class SessionLedger:
         keep: Callable[[Kind], bool],
         baseline: Baseline | None,
     ) -> None:
-        """A text with *steps* has run.
+        """Record that SQL with the effects *steps* has run.
 
-        :param before: the transaction status before, see `TransactionStatus`.
-        :param after: the same after.
-        :param ok: whether it has succeeded. False is that the server has undone it; None that
-            nobody knows what of it was done.
-        :param single: whether it is one statement.
-        :param keep: whether state of that kind keeps the lease.
-        :param baseline: the session's, if it is known.
+        :param before: the `TransactionStatus` before it ran.
+        :param after: the `TransactionStatus` after it ran.
+        :param ok: whether it succeeded. False means that the server has undone all of it; None
+            means that any part of it may have taken effect.
+        :param single: whether the SQL is a single statement.
+        :param keep: returns whether state of a kind keeps the lease.
+        :param baseline: the session's baseline, if it is known.
         """
         if before == _IDLE:
             self._log.end()
@@ -87,83 +88,92 @@ class SessionLedger:
                 if isinstance(step, Change):
                     self._change(step, keep, baseline)
                 else:
-                    aborted = self._move(step, aborted)
+                    self._move(step, aborted)
+                    aborted = False
             if ok is None:
                 self._change(_UNKNOWN, keep, baseline)
         else:
-            self._failed(steps, single, keep, baseline)
+            self._record_failure(steps, single, keep, baseline)
             if after == _IDLE:
                 self._log.roll_back()
         if after == _IDLE:
             self._log.end()
 
-    def ended(self, *, committed: bool | None) -> None:
-        """The transaction has ended; None is that nobody knows how."""
+    def end_transaction(self, *, committed: bool | None) -> None:
+        """Record the end of the transaction.
+
+        :param committed: None if it is unknown whether it was committed or rolled back.
+        """
         if committed is False:
             self._log.roll_back()
         elif committed is None:
-            self.dirty()
+            self.mark_dirty()
         self._log.end()
 
-    def renewed(self) -> SessionLedger | None:
-        """The account of the next lease: blocks that hold a connection hold the next one."""
+    def successor(self) -> SessionLedger | None:
+        """Return the ledger for the next lease, or None if it needs none.
+
+        An open ``hold()`` block keeps the next connection as it kept this one.
+        """
         if not self.holds:
             return None
-        renewed = SessionLedger()
-        renewed.holds = self.holds
-        return renewed
+        successor = SessionLedger()
+        successor.holds = self.holds
+        return successor
 
-    def dirty(self) -> None:
-        """The session may have been changed in ways that no text tells."""
+    def mark_dirty(self) -> None:
+        """Record that the session may have changed in ways that no SQL text shows."""
         self._log.left |= {Kind.UNKNOWN}
 
     def _change(
         self, change: Change, keep: Callable[[Kind], bool], baseline: Baseline | None
     ) -> None:
-        kind, name, ledger = change.kind, change.name, self._log
+        kind, name, log = change.kind, change.name, self._log
         if change.renames:
-            ledger.rename(kind)
+            log.forget_names(kind)
             return
-        ledger.begin()
+        log.begin()
         if change.undoes:
             if change.sure:
-                ledger.give_back(kind, name)
+                log.remove(kind, name)
             if baseline is not None and not baseline.sets(kind, name):
                 return
-            # What was configured is gone, with it.
-        ledger.left |= {kind}
+            # The baseline may have had this state, and it is gone now: it has to be restored.
+        log.left |= {kind}
         if keep(kind):
-            ledger.keep(kind, name)
+            log.add(kind, name)
 
-    def _move(self, move: Move, aborted: bool) -> bool:
-        """Follow the transaction; return whether it is aborted still."""
+    def _move(self, move: Move, aborted: bool) -> None:
+        """Follow the transaction.
+
+        :param aborted: whether the transaction has failed, so that COMMIT rolls it back.
+        """
         control = move.control
         if control is Control.ROLLBACK or (control is Control.COMMIT and aborted):
-            self.ended(committed=False)
+            self.end_transaction(committed=False)
         elif control is Control.COMMIT:
-            self.ended(committed=True)
+            self.end_transaction(committed=True)
         elif control is Control.SAVEPOINT:
             self._log.savepoint(move.savepoint)
         elif control is Control.RELEASE:
             self._log.release(move.savepoint)
         else:
             self._log.roll_back_to(move.savepoint)
-        return False
 
-    def _failed(
+    def _record_failure(
         self,
         steps: Sequence[Step],
         single: bool,
         keep: Callable[[Kind], bool],
         baseline: Baseline | None,
     ) -> None:
-        """Some of *steps* may have been taken before the error."""
+        """Record SQL that failed: some of *steps* may have taken effect before the error."""
         for step in steps:
             if isinstance(step, Change) and not (step.kind.transactional or step.undoes):
                 self._change(step, keep, baseline)
         moves = any(isinstance(step, Move) for step in steps)
-        if moves and not single and not (self.blank and not _makes_state(steps)):
-            # It may have committed something, or made a savepoint: nobody knows.
+        if moves and not single and not (self.is_empty and not _makes_state(steps)):
+            # It may have committed something or set a savepoint before it failed.
             self._change(_UNKNOWN, keep, baseline)
 
 

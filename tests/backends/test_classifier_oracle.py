@@ -104,7 +104,7 @@ class Oracle:
                 step.control for step in steps if isinstance(step, Move)
             )
             after = self.connection.info.transaction_status
-            state.ran(
+            state.record(
                 steps,
                 before=before,
                 after=after,
@@ -115,7 +115,7 @@ class Oracle:
             )
         if self.connection.info.transaction_status != IDLE:
             self.connection.rollback()
-            state.ended(committed=False)
+            state.end_transaction(committed=False)
             undone = True
         after = self.look()
         changed = {KINDS[part] for part, _ in after ^ self.untouched}

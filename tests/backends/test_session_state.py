@@ -755,7 +755,7 @@ class TestLog:
     def test_texts_are_not_kept(self, db):
         for n in range(3):
             run(db, f"SET app.tenant = '{n}'")
-        assert db._runner.lease.session.texts == {}
+        assert db._runner.lease.session.pinning_statements == {}
 
     def test_a_pin_by_a_commit(self, db, caplog):
         with pytest.raises(ZeroDivisionError), transaction.atomic():

@@ -156,7 +156,7 @@ def read(sql: str) -> None:
 def account(sql: str) -> None:
     effects = classify(sql)
     if effects is not None:
-        SessionLedger().ran(
+        SessionLedger().record(
             (*effects.repeated.resolve(None, None), *effects.resolve(None, None)),
             before=TransactionStatus.IDLE,
             after=TransactionStatus.IN_TRANSACTION,

@@ -25,7 +25,7 @@ class Session:
         effects = classify(sql)
         after = self.status if after is None else after
         if effects is not None:
-            self.state.ran(
+            self.state.record(
                 effects.resolve(None, row),
                 before=self.status,
                 after=after,
@@ -43,7 +43,7 @@ class Session:
 
     @property
     def seen(self):
-        return self.state.keeps, {kind.name for kind in self.state.left}
+        return self.state.keeps_lease, {kind.name for kind in self.state.left}
 
 
 MADE = {
@@ -79,7 +79,7 @@ def test_what_does_not_keep_is_left_all_the_same(sql, kind):
 def test_rollback_takes_back_what_is_transactional(sql, kind):
     session = Session().begin().run(sql, after=IN_TRANSACTION).run("ROLLBACK", after=IDLE)
     assert session.seen == ((False, set()) if Kind[kind].transactional else (True, {kind}))
-    assert session.state.blank == Kind[kind].transactional
+    assert session.state.is_empty == Kind[kind].transactional
 
 
 @statements
@@ -91,27 +91,27 @@ def test_commit_does_not(sql, kind):
 def test_commit_of_what_has_failed_is_a_rollback(sql, kind):
     session = Session().begin().run(sql).run("RESET nonsense", after=IN_ERROR, ok=False)
     session.run("COMMIT", after=IDLE)
-    assert session.state.keeps != Kind[kind].transactional
+    assert session.state.keeps_lease != Kind[kind].transactional
 
 
 @statements
 def test_a_statement_that_fails(sql, kind):
     session = Session().run(sql, ok=False)
-    assert session.state.keeps != Kind[kind].transactional
+    assert session.state.keeps_lease != Kind[kind].transactional
 
 
 def test_django_ends_the_transaction():
     session = Session().begin().run("SET a.b = 1")
-    session.state.ended(committed=False)
-    assert session.state.blank
+    session.state.end_transaction(committed=False)
+    assert session.state.is_empty
     session = Session().begin().run("SET a.b = 1")
-    session.state.ended(committed=True)
+    session.state.end_transaction(committed=True)
     assert session.seen == (True, {"SETTING"})
 
 
 def test_a_commit_that_fails_rolls_back():
     session = Session().begin().run("SET a.b = 1").run("COMMIT", after=IDLE, ok=False)
-    assert session.state.blank
+    assert session.state.is_empty
 
 
 _BACK_TO_A_AND_B = ("ROLLBACK TO a", "ROLLBACK TO b")
@@ -150,7 +150,7 @@ def test_savepoints(statements, keeps):
     for sql in statements:
         session.run(sql)
     session.run("COMMIT", after=IDLE)
-    assert session.state.keeps == keeps
+    assert session.state.keeps_lease == keeps
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_savepoints(statements, keeps):
     ],
 )
 def test_texts_of_several_statements(sql, keeps):
-    assert Session().run(sql).state.keeps == keeps
+    assert Session().run(sql).state.keeps_lease == keeps
 
 
 def test_of_a_text_that_fails_in_the_middle_nobody_knows():
@@ -176,17 +176,17 @@ def test_of_a_text_that_fails_in_the_middle_nobody_knows():
     session = Session().begin().run("SET a.b = 1")
     session.run("SAVEPOINT a; SELECT 1/0; SAVEPOINT b", after=IN_ERROR, ok=False)
     session.run("ROLLBACK TO a", after=IN_TRANSACTION).run("COMMIT", after=IDLE)
-    assert session.state.keeps
+    assert session.state.keeps_lease
     session = Session().begin().run("LISTEN a").run("COMMIT; SELECT 1/0", after=IDLE, ok=False)
     assert session.seen == (True, {"UNKNOWN"})
     # Nothing was made, so nothing can be left.
-    assert Session().run("SELECT 1; COMMIT; SELECT 1/0", ok=False).state.blank
+    assert Session().run("SELECT 1; COMMIT; SELECT 1/0", ok=False).state.is_empty
 
 
 @statements
 def test_what_is_interrupted_may_have_been_done(sql, kind):
     session = Session().run(sql, ok=None)
-    assert session.state.keeps and Kind[kind] in session.state.left
+    assert session.state.keeps_lease and Kind[kind] in session.state.left
 
 
 def test_what_is_interrupted_may_not_have_been_done():
@@ -195,7 +195,7 @@ def test_what_is_interrupted_may_not_have_been_done():
     session = Session().begin().run("SET a.b = 1").run("ROLLBACK", after=IDLE, ok=None)
     assert session.seen == (True, {"UNKNOWN"})
     session = Session().begin().run("SET a.b = 1")
-    session.state.ended(committed=None)
+    session.state.end_transaction(committed=None)
     assert session.seen == (True, {"SETTING", "UNKNOWN"})
 
 
@@ -203,11 +203,11 @@ def test_a_transaction_that_ended_unseen():
     """By the driver's own commit(), or in a procedure."""
     session = Session().begin().run("SET a.b = 1")
     session.status = IDLE
-    assert session.run("SET a.c = 1; SELECT 1/0", ok=False).state.keeps
+    assert session.run("SET a.c = 1; SELECT 1/0", ok=False).state.keeps_lease
 
 
 def test_an_implicit_transaction_that_fails_leaves_nothing():
-    assert Session().run("SET a.b = 1; SELECT 1/0", ok=False).state.blank
+    assert Session().run("SET a.b = 1; SELECT 1/0", ok=False).state.is_empty
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_giving_back(statements, keeps):
     session = Session()
     for sql in statements:
         session.run(sql)
-    assert session.state.keeps == keeps
+    assert session.state.keeps_lease == keeps
     # It was there, and is undone once more: it may have been given back only in part.
     assert session.state.left
 
@@ -273,7 +273,7 @@ def test_giving_back_what_was_never_made_is_nothing():
     session = Session()
     for sql in ("DROP TABLE t", "UNLISTEN *", "CLOSE c", "DEALLOCATE p", "RESET a.b", "RESET ROLE"):
         session.run(sql)
-    assert session.state.blank
+    assert session.state.is_empty
 
 
 def test_giving_back_what_was_configured_is_session_state():
@@ -297,20 +297,20 @@ def test_what_may_have_been_given_back_is_missing_where_it_was_configured():
     ):
         assert Session(baseline).run(sql).seen == (True, {"SETTING"})
         # Nothing was configured.
-        assert Session(Baseline({}, "none", "app", frozenset())).run(sql).state.blank
+        assert Session(Baseline({}, "none", "app", frozenset())).run(sql).state.is_empty
 
 
 def test_a_rename_is_rolled_back():
     session = Session().run("CREATE TEMP TABLE t (a int)").begin()
     session.run("SAVEPOINT a").run("ALTER TABLE t RENAME TO u").run("ROLLBACK TO a")
-    assert not session.run("DROP TABLE t").run("COMMIT", after=IDLE).state.keeps
+    assert not session.run("DROP TABLE t").run("COMMIT", after=IDLE).state.keeps_lease
     session = Session().run("CREATE TEMP TABLE t (a int)").begin()
     session.run("ALTER TABLE t RENAME TO u").run("ROLLBACK", after=IDLE)
-    assert not session.run("DROP TABLE t").state.keeps
+    assert not session.run("DROP TABLE t").state.keeps_lease
 
 
 def test_a_rename_of_nothing_is_nothing():
-    assert Session().begin().run("ALTER TABLE t RENAME TO u").state.blank
+    assert Session().begin().run("ALTER TABLE t RENAME TO u").state.is_empty
 
 
 @pytest.mark.parametrize(
@@ -318,23 +318,23 @@ def test_a_rename_of_nothing_is_nothing():
 )
 def test_a_lock_that_may_fail(row, keeps):
     session = Session().run("SELECT pg_try_advisory_lock(1)", row=row)
-    assert session.state.keeps == keeps
-    assert session.state.blank != keeps
+    assert session.state.keeps_lease == keeps
+    assert session.state.is_empty != keeps
 
 
 def test_an_unlock_that_fails():
     session = Session().run("SELECT pg_advisory_lock(1)")
-    assert session.run("SELECT pg_advisory_unlock(1)", row=[False]).state.keeps
+    assert session.run("SELECT pg_advisory_unlock(1)", row=[False]).state.keeps_lease
 
 
 def test_a_block_that_holds_keeps_whatever_is_left():
     session = Session()
     session.state.holds = 1
     assert session.seen == (True, {"UNKNOWN"})
-    assert not session.state.blank
-    renewed = session.state.renewed()
-    assert renewed is not None and renewed.holds == 1
-    assert SessionLedger().renewed() is None
+    assert not session.state.is_empty
+    successor = session.state.successor()
+    assert successor is not None and successor.holds == 1
+    assert SessionLedger().successor() is None
 
 
 def test_what_a_lease_makes_of_it():
