@@ -1,4 +1,4 @@
-"""PoolAdapter: the one interface through which relet talks to a pool and its driver."""
+"""PoolAdapter: the interface through which relet uses a pool and its driver."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Driver = TypeVar("Driver")
 
 @dataclass(frozen=True)
 class PoolConfig:
-    """What a pool is made from.
+    """The configuration of a pool.
 
-    :param alias: the key in ``DATABASES``; for messages.
-    :param connect: keyword arguments of the driver's ``connect()``. Autocommit is not among
-        them; it is for the adapter to see to that.
-    :param options: the pool's own keyword arguments; ``False`` means no pooling.
-    :param configure: to be called once with every new driver connection, in
-        autocommit, before it is first handed out.
-    :param ask: returns more of such keyword arguments. It is called for each connection: a
-        password may be valid for minutes.
+    :param alias: the key in ``DATABASES``, for messages.
+    :param connect: keyword arguments for the driver's ``connect()``. They do not include
+        autocommit, which the adapter must turn on.
+    :param options: the pool's own keyword arguments. ``False`` means no pooling.
+    :param configure: call it once with each new driver connection, in autocommit, before the
+        connection is first handed out.
+    :param ask: returns further keyword arguments for ``connect()``. It is called for each new
+        connection, because a password may be valid for only a few minutes.
     """
 
     alias: str
@@ -42,26 +42,26 @@ class PoolConfig:
     ask: Callable[[], Mapping[str, Any]] = dict
 
     def parameters(self) -> dict[str, Any]:
-        """Return the keyword arguments of ``connect()`` for one connection, the next.
+        """Return the keyword arguments of ``connect()`` for the next connection.
 
-        It raises whatever a project's function does that is asked.
+        The project's own functions, which `ask` may call, can raise any exception.
         """
         return {**self.connect, **self.ask()}
 
 
 @dataclass(frozen=True)
 class PoolStats:
-    """A pool at one moment.
+    """The numbers of a pool at one moment.
 
-    :param min_size: connections the pool keeps open.
-    :param max_size: connections it opens at most; ``None`` is no limit.
-    :param size: connections it has now, those being opened included.
+    :param min_size: connections that the pool keeps open.
+    :param max_size: connections that it opens at most; ``None`` means no limit.
+    :param size: connections that it has now, including those being opened.
     :param idle: connections ready to be checked out.
     :param in_use: connections checked out.
-    :param waiting: threads waiting for one.
-    :param checkouts: checkouts asked for since the pool was opened.
-    :param waits: those of them that had to wait.
-    :param wait_ms: milliseconds waited, all of them together.
+    :param waiting: threads waiting for a connection.
+    :param checkouts: checkouts requested since the pool was opened.
+    :param waits: checkouts that had to wait.
+    :param wait_ms: milliseconds waited by all checkouts together.
     """
 
     min_size: int
@@ -76,22 +76,22 @@ class PoolStats:
 
 
 class PooledConnection:
-    """A driver connection, and what relet remembers of it while it lives."""
+    """A driver connection, and what relet knows about it while it is open."""
 
     __slots__ = ("baseline", "entry", "initialized", "last_used_at", "raw", "tracked_settings")
 
     def __init__(self, raw: Any, now: float, entry: Any = None) -> None:
         #: The driver's connection.
         self.raw = raw
-        #: What the pool itself has for it; for the adapter only.
+        #: The pool's own object for the connection. Only the adapter uses it.
         self.entry = entry
         #: When it was last known to work, in seconds of `time.monotonic`.
         self.last_used_at = now
-        #: Whether ``connection_created`` has been sent for it.
+        #: Whether Django's signal ``connection_created`` has been sent for it.
         self.initialized = False
-        #: What its session was then; None if nobody looked.
+        #: The state of its session at that time; None if it was not read.
         self.baseline: Baseline | None = None
-        #: What the wrappers of a backend such as django-tenants set in it; None is nothing.
+        #: What a backend such as django-tenants has set in the session; None for nothing.
         self.tracked_settings: Any = None
 
     @property
@@ -110,153 +110,153 @@ class PooledConnection:
 
 
 class Slot(Protocol):
-    """Where a connection is that is checked out: a lease."""
+    """A place for a connection that is checked out, such as a lease."""
 
     connection: PooledConnection | None
 
 
 class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
-    """One pool. Subclass it once per kind of pool.
+    """A pool. Write one subclass for each kind of pool.
 
-    An instance is made when its alias is first used and shared by all threads.
-    What it raises when the database is at fault must be the driver's own
-    ``OperationalError``, so that Django wraps it as any other; its text should
-    name the alias and what to do.
+    An instance is created when its alias is first used, and is shared by all threads. If the
+    database is at fault, raise the driver's own ``OperationalError``, which Django wraps like any
+    other. Its text should name the alias and say what to do.
     """
 
-    #: Where in ``DATABASES[alias]`` the pool's options are, key by key.
+    #: The keys that lead to the pool's options in ``DATABASES[alias]``.
     options_setting: ClassVar[tuple[str, ...]] = ("OPTIONS", "pool")
 
-    #: The options of the pool, as far as they are known: they may be found among the driver's.
+    #: The known names of the pool's options, to recognize one that is among the driver's options.
     pool_keys: ClassVar[Sequence[str]] = ()
 
-    #: What the pool raises when no connection came free in time, if it has a class for that; a
-    #: subclass of the driver's ``OperationalError``.
+    #: The error that the pool raises when no connection became free in time, if it has its own
+    #: class for that: a subclass of the driver's ``OperationalError``.
     timeout_error: ClassVar[type[Exception] | None] = None
 
-    #: Whether the driver keeps messages of the server on a connection, which `drop_notices` drops.
+    #: Whether the driver collects the server's messages on a connection. `drop_notices` drops them.
     keeps_notices: ClassVar[bool] = False
 
     #: Whether `close` has been called.
     closed: bool = False
-    #: What `facts` has returned for the newest connection.
+    #: The result of `facts` for the newest connection.
     known_facts: Facts | None = None
-    #: How many leases have ended with their thread; their connections were discarded.
+    #: How many leases ended because their thread did. Their connections were discarded.
     abandoned: int = 0
-    #: Whether the pool's options ask for what ``CONN_HEALTH_CHECKS`` does.
+    #: Whether the pool's options ask for the same as ``CONN_HEALTH_CHECKS``.
     health_checks: bool = False
-    #: `time.monotonic` of the last time a connection was found broken. Connections
-    #: proven before that moment are checked before they are handed out.
+    #: When a connection was last found broken, in seconds of `time.monotonic`. A connection last
+    #: used before that is checked before it is handed out.
     broken_at: float = float("-inf")
 
     def __init__(self, config: PoolConfig) -> None:
         self.config = config
-        #: `PoolStats.max_size`, as it was when the pool was made.
+        #: `PoolStats.max_size` when the pool was created.
         self.max_size: int | None = None
-        #: The leases that outlast their statement, and whose they are; whoever leases sees to it.
+        #: The leases that outlast their statement, and their holders. The Django layer fills it.
         self.long_leases: dict[Any, Any] = {}
-        #: Tells who has the connections, a line for each, where somebody has waited in vain.
+        #: Returns a line about each holder of a connection, for the error of a checkout that timed
+        #: out. The Django layer sets it.
         self.describe_holders: Callable[[], Sequence[str]] = tuple
-        #: Whether connections are used again; else `checkin` closes them.
+        #: Whether connections are reused. If not, `checkin` closes them.
         self.pooled = self.is_pooling(config.options)
 
     @classmethod
     @abstractmethod
     def check_options(cls, options: Mapping[str, Any] | Literal[False]) -> None:
-        """Raise `ConfigurationError` if the pool would not take *options*. No I/O."""
+        """Raise `ConfigurationError` if *options* are not valid for the pool. No I/O."""
 
     @classmethod
     def check_connect(cls, parameters: Mapping[str, Any]) -> None:
-        """Raise `ConfigurationError` if connections cannot be opened with *parameters*. No I/O.
+        """Raise `ConfigurationError` if *parameters* are not valid for the driver. No I/O.
 
-        It becomes the system check ``relet.E005``. By default, the driver is left to say so.
+        The error becomes the system check ``relet.E005``. The default checks nothing, so the driver
+        raises its own error when it connects.
 
-        :param parameters: what `PoolConfig.connect` will be.
+        :param parameters: the future `PoolConfig.connect`.
         """
 
     @classmethod
     def option_warnings(cls, options: Mapping[str, Any]) -> list[str]:
-        """Return what is odd about *options* that the pool would take.
+        """Return warnings about *options* that are valid but look like mistakes.
 
-        Each of them becomes a warning, ``relet.W001``.
+        Each becomes a system check ``relet.W001``.
         """
         return []
 
     @classmethod
     def is_pooling(cls, options: Mapping[str, Any] | Literal[False]) -> bool:
-        """Return whether a pool with *options* uses connections again.
+        """Return whether a pool with *options* reuses connections.
 
-        Where it does not, a lease is kept until ``close()`` unless a policy is set, as Django
-        does it, and its session need not be restored.
+        If it does not, a lease lasts until ``close()`` unless a policy is set, as in Django, and
+        its session need not be restored.
         """
         return options is not False
 
     @classmethod
     @abstractmethod
     def options_for(cls, *, size: int, timeout: float) -> dict[str, Any]:
-        """Return options for a pool that is small and plain, as tests want it.
+        """Return options for a small pool without extras, for tests.
 
-        :param size: how many connections it has at most.
-        :param timeout: seconds that `checkout` waits for one.
+        :param size: the maximum number of connections.
+        :param timeout: seconds that `checkout` waits for a connection.
         """
 
     @property
     @abstractmethod
     def native(self) -> Any:
-        """The pool itself, for those who know it."""
+        """The pool object that this adapter wraps."""
 
     @abstractmethod
     def open(self) -> None:
-        """Get ready for `checkout`. Called often; only the first call does anything.
+        """Open the pool. Further calls do nothing once it is open.
 
-        :raises OperationalError: (the driver's) the server cannot be reached, or
-            refuses. It is not open then, and may be called again.
+        :raises OperationalError: (the driver's) the server cannot be reached, or refuses. The pool
+            is not open then, and `open` may be called again.
         """
 
     @abstractmethod
     def checkout(self, timeout: float | None = None) -> PooledConnection:
-        """Take a connection. It is in autocommit and no transaction is open on it.
+        """Return a connection, in autocommit and with no transaction open.
 
-        Waiters are served in order. One that times out, or is interrupted by any
-        exception, loses no connection.
+        Waiters are served in order. A waiter that times out or is interrupted by an exception does
+        not lose a connection.
 
-        :param timeout: seconds; ``None`` is the pool's own.
-        :raises OperationalError: (the driver's) none came free in time, or too
-            many wait already.
+        :param timeout: seconds; ``None`` means the pool's own timeout.
+        :raises OperationalError: (the driver's) no connection became free in time, or too many
+            threads are waiting already.
         """
 
     @abstractmethod
     def checkin(self, connection: PooledConnection) -> None:
-        """Give a connection back: clean, in autocommit, no transaction open."""
+        """Give back a connection that is clean, in autocommit and has no transaction open."""
 
     @abstractmethod
     def discard(self, connection: PooledConnection) -> None:
-        """Close a connection and let the pool replace it. Never raises."""
+        """Close a connection and let the pool replace it. This never raises."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close all idle connections now, those checked out when they come back."""
+        """Close all idle connections now, and each of the others when it is given back."""
 
     @abstractmethod
     def stats(self) -> PoolStats:
-        """Count."""
+        """Return the pool's numbers at this moment."""
 
-    # What leases call. An exception from outside (a signal handler's, `gevent.Timeout`) may be
-    # raised between any two instructions, so also between the return of `checkout` and the
-    # assignment of what it returned. An adapter that overrides these three loses nothing even then.
+    # Leases call these three. A signal handler or a `gevent.Timeout` may raise an exception between
+    # any two instructions, even between the return of `checkout` and the assignment of its result.
+    # An adapter that overrides these methods does not lose the connection even then.
 
     def checkout_into(self, lease: Slot, timeout: float | None = None) -> None:
-        """Check a connection out, and put it at ``lease.connection``, which is None.
+        """Check a connection out and assign it to ``lease.connection``, which is None before.
 
-        When it raises, whatever is there is checked out; if there is nothing, nothing is.
+        If this raises, ``lease.connection`` is checked out, or None if nothing was checked out.
         """
         lease.connection = self.checkout(timeout)
 
     def checkin_from(self, lease: Slot) -> None:
-        """Check ``lease.connection`` in, and have None there.
+        """Check ``lease.connection`` in and set it to None.
 
-        When it raises, whatever is there is still checked out; if there is nothing, the pool
-        has it.
+        If this raises, ``lease.connection`` is still checked out, or None if the pool has it back.
         """
         connection: Any = lease.connection
         if self.keeps_notices:
@@ -270,40 +270,40 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
         lease.connection = None
 
     def discard_from(self, lease: Slot) -> None:
-        """Discard ``lease.connection``, and have None there. If it raises, call it again."""
+        """Discard ``lease.connection`` and set it to None. If this raises, call it again."""
         connection: Any = lease.connection
         if connection.raw is not None:
             self.discard(connection)
         lease.connection = None
 
     def exhausted(self, error_class: type[Exception], error: str, cure: str) -> Exception:
-        """Return the error that no connection came free in time, a `PoolTimeout`.
+        """Return a `PoolTimeout`: no connection became free in time.
 
         :param error_class: the driver's ``OperationalError``, or the pool's subclass of it.
-        :param error: what the pool says: how long was waited.
-        :param cure: which of its options to change, as the end of a sentence.
+        :param error: the pool's message, with the time that was waited.
+        :param cure: which options to change, as the end of a sentence.
         """
         stats = self.stats()
         held = ""
         try:
             held = "".join(f"\n  {line}" for line in self.describe_holders())
         except Exception as problem:
-            # What goes wrong in telling is not to hide what has.
+            # A failure to describe the holders must not hide the timeout.
             if from_handler(problem):
                 raise
         return pool_timeout(error_class)(  # type: ignore[arg-type]
             f"DATABASES[{self.config.alias!r}]: {error}. {stats.in_use} of {stats.max_size} "
-            f"connections are leased and {stats.waiting} threads wait. Look for what holds leases "
-            f"(transactions left open, server-side cursors not closed), or {cure}."
-            f"{' They are held by' if held else ''}{held}"
+            f"connections are leased, and {stats.waiting} threads are waiting. Look for leases "
+            f"kept too long (open transactions, unclosed server-side cursors), or {cure}."
+            f"{' Current holders:' if held else ''}{held}"
         )
 
     def cannot_connect(self, error: Exception) -> Exception:
-        """Return *error*, of the driver's ``connect()``, with whose it was and what can be done."""
+        """Return *error*, from the driver's ``connect()``, with the alias and what to check."""
         return type(error)(
             f"DATABASES[{self.config.alias!r}]: cannot connect: {str(error).strip()}\n"
-            "Check HOST, PORT, NAME, USER, PASSWORD and OPTIONS, and that the server runs and "
-            "has connections left."
+            "Check HOST, PORT, NAME, USER, PASSWORD and OPTIONS, and that the server is running "
+            "and below its max_connections."
         )
 
     # Facts about the driver.
@@ -314,91 +314,91 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
 
     @abstractmethod
     def ping(self, raw: Driver) -> bool:
-        """Ask the server whether it still answers on this connection: one round trip."""
+        """Return whether the server still answers on this connection. One round trip."""
 
     def has_unread_data(self, raw: Driver) -> bool:
-        """Return whether the server has sent something unasked. No round trip.
+        """Return whether an idle connection has data to read. No round trip.
 
-        A server that ends a session says so and closes the connection. So a connection with unread
-        data is pinged before it is used. By default this looks at its socket, by ``raw.fileno()``.
+        A server that ends a session sends a message and closes the connection, so a connection with
+        unread data is pinged before it is used. The default checks the socket, ``raw.fileno()``.
         """
         return has_unread_data(raw)
 
     def execute_internal(self, raw: Driver, sql: str) -> list[tuple[Any, ...]]:
-        """Run SQL of relet's own in one round trip; return its rows.
+        """Run relet's own SQL in one round trip and return its rows.
 
-        :param sql: one statement or several, without parameters; not to be prepared. The
-            rows of several are not looked at.
+        :param sql: one or more statements without parameters. They must not be prepared. If there
+            are several, the caller ignores the rows.
         """
         cursor = raw.cursor()  # type: ignore[attr-defined]
         cursor.execute(sql)
         return list(cursor.fetchall()) if cursor.description else []
 
     def driver_state(self, raw: Driver) -> object:
-        """Return all that a borrower can change of the driver's connection, to be compared.
+        """Return everything that a user of the driver's connection can change about it.
 
-        Such as the isolation level of its transactions, factories, what values are made by,
-        handlers, blocks that are still open, and notifications that nobody has read. relet asks
-        when the connection is new and has been configured, and again when a session has been
-        restored. If the two are not equal (``==``), the connection is discarded.
+        Examples are the isolation level, factories, type adapters, handlers, open blocks, and
+        unread notifications. relet calls this once a new connection is configured, and again when
+        its session has been restored. If the two results are not equal (``==``), it discards the
+        connection.
 
-        Autocommit is not part of it, because relet sets that back. Nor is anything that changes in
-        ordinary use: what the driver makes when it first needs it, and what the server reports.
-        Compare objects by identity, because two that are equal may still do different things;
-        see `relet.adapters.drivers.attributes`. No round trip.
+        Leave out autocommit, which relet resets itself, and whatever changes in ordinary use, such
+        as caches that the driver fills on demand, or parameters that the server reports. Compare
+        objects by identity, because two equal objects may still behave differently; see
+        `relet.adapters.drivers.attributes`. No round trip.
 
         :return: None by default, which is always equal.
         """
         return None
 
     def facts(self, raw: Driver) -> Facts | None:
-        """Return what a connection tells of itself, as *raw* does, which is new and at rest.
+        """Return the facts about the pool's connections, read from *raw*, a new idle one.
 
-        Tools look at the connection before each statement. With this, a stand-in answers them
-        without a lease, and takes one when the connection is used. No round trip.
+        Some tools read attributes of the connection before each statement. With facts, a stand-in
+        answers them without a lease, and takes one only when the connection is used. No round trip.
 
-        :return: None by default, and each look takes a lease. So it must be where the driver has
-            functions, in C, that accept its own connections alone.
+        :return: None by default, so each such read takes a lease. Keep this default if the driver
+            has C functions that accept only its own connection objects.
         """
         return None
 
     def is_blocked(self, raw: Driver) -> bool:
-        """Return whether whatever the driver does next with the connection would wait for good.
+        """Return whether the next call of the driver on this connection would deadlock.
 
-        Such as for a lock that a generator of the driver's holds, which a borrower has left
-        half-way. Nothing is run on it then; it is discarded. No round trip. False by default.
+        For example, an unfinished generator of the driver may hold the connection's lock. Such a
+        connection is discarded, and nothing is run on it. No round trip. False by default.
         """
         return False
 
     def undo_unseen(self, raw: Driver) -> None:
-        """Undo what a borrower can do to the driver's connection, and `driver_state` cannot show.
+        """Undo changes to the driver's connection that `driver_state` cannot show.
 
-        Called when a session has been restored. No round trip. By default there is nothing.
+        Called when a session has been restored. No round trip. The default does nothing.
         """
 
     def drop_notices(self, raw: Driver) -> None:
-        """Drop the messages of the server that the driver keeps on a connection.
+        """Drop the server's messages that the driver has collected on a connection.
 
-        Called before each checkin, so that nobody reads those of another, if `keeps_notices` says
-        that there can be some. No round trip; it raises nothing.
+        Called before each checkin if `keeps_notices` is set, so that the next user does not read
+        messages meant for this one. No round trip. This never raises.
         """
 
     def is_as_it_was(self, raw: Driver, connection: PooledConnection) -> bool:
-        """Return whether `driver_state` of *raw* is what it was when the connection was new."""
+        """Return whether `driver_state` of *raw* is the same as when the connection was new."""
         baseline = connection.baseline
         return baseline is None or self.driver_state(raw) == baseline.driver
 
     @classmethod
     def sql_text(cls, query: Any) -> str:
-        """Return the SQL text of *query*, which is whatever the driver's cursor executes."""
+        """Return the SQL text of *query*, which is anything that the driver's cursor executes."""
         return query.decode(errors="replace") if isinstance(query, bytes) else str(query)
 
     def boolean_columns(self, cursor: Any) -> Sequence[bool] | None:
-        """Return which columns are true, in the only row of the result that *cursor* has.
+        """Return which columns are true in the only row of the result of *cursor*.
 
-        It is looked at, and not taken: the owner is to fetch it. So it is known whether
-        ``pg_try_advisory_lock()`` got its lock.
+        relet needs it to know whether ``pg_try_advisory_lock()`` got its lock. Read the row without
+        fetching it, because the user is going to fetch it.
 
-        :return: None, here and by default, if that cannot be told.
+        :return: None if that is not possible. This is the default.
         """
         return None

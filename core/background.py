@@ -1,7 +1,7 @@
-"""Work in a thread of its own, where no exception from outside strikes.
+"""Background calls: work in a separate thread, where no signal handler can interrupt it.
 
-`threading.Event` and `threading.Thread` are written in Python: an exception that a signal handler
-raises in the middle of `Event.wait` may leave a lock taken for ever. These wait on bare locks.
+`threading.Event` and `threading.Thread` are written in Python. If a signal handler raises an
+exception inside `Event.wait`, a lock may stay locked forever. The classes here wait on bare locks.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ T = TypeVar("T")
 
 
 class Latch:
-    """Something that comes true once, and stays so. Threads wait for it."""
+    """A flag that is set once and never cleared. Threads can wait for it."""
 
     __slots__ = ("_turns", "is_set")
 
     def __init__(self) -> None:
         self.is_set = False
-        #: The locks of those who wait.
+        #: One lock for each waiting thread.
         self._turns: deque[threading.Lock] = deque()
 
     def set(self) -> None:
         self.is_set = True
         while self._turns:
-            with suppress(IndexError, RuntimeError):  # another thread has done it
+            with suppress(IndexError, RuntimeError):  # another thread took it first
                 self._turns.popleft().release()
 
     def wait(self, timeout: float) -> bool:
-        """Return whether it is true, within *timeout* seconds."""
+        """Wait at most *timeout* seconds; return whether the flag is set."""
         if not self.is_set:
             turn = threading.Lock()
             turn.acquire()
             self._turns.append(turn)
-            if not self.is_set:  # else `set` may have missed this turn
+            if not self.is_set:  # otherwise `set` may have missed this lock
                 turn.acquire(timeout=max(0.0, min(timeout, threading.TIMEOUT_MAX)))
         return self.is_set
 
 
 class BackgroundCall:
-    """One call of *function*, in a thread that is a daemon.
+    """One call of *function* in a daemon thread.
 
-    Whatever the function raises is kept in `error`.
+    An exception that the function raises is kept in `error`.
     """
 
     def __init__(self, function: Callable[[], object]) -> None:
@@ -64,41 +64,45 @@ class BackgroundCall:
         return self._ended.is_set
 
     def start(self) -> None:
-        """Start it, unless it was. Who was interrupted here may call this again.
+        """Start the call in a thread unless it has begun. Safe to repeat after an interruption.
 
-        :raises RuntimeError: the system has no thread left, or the interpreter shuts down.
+        :raises RuntimeError: the system cannot start another thread, or the interpreter is
+            shutting down.
         """
         if not self.begun:
-            # Not by `threading.Thread`, which waits until the thread has begun.
+            # Not `threading.Thread`, whose start() waits until the thread runs.
             _thread.start_new_thread(self.run, ())
 
     def run(self) -> None:
-        """Make the call here, unless somebody has begun it."""
+        """Make the call in this thread unless it has begun."""
         if not self._claim.acquire(blocking=False):
             return
         try:
             self._function()
-        except BaseException as error:  # noqa: BLE001 - for whoever asks
+        except BaseException as error:  # noqa: BLE001 - kept for the caller
             self.error = error
         finally:
             self._ended.set()
 
     def wait(self, timeout: float) -> bool:
-        """Return whether it has ended, within *timeout* seconds."""
+        """Wait at most *timeout* seconds; return whether the call has ended."""
         return self._ended.wait(timeout)
 
     def abandon(self) -> None:
-        """Have nobody wait for it any more."""
+        """Wake all threads that wait for the call, whether it has ended or not."""
         self._ended.set()
 
 
 def in_background(function: Callable[[], T]) -> T:
-    """Return what *function* does, in a thread of its own. That is for what takes foreign locks."""
+    """Call *function* in a separate thread, wait, and return its result or raise its error.
+
+    Use it for calls that take other libraries' locks, which an interruption could leave locked.
+    """
     returned: list[T] = []
     call = BackgroundCall(lambda: returned.append(function()))
     try:
         call.start()
-    except RuntimeError:  # there are too many threads, or the interpreter shuts down
+    except RuntimeError:  # too many threads, or the interpreter is shutting down
         call.run()
     call.wait(threading.TIMEOUT_MAX)
     if call.error is not None:

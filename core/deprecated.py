@@ -1,4 +1,4 @@
-"""Deprecated names: what has another name now. Each is removed in the version after next."""
+"""Deprecated names. Each is removed in the version after next."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 
 
 def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
-    """Warn whoever uses *old*."""
+    """Warn that *old* is now called *new*.
+
+    :param stacklevel: as `warnings.warn` takes it; by default, that of the caller's caller.
+    """
     warnings.warn(
         f"{old} is deprecated and will be removed: use {new}.",
         DeprecationWarning,
@@ -18,9 +21,9 @@ def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
 
 
 def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the ``__getattr__`` of *module*, some of whose names are elsewhere now.
+    """Return a ``__getattr__`` for *module* that finds names which have moved elsewhere.
 
-    :param names: each name -> where it is, as ``"package.module:name"``.
+    :param names: old name -> its new place, as ``"package.module:name"``.
     """
 
     def find(name: str) -> Any:
@@ -34,9 +37,9 @@ def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 
 
 class RenamedMethods:
-    """Has adapters that were written for other names work, and warns of them."""
+    """A base class that keeps the old method names of `PoolAdapter` working, with a warning."""
 
-    #: Old name of a method of `PoolAdapter` -> its name now.
+    #: Old method name -> new method name.
     _renamed: Mapping[str, str] = {
         "doubts": "option_warnings",
         "reuses": "is_pooling",
@@ -53,7 +56,9 @@ class RenamedMethods:
                 warn_renamed(f"{cls.__qualname__}.{old}()", f"{new}()")
                 setattr(cls, new, vars(cls)[old])
         if "silent" in vars(cls) and "has_unread_data" not in vars(cls):
-            warn_renamed(f"{cls.__qualname__}.silent()", "has_unread_data(), which is its opposite")
+            warn_renamed(
+                f"{cls.__qualname__}.silent()", "has_unread_data(), which returns the opposite"
+            )
             silent = cls.silent  # type: ignore[attr-defined]
             cls.has_unread_data = lambda self, raw: not silent(self, raw)  # type: ignore[attr-defined]
 

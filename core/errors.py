@@ -1,4 +1,4 @@
-"""What relet raises. Errors of the database are the driver's, never these."""
+"""The exceptions that relet raises. Errors of the database are raised by the driver instead."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from functools import cache
 
 
 def reduced(error: BaseException) -> tuple[object, ...]:
-    """Return what ``__reduce__`` is to, for a class whose ``__init__`` composes the text.
+    """Return the result of ``__reduce__`` for a class whose ``__init__`` composes its text.
 
-    By default an exception is unpickled, and copied, by a call with its `args`: such a class takes
-    others.
+    By default, unpickling and copying call the class with its `args`. The ``__init__`` of such a
+    class takes other arguments.
     """
     return _restored, (type(error), error.args), vars(error)
 
@@ -21,57 +21,57 @@ def _restored(error_class: type[BaseException], arguments: tuple[object, ...]) -
 
 
 def closest(name: object, known: Iterable[str]) -> str | None:
-    """Return what of *known* is so like *name* that it was probably meant, or None."""
+    """Return the name in *known* that was probably meant by *name*, or None."""
     return next(iter(difflib.get_close_matches(str(name), list(known), 1)), None)
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"``, or nothing; see `closest`."""
+    """Return ``" (did you mean 'x'?)"``, or ``""`` if no known name is close enough."""
     meant = closest(name, known)
     return "" if meant is None else f" (did you mean {meant!r}?)"
 
 
 class ReletError(Exception):
-    """Base of all errors that relet itself raises."""
+    """Base class of all errors that relet raises."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return reduced(self)
 
 
 class IllegalEvent(ReletError):
-    """A lease was told of something that cannot happen in its state.
+    """An event is not possible in the lease's current state.
 
-    Raised for a statement that is run from inside another one on the same
-    wrapper (a notice handler or a parameter that queries). A driver connection
-    can do one thing at a time; psycopg would wait for itself for ever.
+    Raised when a statement is run from inside another one on the same wrapper, such as by a notice
+    handler, or by a parameter that queries the database. A driver connection can only do one thing
+    at a time; psycopg would deadlock.
     """
 
     def __init__(self, alias: str, state: str, event: str) -> None:
         super().__init__(
-            f"The lease of DATABASES[{alias!r}] is {state!r}; {event!r} cannot happen now. "
-            "Most likely a statement is run from inside another one (a notice handler, a "
-            "generator given to executemany()): fetch what it needs before."
+            f"DATABASES[{alias!r}]: {event!r} is not possible while the lease is {state!r}. "
+            "Most likely a statement was run from inside another one, such as by a notice handler "
+            "or by a generator passed to executemany(). Run the inner statement first."
         )
         self.alias, self.state, self.event = alias, state, event
-        #: Whether whoever was refused has heard of it. What is raised from then on is an error of
-        #: the statement around it.
+        #: Whether the inner statement's caller has got this error. An error raised after that
+        #: belongs to the outer statement.
         self.heard = False
 
 
 class PoolTimeout(ReletError):
-    """No connection came free in time. The text says who has them.
+    """No connection became free in time. The text names the current holders.
 
-    What is raised is this and the driver's ``OperationalError``, so Django makes its own
-    ``OperationalError`` of it, whose ``__cause__`` it is.
+    The exception raised is also the driver's ``OperationalError``, so Django wraps it in its own
+    ``OperationalError``; this one is its ``__cause__``.
     """
 
 
 @cache
 def pool_timeout(operational_error: type[Exception]) -> type[Exception]:
-    """Return the `PoolTimeout` that is also *operational_error*, a driver's class (PEP 249)."""
+    """Return a `PoolTimeout` class that is also *operational_error*, a driver's class (PEP 249)."""
 
     def reduce(error: Exception) -> tuple[object, ...]:
-        # The class has no name to be found by. What else it keeps, the driver's class knows.
+        # pickle cannot find this class by name. The driver's class knows what state to keep.
         state = operational_error.__reduce__(error)[2:]
         return _timed_out, (operational_error, error.args), *state
 
@@ -80,40 +80,39 @@ def pool_timeout(operational_error: type[Exception]) -> type[Exception]:
 
 
 def _timed_out(operational_error: type[Exception], arguments: tuple[object, ...]) -> Exception:
-    """Return what was pickled."""
+    """Return an unpickled `PoolTimeout`."""
     return pool_timeout(operational_error)(*arguments)  # type: ignore[arg-type]
 
 
 class ConfigurationError(ReletError):
-    """A policy or pool option is wrong. The text says which, and what would be right."""
+    """A policy or pool option is wrong. The text says which, and what is allowed."""
 
 
 class RegistryError(ReletError):
-    """A plugin registers an adapter wrongly. The text names the plugin."""
+    """A plugin is broken or registers an adapter wrongly. The text names the plugin."""
 
 
 class UnknownAdapter(ReletError):
-    """No adapter of that name is registered."""
+    """No adapter with that name is registered."""
 
     def __init__(self, name: str, known: list[str], problems: Sequence[str] = ()) -> None:
         meant = closest(name, known)
         guess = "" if meant is None else f"Did you mean {meant!r}? "
-        told = "".join(f" There is a broken plugin, though: {problem}" for problem in problems)
+        broken = "".join(f" A broken plugin may be the cause: {problem}" for problem in problems)
         super().__init__(
-            f"There is no adapter {name!r}. Registered are: {', '.join(known) or 'none'}. "
+            f"No adapter is named {name!r}. Registered adapters: {', '.join(known) or 'none'}. "
             f"{guess}"
-            "An adapter plugin is found through the entry-point group 'relet'; is it installed?"
-            f"{told}"
+            "If a plugin provides it, check that the plugin is installed and has an entry point in "
+            f"the group 'relet'.{broken}"
         )
         self.name, self.known = name, known
 
 
 class MissingDependency(ReletError):
-    """An adapter is registered, but what it needs is not installed, or too old."""
+    """An adapter is registered, but a module it requires is missing or too old."""
 
     def __init__(self, name: str, missing: list[str], install: str) -> None:
         super().__init__(
-            f"The adapter {name!r} needs {', '.join(missing)}. Install it with: "
-            f"pip install '{install}'"
+            f"Adapter {name!r} requires {', '.join(missing)}. Run: pip install '{install}'"
         )
         self.name, self.missing, self.install = name, missing, install

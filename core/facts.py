@@ -1,4 +1,4 @@
-"""Facts: what a driver's connection tells of itself, kept so that it can be told without one."""
+"""Facts: attributes of a driver connection, cached so that reading them takes no lease."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Facts:
-    """What the connections of one pool tell while they are at rest.
+    """The attributes that all idle connections of one pool have in common.
 
-    A name may lead into a part: ``info.host`` is the ``host`` of the connection's ``info``. Reading
-    what is named here changes nothing of a connection and uses nothing of its session. Every other
-    name counts as a use.
+    A name may have two parts: ``info.host`` is the ``host`` of the connection's ``info``. Reading
+    an attribute listed here neither changes the connection nor uses its session. Reading any other
+    attribute counts as using the connection.
 
     :param kind: the class of the driver's connections.
-    :param names: all names that a connection has.
-    :param values: what attributes are at rest.
-    :param methods: what stands for a method at rest, and does what it would do then.
-    :param parts: attributes whose own attributes are looked at.
-    :param of_session: what has no answer without a connection, such as ``info.backend_pid``.
-    :param blocks: methods that return a block, in which the driver does not tell whether something
-        is open; so the lease lasts as long.
+    :param names: all attribute names of a connection.
+    :param values: attribute name -> its value on an idle connection.
+    :param methods: method name -> a function that does what the method does on an idle connection.
+    :param parts: attributes whose own attributes are looked up here, such as ``info``.
+    :param of_session: attributes that have no value without a connection, such as
+        ``info.backend_pid``.
+    :param blocks: methods that return a context manager inside which the driver does not say
+        whether something is open. The lease lasts until the block ends.
     """
 
     kind: type

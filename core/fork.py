@@ -1,7 +1,7 @@
-"""Fork: what is to be done before and after the process forks.
+"""Fork: functions that run before and after the process forks.
 
-A child inherits locks that a thread of its parent's may have held, and connections that are still
-its parent's. Each part of relet that has such a thing registers here what it does about it.
+A child inherits locks that another thread of its parent may have held, and connections that its
+parent still uses. Each part of relet that owns such a lock or connection registers handlers here.
 
 https://docs.python.org/3/library/os.html#os.register_at_fork
 """
@@ -15,10 +15,10 @@ _inherited: list[object] = []
 
 
 def keep_for_good(inherited: object) -> None:
-    """In a child: keep what is its parent's, so that nothing closes it here.
+    """Keep an object of the parent process alive in this child.
 
-    Collecting it would close sockets that the parent still uses, or join threads that this process
-    does not have.
+    Garbage collection would close sockets that the parent still uses, or join threads that do not
+    exist in this process.
     """
     _inherited.append(inherited)
 
@@ -29,7 +29,7 @@ def at_fork(
     after_in_parent: Callable[[], object] | None = None,
     after_in_child: Callable[[], object] | None = None,
 ) -> None:
-    """Have functions called when the process forks. Where there is no fork(), nothing is done."""
+    """Register functions to call when the process forks. On platforms without fork, do nothing."""
     given = {
         "before": before,
         "after_in_parent": after_in_parent,

@@ -1,4 +1,4 @@
-"""The hooks of relet. They discover; none is called while statements run."""
+"""The hooks of relet. They are for discovery; none is called while statements run."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ hookimpl = pluggy.HookimplMarker("relet")
 
 @dataclass(frozen=True)
 class AdapterSpec:
-    """How to find an adapter, without importing it or its driver.
+    """How to find an adapter without importing it or its driver.
 
-    :param name: an identifier; the engine will be ``relet.backends.<name>``.
+    :param name: an identifier. The engine is ``relet.backends.<name>``.
     :param adapter: the `PoolAdapter` subclass, as ``"package.module:Class"``.
     :param requires: modules that must be importable, each as ``"module"`` or
-        ``"module>=version"``, the version being that of the distribution that has it. Of a tuple
-        among them any one will do; the first that is there must be new enough.
-    :param install: what ``pip install`` is to be given when they are not.
-    :param backend: the Django backend the engine builds on.
-    :param aliases: other names for it; ``relet.backends.<alias>`` is the same engine.
+        ``"module>=version"``, which is the version of the distribution that provides the module.
+        A tuple lists alternatives; the first that is installed must be new enough.
+    :param install: the argument for ``pip install`` that installs the required modules.
+    :param backend: the Django backend that the engine builds on.
+    :param aliases: other names of the adapter; ``relet.backends.<alias>`` is the same engine.
     """
 
     name: str
@@ -39,18 +39,19 @@ class AdapterSpec:
 
 @hookspec
 def relet_adapters() -> Iterable[AdapterSpec]:  # type: ignore[empty-body]
-    """Return the adapters that this plugin brings.
+    """Return the adapters that this plugin provides.
 
-    A plugin is a module, or any object, with functions marked ``@hookimpl``,
-    registered under the entry-point group ``relet``. Called once per process,
-    when the first engine is imported.
+    A plugin is a module, or any other object, with functions marked ``@hookimpl``. It is registered
+    in the entry-point group ``relet``. The hook is called once per process, when the first engine
+    is imported.
     """
 
 
 @hookspec
 def relet_policies() -> Mapping[str, ReleasePolicy]:  # type: ignore[empty-body]
-    """Return the policies that this plugin brings, by name.
+    """Return the policies that this plugin provides, by name.
 
-    ``OPTIONS["policy"]`` can be such a name. It has no dot, for a name with a dot is a
-    path to import. Called once per process, when the first engine is imported.
+    A name can be used as ``OPTIONS["policy"]``. It must not contain a dot, because a name with a
+    dot is imported as a dotted path. The hook is called once per process, when the first engine is
+    imported.
     """

@@ -1,49 +1,49 @@
-"""The lease: which connection a Django wrapper has, and when it goes back.
+"""The lease: which connection a Django wrapper holds, and when it goes back to the pool.
 
 This file owns every transition. It does no I/O, reads no clock, and imports
-neither Django nor a driver: the Django layer *feeds events* and *performs the
-actions* it gets in return.
+neither Django nor a driver. The Django layer *sends events* and *performs the
+actions* that it gets in return.
 
 How to read it
 ==============
 
-A lease is in one of six states. What moves it are events, of three kinds:
+A lease is in one of six states. There are three kinds of events:
 
-* what the owner does: ``STATEMENT`` (one is about to run, or another call of the
-  driver's that uses the connection: a fetch from the server, a COMMIT), ``CONNECT``
-  (the connection itself is asked for), ``ENDED`` (``commit()`` or ``rollback()`` has
-  been called; it counts also when the call failed), ``CLOSE``;
-* what was found when something had run. This is the *condition* of the lease,
-  and it is read off the driver's own transaction status, never guessed:
-  ``CLEAN``, ``DIRTY``, ``PINNED``, ``TRANSACTION``, ``LOST``, ``LOST_IN_USE``;
-* what happens from outside: ``UNAVAILABLE`` (the pool had no connection to
-  give), ``ABANDON`` (the owner's thread is dead), ``FORK`` (this process is a
-  child and the connection is its parent's).
+* The owner does something: ``STATEMENT`` (a statement is about to run, or another
+  driver call that uses the connection, such as a fetch from the server or a
+  COMMIT), ``CONNECT`` (the connection itself is requested), ``ENDED``
+  (``commit()`` or ``rollback()`` was called, even if it failed), ``CLOSE``.
+* Something has run. The event is the *condition* of the lease afterwards. It is
+  derived from the driver's own transaction status, never guessed: ``CLEAN``,
+  ``DIRTY``, ``PINNED``, ``TRANSACTION``, ``LOST``, ``LOST_IN_USE``.
+* Something else happens: ``UNAVAILABLE`` (the pool had no connection to give),
+  ``ABANDON`` (the owner's thread is dead), ``FORK`` (this process is a child, and
+  the connection belongs to its parent).
 
-So a statement outside a transaction is two events, and the whole of a statement
-lease can be read in two lines of the table::
+So a statement outside a transaction is two events, and two rows of the table
+describe its whole lease::
 
     RELEASED  + STATEMENT -> RUNNING,  do CHECKOUT
     RUNNING  + CLEAN     -> RELEASED,  do CHECKIN
 
-A raw ``BEGIN`` is no special case: the statement ends, the driver says a
-transaction is open, the event is ``TRANSACTION``, and the lease is kept.
+A raw ``BEGIN`` is not a special case: the statement ends, the driver reports an
+open transaction, the event is ``TRANSACTION``, and the lease is kept.
 
 Why ``LOST`` is two events and ``BROKEN`` a state
 -------------------------------------------------
 
-A lost connection is thrown away at once, *unless somebody still relies on it*.
-All statements of one transaction run on one connection, which is never silently
-replaced: if it were, the second half of a transaction would run, alone and in
+A lost connection is discarded at once, *unless its owner still relies on it*.
+All statements of a transaction run on one connection, which is never silently
+replaced. Otherwise the second half of the transaction would run by itself, in
 autocommit, on another connection. So a connection that is lost inside a
 transaction is kept, each further statement fails on it, and only the owner's
-``commit()``, ``rollback()`` or ``close()`` ends it.
+``commit()``, ``rollback()`` or ``close()`` ends the lease.
 
 Release modes
 -------------
 
-``STATEMENT_MODE`` is the table; the two other modes are that table with a few
-rows changed. Keep it so: a mode is data.
+``STATEMENT_MODE`` is the base table. The other two modes change a few of its rows.
+Keep it that way: a mode is data.
 """
 
 from __future__ import annotations
@@ -63,18 +63,18 @@ if TYPE_CHECKING:
 
 
 class State(Enum):
-    """Where a lease stands."""
+    """The states of a lease."""
 
-    # Members are singletons, so identity is a correct hash, and a fast one:
-    # Enum's own is computed in Python and would be paid for each statement.
+    # Members are singletons, so a hash by identity is correct. It is also fast:
+    # Enum's own runs in Python, which each statement would pay for.
     __hash__ = object.__hash__
 
-    RELEASED = "released"  #: no connection
-    RUNNING = "running"  #: a statement runs; no transaction was open before it
-    HELD = "held"  #: between statements, connection kept for a pin or on request
+    RELEASED = "released"  #: without a connection
+    RUNNING = "running"  #: running a statement that began outside a transaction
+    HELD = "held"  #: between statements, with a connection kept by a pin or by request
     IN_TRANSACTION = "in transaction"  #: between statements of a transaction
     RUNNING_IN_TRANSACTION = "running in transaction"
-    BROKEN = "broken"  #: connection lost; the transaction on it is not ended yet
+    BROKEN = "broken"  #: connection lost, and its transaction not ended yet
 
 
 class Event(Enum):
@@ -100,7 +100,7 @@ class Event(Enum):
 
 
 class Action(Enum):
-    """What the Django layer is to do next."""
+    """What the Django layer must do next."""
 
     __hash__ = object.__hash__
 
@@ -110,23 +110,23 @@ class Action(Enum):
     DISCARD = "discard"
     #: Roll back, close what is open, undo session state.
     RESET_THEN_CHECKIN = "reset, then checkin"
-    PIN_CURSOR = "pin the cursor"  #: the lease is to last until the cursor closes
-    FORGET = "forget"  #: drop the reference; do not use, reset or close
+    PIN_CURSOR = "pin the cursor"  #: keep the lease until the cursor closes
+    FORGET = "forget"  #: drop the connection without using, resetting or closing it
 
 
 class Hold(IntEnum):
-    """Who, beside the server, still needs the connection."""
+    """Why the client side still needs the connection."""
 
-    NOBODY = 0
+    NOBODY = 0  #: nothing needs it
     DJANGO = 1  #: an ``atomic()`` block is open
     PIN = 2  #: a server-side cursor, COPY, ``cursor.connection``, ...
-    STATE = 3  #: its owner, who has made session state or opened a ``hold()`` block
-    UNDO = 4  #: nobody, but session state is to be undone
+    STATE = 3  #: its owner has made session state or opened a ``hold()`` block
+    UNDO = 4  #: nothing needs it, but session state has to be undone
 
 
 _IDLE, _ACTIVE, _IN_TRANSACTION, _IN_ERROR, _UNKNOWN = TransactionStatus
 
-#: (transaction status, who needs it) -> the condition to report.
+#: (transaction status, hold) -> the event to send.
 CONDITIONS: Mapping[tuple[int, int], Event] = MappingProxyType(
     {
         (_IDLE, Hold.NOBODY): Event.CLEAN,
@@ -134,9 +134,8 @@ CONDITIONS: Mapping[tuple[int, int], Event] = MappingProxyType(
         (_IDLE, Hold.PIN): Event.PINNED,
         (_IDLE, Hold.STATE): Event.PINNED,
         (_IDLE, Hold.UNDO): Event.DIRTY,
-        # A command is still under way. With a pin that is COPY or stream() at
-        # work; without one a statement was interrupted and nobody knows what
-        # the server will send next.
+        # A command is still running. With a pin, it is COPY or stream(). Without
+        # one, a statement was interrupted, and what the server sends next is unknown.
         (_ACTIVE, Hold.NOBODY): Event.LOST,
         (_ACTIVE, Hold.DJANGO): Event.LOST_IN_USE,
         (_ACTIVE, Hold.PIN): Event.PINNED,
@@ -155,7 +154,7 @@ CONDITIONS: Mapping[tuple[int, int], Event] = MappingProxyType(
         (_UNKNOWN, Hold.NOBODY): Event.LOST,
         (_UNKNOWN, Hold.DJANGO): Event.LOST_IN_USE,
         (_UNKNOWN, Hold.PIN): Event.LOST_IN_USE,
-        # Who has set the session up must not go on, unawares, in another.
+        # An owner that set up its session must not silently continue in another.
         (_UNKNOWN, Hold.STATE): Event.LOST_IN_USE,
         (_UNKNOWN, Hold.UNDO): Event.LOST,
     }
@@ -186,10 +185,10 @@ _BASE = _rows(
             Event.PINNED: (State.HELD, Action.NOTHING),
             Event.TRANSACTION: (State.IN_TRANSACTION, Action.NOTHING),
             Event.LOST: (State.RELEASED, Action.DISCARD),
-            # Whoever needs it is asked again when the next statement ends.
+            # The hold is checked again when the next statement ends.
             Event.LOST_IN_USE: (State.HELD, Action.NOTHING),
             Event.UNAVAILABLE: (State.RELEASED, Action.NOTHING),
-            # close() under a running statement comes from a signal handler.
+            # A signal handler called close() while a statement was running.
             Event.CLOSE: (State.RELEASED, Action.DISCARD),
             Event.ABANDON: (State.RELEASED, Action.DISCARD),
             Event.FORK: (State.RELEASED, Action.FORGET),
@@ -236,12 +235,12 @@ _BASE = _rows(
             Event.FORK: (State.RELEASED, Action.FORGET),
         },
         State.BROKEN: {
-            # The driver refuses it, in its own words.
+            # The driver raises its own error for it.
             Event.STATEMENT: (State.RUNNING_IN_TRANSACTION, Action.NOTHING),
             Event.CONNECT: (State.BROKEN, Action.NOTHING),
-            # The owner has seen the end of the transaction; LOST follows.
+            # The owner knows that the transaction ended. LOST follows.
             Event.ENDED: (State.HELD, Action.NOTHING),
-            # Once in doubt, never trusted again.
+            # A connection that was lost is never trusted again.
             Event.CLEAN: (State.BROKEN, Action.NOTHING),
             Event.DIRTY: (State.BROKEN, Action.NOTHING),
             Event.PINNED: (State.BROKEN, Action.NOTHING),
@@ -300,10 +299,10 @@ TABLES: Mapping[str, Table] = MappingProxyType(
 
 
 class Lease:
-    """One Django wrapper's lease: a state, its pins and, while leased, a connection.
+    """The lease of one Django wrapper: a state, its pins and, while leased, a connection.
 
-    ``connection`` and ``pool`` are put there, and taken away, by the layer that
-    performs the actions; nothing here touches them.
+    The Django layer, which performs the actions, sets ``connection`` and ``pool``. Nothing here
+    touches them.
     """
 
     __slots__ = (
@@ -314,21 +313,21 @@ class Lease:
     def __init__(self, alias: str, table: Table = STATEMENT_MODE, thread: int = 0) -> None:
         self.alias = alias
         self.table = table
-        #: The thread that uses it, see `threading.get_ident`; 0 is none.
+        #: The thread that uses it, as in `threading.get_ident`; 0 for none.
         self.thread = thread
         self.state = State.RELEASED
-        #: What keeps it, and what of the driver's is to be closed with it, if anything. Most are
-        #: weak references: a pin ends with the cursor that has made it. None may refer to the
-        #: wrapper, for a lease outlives a wrapper that is dropped.
+        #: Pin -> the driver's object to close with it, or None. Most pins are weak references,
+        #: because a pin ends with the cursor that made it. No pin may refer to the wrapper, because
+        #: a lease outlives a wrapper that is dropped.
         self.pins: dict[object, Any] = {}
-        #: What its owner has left in the session; None is nothing.
+        #: The session state that its owner has made; None for nothing.
         self.session: SessionLedger | None = None
-        #: When its connection was taken, in seconds of `time.monotonic`.
+        #: When its connection was checked out, in seconds of `time.monotonic`.
         self.leased_at = 0.0
-        #: Where it was taken, for whoever waits; None until it has outlasted a statement, and
-        #: empty if nobody knows.
+        #: Where it was taken, for the error of a checkout that times out. None until it has
+        #: outlasted a statement, and empty if the place is unknown.
         self.call_site: Any = None
-        #: The statement that runs on its connection, or ran last. What it is, the driver knows.
+        #: The statement that runs on its connection, or ran last, in any type that the driver runs.
         self.sql: object = None
         #: Whether threads other than its owner use it.
         self.shared = False
@@ -336,10 +335,9 @@ class Lease:
         self.pool: PoolAdapter[Any] | None = None
 
     def send(self, event: Event) -> Action:
-        """Take *event*, move on, and return what is to be done.
+        """Make the transition for *event* and return the action to perform.
 
-        An event that has no meaning in this state raises `IllegalEvent` and
-        changes nothing.
+        :raises IllegalEvent: the event is not possible in this state. Nothing changes.
         """
         try:
             self.state, action = self.table[self.state, event]
@@ -348,10 +346,11 @@ class Lease:
         return action
 
     def report(self, status: int, in_atomic_block: bool) -> Action:
-        """Take the event that `condition` finds, and return what is to be done."""
+        """Send the event that `condition` returns, and return the action to perform."""
         if self.pins or self.session is not None:
             return self.send(self.condition(status, in_atomic_block))
-        # The same, for what most statements leave behind, and for all of them.
+        # The same for a lease without pins and session state, inlined because every statement
+        # comes through here.
         event = CONDITIONS[status, 1 if in_atomic_block else 0]
         try:
             self.state, action = self.table[self.state, event]
@@ -360,7 +359,7 @@ class Lease:
         return action
 
     def condition(self, status: int, in_atomic_block: bool) -> Event:
-        """Return the event that *status*, the driver's transaction status, means."""
+        """Return the event for *status*, the driver's `TransactionStatus`."""
         if self.pins or self.session is not None:
             return CONDITIONS[status, self._hold(in_atomic_block)]
         return CONDITIONS[status, 1 if in_atomic_block else 0]
@@ -373,7 +372,7 @@ class Lease:
         return Hold.DJANGO if in_atomic_block else Hold.UNDO
 
     def clean(self) -> None:
-        """The connection is gone, or its session is as it was: nothing is left in it."""
+        """Note that no session state is left: it was undone, or the connection is gone."""
         if self.session is not None:
             self.session = self.session.successor()
 

@@ -1,4 +1,7 @@
-"""Locks that no exception from outside leaves taken."""
+"""Locks that stay consistent when a foreign exception interrupts the code that holds them.
+
+`relet.core.outside` explains where foreign exceptions come from.
+"""
 
 from __future__ import annotations
 
@@ -17,29 +20,29 @@ def depth(lock: Any) -> int:
         return 0
     if hasattr(lock, "_recursion_count"):
         return int(lock._recursion_count())
-    # Before Python 3.11; and that of gevent.
+    # Python before 3.11, and gevent, have no such method.
     return lock._count if hasattr(lock, "_count") else int(_COUNT.findall(repr(lock))[0])
 
 
 def release_to(lock: Any, held: int) -> None:
     """Release *lock*, an `RLock`, until this thread holds it *held* times.
 
-    This is for code that has to be safe from exceptions from outside. An ``except`` around all
-    that is done with the lock, from `acquire` to `release`, knows by its `depth` how far that came.
-    ``with`` will not do: it does not guard the few instructions in which it calls ``__exit__``, nor
-    that of a ``try`` in its block.
+    Code that must survive foreign exceptions puts one ``except`` around everything from `acquire`
+    to `release`, and compares `depth` to find out how far it got. ``with`` is not enough: an
+    exception can strike between the end of its block and the call of ``__exit__``.
 
-    :param held: the `depth` before. It is more than 0 where a finalizer, or a signal handler, has
-        come in the middle of other code that holds the lock.
+    :param held: the `depth` before. It is more than 0 when a finalizer or a signal handler runs in
+        the middle of other code that holds the lock.
     """
     while depth(lock) > held:
         lock.release()
 
 
 def locked(lock: Any, function: Callable[[], T]) -> T:
-    """Call *function* under *lock*, an `RLock`, and return what it does, or raise it.
+    """Call *function* while holding *lock*, an `RLock`; return its result or raise its error.
 
-    The lock is free again, whatever strikes; *function* is to see to everything else.
+    The lock is released even if a foreign exception strikes. *function* itself must take care of
+    everything else.
     """
     held = depth(lock)
     try:
@@ -54,14 +57,14 @@ def locked(lock: Any, function: Callable[[], T]) -> T:
     try:
         raise error
     finally:
-        del error  # else it would refer to itself, by its traceback and this frame
+        del error  # break the cycle from the error through its traceback and this frame
 
 
 def _outcome(function: Callable[[], T]) -> tuple[T | None, BaseException | None]:
-    """Return what *function* returns, and what it raises.
+    """Return the result of *function*, or the error that it raised.
 
-    So that an error of its own is dealt with where an exception from outside may still strike:
-    there is nothing around the ``except`` of the caller.
+    Returning the error keeps it out of the caller's ``except``, in which a foreign exception could
+    still strike and nothing would release the lock.
     """
     try:
         return function(), None

@@ -1,8 +1,8 @@
-"""From outside: whether an error is of the code that was called, or of what interrupted it.
+"""Foreign exceptions: was an error raised by the code that was called, or by an interruption?
 
-A signal handler, such as that of Celery's soft time limit, raises whatever it likes, in the middle
-of anything. So may another thread. What a driver, or a socket, says of itself can be told in other
-words; what interrupted it has to go on as it is.
+A signal handler, such as the one behind Celery's soft time limit, can raise any exception between
+any two instructions. So can another thread. relet may rephrase the error of a driver or a socket,
+but must let a foreign exception pass unchanged.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Result = TypeVar("Result")
 
 
 def from_outside(error: BaseException, *packages: str) -> bool:
-    """Return whether *error* was raised by other code than relet's, Python's, and *packages*'.
+    """Return whether *error* was raised by code outside relet, Python and *packages*.
 
-    Its class is looked at, and each function on the way from whoever has caught it to where it was
-    raised: the system calls a handler in the middle of what it interrupts.
+    This checks the class of *error*, and each function between the one that caught it and the one
+    that raised it, because Python runs a signal handler on top of the code that it interrupts.
 
     :param packages: names of top-level packages.
     """
@@ -31,28 +31,28 @@ def from_outside(error: BaseException, *packages: str) -> bool:
 
 
 def from_handler(error: BaseException) -> bool:
-    """Return whether *error* was raised by a signal handler, as far as that is known.
+    """Return whether *error* was raised by a signal handler, as far as its traceback shows.
 
-    For calls of code that may be anybody's, and raise anything.
+    Use it for calls of third-party code that may raise any exception itself.
     """
     called = {frame.f_code for frame in _called(error)}
-    # With none, which is so where a socket has raised, handlers need not be looked at.
+    # Without frames, as when a socket raised the error, skip the loop over all signals.
     return bool(called) and any(
         _code(signal.getsignal(number)) in called for number in signal.valid_signals()
     )
 
 
 def _called(error: BaseException) -> Iterator[FrameType]:
-    """Yield the functions that were under way below whoever has caught *error*."""
+    """Yield the frames between the function that caught *error* and the one that raised it."""
     link = error.__traceback__
     while link is not None and (link := link.tb_next) is not None:
         yield link.tb_frame
 
 
 def _code(handler: Any) -> CodeType | None:
-    while hasattr(handler, "func"):  # of `functools.partial`
+    while hasattr(handler, "func"):  # a `functools.partial`
         handler = handler.func
-    for function in (handler, getattr(type(handler), "__call__", None)):  # noqa: B004 - its code
+    for function in (handler, getattr(type(handler), "__call__", None)):  # noqa: B004 - for its code
         code = getattr(getattr(function, "__func__", function), "__code__", None)
         if isinstance(code, CodeType):
             return code
@@ -60,20 +60,19 @@ def _code(handler: Any) -> CodeType | None:
 
 
 def attempt(function: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
-    """Return what *function* returns, or what is wrong with it.
+    """Return the result of *function*, which runs third-party code, or the error that it raises.
 
-    It may run a stranger's code, so any `Exception` may be what is wrong. But an exception may
-    also come from outside: a signal handler raises it, as that of Celery's soft time limit does.
-    Such a one does not come again.
+    Third-party code may raise any `Exception`, and so may a signal handler that interrupts it. To
+    tell them apart, *function* is called again after an error: a foreign exception does not recur.
 
-    :raises BaseException: what has come from outside.
+    :raises Exception: the foreign exception, if the second call succeeds.
     """
     try:
         return function(), None
-    except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises
-        wrong = error
+    except Exception as error:  # noqa: BLE001 - third-party code may raise anything
+        first = error
     try:
         function()
-    except Exception:  # noqa: BLE001 - likewise
-        return None, wrong
-    raise wrong
+    except Exception:  # noqa: BLE001 - as above
+        return None, first
+    raise first

@@ -1,4 +1,4 @@
-"""ReleasePolicy: when a lease ends, and what becomes of session state."""
+"""ReleasePolicy: when a lease ends, and what happens to session state."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ RETRY_MODES = get_args(RetryMode)
 
 @dataclass(frozen=True)
 class ReleasePolicy:
-    """When the leases of a pool end, and what becomes of session state.
+    """When the leases of a pool end, and what happens to session state.
 
-    Subclass it for a policy of your own; `state_mode` is made to be overridden.
+    Subclass it for a policy of your own; `state_mode` is designed to be overridden.
 
-    :param release: ``"statement"`` ends a lease with its statement, ``"cursor"``
-        when the cursor is closed, ``"request"`` with ``close()``, as Django does.
-        In all of them an open transaction, server-side cursor, COPY, or stream keeps it.
-    :param session_state: what happens when a statement leaves something in its session
-        (SET, LISTEN, a temporary table, ...). ``"pin"`` keeps the lease until ``close()``,
-        then undoes it; ``"reset"`` undoes it when the lease ends, which it does not keep;
-        ``"error"`` refuses to run the statement; ``"ignore"`` leaves it to whoever gets
-        the connection next.
-    :param check_idle: seconds. A connection that was idle in the pool for longer is looked at
-        before it is handed out: whether the server has ended it, and said so. That is no round
-        trip. With ``CONN_HEALTH_CHECKS`` it is pinged, which is one.
-    :param retry: ``"reads"`` has a statement go on the next connection that works, where the server
-        has ended that which it was about to be sent on, however short it was idle. It must be
-        outside of transactions, and only read (`relet.core.sql.readonly.only_reads`). Nothing
-        that may have arrived at the server is ever sent again.
-    :raises ConfigurationError: a value is not one of these.
+    :param release: ``"statement"`` ends a lease when its statement has run, ``"cursor"`` when the
+        cursor is closed, ``"request"`` when Django calls ``close()``. In all three modes an open
+        transaction, server-side cursor, COPY or stream keeps the lease.
+    :param session_state: what happens when a statement creates session state (SET, LISTEN, a
+        temporary table, ...). ``"pin"`` keeps the lease until ``close()``, then undoes the state;
+        ``"reset"`` does not keep the lease, and undoes the state when it ends; ``"error"`` refuses
+        to run the statement; ``"ignore"`` leaves the state to the connection's next user.
+    :param check_idle: seconds. A connection that was idle in the pool for longer is checked before
+        it is handed out. The check looks for a message that the server has ended the session, which
+        takes no round trip. With ``CONN_HEALTH_CHECKS`` it pings the server: one round trip.
+    :param retry: with ``"reads"``, if the server ended the connection before a statement was sent
+        on it, the statement runs on the next connection that works, however short the idle time.
+        The statement must be outside a transaction and must only read
+        (`relet.core.sql.readonly.only_reads`). A statement that may have reached the server is
+        never sent again.
+    :raises ConfigurationError: a value is not allowed.
     """
 
     release: ReleaseMode = "statement"
@@ -59,32 +59,32 @@ class ReleasePolicy:
         check_number("check_idle", self.check_idle)
 
     def state_mode(self, kind: Kind) -> StateMode:
-        """Return what happens to session state of *kind*: `session_state`, for all kinds.
+        """Return what happens to session state of *kind*. By default it is `session_state`.
 
-        Asked when a statement makes such state, and not for any other statement.
+        It is called only when a statement creates such state.
         """
         return self.session_state
 
     def replaced(self, changes: Mapping[str, Any]) -> ReleasePolicy:
-        """Return this policy with *changes*.
+        """Return a copy of this policy with *changes*.
 
-        :raises ConfigurationError: it has no such key, or does not take a value.
+        :raises ConfigurationError: a key is unknown, or a value is not allowed.
         """
         if not changes:
             return self
         check_keys(changes, [field.name for field in fields(self)])
         try:
             return replace(self, **changes)
-        except TypeError as error:  # it has an __init__ of its own
+        except TypeError as error:  # the subclass has its own __init__
             raise ConfigurationError(
                 f"{type(self).__name__} cannot be changed: {error}."
             ) from error
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any], **defaults: Any) -> ReleasePolicy:
-        """Return the policy that *options*, as written in settings, describe."""
+        """Return the policy described by *options*, as written in the settings."""
         if not isinstance(options, Mapping):
-            raise ConfigurationError(f"a policy is a dict, not {options!r}.")
+            raise ConfigurationError(f"a policy must be a dict, not {options!r}.")
         check_keys(options, [field.name for field in fields(cls)])
         return cls(**{**defaults, **options})
 
@@ -92,9 +92,9 @@ class ReleasePolicy:
 def check_keys(
     options: Mapping[str, Any], known: Sequence[str], reserved: Mapping[str, str] | None = None
 ) -> None:
-    """Raise `ConfigurationError` naming each key of *options* that is not in *known*.
+    """Raise `ConfigurationError` if *options* has a key that is not in *known*.
 
-    :param reserved: keys that are not to be set, and why.
+    :param reserved: key that must not be set -> the reason.
     """
     for key, why in (reserved or {}).items():
         if key in options:
@@ -111,10 +111,11 @@ def check_keys(
 def check_number(
     key: str, value: object, *, whole: bool = False, least: int = 0, unless: str = ""
 ) -> None:
-    """Raise `ConfigurationError` unless *value* is a number: of seconds, or a whole one.
+    """Raise `ConfigurationError` unless *value* is a number of at least *least*.
 
-    :param key: the option, as it is written in the settings.
-    :param unless: what else it can be, such as ``", or None"``.
+    :param key: the option's name, as written in the settings.
+    :param whole: whether it must be a whole number. If not, it is a number of seconds.
+    :param unless: what else is allowed, for the message, such as ``", or None"``.
     """
     kinds = int if whole else (int, float)
     if isinstance(value, kinds) and not isinstance(value, bool) and value >= least:
@@ -127,7 +128,7 @@ def check_number(
 
 
 def check_boolean(key: str, value: object) -> None:
-    """Raise `ConfigurationError` if *value* is text, which is true whatever it says."""
+    """Raise `ConfigurationError` if *value* is text. Even ``"False"`` would count as true."""
     if isinstance(value, (str, bytes)):
         raise ConfigurationError(
             f"{key!r} is {value!r}; it must be True or False."
@@ -136,7 +137,7 @@ def check_boolean(key: str, value: object) -> None:
 
 
 def check_function(key: str, value: object) -> None:
-    """Raise `ConfigurationError` unless *value* is a function, or None."""
+    """Raise `ConfigurationError` unless *value* is callable or None."""
     if value is not None and not callable(value):
         raise ConfigurationError(f"{key!r} is {value!r}; it must be a function.")
 

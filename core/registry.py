@@ -1,4 +1,4 @@
-"""The registry: which adapters and policies there are."""
+"""The registry of adapters and policies."""
 
 from __future__ import annotations
 
@@ -22,40 +22,39 @@ ENTRY_POINT_GROUP = "relet"
 
 logger = logging.getLogger("relet")
 
-_NOTHING = Found(specs={}, aliases={}, brought_by={}, policies={}, problems=())
+_NOTHING = Found(specs={}, aliases={}, plugins={}, policies={}, problems=())
 
 
 class Registry:
-    """Adapters and policies by name, from the plugins of the entry-point group ``relet``.
+    """Adapters and policies by name, from the plugins in the entry-point group ``relet``.
 
-    What is wrong with one plugin does not keep the others from being used: it is logged, and
-    told by `problems`, by a system check, by ``relet adapters``, and when what the plugin would
-    have brought is asked for.
+    A broken plugin does not affect the others. Its problem is logged, and reported by `problems`,
+    by a system check, by ``relet adapters``, and in the error for an adapter that is not found.
     """
 
     def __init__(self) -> None:
         self.forked()
-        #: None until plugins were looked for, and an exception did not come in between.
+        #: None until a search for plugins has completed.
         self._found: Found | None = None
-        #: What was registered by hand.
+        #: The plugins that were registered by hand.
         self._manual: tuple[Manual, ...] = ()
 
     def hold_lock(self) -> None:
-        """Before a fork: wait for whoever looks for plugins, so that a child gets them whole."""
+        """Before a fork: wait for a running search, so that the child inherits its result."""
         self._lock.acquire()
 
     def release_lock(self) -> None:
-        """After the fork, in the parent."""
+        """After a fork, in the parent: undo `hold_lock`."""
         self._lock.release()
 
     def forked(self) -> None:
-        """This process is a child, or new: no thread of it has the lock."""
+        """After a fork, in the child: make a new lock, which no thread holds."""
         self._lock = threading.RLock()
 
     def register(self, plugin: object, name: str | None = None) -> None:
-        """Register *plugin* by hand; for tests, and for plugins that are not installed.
+        """Register *plugin* by hand, for tests and for plugins that are not installed.
 
-        :raises RegistryError: the plugin is wrong; it stays unregistered.
+        :raises RegistryError: the plugin is broken. It stays unregistered.
         """
 
         def work() -> None:
@@ -78,7 +77,7 @@ class Registry:
         locked(self._lock, work)
 
     def _look(self) -> Found:
-        """Return what plugins bring; look for them, if nobody has."""
+        """Return what the plugins provide. The first call searches for them."""
         if (found := self._found) is not None:
             return found
         return locked(self._lock, self._discover)
@@ -86,7 +85,7 @@ class Registry:
     def _discover(self) -> Found:
         if self._found is None:
             if depth(self._lock) > 1:
-                # A plugin that is being loaded imports an engine. There is none yet.
+                # A plugin that is being loaded imports an engine, before the search completes.
                 return _NOTHING
             self._found = discover(entry_points(group=ENTRY_POINT_GROUP), self._manual)
             for text in self._found.problems:
@@ -94,15 +93,18 @@ class Registry:
         return self._found
 
     def specs(self) -> Mapping[str, AdapterSpec]:
-        """Return what is registered, by name, in alphabetical order."""
+        """Return the registered adapters by name, in alphabetical order."""
         return self._look().specs
 
     def problems(self) -> tuple[str, ...]:
-        """Return what is wrong with plugins; each text names the plugin, and its distribution."""
+        """Return the problems of broken plugins. Each names the plugin and its distribution."""
         return self._look().problems
 
     def spec(self, name: str) -> AdapterSpec:
-        """Return the spec of *name*, or alias; raise `UnknownAdapter` if there is none."""
+        """Return the spec of the adapter with this name or alias.
+
+        :raises UnknownAdapter: there is none.
+        """
         found = self._look()
         spec = found.specs.get(found.aliases.get(name, name))
         if spec is None:
@@ -113,36 +115,36 @@ class Registry:
         """Import the adapter *name*.
 
         :raises UnknownAdapter: there is none.
-        :raises MissingDependency: something it needs is not installed, or too old.
-        :raises RegistryError: what the plugin points to is not an adapter.
+        :raises MissingDependency: a module it requires is missing or too old.
+        :raises RegistryError: the spec does not lead to a complete adapter class.
         """
         spec = self.spec(name)
         if missing := self.missing(spec):
             raise MissingDependency(spec.name, missing, spec.install or spec.name)
-        adapter = f"{self._look().brought_by[spec.name]}: adapter {spec.name!r}"
+        adapter = f"{self._look().plugins[spec.name]}: adapter {spec.name!r}"
         module, _, attribute = spec.adapter.partition(":")
         imported, error = attempt(lambda: import_module(module))
         if error is not None:
             raise RegistryError(f"{adapter}: {module} cannot be imported: {error!r}.") from error
         found = getattr(imported, attribute, None)
         if found is None:
-            raise RegistryError(f"{adapter}: there is no {spec.adapter!r}.")
+            raise RegistryError(f"{adapter}: {spec.adapter!r} does not exist.")
         if not (isinstance(found, type) and issubclass(found, PoolAdapter)):
             raise RegistryError(f"{adapter}: {spec.adapter!r} is not a PoolAdapter class.")
         if lacks := sorted(found.__abstractmethods__):
-            raise RegistryError(f"{adapter}: {spec.adapter!r} lacks {', '.join(lacks)}.")
+            raise RegistryError(f"{adapter}: {spec.adapter!r} must define {', '.join(lacks)}.")
         return found
 
     def policies(self) -> Mapping[str, ReleasePolicy]:
-        """Return the policies that plugins bring, by name."""
+        """Return the policies that plugins provide, by name."""
         return self._look().policies
 
     @staticmethod
     def missing(spec: AdapterSpec) -> list[str]:
-        """Return what *spec* requires and what is not there, each as ``"module>=version"``.
+        """Return the requirements of *spec* that are not met, each as ``"module>=version"``.
 
-        Of one that is too old, the text says which version is installed. Where one of several
-        would do: ``"one or another"``.
+        If the installed version is too old, the text names it, too. Alternatives are joined:
+        ``"one or another"``.
         """
         return requirements.missing(spec)
 

@@ -1,4 +1,4 @@
-"""Requirements: the modules that an adapter needs, and how new they must be."""
+"""Requirements: the modules that an adapter requires, and their minimum versions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WRITTEN = re.compile(r"\s*([^\W\d][\w.]*)\s*(?:>=\s*(\d+(?:\.\d+)*)\s*)?")
 
 
 class Requirement(NamedTuple):
-    """A module, and the oldest version of its distribution that will do; "" is any."""
+    """A module, and the minimum version of its distribution; ``""`` allows any version."""
 
     module: str
     minimum: str
@@ -27,9 +27,9 @@ class Requirement(NamedTuple):
 
 
 def parse(text: str) -> Requirement:
-    """Return what *text* says, a module or ``"module>=version"``.
+    """Return the requirement written as *text*: ``"module"`` or ``"module>=version"``.
 
-    :raises RegistryError: it says something else.
+    :raises RegistryError: *text* is neither.
     """
     if (match := _WRITTEN.fullmatch(text)) is None:
         raise RegistryError(f"{text!r} is neither a module nor 'module>=version'.")
@@ -37,7 +37,7 @@ def parse(text: str) -> Requirement:
 
 
 def choices(spec: AdapterSpec) -> list[list[Requirement]]:
-    """Return what *spec* requires: of each list, one will do."""
+    """Return the requirements of *spec*. Each list holds alternatives, one of which is enough."""
     return [
         [parse(text) for text in ((entry,) if isinstance(entry, str) else entry)]
         for entry in spec.requires
@@ -45,15 +45,15 @@ def choices(spec: AdapterSpec) -> list[list[Requirement]]:
 
 
 def missing(spec: AdapterSpec) -> list[str]:
-    """Return what *spec* requires and what is not there; see `Registry.missing`."""
+    """Return the requirements of *spec* that are not met; see `Registry.missing`."""
     return [problem for choice in choices(spec) if (problem := _problem(choice)) is not None]
 
 
 def _problem(choice: Sequence[Requirement]) -> str | None:
-    """Return what is missing where one of *choice* will do; None if nothing is."""
+    """Return what is missing if none of the alternatives in *choice* is met, otherwise None."""
     for requirement in choice:
-        if _is_there(requirement.module):
-            # This one is used, whether there are others or not.
+        if _is_importable(requirement.module):
+            # The adapter will use this one, even if a later alternative is new enough.
             installed = _installed(requirement.module) if requirement.minimum else None
             if installed is None or _numbers(installed) >= _numbers(requirement.minimum):
                 return None
@@ -61,30 +61,30 @@ def _problem(choice: Sequence[Requirement]) -> str | None:
     return " or ".join(map(str, choice))
 
 
-def _is_there(module: str) -> bool:
-    # It imports the parents, which may be broken.
+def _is_importable(module: str) -> bool:
+    # find_spec() imports the parent packages, which may be broken.
     found, _ = attempt(lambda: find_spec(module))
     return found is not None
 
 
 def _installed(module: str) -> str | None:
-    """Return the version of *module*, which is not imported; None if nobody knows it."""
+    """Return the version of *module* without importing it, or None if it is unknown."""
     package = module.partition(".")[0]
     try:
         return version(package)
-    except PackageNotFoundError:  # its distribution has another name
+    except PackageNotFoundError:  # the distribution has another name
         names = _distributions().get(package, ())
     return version(names[0]) if names else None
 
 
 @cache
 def _distributions() -> dict[str, list[str]]:
-    # This reads the lists of files of all that is installed.
+    # This is slow: it reads the file lists of all installed distributions.
     return dict(packages_distributions())
 
 
 def _numbers(text: str) -> list[int]:
-    """Return the numbers that the version *text* begins with: a pre-release is as the release."""
+    """Return the leading numbers of the version *text*. A pre-release counts as its release."""
     release = re.match(r"\d+(?:\.\d+)*", text)
     numbers = [int(number) for number in release[0].split(".")] if release else []
     while numbers and numbers[-1] == 0:

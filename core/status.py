@@ -1,4 +1,4 @@
-"""TransactionStatus: what a driver says of the transaction on its connection."""
+"""TransactionStatus: the state of the transaction on a connection, as its driver reports it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class TransactionStatus(IntEnum):
-    """A connection's transaction status, numbered as libpq's ``PQTRANS_*``.
+    """The transaction status of a connection, numbered like libpq's ``PQTRANS_*``.
 
     https://www.postgresql.org/docs/current/libpq-status.html#LIBPQ-PQTRANSACTIONSTATUS
     """

@@ -114,23 +114,23 @@ class TestPostgresql:
     ],
 )
 def test_an_engine_that_is_meant(name, meant):
-    with pytest.raises(ImportError, match=rf"no adapter {name!r}\..* Did you mean {meant!r}\? "):
+    with pytest.raises(ImportError, match=rf"No adapter is named {name!r}\..* Did you mean {meant!r}\? "):
         importlib.import_module(f"relet.backends.{name}.base")
 
 
 def test_no_engine_is_meant():
-    with pytest.raises(ImportError, match="no adapter 'nothing'") as caught:
+    with pytest.raises(ImportError, match="No adapter is named 'nothing'") as caught:
         importlib.import_module("relet.backends.nothing.base")
     assert "Did you mean" not in str(caught.value)
 
 
 def test_unknown_name():
-    with pytest.raises(ImportError, match=r"no adapter 'psycop'\. Registered are: .*\bpsycopg\b"):
+    with pytest.raises(ImportError, match=r"No adapter is named 'psycop'\. Registered adapters: .*\bpsycopg\b"):
         importlib.import_module("relet.backends.psycop.base")
 
 
 def test_missing_dependency(stranger):
-    with pytest.raises(ImportError, match=r"needs no_such_module. .*pip install 'no-such\[pool\]'"):
+    with pytest.raises(ImportError, match=r"requires no_such_module. .*pip install 'no-such\[pool\]'"):
         importlib.import_module("relet.backends.incomplete.base")
 
 
@@ -140,7 +140,7 @@ def test_django_shows_the_reason():
 
     with pytest.raises(ImproperlyConfigured) as caught:
         load_backend("relet.backends.psycop")
-    assert "Registered are: dj_db_conn_pool, pg8000, psycopg" in str(caught.value.__cause__)
+    assert "Registered adapters: dj_db_conn_pool, pg8000, psycopg" in str(caught.value.__cause__)
 
 
 def test_from_import_of_an_unknown_name():
@@ -204,9 +204,9 @@ class TestChecks:
     @pytest.mark.parametrize(
         ("name", "says"),
         [
-            ("relet.backends.incomplete", "needs no_such_module. Install it with: pip install"),
-            ("relet.backends.psycop", "no adapter 'psycop'"),
-            ("built_engine", "needs no_such_module"),
+            ("relet.backends.incomplete", "requires no_such_module. Run: pip install"),
+            ("relet.backends.psycop", "No adapter is named 'psycop'"),
+            ("built_engine", "requires no_such_module"),
         ],
     )
     def test_what_cannot_be_imported(self, check, monkeypatch, tmp_path, name, says):

@@ -94,7 +94,7 @@ def test_holders_are_named(make, take, why, sql):
         text = refusal(wrapper)
     assert "DATABASES['held']: couldn't get a connection after 0.20 sec" in text
     assert "1 of 1 connections are leased" in text
-    (line,) = text.partition("They are held by\n")[2].splitlines()
+    (line,) = text.partition("Current holders:\n")[2].splitlines()
     assert line.startswith("  thread 'holder' for ")
     assert re.search(why, line)
     assert f"from {Path(__file__)}:" in line
@@ -117,7 +117,7 @@ def test_in_each_release_mode(make, release):
 
     with holding(wrapper, second):
         text = refusal(wrapper)
-        (line,) = text.partition("They are held by\n")[2].splitlines()
+        (line,) = text.partition("Current holders:\n")[2].splitlines()
         assert re.match(
             r"  thread 'holder' for .*, in a transaction, from .*; ran last: SELECT", line
         )
@@ -166,7 +166,7 @@ def test_tasks_are_named(make):
         await task
         return text
 
-    (line,) = asyncio.run(main()).partition("They are held by\n")[2].splitlines()
+    (line,) = asyncio.run(main()).partition("Current holders:\n")[2].splitlines()
     assert line.startswith("  task 'the request' in thread ")
     assert f"from {Path(__file__)}:" in line
 
@@ -188,7 +188,7 @@ def test_one_that_runs_a_statement_is_named(make, observer):
     text = refusal(wrapper)
     observer.execute("SELECT pg_advisory_unlock(4711)")
     thread.join(20)
-    (line,) = text.partition("They are held by\n")[2].splitlines()
+    (line,) = text.partition("Current holders:\n")[2].splitlines()
     assert re.match(r"  thread 'runner'.*, running a statement, from ", line)
     assert f"{Path(__file__)}:" in line
     assert "ran last: SELECT pg_advisory_xact_lock(?)" in line
@@ -200,7 +200,7 @@ def test_many_holders_are_cut_short(make):
     for copied in copies:
         copied.set_autocommit(False)
         backend_pid(copied)
-    lines = refusal(wrapper).partition("They are held by\n")[2].splitlines()
+    lines = refusal(wrapper).partition("Current holders:\n")[2].splitlines()
     assert len(lines) == 11
     assert lines[-1] == "  and 2 more"
     for copied in copies:
