@@ -1,6 +1,6 @@
 """The policy engine of relet: leases, policies, and the adapter interface.
 
-Imports neither Django nor a driver nor a pool.
+It imports neither Django nor any driver or pool.
 """
 
 from __future__ import annotations

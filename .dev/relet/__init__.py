@@ -1,7 +1,7 @@
-"""relet gives Django's pooled PostgreSQL connections back the moment they are not needed.
+"""relet returns Django's PostgreSQL connections to their pool as soon as they are not needed.
 
-``import relet`` imports neither Django nor a driver: each name is looked up when it is first used,
-so ``settings.py`` can import them.
+``import relet`` imports neither Django nor a driver, so ``settings.py`` can import it. Each name is
+looked up when it is first used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-#: Public name -> the module that has it.
+#: Public name -> the module that defines it.
 _MODULES = {
     "ReleasePolicy": "relet.core.policy",
     "build": "relet.backends.engines",

@@ -1,1 +1,1 @@
-"""SQL as text: what a statement leaves in its session, and what it looks like without values."""
+"""SQL as text: the effects of statements on their session, and statements without their values."""

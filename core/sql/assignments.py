@@ -1,4 +1,4 @@
-"""Assignments: settings that are set to something, of which parameters may be parts.
+"""Assignments: settings that are set, to values that may contain parameters.
 
 https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SET
 """
@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 from .effects import AnyStep, Change, Kind, Name, Open, Parameter, Unresolved
 
-#: These end with it. There are others called alike that do not (``transaction_timeout``).
+#: Settings that end with the transaction. Others with similar names do not, such as
+#: ``transaction_timeout``.
 OF_THE_TRANSACTION = ("transaction_isolation", "transaction_read_only", "transaction_deferrable")
-#: The value NULL.
+#: The SQL value NULL.
 NULL: Name = ()
 
 _TRUE = (True, "true", "t", "yes", "y", "on", "1")
@@ -20,28 +21,28 @@ _FALSE = (False, None, "false", "f", "no", "n", "off", "0")
 
 
 def setting_change(name: str, undoes: bool) -> Change:
-    """Return what it is that a setting is set."""
+    """Return the change that setting *name* makes, or undoes."""
     if name == "seed":
-        return Change(Kind.SEED, None)  # RESET does not take it back
+        return Change(Kind.SEED, None)  # RESET does not undo it
     kind = Kind.ROLE if name in ("role", "session_authorization") else Kind.SETTING
     return Change(kind, (name,), undoes)
 
 
 def makes_temporary(search_path: str) -> bool:
-    """Whether CREATE TABLE may make temporary ones, with that search path.
+    """Return whether CREATE TABLE may create temporary tables with this search path.
 
-    It makes them in the first schema that exists, and nobody can tell which do.
+    It uses the first schema that exists, and the text does not show which schemas exist.
     """
     return "pg_temp" in search_path.lower()
 
 
 @dataclass(frozen=True)
 class Assignment(Open):
-    """``set_config()``, or ``SET``.
+    """A call of ``set_config()``, or ``SET``.
 
-    :param name: what is set; None if that cannot be told.
-    :param value: its text, or `NULL`, which sets the default; None if that cannot be told.
-    :param local: whether only for the transaction; None if that cannot be told.
+    :param name: the name of the setting; None if it is unknown.
+    :param value: the value as text, or `NULL`, which sets the default; None if it is unknown.
+    :param local: whether it is set for the transaction only; None if that is unknown.
     :param once: whether it is certain to happen.
     """
 
@@ -51,7 +52,7 @@ class Assignment(Open):
     once: bool = True
 
     def steps(self) -> Iterable[AnyStep]:
-        """Return the steps: changes, if no parameter is a part of it."""
+        """Return its steps. Without parameters, these are changes."""
         pieces = (*(self.name or ()), *(self.value or ()), self.local)
         if any(isinstance(piece, Parameter) for piece in pieces):
             return (self,)
@@ -70,7 +71,7 @@ class Assignment(Open):
                 yield Change(Kind.TEMPORARY, None)
             return
         if name == "seed":
-            yield setting_change(name, undoes=False)  # not even ROLLBACK takes it back
+            yield setting_change(name, undoes=False)  # not even ROLLBACK undoes it
         elif not local and name not in OF_THE_TRANSACTION:
             change = setting_change(name, undoes=self._is_null(params))
             yield change._replace(sure=not change.undoes or (self.once and local is False))
@@ -87,7 +88,7 @@ class Assignment(Open):
             value = self.local.value(params)
             return True if value in _TRUE else False if value in _FALSE else None
         except (Unresolved, TypeError, ValueError):
-            return None  # it is no truth value at all
+            return None  # the parameter is not a boolean
 
     def _is_null(self, params: object) -> bool:
         try:
@@ -103,9 +104,9 @@ class Assignment(Open):
 
 
 def _text(pieces: Name | None, params: object) -> str | None:
-    """Return what *pieces* are together; None if that is NULL.
+    """Return the text that *pieces* make together, or None for NULL.
 
-    :raises Unresolved: it cannot be told.
+    :raises Unresolved: the text is unknown.
     """
     if pieces is None:
         raise Unresolved
@@ -117,6 +118,6 @@ def _text(pieces: Name | None, params: object) -> str | None:
         if value is None:
             return None
         if not isinstance(value, (str, int)):
-            raise Unresolved  # what a driver makes of it
+            raise Unresolved  # the driver decides how it is written
         texts.append(str(value))
     return "".join(texts)

@@ -1,12 +1,12 @@
-"""The classifier: SQL text in, its effects on the session out.
+"""The classifier: it takes SQL text and returns the effects of that SQL on the session.
 
-It may be wrong in one direction only. An effect that is not there costs a connection
-that is kept until the end of the request; one that is overlooked reaches a stranger. So
-where a text leaves it open (is this branch taken, does this call succeed?) it says that
-state is made, and that none is given back. What it says is tested against the server's
-own views, see tests/backends/test_classifier_oracle.py.
+It may err in one direction only. An effect that does not happen costs a connection, which is
+kept until the end of the request. An effect that is overlooked leaks to the connection's next
+user. So where the text does not decide (is this branch taken, does this call succeed?), the
+classifier says that state is made and that none is undone. The answers are tested against the
+server's own views, see tests/backends/test_classifier_oracle.py.
 
-State that is made inside of functions cannot be seen in the text that calls them.
+State that is made inside functions is invisible in the SQL that calls them.
 
 https://www.postgresql.org/docs/current/sql-commands.html
 """
@@ -20,19 +20,19 @@ from .effects import Effects
 from .functions import READERS, calls_of
 from .statements import PARAMETER, Statement, Token, readings, split
 
-#: Most SQL begins with one of these, and has an effect only if it has one of `_TRIGGERS`.
+#: Most SQL begins with one of these, and then has effects only if it contains a trigger.
 _QUERY = re.compile(
     r"[\s(]*(?:select|insert|update|delete|with|values|merge|table)\b", re.IGNORECASE
 )
 _TRIGGERS = (
-    # Of functions (nextval, setval, lastval, currval); of SELECT INTO; of a view that can be
-    # written to; of a second statement; of names that can hide any of these.
+    # Functions (tval is part of nextval, setval and lastval), SELECT INTO a temporary table, a view
+    # that can be updated, a second statement, and U&"", which can hide any name.
     *("set_config", "_advisory_", "tval", "currval", "setseed", "temp", "pg_settings", ";", 'u&"'),
 )
 
 
 def classify(sql: str) -> Effects | None:
-    """Return what running *sql* does to its session; None if it does nothing."""
+    """Return the effects of *sql* on the session that runs it, or None if it has none."""
     lowered = sql.lower()
     triggers = [trigger for trigger in _TRIGGERS if trigger in lowered]
     if not triggers and _QUERY.match(sql):
@@ -41,7 +41,7 @@ def classify(sql: str) -> Effects | None:
     reads = bool(triggers) and any(reader in lowered for reader in (*READERS, 'u&"'))
     if len(ways) == 1:
         return _effects(sql, split(ways[0]), reads)
-    return _of_all([_effects(sql, split(way), reads) for way in ways])
+    return _combined([_effects(sql, split(way), reads) for way in ways])
 
 
 def _effects(sql: str, found: list[Statement], may_read: bool) -> Effects | None:
@@ -56,8 +56,8 @@ def _effects(sql: str, found: list[Statement], may_read: bool) -> Effects | None
     return Effects(tuple(steps), len(found) == 1, reads, may_commit)
 
 
-def _of_all(ways: list[Effects | None]) -> Effects | None:
-    """The effects of a text that may be read in several ways: what it makes in any of them."""
+def _combined(ways: list[Effects | None]) -> Effects | None:
+    """Return the effects of a text with several readings: whatever it may do in any of them."""
     effects = [way for way in ways if way is not None]
     if len(set(ways)) == 1:
         return ways[0]
@@ -67,11 +67,11 @@ def _of_all(ways: list[Effects | None]) -> Effects | None:
 
 
 class Memo(dict[str, "Effects | None"]):
-    """Answers of `classify` by text: for a text seen before, one dictionary look-up.
+    """A cache of `classify`: one dictionary look-up for a text seen before.
 
-    :param texts: how many are kept at most.
-    :param characters: the longest text that is kept. Longer ones are bulk statements,
-        which take the server a thousand times as long as `classify`.
+    :param texts: the maximum number of texts.
+    :param characters: the maximum length of a text. Longer texts are bulk statements, which take
+        the server a thousand times as long as `classify`.
     """
 
     def __init__(self, texts: int = 10_000, characters: int = 4_000) -> None:
@@ -82,26 +82,26 @@ class Memo(dict[str, "Effects | None"]):
         effects = classify(sql)
         if len(sql) <= self.characters:
             if len(self) >= self.texts:
-                # SQL with values in its text: no order of eviction would be of help.
+                # The SQL has values in its text, so no eviction order would help.
                 self.clear()
             self[sql] = effects
         return effects
 
 
 EFFECTS = Memo()
-#: As psycopg finds them: in strings and comments, too.
+#: Placeholders as psycopg finds them, even in strings and comments.
 _PLACEHOLDER = re.compile(r"%%|%([sbt])")
 
 
 def _number_placeholders(sql: str, found: list[Statement]) -> None:
-    """Write each ``%s`` as ``$1``, ``$2``, ...; or as ``$?``, where drivers count differently."""
+    """Replace each ``%s`` with ``$1``, ``$2``, ..., or with ``$?`` if drivers count differently."""
     places = [
         (statement, position)
         for statement in found
         for position, token in enumerate(statement)
         if token[0] is PARAMETER and token.text in ("%s", "%b", "%t")
     ]
-    # With a name among them, the driver refuses the text.
+    # The driver refuses a text that also has placeholders with names.
     agreed = len(places) == sum(map(bool, _PLACEHOLDER.findall(sql)))
     for number, (statement, position) in enumerate(places, 1):
         statement[position] = Token(PARAMETER, f"${number}" if agreed else "$?")

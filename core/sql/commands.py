@@ -1,4 +1,4 @@
-"""Commands: the effects of a statement by its first word. A part of the classifier.
+"""Commands: the effects of statements, by their first word. A part of the classifier.
 
 https://www.postgresql.org/docs/current/sql-commands.html
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from .assignments import OF_THE_TRANSACTION, Assignment, setting_change
 from .effects import ALL, AnyStep, Change, Control, Kind, Move, Name, Open, Parameter, later
-from .functions import anywhere, parameter
+from .functions import parameter, steps_anywhere
 from .names import is_temporary_schema, name_parts, object_name
 from .procedural import steps_of_code
 from .statements import (
@@ -25,25 +25,26 @@ from .statements import (
     text_at,
 )
 
-#: The effects of a statement that begins with some words.
+#: Takes a statement and the key words that it begins with, and yields its effects.
 Rule = Callable[[Statement, list[str]], Iterator[AnyStep]]
 
 
 def steps_of(statement: Statement) -> Iterator[AnyStep]:
+    """Yield the effects of *statement*."""
     words = key_words(statement)
     head = words[0] if words else ""
     if head in _HEADS:
         yield from _HEADS[head](statement, words)
     if head not in _WITH_QUERIES_OF_THEIR_OWN and not (head == "create" and _is_definition(words)):
-        yield from anywhere(statement)
+        yield from steps_anywhere(statement)
 
 
-#: Whose rules deal with the query inside.
+#: Their rules handle the query inside them.
 _WITH_QUERIES_OF_THEIR_OWN = ("explain", "prepare", "declare")
 
 
 def _is_definition(words: list[str]) -> bool:
-    """Whether CREATE makes something that is run later, in statements of its own."""
+    """Return whether CREATE defines something whose statements run later."""
     what = next((word for word in words[1:] if word not in _MODIFIERS), "")
     return what in ("view", "function", "procedure", "rule", "policy", "trigger", "aggregate")
 
@@ -55,7 +56,7 @@ _MODIFIERS = {
 
 
 def _explain(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
-    """EXPLAIN ANALYZE runs it, and returns the plan."""
+    """Yield the effects of EXPLAIN ANALYZE, which runs its statement and returns the plan."""
     position = 1
     if text_at(statement, position) == "(":
         position = closing(statement, position) + 1
@@ -73,7 +74,7 @@ def _explain(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
 
 
 def _set(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
-    # Both can be the first part of a setting's name as well.
+    # Either word can also be the first part of a setting's name.
     if words[1:2] in (["local"], ["session"]) and (
         text_at(statement, 2) not in _AFTER_A_NAME and words[2:3] != ["authorization"]
     ):
@@ -120,7 +121,7 @@ def _role(first: str, rest: Statement) -> Change:
 
 
 def _path(value: Statement) -> Name | None:
-    """The names of a search path, one after the other; None if that cannot be told."""
+    """Return the names in a search path, in order, or None if one is unknown."""
     pieces: list[str | Parameter] = []
     for token in value:
         piece = parameter(token) if token.kind is PARAMETER else token.text
@@ -130,7 +131,7 @@ def _path(value: Statement) -> Name | None:
     return tuple(pieces)
 
 
-#: The settings behind what has a grammar of its own.
+#: First word of a SET with its own grammar -> the setting that it sets.
 _SPELLINGS = {
     "time": "timezone",
     "characteristics": "default_transaction",
@@ -163,7 +164,7 @@ def _create(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
             position += 1
         yield Change(Kind.TEMPORARY, object_name(statement, position))
     elif what[:1] == ["statistics"]:
-        # What follows ON is the table's, whose part it is, if it has no schema of its own.
+        # Check its own name only. Statistics on a temporary table are dropped with the table.
         position = 2
         while text_at(statement, position) in ("if", "not", "exists"):
             position += 1
@@ -174,7 +175,7 @@ def _create(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
 
 
 _BEFORE_A_NAME = {*_MODIFIERS, "create", "table", "sequence", "view", "if", "not", "exists"}
-#: These are parts of a table, and go with it.
+#: These belong to a table and are dropped with it.
 _ATTACHED = {"index", "unique", "trigger", "constraint", "rule", "policy"}
 
 
@@ -188,7 +189,7 @@ def _has_words(statement: Statement, *words: str) -> bool:
 
 
 def _names_temporary_schema(statement: Statement) -> bool:
-    """Whether a name begins with it, or ``SCHEMA pg_temp`` says so."""
+    """Return whether a name begins with ``pg_temp``, or ``SCHEMA pg_temp`` occurs."""
     return any(
         token.kind is WORD
         and is_temporary_schema(token.text)
@@ -202,13 +203,13 @@ def _drop(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
         return
     for named in comma_list(statement[4 if words[2:4] == ["if", "exists"] else 2 :]):
         schema, name = name_parts(named)[:-1], object_name(named)
-        # Of another schema it would be another table.
+        # A table of that name in another schema is another table.
         if name is not None and (not schema or is_temporary_schema(schema[-1])):
             yield Change(Kind.TEMPORARY, name, undoes=True)
 
 
 def _alter(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
-    """A temporary table may be called otherwise from now on, and another one as it was."""
+    """Yield a change of names if a temporary table may have been renamed."""
     if _has_words(statement, "rename", "to") or _has_words(statement, "set", "schema"):
         yield Change(Kind.TEMPORARY, ALL, undoes=True, renames=True)
 
@@ -228,23 +229,23 @@ _FOR_GOOD = (Kind.SEED, Kind.LIBRARY, Kind.UNKNOWN)
 
 def _prepare(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     if words[1:2] == ["transaction"] and [t.kind for t in statement[2:3]] == [STRING]:
-        yield Move(Control.COMMIT)  # settings stay, and nothing else is allowed
+        yield Move(Control.COMMIT)  # settings stay; other session state is not allowed
     else:
         yield Change(Kind.PREPARED, object_name(statement[1:2]))
-        yield from later(anywhere(statement))
+        yield from later(steps_anywhere(statement))
 
 
 def _declare(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     position = 2
     while text_at(statement, position) in _OF_CURSORS:
         position += 1
-    if text_at(statement, position) == "cursor":  # else it is DECLARE of PL/pgSQL
+    if text_at(statement, position) == "cursor":  # otherwise it is PL/pgSQL's DECLARE
         if [token.text for token in statement[position + 1 : position + 3]] == ["with", "hold"]:
             yield Change(Kind.CURSOR, object_name(statement, 1))
-        yield from later(anywhere(statement))
+        yield from later(steps_anywhere(statement))
 
 
-#: In any order, and any number of times.
+#: Options before CURSOR, which may come in any order and be repeated.
 _OF_CURSORS = ("asensitive", "binary", "insensitive", "no", "scroll")
 
 
@@ -293,11 +294,12 @@ def _savepoint_name(statement: Statement) -> str:
     name = statement[-1].text
     if len(name) <= _LONGEST_NAME and name.isascii():
         return name
-    # As the server cuts it: else another text for the same one would be taken for another one.
+    # Truncate it as the server does. Otherwise two texts for one savepoint would differ.
     return name.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore")
 
 
-#: In bytes. https://www.postgresql.org/docs/current/sql-syntax-lexical.html
+#: The maximum length of a name, in bytes.
+#: https://www.postgresql.org/docs/current/sql-syntax-lexical.html
 _LONGEST_NAME = 63
 
 

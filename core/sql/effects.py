@@ -1,6 +1,6 @@
-"""Effects: what a statement leaves in its session, and what moves its transaction.
+"""Effects: the session state that statements make or undo, and how they move transactions.
 
-`relet.core.sql.classifier` finds them in SQL, `relet.core.session.ledger` keeps account of them.
+`relet.core.sql.classifier` finds effects in SQL; `relet.core.session.ledger` records them.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 
 
 class Kind(Enum):
-    """Sorts of session state.
+    """The kinds of session state.
 
-    :ivar transactional: whether ROLLBACK takes it back.
-    :ivar noun: for messages.
-    :ivar cure: how to do without.
+    :ivar transactional: whether ROLLBACK undoes it.
+    :ivar noun: what to call it in a message.
+    :ivar cure: how to avoid it, for a message.
     """
 
-    # As in Action: identity is a correct hash, and a fast one.
+    # As in `relet.core.lease.State`: a hash by identity is correct, and fast.
     __hash__ = object.__hash__
 
     transactional: bool
@@ -30,37 +30,40 @@ class Kind(Enum):
         "setting",
         True,
         "a setting",
-        "SET LOCAL or set_config(..., true) inside atomic(), or hold() around what needs it",
+        (
+            "SET LOCAL or set_config(..., true) inside atomic(), "
+            "or hold() around the code that needs it"
+        ),
     )
     ROLE = (
         "role",
         True,
         "the role",
-        "SET LOCAL ROLE inside atomic(), or hold() around what needs it",
+        "SET LOCAL ROLE inside atomic(), or hold() around the code that needs it",
     )
     TEMPORARY = (
         "temporary object",
         True,
         "a temporary object",
-        "ON COMMIT DROP inside atomic(), or hold() around what needs it",
+        "ON COMMIT DROP inside atomic(), or hold() around the code that needs it",
     )
     CHANNEL = (
         "channel",
         True,
-        "a channel that is listened on",
-        "hold() around the loop that listens, in a worker of its own",
+        "a LISTEN on a channel",
+        "hold() around the loop that listens, in a separate worker",
     )
     LOCK = (
         "advisory lock",
         False,
         "a session-level advisory lock",
-        "pg_advisory_xact_lock() inside atomic(), or hold() around what it guards",
+        "pg_advisory_xact_lock() inside atomic(), or hold() around the code that it guards",
     )
     PREPARED = (
         "prepared statement",
         False,
         "a prepared statement",
-        "the driver's own (OPTIONS['prepare_threshold']), or hold() around what needs it",
+        "the driver's own (OPTIONS['prepare_threshold']), or hold() around the code that needs it",
     )
     CURSOR = (
         "cursor",
@@ -72,13 +75,13 @@ class Kind(Enum):
         "sequence",
         False,
         "the value that currval() and lastval() return",
-        "INSERT ... RETURNING, or hold() around nextval() and what reads its value again",
+        "INSERT ... RETURNING, or hold() around nextval() and the code that reads its value again",
     )
     SEED = (
         "seed",
         False,
         "the seed of random()",
-        "hold() around setseed() and what calls random()",
+        "hold() around setseed() and the code that calls random()",
     )
     LIBRARY = (
         "library",
@@ -89,7 +92,7 @@ class Kind(Enum):
     UNKNOWN = (
         "unknown",
         False,
-        "session state that cannot be known",
+        "unknown session state",
         "one statement per execute()",
     )
 
@@ -99,19 +102,19 @@ class Kind(Enum):
 
 
 class Unresolved(Exception):
-    """A parameter is not where the text says it is."""
+    """The parameters do not contain the one that the SQL refers to."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A placeholder: its position among the text's, or its name."""
+    """A placeholder: its position among the placeholders, or its name."""
 
     key: int | str
 
     def value(self, params: object) -> Any:
-        """Return what *params*, as given to ``execute()``, have for it.
+        """Return its value in *params*, as passed to ``execute()``.
 
-        :raises Unresolved: they have nothing.
+        :raises Unresolved: *params* do not contain it.
         """
         known = isinstance(params, Mapping if isinstance(self.key, str) else Sequence)
         try:
@@ -122,25 +125,25 @@ class Parameter:
         raise Unresolved(self.key)
 
 
-#: What is changed: words, and parameters that are part of it.
+#: The name of a piece of session state: its words, and the parameters that are part of it.
 Name = tuple[str | Parameter, ...]
 
-#: All of its kind.
+#: The name for all state of a kind.
 ALL: Name = ("*",)
 
 
 class Change(NamedTuple):
-    """Session state is made, or given back.
+    """Session state is made or undone.
 
-    :param kind: which.
-    :param name: what it is called; None is what cannot be told from the text, so
-        nothing but "all of them" gives it back.
-    :param undoes: whether the state is given back rather than made.
-    :param sure: whether it is certain that it is given back. If not, it still counts, but
-        what was configured may be gone.
-    :param column: of the statement's only row: true if it happened.
-    :param renames: what there is of that kind may be called otherwise from now on. Nothing
-        is made, and nothing is given back.
+    :param kind: the kind of state.
+    :param name: its name. None means that the text does not show the name, so only undoing `ALL`
+        undoes this state.
+    :param undoes: whether the state is undone rather than made.
+    :param sure: whether it is certain that the state is undone. If not, it still counts as left,
+        but the baseline's state of that name may be gone.
+    :param column: the column of the statement's only row that is true if the change happened.
+    :param renames: whether existing state of this kind may have been renamed. Such a change neither
+        makes nor undoes state.
     """
 
     kind: Kind
@@ -152,22 +155,22 @@ class Change(NamedTuple):
 
 
 class Open:
-    """A step that depends on parameters."""
+    """A step whose changes depend on parameters."""
 
     def changes(self, params: object) -> Iterable[Change]:
-        """Return what it does with *params*, as given to ``execute()``.
+        """Return its changes for *params*, as passed to ``execute()``.
 
-        :param params: None if they are not known; then it does all that it may do.
+        :param params: None if they are unknown. The result then has every possible change.
         """
         raise NotImplementedError
 
     def doubted(self) -> Open:
-        """Return the same for a statement that may run or not: nothing is given back."""
+        """Return this step for a statement that may not run, so may not undo anything."""
         raise NotImplementedError
 
 
 class Control(Enum):
-    """A statement that begins, ends, or goes back in a transaction."""
+    """A statement that ends a transaction, or sets, releases or rolls back to a savepoint."""
 
     __hash__ = object.__hash__
 
@@ -180,26 +183,26 @@ class Control(Enum):
 
 @dataclass(frozen=True)
 class Move:
-    """A `Control` with the savepoint that it names, if any."""
+    """A `Control` and the savepoint that it names, if any."""
 
     control: Control
     savepoint: str = ""
 
 
 Step = Change | Move
-#: What a text's steps are before its parameters are known.
+#: A step before the parameters are known.
 AnyStep = Step | Open
 
 
 @dataclass(frozen=True)
 class Effects:
-    """What a text does to the session that runs it.
+    """The effects of SQL on the session that runs it.
 
     :param steps: changes of session state and moves of the transaction, in order.
-    :param single: whether the text is one statement; only then its row can be looked at.
+    :param single: whether the SQL is one statement. Only then can its result row be examined.
     :param reads_sequence: whether it calls ``currval()`` or ``lastval()``.
-    :param may_commit: whether some of it may be committed when it fails: ``DO`` and ``CALL`` run
-        code that can COMMIT.
+    :param may_commit: whether part of it may be committed even though it fails: ``DO`` and ``CALL``
+        run code that can COMMIT.
     """
 
     steps: tuple[AnyStep, ...]
@@ -209,32 +212,36 @@ class Effects:
 
     @property
     def repeated(self) -> Effects:
-        """Those of a text that runs nobody knows how often, or never.
+        """The effects if the SQL may run any number of times, as in ``executemany()``.
 
-        Nothing is given back for sure, and locks are counted, so none can be told by its key.
+        Such SQL is not certain to undo anything. Locks lose their keys, because the server counts
+        how often each is taken.
         """
         steps = dict.fromkeys(map(_repeated, self.steps))
         return replace(self, steps=tuple(steps), single=False, may_commit=True)
 
     @property
     def deferred(self) -> Effects:
-        """Those of the query of a server-side cursor, which runs as rows are fetched, or never."""
+        """The effects of a server-side cursor's query, which runs as rows are fetched, or never."""
         return replace(self, steps=later(self.steps), single=False)
 
     @property
     def made(self) -> tuple[Change, ...]:
-        """The changes that make session state, or may."""
+        """The changes that make session state, or may make it."""
         return tuple(
             step
-            for step in _closed(self.steps, None)
+            for step in _expanded(self.steps, None)
             if isinstance(step, Change) and not step.undoes
         )
 
     def resolve(self, params: object, row: Sequence[Any] | None) -> tuple[Step, ...]:
-        """Return the steps with nothing left open: by *params*, and by the *row* they gave."""
+        """Return the steps for the parameters *params* and the result *row*.
+
+        :param row: which columns of the only result row are true, or None if that is unknown.
+        """
         return tuple(
             resolved
-            for step in _closed(self.steps, params)
+            for step in _expanded(self.steps, params)
             if (resolved := _resolve(step, params, row if self.single else None)) is not None
         )
 
@@ -250,25 +257,28 @@ def _repeated(step: AnyStep) -> AnyStep:
 
 
 def nameless(steps: Iterable[AnyStep]) -> tuple[Change, ...]:
-    """What may be done, if nobody can tell when and how often: nothing gives that back."""
+    """Return the changes of *steps* that run at an unknown time, any number of times.
+
+    Their state has no name, so nothing but `ALL` undoes it.
+    """
     return tuple(
         dict.fromkeys(
             step if step.renames else Change(step.kind, None, step.undoes, sure=not step.undoes)
-            for step in _closed(steps, None)
+            for step in _expanded(steps, None)
             if isinstance(step, Change)
         )
     )
 
 
 def later(steps: Iterable[AnyStep]) -> tuple[Change, ...]:
-    """What EXECUTE and FETCH do: it is done when those run, and again each time that they do."""
+    """Return the changes of *steps* that run at each later EXECUTE or FETCH."""
     found = nameless(steps)
     if any(not step.undoes for step in found):
         return (*found, Change(Kind.UNKNOWN, None))
     return found
 
 
-def _closed(steps: Iterable[AnyStep], params: object) -> Iterator[Step]:
+def _expanded(steps: Iterable[AnyStep], params: object) -> Iterator[Step]:
     for step in steps:
         if isinstance(step, Open):
             yield from step.changes(params)
@@ -286,7 +296,8 @@ def _resolve(step: Step, params: object, row: Sequence[Any] | None) -> Step | No
         return step
     if name is not None and any(isinstance(part, Parameter) for part in name):
         try:
-            # A number and its text are the same key to a user, so to nobody here.
+            # The server takes 1 and '1' for the same key. Here they differ, which is safe: an
+            # unlock by the other spelling undoes nothing.
             name = ("".join(_text(part, params) for part in name),)
         except Unresolved:
             if step.undoes:
@@ -305,5 +316,5 @@ def _text(part: str | Parameter, params: object) -> str:
 
 
 def quote(text: str) -> str:
-    """*text* as a constant of SQL."""
+    """Return *text* as an SQL string constant."""
     return "'" + text.replace("'", "''") + "'"

@@ -1,4 +1,4 @@
-"""What a statement is like, to be shown to people: its text without the values in it."""
+"""Fingerprints: SQL text without its values, to show in messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .lexer import end_of_comment
 
 _ELLIPSIS = "..."
 #: https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-CONSTANTS
-#: What is not closed goes on to the end, so nothing is read twice.
+#: A value that is not closed extends to the end, so nothing is read twice.
 _VALUE = re.compile(
     r"""
       (?P<gap> \s+ | --[^\r\n]* )
@@ -23,12 +23,12 @@ _VALUE = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-#: A string may end before it, or go on: standard_conforming_strings says which.
+#: A string may end here or go on, depending on standard_conforming_strings.
 _UNCLEAR = re.compile(r"\\(?:'|\Z)")
 _LIST = re.compile(r"(\(\s*(?:\?|%s)\s*)(?:,\s*(?:\?|%s)\s*)+\)")
 
 
-#: What a SET sets may be a word. In an UPDATE, it is not at the beginning.
+#: The value in a SET may be a plain word. The SET of an UPDATE does not begin the statement.
 _ASSIGNED = re.compile(
     r"""((?:\A|;\s*) SET \s+ (?:(?:SESSION|LOCAL)\s+)?
       (?: TIME\s+ZONE\s | (?:[\w.$]|"[^"]*")+ \s* (?:=|\bTO\b) ) \s*) [^\s;][^;]*""",
@@ -37,13 +37,13 @@ _ASSIGNED = re.compile(
 
 
 def fingerprint(sql: str, length: int = 100) -> str:
-    """Return *sql* in one line, with ``?`` for values, and shortened to *length*.
+    """Return *sql* on one line, with ``?`` for its values, in at most *length* characters.
 
-    Two statements that differ in their values alone have the same. What is a secret, or a
-    person's, is not in it. Where it is too long, lists of columns go first; its verb, its table
-    and ``FOR UPDATE`` stay.
+    Statements that differ only in their values have the same fingerprint, which contains no secrets
+    and no personal data. If it is too long, lists of columns are cut first; the verb, the table and
+    ``FOR UPDATE`` stay.
     """
-    # What is cut off need not be read: values are long, but not so many.
+    # The rest would be cut off anyway: even with long values, this is enough text.
     text = "".join(_pieces(sql[: 300 * length])).strip()
     text = _LIST.sub(rf"\1, {_ELLIPSIS})", text)
     text = _ASSIGNED.sub(r"\1?", text)
@@ -72,7 +72,7 @@ def _pieces(sql: str) -> Iterator[str]:
     yield sql[end:]
 
 
-# Shortening. The text is cut into clauses, outside of parentheses, and some lose what is in them.
+# Shortening. The text is split into clauses outside parentheses, and some clauses are emptied.
 
 _PART = re.compile(r'"[^"]*"?|[\w$]+|\s+|.', re.DOTALL)
 _CLAUSES = frozenset(
@@ -82,7 +82,7 @@ _CLAUSES = frozenset(
         *("returning", "union", "intersect", "except", "for"),
     }
 )
-#: Which clauses lose what is in them first.
+#: The order in which clauses are emptied.
 _EXPENDABLE = (
     ("select", "returning"),
     ("values",),
@@ -93,7 +93,7 @@ _EXPENDABLE = (
     ("where",),
     ("from", "using"),
 )
-#: Of these, the table stays.
+#: The part of a clause that stays if the clause names a table.
 _TABLE = re.compile(r'\w+\s+(?:INTO\s+|ONLY\s+)?(?:[\w.$]|"[^"]*")+', re.IGNORECASE)
 _LOCKS = ("update", "no", "share", "key")
 
@@ -117,7 +117,7 @@ def _shortened(text: str, length: int) -> str:
 
 
 def _clauses(text: str) -> tuple[list[tuple[str, str]], str]:
-    """Return the clauses of *text*, each with the key word it begins with, and its lock clause."""
+    """Return the clauses of *text*, each after its first key word, and the lock clause."""
     parts = _PART.findall(text)
     clauses: list[tuple[str, list[str]]] = [("", [])]
     depth, lock = 0, len(parts)
@@ -135,7 +135,7 @@ def _clauses(text: str) -> tuple[list[tuple[str, str]], str]:
 
 
 def _emptied(word: str, clause: str) -> str:
-    """Return *clause* with what it can lose left out, if that is shorter."""
+    """Return *clause* emptied to its key word and table, if that is shorter."""
     table = _TABLE.match(clause) if word in ("from", "using", "insert") else None
     kept = clause[: len(word)] if table is None else table[0]
     shorter = f"{kept} {_ELLIPSIS} "

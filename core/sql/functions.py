@@ -1,4 +1,4 @@
-"""Calls: the effects of functions, and of SELECT INTO, anywhere. A part of the classifier."""
+"""Calls: the effects of function calls and of SELECT INTO. A part of the classifier."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from .effects import ALL, AnyStep, Change, Kind, Name, Parameter, quote
 from .names import end_of_name, is_temporary_schema, name_parts, object_name
 from .statements import OTHER, PARAMETER, STRING, WORD, Statement, Token, closing, text_at
 
-#: Of an argument: where it begins, and where it ends.
+#: The positions where an argument begins and ends.
 Span = tuple[int, int]
 
 
-def anywhere(statement: Statement) -> Iterator[AnyStep]:
+def steps_anywhere(statement: Statement) -> Iterator[AnyStep]:
+    """Yield the effects that do not depend on the first word of *statement*."""
     texts = {text for _, text, _ in statement}
     if not texts.isdisjoint(_FUNCTIONS):
         yield from _function_effects(statement)
     if "into" in texts:
         yield from _select_into(statement)
     if "pg_settings" in texts and "update" in texts:
-        yield Change(Kind.SETTING, None)  # by a rule of that view
+        yield Change(Kind.SETTING, None)  # updating this view sets settings
         if any(map(makes_temporary, texts)):
             yield Change(Kind.TEMPORARY, None)
 
@@ -36,21 +37,22 @@ def _select_into(statement: Statement) -> Iterator[AnyStep]:
 
 _INTO = Token(WORD, "into")
 _WRITES = ("insert", "merge")
-#: What follows the name in INSERT INTO, and no name after TEMP.
+#: What follows the table in INSERT INTO, but does not name a table after INTO TEMP.
 _AFTER_INSERT = ("(", "as", "default", "select", "with")
 
 
 def _is_write(before: str, statement: Statement, position: int) -> bool:
-    """Whether it is INSERT INTO or MERGE INTO, not ``SELECT 1 AS insert INTO``.
+    """Return whether this is INSERT INTO or MERGE INTO, not ``SELECT 1 AS insert INTO``.
 
-    :param position: of what follows INTO.
+    :param before: the word before INTO.
+    :param position: the position after INTO.
     """
     if before == "merge" and text_at(statement, position) == "only":
         position += 1
     end = end_of_name(statement, position)
     following = text_at(statement, end)
     if before == "insert":
-        # A table could be called TEMP, and one that is INTO TEMP could be called VALUES.
+        # INSERT can go INTO a table called TEMP, and SELECT INTO TEMP a table called VALUES.
         return (
             following in _AFTER_INSERT
             or (following, text_at(statement, end + 1)) in _AFTER_INSERT_IN_PAIRS
@@ -66,7 +68,7 @@ _AFTER_INSERT_IN_PAIRS = (("values", "("), ("overriding", "user"), ("overriding"
 
 
 def _new_table(statement: Statement, position: int) -> Iterator[AnyStep]:
-    """The effects of a SELECT INTO what is at *position*."""
+    """Yield the effects of SELECT INTO the table at *position*."""
     temporary = False
     while (text := text_at(statement, position)) in _OF_NEW_TABLES:
         if statement[position].quoted or text_at(statement, position + 1) == ".":
@@ -80,7 +82,7 @@ def _new_table(statement: Statement, position: int) -> Iterator[AnyStep]:
 _OF_NEW_TABLES = ("local", "global", "temp", "temporary", "unlogged", "table")
 
 
-#: What takes an advisory lock -> whether it may fail to.
+#: Function that takes an advisory lock -> whether it can fail to take it.
 _LOCKS = {
     "pg_advisory_lock": False,
     "pg_advisory_lock_shared": False,
@@ -93,12 +95,12 @@ _FUNCTIONS = {
     *(*_LOCKS, *_UNLOCKS, "pg_advisory_unlock_all"),
     *(*_SEQUENCES, "set_config", "setseed"),
 }
-#: What reads the state of sequences that others have made.
+#: Functions that read what an earlier nextval() left in the session.
 READERS = {"currval", "lastval"}
 
 
 def calls_of(statement: Statement, functions: set[str]) -> list[tuple[int, str]]:
-    """The calls of *functions*: position of the name, and the name."""
+    """Return the calls of *functions*: the position of each name, and the name."""
     return [
         (position, token.text)
         for position, token in enumerate(statement)
@@ -129,7 +131,7 @@ def _function_effects(statement: Statement) -> Iterator[AnyStep]:
             if not (_is_column_default(statement, position) or _is_of_django(statement, position)):
                 sequences = True
         elif position not in columns:
-            # It may be called often, or not at all.
+            # It may be called any number of times.
             if function in _LOCKS:
                 yield Change(Kind.LOCK, None)
         elif function == "pg_advisory_unlock_all":
@@ -145,9 +147,9 @@ def _function_effects(statement: Statement) -> Iterator[AnyStep]:
 
 
 def _is_of_django(statement: Statement, call: int) -> bool:
-    """Whether it is what Django sets sequences by: after ``loaddata``, and between tests.
+    """Return whether the call is how Django sets sequences, after ``loaddata`` and between tests.
 
-    No one reads the value again. An INSERT, which is not looked at either, leaves as much.
+    Nothing reads the value afterwards. An INSERT leaves the same state and is not counted either.
     """
     return (statement[call].text, text_at(statement, call + 2)) == (
         "setval",
@@ -156,18 +158,18 @@ def _is_of_django(statement: Statement, call: int) -> bool:
 
 
 def _is_column_default(statement: Statement, call: int) -> bool:
-    """Whether it is called later, for rows that are inserted."""
+    """Return whether the call is a column default, which runs later, when rows are inserted."""
     before = call - 3 if text_at(statement, call - 1) == "." else call - 1
-    # ALTER TABLE ... ADD COLUMN ... DEFAULT calls it for each row that there is.
+    # ALTER TABLE ... ADD COLUMN ... DEFAULT does call it now, for each existing row.
     return text_at(statement, before) == "default" and (
         statement[0].text == "create" or text_at(statement, before - 1) == "set"
     )
 
 
 def _columns(statement: Statement) -> dict[int, int]:
-    """Of ``SELECT f(...), g(...)``: the position of each function's name -> its column.
+    """Map the position of each function's name to its column, for ``SELECT f(...), g(...)``.
 
-    Of anything else, nothing: it need not have one row.
+    The result is empty for any other statement, because it may not return exactly one row.
     """
     if statement[0] != _SELECT:
         return {}
@@ -197,14 +199,14 @@ _SELECT = Token(WORD, "select")
 
 
 def _is_of_one_row(statement: Statement, position: int) -> bool:
-    """Whether the function at *position* is known to return one value for one."""
+    """Return whether the function at *position* is known to return exactly one row."""
     if statement[position].text not in _OF_ONE_ROW:
         return False
     schema = statement[position - 2].text if text_at(statement, position - 1) == "." else ""
     return schema in ("", "pg_catalog")
 
 
-#: What returns one value for one, so that each function in a SELECT is called once.
+#: Functions that return exactly one row, so that each function in the SELECT is called once.
 _OF_ONE_ROW = {
     *_FUNCTIONS,
     *("pg_advisory_xact_lock", "pg_advisory_xact_lock_shared"),
@@ -214,13 +216,13 @@ _OF_ONE_ROW = {
 
 
 def _arguments(statement: Statement, openings: set[int]) -> dict[int, list[Span]]:
-    """The arguments in the parentheses that are at *openings*.
+    """Map each of *openings*, the positions of opening parentheses, to its arguments.
 
-    What is not closed goes on to the end.
+    A parenthesis that is not closed extends to the end.
     """
     if not openings:
         return {}
-    #: Where arguments begin, and where one more would.
+    #: Opening parenthesis -> where its arguments begin, and finally where the next one would.
     begins: dict[int, list[int]] = {}
     stack: list[int] = []
     for position, (kind, text, _) in enumerate(statement):
@@ -253,12 +255,12 @@ def _set_config(statement: Statement, spans: list[Span], *, once: bool) -> Itera
     yield from Assignment(name, value, _truth(statement, spans[2]), once).steps()
 
 
-#: So long is what is looked at of an argument.
+#: The maximum length of an argument that is examined, in tokens.
 _SHORT = 40
 
 
 def _constant(statement: Statement, span: Span) -> Name | None:
-    """The text of an argument that is one, or several with ``||`` between; None if it is not."""
+    """Return the text of an argument made of constants joined with ``||``; None for any other."""
     begin, end = span
     if end - begin > _SHORT:
         return None
@@ -279,7 +281,7 @@ def _constant(statement: Statement, span: Span) -> Name | None:
 
 
 def _truth(statement: Statement, span: Span) -> bool | Parameter | None:
-    """What an argument is, if it is a constant truth value, or a parameter alone."""
+    """Return the value of an argument that is a boolean constant or one parameter, else None."""
     begin, end = span
     argument = _without_casts(statement[begin : min(end, begin + _SHORT)], _TRUTH_TYPES)
     if end - begin > _SHORT or len(argument) != 1:
@@ -312,7 +314,7 @@ _FALSEHOODS = ("false", "f", "no", "n", "off", "0", "null")
 
 
 def _key(statement: Statement, spans: list[Span], function: str) -> Name | None:
-    """What a lock is on, if its arguments are constants; None if not."""
+    """Return the name of a lock if its arguments are constants, else None."""
     parts: list[str | Parameter] = ["shared " if function.endswith("_shared") else ""]
     for begin, end in spans:
         if len(parts) > 1:
@@ -330,7 +332,7 @@ def _key(statement: Statement, spans: list[Span], function: str) -> Name | None:
 def _key_part(token: Token, before: str, after: str) -> str | Parameter | None:
     if token.kind is STRING:
         return quote(token.text)
-    if token.kind is OTHER or after == "(" or before == "::":  # a function, a type
+    if token.kind is OTHER or after == "(" or before == "::":  # a function or a type
         return token.text
     return parameter(token)
 
@@ -341,6 +343,6 @@ def parameter(token: Token) -> Parameter | None:
         return None
     if text.startswith("%("):
         return Parameter(text[2:-2])
-    # More digits than any driver counts to are no number to Python either.
+    # No driver counts this far, and Python limits how many digits int() converts.
     number = int(text[1:]) if text[1:].isdecimal() and len(text) < 10 else 0
     return Parameter(number - 1) if number else None

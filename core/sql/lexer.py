@@ -1,12 +1,12 @@
 """SQL text as tokens, by PostgreSQL's lexical rules.
 
-Only as much as it takes to tell code from what is not: comments, string constants, quoted
-identifiers and placeholders. There is no grammar here, and no error, because the server does
-not run what it refuses to parse.
+The lexer knows just enough to tell code from comments, string constants, quoted identifiers and
+placeholders. It knows no grammar and raises no errors, because the server does not run what it
+cannot parse.
 
-Each scan is linear (I17). A pattern matches a text in one way only, so none goes back over it.
-What has its end further on, such as a string, is read once: if it is not closed, it goes on to
-the end of the text.
+Each scan is linear (invariant I17). A pattern matches a text in only one way, so it does not
+backtrack. A token with a closing delimiter, such as a string, is read once. If it is not closed, it
+extends to the end of the text.
 
 https://www.postgresql.org/docs/current/sql-syntax-lexical.html
 """
@@ -22,13 +22,13 @@ WORD, STRING, PARAMETER, OTHER = "word", "string", "parameter", "other"
 
 
 class Token(NamedTuple):
-    """What the server's lexer would take for one.
+    """A token, as the server's lexer would find it.
 
     :param kind: `WORD` (a key word or an identifier, quoted or not), `STRING`,
         `PARAMETER` (a driver's placeholder) or `OTHER` (operators, numbers, punctuation).
-    :param text: words as PostgreSQL folds them, strings as their value, everything else
-        as it is written.
-    :param quoted: whether a word was quoted; so it is no key word.
+    :param text: a word in the case to which PostgreSQL folds it, the value of a string, or any
+        other token as written.
+    :param quoted: whether it is a quoted word, which is never a key word.
     """
 
     kind: str
@@ -36,17 +36,17 @@ class Token(NamedTuple):
     quoted: bool = False
 
 
-# The patterns are ASCII: to PostgreSQL any other character is a letter, even the no-break space.
+# The patterns are ASCII. To PostgreSQL any other character is a letter, even the no-break space.
 _LETTERS = r"\x80-\U0010ffff"
 _PART = rf"[\w${_LETTERS}]"
 _DIGITS = r"\d+(?:_\d+)*"
-#: A placeholder; with a name of letters alone, it hides nothing if it is none.
+#: A placeholder. Its name has letters only, so it hides no code if it is not a placeholder.
 _PLACEHOLDER = r"%(?: [sbt] | \([\w\ ]+\)[sbt] )"
 
 
 def _pattern(placeholder: str) -> re.Pattern[str]:
-    # General-purpose tokenizers for SQL (sqlparse) do not know nested comments, E'' or U&"",
-    # and take ten times as long: a text is classified on its way to the server.
+    # General-purpose SQL tokenizers (sqlparse) do not know nested comments, E'' or U&"". They also
+    # take ten times as long, and a statement is classified before it is sent.
     return re.compile(
         rf"""\s* (?:
           (?P<word>
@@ -72,14 +72,14 @@ def _pattern(placeholder: str) -> re.Pattern[str]:
     )
 
 
-#: Where there are no parameters, one before a letter may be an operator.
+#: In a statement without parameters, a ``%s`` before a letter may be an operator.
 _TOKEN, _BOUND_TOKEN = _pattern(rf"{_PLACEHOLDER}(?!{_PART})"), _pattern(_PLACEHOLDER)
 _WORD, _QUOTED, _OTHER, _PARAMETER, _STRING, _BEGIN, _ANY = range(1, 8)
 _OTHERS = (_OTHER, _ANY)
 
-#: A string goes on after a line break; comments of one line may stand between.
+#: A string continues after a line break, possibly with one-line comments in between.
 _GAP = re.compile(r"[ \t\f\v]*(?:--[^\r\n]*)?[\r\n]\s*(?:--[^\r\n]*[\r\n]\s*)*(?=')", re.ASCII)
-#: A quote that closes, or two that are one in the text; or what is escaped.
+#: A closing quote, two quotes that stand for one, or an escaped character.
 _PLAIN_EDGE = re.compile(r"''?")
 _BITS_EDGE = re.compile("'")
 _ESCAPED_EDGE = re.compile(r"\\.|''?", re.DOTALL)
@@ -91,19 +91,19 @@ _SYMBOLS = {text: Token(OTHER, text) for text in (*",.();*=<>+-[]", "::")}
 def tokens(sql: str, *, bound: bool = False, escapes: bool = False) -> list[Token]:
     """Return the tokens of *sql*, without comments and white space.
 
-    :param bound: whether each ``%s`` and ``%(name)s`` is a placeholder, as it is to drivers where
-        parameters are passed, also before a letter. If not, it may be an operator.
-    :param escapes: whether a backslash in a plain string escapes what follows, as it does where
+    :param bound: whether each ``%s`` and ``%(name)s`` is a placeholder even before a letter, as for
+        drivers when parameters are passed. If not, it may be an operator.
+    :param escapes: whether a backslash in a plain string is an escape, as when
         ``standard_conforming_strings`` is off.
     """
     return _read(sql, bound, escapes)[0]
 
 
 def readings(sql: str) -> list[list[Token]]:
-    """Return the ways in which *sql* may be read, as its tokens. Most texts have one.
+    """Return the possible readings of *sql*, each as a list of tokens. Most texts have one.
 
-    Whether ``%s`` before a letter is a placeholder depends on whether there are parameters, and
-    what a backslash in a plain string is depends on the session.
+    Whether ``%s`` before a letter is a placeholder depends on whether parameters are passed.
+    Whether a backslash in a plain string is an escape depends on the session.
     """
     found: list[list[Token]] = []
     ways = [(False, False)]
@@ -120,7 +120,7 @@ def readings(sql: str) -> list[list[Token]]:
 
 
 def _read(sql: str, bound: bool, escapes: bool) -> tuple[list[Token], _Long | None]:
-    """Return the tokens, and what has read the long ones among them, if there are some."""
+    """Return the tokens, and the reader of the long ones, if there are any."""
     found: list[Token] = []
     add, make = found.append, partial(tuple.__new__, Token)  # Token() takes twice as long
     pattern = _BOUND_TOKEN if bound else _TOKEN
@@ -160,7 +160,7 @@ def _read(sql: str, bound: bool, escapes: bool) -> tuple[list[Token], _Long | No
 
 
 class _Long:
-    """Reads what has its end further on in a text: strings, identifiers, comments, placeholders."""
+    """A reader of long tokens: strings, quoted identifiers, comments, placeholders with names."""
 
     __slots__ = (
         "_bound",
@@ -173,17 +173,17 @@ class _Long:
 
     def __init__(self, sql: str, bound: bool, escapes: bool) -> None:
         self._sql, self._bound, self._escapes = sql, bound, escapes
-        #: Whether there is something that depends on there being parameters.
+        #: Whether the reading depends on whether parameters are passed.
         self.unclear_percent = False
-        #: Whether there is something that depends on standard_conforming_strings.
+        #: Whether the reading depends on standard_conforming_strings.
         self.unclear_backslash = False
-        #: The first closing parenthesis after the place where one was looked for last.
+        #: The closing parenthesis found by the last search, so that no part is searched twice.
         self._parenthesis = -1
 
     def read(self, opening: str, begin: int, add: Callable[[Token], None]) -> int:
-        """Add the tokens that *opening* begins, and return where they end.
+        """Add the tokens that *opening* begins, and return the position after them.
 
-        :param begin: where *opening* ends.
+        :param begin: the position after *opening*.
         """
         sql, last = self._sql, opening[-1]
         if last == "'":
@@ -224,7 +224,7 @@ class _Long:
         return end + 1
 
     def _named(self, begin: int, add: Callable[[Token], None]) -> int:
-        """Read what is a placeholder with a name, or an operator before a parenthesis."""
+        """Read ``%(``: a placeholder with a name, or an operator before a parenthesis."""
         end = self._end_of_name(begin)
         if end is not None:
             self.unclear_percent = True
@@ -236,7 +236,7 @@ class _Long:
         return begin
 
     def _end_of_name(self, begin: int) -> int | None:
-        """Where the placeholder ends whose name begins there; None if it is none."""
+        """Return where the placeholder ends whose name begins at *begin*; None if it is none."""
         sql = self._sql
         if self._parenthesis < begin:
             end = sql.find(")", begin)
@@ -250,7 +250,7 @@ _PERCENT = Token(OTHER, "%")
 
 
 def _closing(edge: re.Pattern[str], sql: str, begin: int) -> int:
-    """Where the quote is that closes what begins at *begin*; the end of the text if none does."""
+    """Return the position of the closing quote after *begin*, or the end of the text."""
     for match in edge.finditer(sql, begin):
         if match.end() - match.start() == 1:
             return match.start()
@@ -258,6 +258,7 @@ def _closing(edge: re.Pattern[str], sql: str, begin: int) -> int:
 
 
 def end_of_comment(sql: str, position: int) -> int:
+    """Return the position after the comment, possibly nested, whose text begins at *position*."""
     depth = 1
     for edge in _COMMENT_EDGE.finditer(sql, position):
         depth += 1 if edge.group() == "/*" else -1
@@ -267,7 +268,7 @@ def end_of_comment(sql: str, position: int) -> int:
 
 
 def _fold(word: str) -> str:
-    """In lower case, but for what PostgreSQL leaves alone."""
+    """Return *word* with its ASCII letters in lower case, as PostgreSQL folds it."""
     return "".join(letter.lower() if letter.isascii() else letter for letter in word)
 
 
@@ -286,7 +287,7 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def _read_unicode(found: list[Token], unicode: set[int]) -> list[Token]:
-    """Read U&"" and U&'', with the character that ``UESCAPE '!'`` tells, and drop that."""
+    """Decode U&"" and U&'', with the escape character of ``UESCAPE '!'``, which is dropped."""
     read: list[Token] = []
     passed = 0
     for position, token in enumerate(found):
@@ -306,7 +307,7 @@ _UESCAPE = Token(WORD, "uescape")
 
 
 def _code_points(text: str, escape: str) -> str:
-    """What is meant by the text of U&"" or U&''."""
+    """Return the decoded text of U&"" or U&''."""
     if escape not in text:
         return text
     return _unicode_escapes(escape).sub(

@@ -1,4 +1,4 @@
-"""Names: of objects and schemas, in the tokens of a statement."""
+"""Names of objects and schemas in the tokens of a statement."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from .statements import WORD, Statement, text_at
 
 
 def name_parts(statement: Statement, position: int = 0) -> list[str]:
-    """The parts of the name at *position*: of ``a.b.c``, three."""
+    """Return the parts of the name at *position*. The name ``a.b.c`` has three."""
     return [token.text for token in statement[position : end_of_name(statement, position) : 2]]
 
 
 def end_of_name(statement: Statement, position: int) -> int:
-    """The position after the name at *position*."""
+    """Return the position after the name at *position*."""
     end = position + 1
     while text_at(statement, end) == ".":
         end += 2
@@ -20,11 +20,11 @@ def end_of_name(statement: Statement, position: int) -> int:
 
 
 def object_name(statement: Statement, position: int = 0) -> Name | None:
-    """The last part of the name at *position*."""
+    """Return the last part of the name at *position*, or None if there is no name."""
     if position >= len(statement) or statement[position].kind is not WORD:
         return None
     name = name_parts(statement, position)[-1]
-    return None if name == "*" else (name,)  # it would be ALL
+    return None if name == "*" else (name,)  # a name "*" would equal ALL
 
 
 def is_temporary_schema(name: str) -> bool:

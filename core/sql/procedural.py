@@ -1,7 +1,7 @@
 """Procedural code: the effects that a DO block may have. A part of the classifier.
 
-What runs of it, in which order and how often, nobody can tell. So nothing in it has a name, and
-nothing is given back.
+Which of its statements run, in which order and how often, is unknown. So its state has no names,
+and nothing is certain to be undone.
 
 https://www.postgresql.org/docs/current/sql-do.html
 """
@@ -12,22 +12,22 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from .effects import ALL, AnyStep, Change, Kind, nameless
-from .functions import anywhere
+from .functions import steps_anywhere
 from .names import is_temporary_schema
 from .statements import STRING, WORD, Statement, key_words, readings, split
 
-#: The first word of a statement -> its effects, beside those of the functions that it calls.
+#: First word of a statement -> yields its effects, except those of the functions that it calls.
 Heads = Mapping[str, Callable[[Statement, list[str]], Iterator[AnyStep]]]
 
-#: What a statement may follow, in PL/pgSQL, besides a semicolon.
+#: PL/pgSQL words after which a statement may begin, as after a semicolon.
 _BEFORE = ("begin", "then", "else", "loop")
-#: So far are the strings of EXECUTE looked into.
+#: The maximum nesting depth of EXECUTE strings that are read.
 _DEEPEST = 3
-#: So many times as long as the block is what is read of it at most, with the strings in it; and
-#: as how long a string counts at least.
+#: A block and its strings are read up to `_MOST` times the block's length in total, which counts as
+#: `_SHORTEST` characters at least. Each string counts as `_LEAST` characters at least.
 _MOST, _LEAST = 4, 40
 _SHORTEST = 400
-#: In a text without one of these, there is nothing to be found.
+#: A text without any of these has no effects.
 _EFFECTIVE = re.compile(
     r"set|create|alter|drop|prepare|deallocate|declare|close|listen|load|discard|do|lock|nextval"
     r"|into|temp|execute|u&",
@@ -40,7 +40,7 @@ def _missing(*kinds: Kind) -> tuple[Change, ...]:
     return tuple(Change(kind, None, undoes=True, sure=False) for kind in kinds)
 
 
-#: Of the first word alone, which EXECUTE gets the rest of: ``'CREATE ' || what``.
+#: First word -> its effects if EXECUTE adds the rest, as in ``'CREATE ' || what``.
 _UNFINISHED: dict[str, tuple[Change, ...]] = {
     "alter": (Change(Kind.TEMPORARY, ALL, undoes=True, renames=True),),
     "close": _missing(Kind.CURSOR),
@@ -55,14 +55,14 @@ _UNFINISHED: dict[str, tuple[Change, ...]] = {
 
 
 def steps_of_code(statement: Statement, heads: Heads) -> Iterator[AnyStep]:
-    """Return the effects of the DO block *statement*."""
+    """Yield the effects of the DO block *statement*."""
     yield from dict.fromkeys(_Code(heads).read(statement))
 
 
 class _Code:
     def __init__(self, heads: Heads) -> None:
         self._heads = heads
-        #: Texts that are to be read: how deep they are, and whether all strings in them may run.
+        #: The texts to read, each with its depth, and whether all strings in it may run.
         self._pending: list[tuple[str, int, bool]] = []
         self._seen: set[str] = set()
 
@@ -91,12 +91,12 @@ class _Code:
                 self._pending.append((text, depth, strings_run))
 
     def _add_block(self, block: Statement, depth: int) -> None:
-        # In other languages, who knows what runs a string.
+        # In other languages, any string may be run.
         strings_run = _language(block) != "plpgsql"
         self._add((token.text for token in block if token.kind is STRING), depth, strings_run)
 
     def _effects(self, statement: Statement, depth: int) -> Iterator[Change]:
-        """The effects of all that could be a statement."""
+        """Yield the effects of every part that could be a statement."""
         starts = [0]
         starts += [at + 1 for at, token in enumerate(statement) if token.text in _BEFORE]
         for start, stop in zip(starts, [*starts[1:], len(statement)], strict=True):
@@ -111,8 +111,8 @@ class _Code:
                 yield from _UNFINISHED.get(head, ())
             later = head == "prepare" or (head == "declare" and "cursor" in words)
             if later and stop < len(statement):
-                yield _UNKNOWN  # its query has not been seen to its end
-        yield from nameless(anywhere(statement))
+                yield _UNKNOWN  # the rest of its query is in another part
+        yield from nameless(steps_anywhere(statement))
         if any(is_temporary_schema(token.text) for token in statement):
             yield Change(Kind.TEMPORARY, None)
 

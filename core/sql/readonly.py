@@ -1,4 +1,4 @@
-"""Reads: which statements can only read, as far as their text tells.
+"""Reads: which statements only read, as far as their text shows.
 
 https://www.postgresql.org/docs/current/xfunc-volatility.html
 """
@@ -15,10 +15,10 @@ def _words(text: str) -> set[str]:
 
 
 _HEADS = _words("select with values table (")
-#: What writes, or makes a table, or locks rows where it stands after FOR.
+#: Words that write or create a table, and words that lock rows after FOR.
 _WRITES = _words("insert update delete merge into call")
 _LOCKS = _words("update share no key")
-#: Key words that a parenthesis may follow.
+#: Key words that may come before a parenthesis.
 _KEY_WORDS = _words("""
     all and any array as between by case cast cube distinct else end escape except exists extract
     filter from group grouping having ilike in intersect is join lateral like limit materialized
@@ -26,7 +26,8 @@ _KEY_WORDS = _words("""
     when where within
 """)
 _TYPES = _words("bit char character decimal float interval numeric time timestamp varchar")
-#: Of `pg_catalog`: none is volatile, but for the few that change nothing. A test asks the server.
+#: Functions of `pg_catalog`. None is volatile, except for a few that change nothing. A test checks
+#: this against the server.
 FUNCTIONS = _words("""
     array_agg avg bit_and bit_or bool_and bool_or corr count covar_pop covar_samp cume_dist
     dense_rank every first_value json_agg json_object_agg jsonb_agg jsonb_object_agg lag last_value
@@ -57,30 +58,29 @@ FUNCTIONS = _words("""
 
     current_database current_schema current_setting pg_backend_pid pg_typeof version
 """)
-#: Of SQL's own, in no catalogue.
+#: Functions of the SQL grammar, which are not in the catalogue.
 _EXPRESSIONS = _words("coalesce greatest least nullif trim")
 _CALLABLE = FUNCTIONS | _EXPRESSIONS | _KEY_WORDS | _TYPES
 
 
-#: Longer texts, such as those of bulk statements, are seldom met twice.
+#: The maximum length of a text that is cached. Longer ones, such as bulk statements, seldom recur.
 _LONGEST = 4_000
 
 
 def only_reads(sql: str) -> bool:
-    """Whether *sql* is one query that locks no rows and calls only functions known to read.
+    """Return whether *sql* is one query that locks no rows and calls only functions known to read.
 
-    When in doubt, it is not. What the text does not show is not seen: a view over a function
-    that writes, an operator or a cast of one's own, a function put before `pg_catalog` in the
-    search path.
+    In doubt, the answer is False. But the text does not show a view over a function that writes, a
+    user-defined operator or cast, or a function in a schema before `pg_catalog` in the search path.
     """
-    return _remembered(sql) if len(sql) <= _LONGEST else _only_reads(sql)
+    return _cached(sql) if len(sql) <= _LONGEST else _only_reads(sql)
 
 
 def _only_reads(sql: str) -> bool:
     return all(_is_read(split(way)) for way in readings(sql))
 
 
-_remembered = lru_cache(maxsize=4096)(_only_reads)
+_cached = lru_cache(maxsize=4096)(_only_reads)
 
 
 def _is_read(found: list[Statement]) -> bool:
@@ -100,15 +100,15 @@ def _writes_nothing(statement: Statement) -> bool:
             kind is OTHER
             and text == "("
             and before.kind is WORD
-            and not _known(statement, position - 1)
+            and not _is_harmless(statement, position - 1)
         ):
             return False
         before = token
     return True
 
 
-def _known(statement: Statement, position: int) -> bool:
-    """Whether the word at *position*, before a parenthesis, is nothing that could write."""
+def _is_harmless(statement: Statement, position: int) -> bool:
+    """Return whether the word at *position*, before a parenthesis, cannot write."""
     word = statement[position]
     if position and statement[position - 1].text == ".":
         schema = statement[position - 2].text if position > 1 else ""

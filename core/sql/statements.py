@@ -1,4 +1,4 @@
-"""SQL text as statements, and what is asked of their tokens."""
+"""SQL text as statements, and helpers to examine their tokens."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Statement = list[Token]
 
 
 def statements(sql: str) -> list[Statement]:
-    """Return the statements of *sql*, each as its tokens. Empty ones are left out."""
+    """Return the statements of *sql*, each as a list of tokens. Empty statements are left out."""
     return split(tokens(sql))
 
 
 def split(every: list[Token]) -> list[Statement]:
-    """Return the statements that the tokens *every* are of. Empty ones are left out."""
+    """Return the statements made of the tokens *every*. Empty statements are left out."""
     if _SEMICOLON not in every:
         return [every] if every else []
     found: list[Statement] = []
@@ -53,7 +53,7 @@ def split(every: list[Token]) -> list[Statement]:
             if text == "atomic":
                 body = body or (depth <= 0 and _begins_body(statement))
             elif statement[-1] in (_SEMICOLON, _ATOMIC):
-                body = False  # no statement begins with END, inside of one
+                body = False  # inside a body, no statement begins with END
         statement.append(token)
     found.append(statement)
     return [statement for statement in found if statement]
@@ -64,7 +64,7 @@ _EDGES_OF_BODIES = ("atomic", "end")
 
 
 def _begins_body(statement: Statement) -> bool:
-    """Whether ATOMIC is that of ``BEGIN ATOMIC ... END``, which has semicolons.
+    """Return whether an ATOMIC here begins the body ``BEGIN ATOMIC ... END``, with semicolons.
 
     https://www.postgresql.org/docs/current/sql-createfunction.html
     """
@@ -76,18 +76,18 @@ def _begins_body(statement: Statement) -> bool:
     )
 
 
-# What the classifier asks of a statement's tokens.
+# Helpers for the classifier.
 
 
 def text_at(statement: Statement, position: int) -> str:
-    """The text of what is there, if that is no string."""
+    """Return the text of the token at *position*, or "" if it is a string or does not exist."""
     if not 0 <= position < len(statement) or statement[position].kind is STRING:
         return ""
     return statement[position].text
 
 
 def closing(statement: Statement, opening: int) -> int:
-    """The position of the parenthesis that closes the one at *opening*."""
+    """Return the position of the parenthesis that closes the one at *opening*."""
     depth = 0
     for position in range(opening, len(statement)):
         token = statement[position]
@@ -99,9 +99,9 @@ def closing(statement: Statement, opening: int) -> int:
 
 
 def key_words(statement: Statement, start: int = 0) -> list[str]:
-    """The words that a statement begins with, at *start*; "" stands for one that is quoted.
+    """Return the words that a statement begins with, at *start*. A quoted word becomes "".
 
-    A parenthesis around a query is passed over.
+    Opening parentheses before them are skipped.
     """
     while start < len(statement) and statement[start].text == "(":
         start += 1
@@ -110,7 +110,7 @@ def key_words(statement: Statement, start: int = 0) -> list[str]:
 
 
 def comma_list(statement: Statement) -> list[Statement]:
-    """What is between commas."""
+    """Return the parts of *statement* between its commas, ignoring those in parentheses."""
     found: list[Statement] = [[]]
     depth = 0
     for token in statement:

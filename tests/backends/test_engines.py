@@ -114,7 +114,9 @@ class TestPostgresql:
     ],
 )
 def test_an_engine_that_is_meant(name, meant):
-    with pytest.raises(ImportError, match=rf"No adapter is named {name!r}\..* Did you mean {meant!r}\? "):
+    with pytest.raises(
+        ImportError, match=rf"No adapter is named {name!r}\..* Did you mean {meant!r}\? "
+    ):
         importlib.import_module(f"relet.backends.{name}.base")
 
 
@@ -125,12 +127,16 @@ def test_no_engine_is_meant():
 
 
 def test_unknown_name():
-    with pytest.raises(ImportError, match=r"No adapter is named 'psycop'\. Registered adapters: .*\bpsycopg\b"):
+    with pytest.raises(
+        ImportError, match=r"No adapter is named 'psycop'\. Registered adapters: .*\bpsycopg\b"
+    ):
         importlib.import_module("relet.backends.psycop.base")
 
 
 def test_missing_dependency(stranger):
-    with pytest.raises(ImportError, match=r"requires no_such_module. .*pip install 'no-such\[pool\]'"):
+    with pytest.raises(
+        ImportError, match=r"requires no_such_module. .*pip install 'no-such\[pool\]'"
+    ):
         importlib.import_module("relet.backends.incomplete.base")
 
 

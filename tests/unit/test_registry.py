@@ -154,7 +154,9 @@ def test_an_alias(registry):
     assert "other" not in registry.specs()
     with pytest.raises(RegistryError, match=r"adapter 'mine': no\.such cannot be imported"):
         registry.load("other")
-    with pytest.raises(UnknownAdapter, match=r"Registered adapters: .*\bother\b.*Did you mean 'third'"):
+    with pytest.raises(
+        UnknownAdapter, match=r"Registered adapters: .*\bother\b.*Did you mean 'third'"
+    ):
         registry.spec("thirt")
 
 

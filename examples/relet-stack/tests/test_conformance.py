@@ -1,4 +1,4 @@
-"""The kit is the test: two lines."""
+"""Run relet's conformance kit."""
 
 from relet_stack.adapter import StackAdapter
 

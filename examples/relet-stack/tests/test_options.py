@@ -1,4 +1,4 @@
-"""What is this pool's own."""
+"""Test what is specific to this pool: its options, order and lifetime."""
 
 import pytest
 from relet_stack.adapter import StackAdapter
@@ -20,7 +20,7 @@ def test_wrong_options(options):
         StackAdapter.check_options(options)
 
 
-def test_the_last_to_come_back_is_the_next_to_go():
+def test_the_last_connection_in_is_the_first_out():
     pool = StackPool(Connection, max_lifetime=60)
     first, second = pool.pop(), pool.pop()
     pool.push(first)
@@ -28,7 +28,7 @@ def test_the_last_to_come_back_is_the_next_to_go():
     assert pool.pop() is second
 
 
-def test_what_is_too_old_is_closed():
+def test_a_connection_that_is_too_old_is_closed():
     pool = StackPool(Connection, max_lifetime=0)
     entry = pool.pop()
     pool.push(entry)

@@ -1,4 +1,4 @@
-"""The adapter: what relet asks of a pool, told in the terms of this one."""
+"""The adapter: relet's interface to a pool, implemented for this one."""
 
 from functools import partial
 from time import monotonic
@@ -13,7 +13,7 @@ from relet.core import ConfigurationError, PoolAdapter, PooledConnection, PoolSt
 from .pool import StackPool
 
 DEFAULTS = {"size": 4, "timeout": 30.0, "max_lifetime": 3600.0}
-#: Of OPTIONS["pool"] = False: as many as are asked for, and none is put back.
+#: For OPTIONS["pool"] = False: no limit, and no connection is put back.
 NO_POOL = {"size": None, "timeout": 0.0, "max_lifetime": 0.0}
 
 
@@ -50,7 +50,7 @@ class StackAdapter(Psycopg, PoolAdapter[psycopg.Connection]):
     # Life.
 
     def open(self):
-        """Nothing: connections are opened when they are asked for."""
+        """Do nothing: connections are opened on demand."""
 
     def close(self):
         self.closed = True
@@ -62,13 +62,13 @@ class StackAdapter(Psycopg, PoolAdapter[psycopg.Connection]):
     def checkout(self, timeout=None):
         seconds = self._options["timeout"] if timeout is None else timeout
         try:
-            entered = self._semaphore.acquire(seconds)
+            acquired = self._semaphore.acquire(seconds)
         except SemaphoreClosed as error:
             raise psycopg.OperationalError(f"DATABASES[{self.config.alias!r}]: {error}.") from error
-        if not entered:
+        if not acquired:
+            problem = f"couldn't get a connection after {seconds:.2f} sec"
             cure = "raise OPTIONS['pool']['size'] or ['timeout']"
-            said = f"couldn't get a connection after {seconds:.2f} sec"
-            raise self.exhausted(psycopg.OperationalError, said, cure)
+            raise self.exhausted(psycopg.OperationalError, problem, cure)
         try:
             entry = self._pool.pop()
         except BaseException as error:
@@ -76,10 +76,10 @@ class StackAdapter(Psycopg, PoolAdapter[psycopg.Connection]):
             if isinstance(error, psycopg.Error):
                 raise self.cannot_connect(error) from error
             raise
-        if entry.remembered is None:
-            entry.remembered = PooledConnection(entry.raw, monotonic(), entry)
-        entry.remembered.raw, entry.remembered.entry = entry.raw, entry
-        return entry.remembered
+        if entry.pooled is None:
+            entry.pooled = PooledConnection(entry.raw, monotonic(), entry)
+        entry.pooled.raw, entry.pooled.entry = entry.raw, entry
+        return entry.pooled
 
     def checkin(self, connection):
         entry, connection.entry, connection.raw = connection.entry, None, None

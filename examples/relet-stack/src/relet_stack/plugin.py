@@ -1,4 +1,4 @@
-"""What relet finds through the entry point. It imports neither the adapter nor psycopg."""
+"""The plugin, which relet finds by its entry point. It imports neither adapter nor driver."""
 
 from relet.core import AdapterSpec, hookimpl
 

@@ -1,4 +1,4 @@
-"""The pool: it knows neither Django nor relet, and never waits."""
+"""The pool. It knows nothing of Django and relet, and never waits."""
 
 import threading
 from time import monotonic
@@ -10,15 +10,15 @@ class Entry:
     def __init__(self, raw):
         self.raw = raw
         self.opened_at = monotonic()
-        #: What the adapter keeps with it.
-        self.remembered = None
+        #: The adapter's `PooledConnection` for it.
+        self.pooled = None
 
 
 class StackPool:
-    """Connections on a stack. Whoever uses it sees to it that there are not too many.
+    """A pool of connections on a stack. Its user must limit their number.
 
     :param connect: opens a connection.
-    :param max_lifetime: seconds; what is older is closed instead of being put back.
+    :param max_lifetime: seconds. A connection that is older is closed instead of put back.
     """
 
     def __init__(self, connect, max_lifetime):
@@ -47,7 +47,7 @@ class StackPool:
         entry.raw.close()
 
     def close(self):
-        """Close all entries that are here now, and the others when they come back."""
+        """Close all idle entries now, and each of the others when it is put back."""
         with self._lock:
             self.closed = True
             entries, self._stack = self._stack, []
