@@ -64,27 +64,14 @@ def _parser() -> argparse.ArgumentParser:
         "many clients, first on Django's native pool, then on relet, and compare the figures. "
         "Requires pip install 'relet[demo]'.",
     )
-    demo.add_argument(
-        "--seconds",
-        type=_seconds,
-        default=8.0,
-        metavar="N",
-        help="seconds to measure each engine (default: %(default)g)",
+    numbers: tuple[tuple[str, Callable[[str], float], float, str], ...] = (
+        ("--seconds", _seconds, 8.0, "seconds to measure each engine"),
+        ("--clients", _between(1, _MAX_CLIENTS), 32, "number of clients, and of server threads"),
+        ("--connections", _between(1, _MAX_CONNECTIONS), 4, "size of the connection pool"),
     )
-    demo.add_argument(
-        "--clients",
-        type=_between(1, _MAX_CLIENTS),
-        default=32,
-        metavar="N",
-        help="number of clients, and of server threads (default: %(default)s)",
-    )
-    demo.add_argument(
-        "--connections",
-        type=_between(1, _MAX_CONNECTIONS),
-        default=4,
-        metavar="N",
-        help="size of the connection pool (default: %(default)s)",
-    )
+    for option, convert, default, text in numbers:
+        text += " (default: %(default)g)"
+        demo.add_argument(option, type=convert, default=default, metavar="N", help=text)
     demo.add_argument(
         "--json", type=_file, metavar="FILE", help="also write the figures to this file"
     )

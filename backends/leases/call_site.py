@@ -23,7 +23,8 @@ CallSite = tuple[CodeType, int] | tuple[()]
 _skipped: set[str | None] = set()
 
 
-def _is_skipped(module: str | None) -> bool:
+def is_skipped(module: str | None) -> bool:
+    """Return whether *module* belongs to relet, Django, or a tool that wraps statements."""
     if module in _skipped:
         return True
     if (module or "").partition(".")[0] not in _SKIPPED:
@@ -35,7 +36,7 @@ def _is_skipped(module: str | None) -> bool:
 def first_outside(frame: FrameType | None) -> CallSite:
     """Return the first call site outside relet, Django and tools, from *frame* outwards."""
     while frame is not None:
-        if not _is_skipped(frame.f_globals.get("__name__")):
+        if not is_skipped(frame.f_globals.get("__name__")):
             return frame.f_code, frame.f_lasti
         frame = frame.f_back
     return ()
@@ -57,7 +58,7 @@ if sys.version_info >= (3, 12):
         name, skipped = sys._getframemodulename, _skipped
         try:
             depth = _DJANGO_CURSOR_CALLER if name(_CURSOR_CALLER) == _UTILS else _CURSOR_CALLER
-            while name(depth) in skipped or _is_skipped(name(depth)):
+            while name(depth) in skipped or is_skipped(name(depth)):
                 depth += 1
             # Continue with frames: a function that Django has decorated reports the project's
             # module here.

@@ -37,7 +37,7 @@ def clear_holder(lease: Lease, pool: PoolAdapter[Any]) -> None:
     lease.call_site = lease.sql = None
 
 
-def waits_for_itself(pool: PoolAdapter[Any]) -> bool:
+def would_deadlock(pool: PoolAdapter[Any]) -> bool:
     """Whether this thread holds all connections of *pool*, so that waiting would deadlock."""
     if pool.max_size is None or len(pool.long_leases) < pool.max_size:
         return False

@@ -65,7 +65,8 @@ RELEASED, RUNNING = State.RELEASED, (State.RUNNING, State.RUNNING_IN_TRANSACTION
 
 _NOT_SHARED = nullcontext()
 
-#: Django's own method. None if a tool had replaced it when this module was imported, until seen.
+#: Django's own `ensure_connection`. None while it is unknown, because a tool had replaced it before
+#: this module was imported.
 default_ensure = guards.default_ensure_connection(BaseDatabaseWrapper.ensure_connection)
 
 
@@ -207,7 +208,7 @@ class LeaseRunner:
             lease.send(CLOSE)
             raise IllegalEvent(lease.alias, "being ended", STATEMENT.value)
         try:
-            if pool.long_leases and holders.waits_for_itself(pool):
+            if pool.long_leases and holders.would_deadlock(pool):
                 raise self._deadlock_error(pool)
             pool.checkout_into(lease)
             connection: Any = lease.connection

@@ -27,6 +27,7 @@ from relet.core.sql.effects import Change, Effects, Kind, Move, Step
 from relet.core.sql.fingerprint import fingerprint
 from relet.core.status import TransactionStatus
 
+from . import call_site
 from .messages import Messages
 
 Steps = Sequence[Step]
@@ -81,13 +82,9 @@ def warn_of_sequence(alias: str, effects: Effects, text: str) -> None:
 def _outside() -> int:
     """Return the ``stacklevel`` of the code that uses Django, for a warning in the caller."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and _is_internal(frame.f_globals.get("__name__", "")):
+    while frame.f_back is not None and call_site.is_skipped(frame.f_globals.get("__name__")):
         frame, level = frame.f_back, level + 1
     return level
-
-
-def _is_internal(module: str) -> bool:
-    return module.partition(".")[0] in ("relet", "django", "contextlib")
 
 
 def succeeded(

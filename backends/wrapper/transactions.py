@@ -173,20 +173,25 @@ class LazyTransactions(WrapperBase):
             super()._savepoint(sid)
 
     def _savepoint_rollback(self, sid: str) -> None:
-        pending = self._runner.pending_savepoints
-        if sid in pending:
-            with debug_transaction(self, self.ops.savepoint_rollback_sql(sid)):
-                del pending[pending.index(sid) + 1 :]
-        else:
+        if not self._end_pending_savepoint(sid, self.ops.savepoint_rollback_sql(sid), kept=1):
             super()._savepoint_rollback(sid)
 
     def _savepoint_commit(self, sid: str) -> None:
-        pending = self._runner.pending_savepoints
-        if sid in pending:
-            with debug_transaction(self, self.ops.savepoint_commit_sql(sid)):
-                del pending[pending.index(sid) :]
-        else:
+        if not self._end_pending_savepoint(sid, self.ops.savepoint_commit_sql(sid), kept=0):
             super()._savepoint_commit(sid)
+
+    def _end_pending_savepoint(self, sid: str, sql: str, *, kept: int) -> bool:
+        """End the savepoint *sid* if it has not been sent to the server; return whether it was not.
+
+        :param sql: the statement to log in its place.
+        :param kept: 1 to keep the savepoint and drop only later ones, as a rollback does; else 0.
+        """
+        pending = self._runner.pending_savepoints
+        if sid not in pending:
+            return False
+        with debug_transaction(self, sql):
+            del pending[pending.index(sid) + kept :]
+        return True
 
     # Forks.
 
