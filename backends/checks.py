@@ -1,4 +1,4 @@
-"""System checks: what is wrong in ``DATABASES``, before the first connection is asked for.
+"""System checks: errors in ``DATABASES``, found before the first connection is opened.
 
 https://docs.djangoproject.com/en/stable/topics/checks/
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Return what is wrong, or odd, with each alias that has a relet engine, and with plugins."""
+    """Return errors and warnings about plugins and about each alias with a relet engine."""
     messages: list[checks.CheckMessage] = [
         checks.Warning(problem, id="relet.W002") for problem in registry.problems()
     ]
@@ -38,7 +38,7 @@ def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:
 
 
 def _check_engine(alias: str, error: BaseException) -> Iterator[checks.CheckMessage]:
-    """Yield why the engine of *alias* cannot be imported, if relet knows that."""
+    """Yield why the engine of *alias* cannot be imported, if relet raised that error."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, (MissingDependency, UnknownAdapter)):
         cause = cause.__cause__
@@ -51,13 +51,13 @@ def _check(wrapper: LeasingWrapper) -> Iterator[checks.CheckMessage]:
     yield from _errors(options.check_max_age, alias, settings)
     yield from _errors(options.check_health_checks, alias, settings)
     adapter = wrapper.adapter_class
-    for problem in options.ignored(alias, settings, adapter):
+    for problem in options.ignored_settings(alias, settings, adapter):
         yield checks.Warning(problem, id="relet.W003")
     if wrong := _errors(options.pool_options, alias, settings, adapter):
         yield from wrong
         return
-    for doubt in options.pool_doubts(alias, settings, adapter):
-        yield checks.Warning(doubt, id="relet.W001")
+    for warning in options.pool_warnings(alias, settings, adapter):
+        yield checks.Warning(warning, id="relet.W001")
     yield from _errors(options.release_policy, alias, settings, adapter)
     yield from _errors(wrapper.get_connection_params)
     yield from _errors(Credentials, alias, settings)
@@ -69,5 +69,5 @@ def _errors(rule: Callable[..., object], *arguments: object) -> list[checks.Chec
     except options.OptionError as error:
         return [checks.Error(str(error), id=error.code)]
     except ImproperlyConfigured:
-        pass  # for Django to say
+        pass  # Django reports it
     return []

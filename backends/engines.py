@@ -1,9 +1,8 @@
 """Engines: ``relet.backends.<name>.base`` for every registered adapter.
 
-Django imports ``<ENGINE>.base`` and takes ``DatabaseWrapper`` from it. There is one
-adapter interface and one wrapper, so nothing about such a module is worth a file:
-a finder at the end of `sys.meta_path` makes it when it is imported. What runs in it
-is ordinary source, `wrapper` and `cursor`.
+Django imports ``<ENGINE>.base`` and takes ``DatabaseWrapper`` from it. The built-in engines have
+a two-line file each. For adapters from plugins, a finder at the end of `sys.meta_path` makes the
+module when it is imported.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ def build(
 
     :param adapter: the name of a registered adapter.
     :param base: the Django backend to build on, such as
-        ``"django.contrib.gis.db.backends.postgis"``, or its ``DatabaseWrapper``; the adapter's
-        own by default. Its methods come first; what they call with ``super()`` is relet's.
-    :param module: what the class is to give as its ``__module__``.
-    :raises ImportError: there is no such adapter, or what it needs is missing.
-    :raises ImproperlyConfigured: *base* is for another driver than the adapter's.
+        ``"django.contrib.gis.db.backends.postgis"``, or its ``DatabaseWrapper``. Defaults to the
+        adapter's own backend. Methods of *base* come first; their ``super()`` calls reach relet.
+    :param module: the ``__module__`` of the class.
+    :raises ImportError: the adapter is not registered, or one of its dependencies is missing.
+    :raises ImproperlyConfigured: *base* uses another driver than the adapter.
 
-    An engine of your own over another backend is a module ``base`` with one line::
+    To make an engine of your own from another backend, write a module ``base`` with this line::
 
         DatabaseWrapper = build("psycopg", base="django.contrib.gis.db.backends.postgis")
     """
@@ -45,8 +44,8 @@ def build(
         adapter_class = registry.load(adapter)
     except (UnknownAdapter, MissingDependency) as error:
         raise ImportError(str(error)) from error
-    # Only now: these import Django's backend, and that its driver.
-    from relet.backends.compat.postgis import Geometry
+    # Imported late: these import Django's backend, which imports its driver.
+    from relet.backends.compat.postgis import GeometryAdapters
     from relet.backends.compat.tracked_settings import SettingsReplay
     from relet.backends.wrapper.wrapper import LeasingWrapper
 
@@ -54,8 +53,8 @@ def build(
     other = own if base is None else _database_wrapper(base)
     if not (issubclass(other, own) or issubclass(own, other)):
         raise ImproperlyConfigured(
-            f"base: {other.__module__}.{other.__qualname__} is not built on the backend of the "
-            f"adapter {adapter!r}, {registry.spec(adapter).backend!r}, but for another driver."
+            f"build({adapter!r}, base=...): {other.__module__}.{other.__qualname__} is for another "
+            f"driver. Use a backend built on {registry.spec(adapter).backend!r}."
         )
     attributes = {
         "__doc__": f"{other.display_name} over the adapter {adapter!r}.",
@@ -71,12 +70,12 @@ def build(
     if other._cursor is not own._cursor:
         above.insert(0, SettingsReplay)
     if hasattr(other, "register_geometry_adapters"):
-        above.insert(0, Geometry)
+        above.insert(0, GeometryAdapters)
     return type("DatabaseWrapper", (*above, leasing), attributes)
 
 
 def _database_wrapper(backend: str | type) -> Any:
-    """Return the class that Django would use for *backend*."""
+    """Return the ``DatabaseWrapper`` class that Django would use for *backend*."""
     if isinstance(backend, str):
         return import_module(f"{backend}.base").DatabaseWrapper
     return backend
@@ -91,7 +90,7 @@ def _is_known(adapter: str) -> bool:
 
 
 class EngineFinder(MetaPathFinder, Loader):
-    """Makes ``<package>.<adapter>`` and ``<package>.<adapter>.base``."""
+    """Import hook that makes ``<package>.<adapter>`` and ``<package>.<adapter>.base``."""
 
     def __init__(self, package: str) -> None:
         self.package = package
@@ -121,6 +120,6 @@ class EngineFinder(MetaPathFinder, Loader):
 
 
 def install(package: str) -> None:
-    """Make the engines of *package* importable. Modules that are files come first."""
+    """Make the engines of *package* importable. Files take precedence over made modules."""
     if not any(isinstance(finder, EngineFinder) for finder in sys.meta_path):
         sys.meta_path.append(EngineFinder(package))

@@ -1,4 +1,4 @@
-"""Fork: a child process gets no connection, no pool and no lock of its parent's."""
+"""Fork: a child process uses no connection, pool or lock of its parent."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .pools import pools
 
 
 def install() -> None:
-    """Have a child forget what is its parent's."""
-    # The registry's lock is taken before, so that a child gets plugins whole.
+    """Make each forked child forget its parent's connections, pools and locks."""
+    # Hold the registry's lock across the fork, so that the child never sees plugins half loaded.
     at_fork(
         before=registry.hold_lock,
         after_in_parent=registry.release_lock,
@@ -23,6 +23,6 @@ def install() -> None:
 def _in_child() -> None:
     registry.forked()
     policies.forked()
-    # Pools first: nothing that a lease does is to reach one of the parent's.
+    # Pools first, so that nothing a lease does can reach a pool of the parent.
     pools.forget()
     lifetimes.forget_parent()

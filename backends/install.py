@@ -1,4 +1,4 @@
-"""Install: all that importing relet's Django layer does to the process, in one place."""
+"""Install: every side effect of importing relet's Django layer, in one place."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .pools import pools
 
 
 def install(package: str) -> None:
-    """Make the engines of *package* importable, and listen to Django and to Python.
+    """Make the engines of *package* importable, and register with Django and Python.
 
-    Installed twice, as when the import was interrupted, it does no more than once.
+    Calling it twice, as after an interrupted import, has the same effect as calling it once.
     """
     engines.install(package)
-    # An engine that cannot be imported is to be told of, too, so not by an AppConfig.
+    # Not in an AppConfig: the check must also report engines that cannot be imported.
     checks.register(check_databases, "relet")
-    request_finished.connect(pools.look_at_aliases, dispatch_uid="relet.aliases")
+    request_finished.connect(pools.close_removed_aliases, dispatch_uid="relet.aliases")
     atexit.unregister(lifetimes.close_at_exit)
     atexit.register(lifetimes.close_at_exit)
     fork.install()

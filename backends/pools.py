@@ -1,4 +1,4 @@
-"""The pools of this process: one for each alias, made when first used."""
+"""The pools of this process: one for each alias, opened on first use."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from relet.core.background import Latch
 from relet.core.fork import keep_for_good
 from relet.core.locks import locked
 
-_always_there = itemgetter("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS")
+_required = itemgetter("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS")
 
 
-def _made_from(settings: dict[str, Any]) -> tuple[Any, ...]:
-    """Take from an alias' settings what a pool is made from, beside the time zone."""
-    return (*_always_there(settings), settings.get("POOL_OPTIONS"))
+def _pool_settings(settings: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the settings of an alias that a pool depends on, except the time zone."""
+    return (*_required(settings), settings.get("POOL_OPTIONS"))
 
 
 MakePool = Callable[[], tuple[PoolAdapter[Any], ReleasePolicy]]
-"""Makes a pool, and tells its policy."""
+"""Makes a pool; returns it and its policy."""
 
-#: Seconds to wait for pools that are being closed already.
-_PATIENCE = 5.0
-#: And for a thread to begin.
-_A_MOMENT = 1.0
+#: Seconds to wait for a pool that another thread is closing.
+_CLOSE_TIMEOUT_S = 5.0
+#: Seconds to wait for a thread to start.
+_START_TIMEOUT_S = 1.0
 
 
-class _Thread:
-    """Lives in a thread's locals, and goes with them when the thread ends."""
+class _ThreadMarker:
+    """An object in a thread's locals, which is collected when the thread ends."""
 
     __slots__ = ("__weakref__",)
 
@@ -48,20 +48,20 @@ class _Thread:
 _locals = threading.local()
 
 
-def _this_thread() -> _Thread:
-    if not hasattr(_locals, "thread"):
-        _locals.thread = _Thread()
-    thread: _Thread = _locals.thread
-    return thread
+def _thread_marker() -> _ThreadMarker:
+    if not hasattr(_locals, "marker"):
+        _locals.marker = _ThreadMarker()
+    marker: _ThreadMarker = _locals.marker
+    return marker
 
 
 @dataclass(eq=False)
 class PoolHandle:
-    """A pool, its policy, and what they were made from.
+    """A pool, its policy, and the settings they were made from.
 
     :param declared: whether its alias was in ``DATABASES`` when a wrapper last asked for it.
-    :param users: the wrappers that use it, and the thread in which each has asked for it. A
-        wrapper is in reference cycles of Django's, and may outlive its thread by hours.
+    :param users: the wrappers that use it, each with the thread that asked for it. The thread is
+        needed because a wrapper is part of Django's reference cycles and may outlive it by hours.
     """
 
     alias: str
@@ -70,39 +70,42 @@ class PoolHandle:
     pool: PoolAdapter[Any]
     policy: ReleasePolicy
     declared: bool = False
-    users: dict[weakref.ref[Any], weakref.ref[_Thread]] = field(default_factory=dict)
+    users: dict[weakref.ref[Any], weakref.ref[_ThreadMarker]] = field(default_factory=dict)
 
     @property
     def wanted(self) -> bool:
-        """Whether its alias is still there, and the settings or a wrapper refer to it."""
+        """Whether the alias still exists, and a wrapper or the current settings use the pool."""
         settings = connections.settings.get(self.alias)
         if self.declared and settings is None:
             return False
-        return bool(self.users) or (settings is not None and self.made_from == _made_from(settings))
+        return bool(self.users) or (
+            settings is not None and self.made_from == _pool_settings(settings)
+        )
 
-    def use(self, wrapper: Any) -> None:
-        thread = weakref.ref(_this_thread(), self._thread_ended)
-        self.users[weakref.ref(wrapper, self._left)] = thread
+    def add_user(self, wrapper: Any) -> None:
+        thread = weakref.ref(_thread_marker(), self._thread_ended)
+        self.users[weakref.ref(wrapper, self._remove_user)] = thread
 
-    def _left(self, user: weakref.ref[Any]) -> None:
+    def _remove_user(self, user: weakref.ref[Any]) -> None:
         self.users.pop(user, None)
-        self._look()
+        self._close_if_unwanted()
 
-    def _thread_ended(self, thread: weakref.ref[_Thread]) -> None:
-        for user, its in list(self.users.items()):
-            if its is thread:
-                self._left(user)
+    def _thread_ended(self, ended: weakref.ref[_ThreadMarker]) -> None:
+        for user, thread in list(self.users.items()):
+            if thread is ended:
+                self._remove_user(user)
 
-    def _look(self, exiting: Callable[[], bool] = sys.is_finalizing) -> None:
-        # This module may be gone by then.
+    def _close_if_unwanted(self, exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        # A default argument, because this module's names may be gone at interpreter exit.
         if not exiting() and not self.users and not self.wanted:
-            # The garbage collector calls this anywhere, perhaps inside the lock.
+            # In a thread of its own: the garbage collector calls this anywhere, perhaps in code
+            # that holds the lock.
             with suppress(RuntimeError):  # the interpreter is shutting down
                 _thread.start_new_thread(pools.close_unwanted, ())
 
     def serves(self, alias: str, settings: dict[str, Any], timezone_name: str) -> bool:
         return (
-            self.made_from == _made_from(settings)
+            self.made_from == _pool_settings(settings)
             and self.alias == alias
             and self.timezone_name == timezone_name
             and not self.pool.closed
@@ -110,65 +113,70 @@ class PoolHandle:
 
 
 class Closing:
-    """A pool that is to be closed, or is."""
+    """The closing of one pool: pending, under way or finished.
+
+    :ivar begun: whether a thread is closing the pool, or has closed it.
+    :ivar done: whether the pool is closed.
+    """
 
     def __init__(self, handle: PoolHandle) -> None:
         self.handle = handle
-        #: Whether somebody sees to it, and whether it is closed.
         self.begun = self.done = False
-        self._runs, self._over = Latch(), Latch()
+        self._running, self._finished = Latch(), Latch()
 
     def start(self) -> None:
-        """Begin, in a thread of its own."""
+        """Close the pool in a background thread."""
         try:
             self.begun = True
             _thread.start_new_thread(self._run, ())
-            self._runs.wait(_A_MOMENT)  # who asks for the pool next is to find it closed
-        except RuntimeError:  # there are too many, or the interpreter is shutting down
+            # Wait, so that the next caller who asks for the pool finds it closed.
+            self._running.wait(_START_TIMEOUT_S)
+        except RuntimeError:  # too many threads, or the interpreter is shutting down
             self._run()
         except BaseException:
             self.begun = False
             raise
 
     def _run(self) -> None:
-        self._runs.set()
+        self._running.set()
         with suppress(Exception):
-            self.finish()
-        self._over.set()
+            self.close()
+        self._finished.set()
 
-    def finish(self) -> None:
-        """Close it here. Who is interrupted leaves it to the next who closes pools."""
+    def close(self) -> None:
+        """Close the pool in this thread. After an interrupt, the next call to close retries."""
         try:
             self.begun = True
             self.handle.pool.close()
             self.done = True
-            self._over.set()
+            self._finished.set()
         except BaseException:
             self.begun = False
             raise
 
     @property
-    def over(self) -> bool:
-        """Whether it is closed, or could not be."""
-        return self._over.is_set
+    def finished(self) -> bool:
+        """Whether the pool is closed or failed to close."""
+        return self._finished.is_set
 
     def wait(self, timeout: float) -> None:
-        self._over.wait(timeout)
+        """Wait until `finished`, for at most *timeout* seconds."""
+        self._finished.wait(timeout)
 
 
 class Pools:
-    """Every pool of this process.
+    """All pools of this process.
 
-    A pool belongs to an alias *and* to the settings it was made from: Django's
-    test runner changes ``NAME`` in place, a copied wrapper may have other options.
+    A pool belongs to an alias *and* to the settings it was made from, because Django's test runner
+    changes ``NAME`` in place and a copied wrapper may have other options.
     """
 
     def __init__(self) -> None:
-        # A signal handler may close pools in the middle of anything.
+        # Reentrant, because a signal handler may close pools while this thread holds it.
         self._lock = threading.RLock()
         self._open: list[PoolHandle] = []
         self._closing: list[Closing] = []
-        #: The aliases of pools that were in ``DATABASES``.
+        #: Aliases of pools that were in ``DATABASES`` when the pool was asked for.
         self._declared: set[str] = set()
 
     def get(
@@ -179,17 +187,17 @@ class Pools:
         plan: Callable[[], MakePool],
         user: Any,
     ) -> PoolHandle:
-        """Return the pool for *alias* with *settings*; make one if there is none.
+        """Return the pool for *alias* with *settings*; make it if it does not exist.
 
-        :param plan: looks at the settings, and returns what makes the pool.
-        :param user: the wrapper that is to use it, and no other any more.
+        :param plan: checks the settings and returns a function that makes the pool.
+        :param user: the wrapper that asks. It stops using any other pool.
         """
         find = partial(self._find, alias, settings, timezone_name, user)
         if (handle := locked(self._lock, find)) is not None:
-            if not all(one.users for one in self._open):  # it may have been another's last
+            if not all(one.users for one in self._open):  # *user* may have been another's last one
                 self.close_unwanted()
             return handle
-        # Outside the lock: what settings name is imported, and may use the database.
+        # Outside the lock: planning imports modules named in the settings, which may query.
         add = partial(self._add, alias, settings, timezone_name, plan(), user)
         handle = locked(self._lock, lambda: find() or add())
         self.close_unwanted()
@@ -200,7 +208,7 @@ class Pools:
     ) -> PoolHandle | None:
         for handle in self._open:
             if handle.serves(alias, settings, timezone_name):
-                self._give(handle, user)
+                self._assign(handle, user)
                 return handle
         return None
 
@@ -215,10 +223,10 @@ class Pools:
         pool = None
         try:
             pool, policy = make()
-            # Copied, for Django's test runner changes settings in place.
-            made_from = copy_settings(_made_from(settings))
+            # Copied, because Django's test runner changes settings in place.
+            made_from = copy_settings(_pool_settings(settings))
             handle = PoolHandle(alias, made_from, timezone_name, pool, policy)
-            self._give(handle, user)
+            self._assign(handle, user)
             self._open.append(handle)
         except BaseException:
             if pool is not None and all(one.pool is not pool for one in self._open):
@@ -226,10 +234,11 @@ class Pools:
             raise
         return handle
 
-    def _give(self, handle: PoolHandle, user: Any) -> None:
+    def _assign(self, handle: PoolHandle, user: Any) -> None:
+        """Make *user* a user of *handle* only."""
         for other in self._open:
             other.users.pop(weakref.ref(user), None)
-        handle.use(user)
+        handle.add_user(user)
         if handle.alias in connections.settings:
             handle.declared = True
             self._declared.add(handle.alias)
@@ -244,23 +253,22 @@ class Pools:
     def close_database(self, settings: dict[str, Any], name: str) -> None:
         """Close all pools on the database *name*, whatever their alias.
 
-        A test mirror is another alias on the same database, and DROP DATABASE
-        wants nobody else connected.
+        A test mirror is another alias on the same database, and DROP DATABASE fails while any
+        other session is connected.
         """
 
         def same_database(handle: PoolHandle) -> bool:
-            _, its_name, _, _, host, port, *_ = handle.made_from
-            return (its_name, host, port) == (name, settings["HOST"], settings["PORT"])
+            _, pool_name, _, _, host, port, *_ = handle.made_from
+            return (pool_name, host, port) == (name, settings["HOST"], settings["PORT"])
 
         self._close(same_database)
 
     def close_unwanted(self) -> None:
-        """Close the pools whose alias is gone, and those that nothing refers to."""
-        # Whoever sees it, in a request, is not to wait for it.
+        """Close pools whose alias is gone or that nothing uses, without waiting for them."""
         self._close_in_background(lambda handle: not handle.wanted)
 
-    def look_at_aliases(self, **kwargs: Any) -> None:
-        """Close the pools of aliases that have left ``DATABASES``, as those of tenants do."""
+    def close_removed_aliases(self, **kwargs: Any) -> None:
+        """Close the pools of aliases that were removed from ``DATABASES``, such as tenants'."""
         if not self._declared <= connections.settings.keys():
             self._declared = self._declared & connections.settings.keys()
             self.close_unwanted()
@@ -270,7 +278,7 @@ class Pools:
         self._close(lambda handle: True)
 
     def close_within(self, timeout: float) -> bool:
-        """Close every pool, all at once; return whether that took *timeout* seconds at most."""
+        """Close all pools in parallel; return whether all were closed within *timeout* seconds."""
         deadline = monotonic() + timeout
         self._close_in_background(lambda handle: True)
         closings = list(self._closing)
@@ -280,34 +288,36 @@ class Pools:
 
     def _close(self, chosen: Callable[[PoolHandle], bool]) -> None:
         # Outside the lock: closing waits for the pool's threads.
-        mine = self._take(chosen)
+        mine = self._claim(chosen)
         for closing in mine:
-            closing.finish()
+            closing.close()
         for closing in list(self._closing):
             if chosen(closing.handle) and closing not in mine:
-                closing.wait(_PATIENCE)
+                closing.wait(_CLOSE_TIMEOUT_S)
 
     def _close_in_background(self, chosen: Callable[[PoolHandle], bool]) -> None:
-        """Close each, and do not wait for it."""
-        for closing in self._take(chosen):
+        for closing in self._claim(chosen):
             closing.start()
 
-    def _take(self, chosen: Callable[[PoolHandle], bool]) -> list[Closing]:
-        """Take handles out, for they are to be closed; also those that somebody was to close."""
-        return locked(self._lock, partial(self._take_out, chosen))
+    def _claim(self, chosen: Callable[[PoolHandle], bool]) -> list[Closing]:
+        """Remove the *chosen* pools from use; return the closings that nobody has begun.
 
-    def _take_out(self, chosen: Callable[[PoolHandle], bool]) -> list[Closing]:
-        self._closing = [one for one in self._closing if not one.over]
+        Among them are closings that an interrupted call has left behind.
+        """
+        return locked(self._lock, partial(self._claim_locked, chosen))
+
+    def _claim_locked(self, chosen: Callable[[PoolHandle], bool]) -> list[Closing]:
+        self._closing = [one for one in self._closing if not one.finished]
         known = [one.handle for one in self._closing]
         for handle in filter(chosen, list(self._open)):
-            # First there, then not here any more: it is never nowhere.
+            # Add before removing: an interrupt in between must not lose the pool.
             if handle not in known:
                 self._closing.append(Closing(handle))
             self._open.remove(handle)
         return [one for one in self._closing if chosen(one.handle) and not one.begun]
 
     def forget(self) -> None:
-        """In a child process: drop the parent's pools without touching them."""
+        """Drop the parent's pools without touching them. Called in a forked child."""
         keep_for_good(self._open)
         self._lock = threading.RLock()
         self._open, self._closing = [], []
@@ -318,13 +328,13 @@ pools = Pools()
 
 
 def close_all(timeout: float = 5.0) -> bool:
-    """Close all pools of this process: what is idle now, what is leased when it comes back.
+    """Close all pools of this process. Leased connections are closed when they are given back.
 
-    For servers that stop, and processes about to fork. A pool that is needed afterwards is made
-    anew. At the interpreter's exit pools are closed without it.
+    Call it before a server stops or a process forks. A pool that is needed afterwards is opened
+    again. At interpreter exit, pools are closed without this call.
 
-    :param timeout: seconds to wait for it, at most. A pool may have threads that are to end, and
-        a server may not answer; what is not closed by then goes on in the background.
-    :return: whether all of them are closed.
+    :param timeout: seconds to wait at most, because a pool may have threads to join and a server
+        may not answer. Pools that take longer are closed in the background.
+    :return: whether all pools are closed.
     """
     return pools.close_within(timeout)

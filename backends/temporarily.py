@@ -1,4 +1,4 @@
-"""Temporarily: call something while attributes are others, and have them back whatever strikes."""
+"""Temporarily: call a function with some attributes changed, and always restore them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ T = TypeVar("T")
 
 
 def temporarily(owner: Any, function: Callable[[], T], **values: Any) -> T:
-    """Call *function* while the attributes of *owner* are *values*.
+    """Call *function* with attributes of *owner* set to *values*, then restore them.
 
-    A ``finally`` would not do: it guards neither the instructions before its ``try``, nor its own.
+    They are restored even if a signal handler raises at any instruction. ``finally`` is not
+    enough: it covers neither the instructions before its ``try`` nor those of its own block.
     """
     attributes = owner.__dict__
     before = {name: getattr(owner, name) for name in values}
     try:
-        attributes.update(values)  # in one step, like the way back
+        attributes.update(values)  # one step, as is restoring them
         result = function()
         attributes.update(before)
     except BaseException:

@@ -1,7 +1,7 @@
-"""What the mixins are mixed into, for type checkers; at run time they have no base.
+"""Base classes of relet's mixins, for type checkers only; at run time the base is ``object``.
 
-django-stubs leave out Django's private methods. These are the ones that relet calls or
-replaces, all of them there in Django 5.1 to 6.1.
+django-stubs omits Django's private methods. The ones declared here are those that relet calls or
+overrides. All of them exist in Django 5.1 to 6.1.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What it costs to know whether SQL leaves something in its session.
+"""The cost of finding out whether SQL leaves session state.
 
-A text seen before is one look-up in a dictionary. It is measured with texts that are equal but
-not the same object, as Django's ORM makes them: so the text is hashed, and compared. New texts are
-classified; most are done with when none of a few words is in them. Texts made to be hard take
-no longer for each character than others do: they are there in two lengths.
+A text seen before costs one dictionary look-up. It is measured with equal but distinct strings, as
+Django's ORM makes them, so each is hashed and compared. New texts are classified; most of them are
+done after a search for a few words. Hostile texts, measured in two lengths, must not take longer
+per character than others.
 
     python benchmarks/classifier.py --json FILE
 """
@@ -20,23 +20,23 @@ from typing import Any
 
 import common
 
-#: Microseconds: of SQL seen before, and of new SQL of 500 characters.
+#: Microseconds for SQL seen before, and for new SQL of 500 characters.
 SEEN_BOUND, NEW_BOUND = 0.3, 200.0
 LENGTH = 500
-#: Microseconds for each character of a hostile text, and how many it has.
+#: Microseconds per character of a hostile text, and the lengths of these texts.
 HOSTILE_BOUND = 3.0
 HOSTILE_LENGTHS = 5_000, 20_000
 
 
 def padded(sql: str) -> str:
-    """Return *sql* with conditions added, up to `LENGTH` characters."""
+    """Return *sql* padded with conditions to `LENGTH` characters."""
     condition = ' AND "shop_order"."paid_at" IS NOT NULL'
     missing = LENGTH - len(sql)
     return (sql + condition * (missing // len(condition) + 1))[:LENGTH]
 
 
 COLUMNS = ", ".join(f'"shop_order"."{name}"' for name in ("id", "number", "made", "state"))
-#: What it is -> the text.
+#: Description -> text.
 TEXTS = {
     "an ORM query": padded(f'SELECT {COLUMNS} FROM "shop_order" WHERE "shop_order"."id" = %s'),
     "one with a suspicious name": padded(
@@ -53,7 +53,7 @@ TEXTS = {
     "SET": "SET statement_timeout = '5s'",
     "SAVEPOINT": 'SAVEPOINT "s140123456789_x1"',
 }
-#: What it is -> what stands at the beginning, what is repeated, what stands at the end.
+#: Description -> the beginning, the repeated part and the end of the text.
 HOSTILE = {
     "a comment after a string": ("CREATE TABLE t (a text DEFAULT 'a' ", "-", "\n, b int)"),
     "comments after a string": ("SET a.b = 'a' ", "-- ", ""),
@@ -80,7 +80,7 @@ def hostile(name: str, length: int) -> str:
 
 
 def microseconds(function: Callable[[Any], object], arguments: Iterable[Any]) -> float:
-    """Return the mean time of *function* over *arguments*."""
+    """Return the mean time of *function* over *arguments*, in microseconds."""
     arguments = list(arguments)
     gc.collect()
     gc.disable()
@@ -94,7 +94,7 @@ def microseconds(function: Callable[[Any], object], arguments: Iterable[Any]) ->
 
 
 def copies(text: str, count: int) -> list[str]:
-    """Return strings that are equal to *text*, and not hashed yet."""
+    """Return new strings equal to *text*, which are not hashed yet."""
     return [(text + " ")[:-1] for _ in range(count)]
 
 
@@ -115,7 +115,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
     return {
         name: {
             "characters": len(TEXTS[name]),
-            # Without the loop around it.
+            # Without the time of the loop.
             "seen_us": statistics.median(taken["seen"]) - statistics.median(taken["loop"]),
             "new_us": statistics.median(taken["new"]),
         }
@@ -124,7 +124,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
 
 
 def measure_hostile(rounds: int) -> dict[str, dict[str, float]]:
-    """Return the microseconds for each character, by text and length."""
+    """Return the microseconds per character, by text and length."""
     from relet.core.sql.classifier import classify
 
     results: dict[str, dict[str, float]] = {}
@@ -158,8 +158,8 @@ def main() -> None:
     )
     print()
     common.print_table(
-        "microseconds for each character of a hostile text, medians",
-        ["text", *(f"of {length} characters" for length in HOSTILE_LENGTHS)],
+        "microseconds per character of a hostile text, medians",
+        ["text", *(f"{length} characters" for length in HOSTILE_LENGTHS)],
         [
             [name, *(f"{taken[str(length)]:.2f}" for length in HOSTILE_LENGTHS)]
             for name, taken in hostile_results.items()
@@ -171,7 +171,7 @@ def main() -> None:
     for what, worst, bound in (
         ("seen before", seen, SEEN_BOUND),
         ("new", new, NEW_BOUND),
-        ("hostile, for each character", worst_hostile, HOSTILE_BOUND),
+        ("hostile, per character", worst_hostile, HOSTILE_BOUND),
     ):
         verdict = "within" if worst < bound else "ABOVE"
         print(f"\n{what}: {worst:.2f} at most, {verdict} the bound of {bound}")

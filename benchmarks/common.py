@@ -1,4 +1,4 @@
-"""What the benchmarks share: a server, the engines' settings, a table, a JSON file."""
+"""Shared by the benchmarks: the server, settings of the engines, tables and JSON files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 Settings = dict[str, Any]
 """One entry of ``DATABASES``."""
 
-#: Environment variable with a libpq URI of a server to use instead of an embedded one.
+#: Environment variable with the libpq URI of a server to use instead of an embedded one.
 DSN = "RELET_TEST_DSN"
 
 #: Engine -> its ``ENGINE`` setting.
@@ -43,9 +43,9 @@ _DSN_KEYS = {
 
 @contextmanager
 def server() -> Iterator[Settings]:
-    """Yield the part of ``DATABASES[alias]`` that names a server to measure against.
+    """Yield the entries of ``DATABASES[alias]`` for a server to measure against.
 
-    :raises SystemExit: there is none; the text says how to get one.
+    :raises SystemExit: there is no server; the text says how to get one.
     """
     if dsn := os.environ.get(DSN):
         yield _from_dsn(dsn)
@@ -53,7 +53,7 @@ def server() -> Iterator[Settings]:
     from relet.backends.embedded import embedded_postgres
 
     try:
-        # A commit that waits for the disk measures the disk.
+        # Otherwise the benchmark would measure how long a commit waits for the disk.
         with embedded_postgres({"synchronous_commit": "off"}) as embedded:
             yield embedded.database()
     except ImportError as error:
@@ -62,7 +62,7 @@ def server() -> Iterator[Settings]:
 
 @contextmanager
 def tcp_server() -> Iterator[Settings]:
-    """Yield likewise what names a server that listens on the loopback interface."""
+    """Yield the same for a server that listens on the loopback interface."""
     with server() as database:
         if not str(database["HOST"]).startswith("/"):
             yield database
@@ -97,7 +97,7 @@ def _from_dsn(dsn: str) -> Settings:
 def settings_for(engine: str, database: Settings, size: int) -> Settings:
     """Return ``DATABASES[alias]`` for *engine* on the server *database*.
 
-    :param size: connections of its pool; the engine ``held`` has none.
+    :param size: size of its pool; the engine ``held`` has none.
     """
     settings: Settings = {**database, "ENGINE": ENGINES[engine]}
     if engine == "held":
@@ -112,7 +112,7 @@ def settings_for(engine: str, database: Settings, size: int) -> Settings:
 
 
 def configure(databases: dict[str, Settings]) -> None:
-    """Set Django up with *databases* and nothing else."""
+    """Set Django up with only *databases*."""
     import django
     from django.conf import settings
 
@@ -122,7 +122,7 @@ def configure(databases: dict[str, Settings]) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Return what the figures depend on, for the JSON file."""
+    """Return the versions and the machine that the figures depend on, for the JSON file."""
     packages = (
         "relet",
         "django",
@@ -151,10 +151,10 @@ def _version(package: str) -> str | None:
 
 
 def wait_until_quiet(limit: float = 0.1, patience: float = 30) -> bool:
-    """Wait until the machine has nothing else to do; False if that did not come.
+    """Wait until the machine is idle; return whether it is.
 
-    :param limit: the part of the CPU time that others may use.
-    :param patience: seconds to wait at most. Where there is no ``/proc/stat``, 0.
+    :param limit: fraction of the CPU time that other processes may use.
+    :param patience: seconds to wait at most. Without ``/proc/stat``, do not wait.
     """
     deadline = time.monotonic() + patience
     before = _cpu_ticks()
@@ -166,14 +166,15 @@ def wait_until_quiet(limit: float = 0.1, patience: float = 30) -> bool:
         if busy <= limit * total:
             return True
         if time.monotonic() > deadline:
-            print(f"note: others use {busy / total:.0%} of the CPUs; the figures will be noisy")
+            used = f"{busy / total:.0%} of CPU time"
+            print(f"note: other processes use {used}; the figures will be noisy")
             return False
         before = after
     return True
 
 
 def _cpu_ticks() -> tuple[int, int] | None:
-    """Return for how long the CPUs were busy, and for how long they have been there."""
+    """Return the busy time and the total time of the CPUs, in ticks."""
     try:
         first, *_ = Path("/proc/stat").read_text().splitlines()
     except OSError:
@@ -184,7 +185,7 @@ def _cpu_ticks() -> tuple[int, int] | None:
 
 
 def stay_on_one_cpu() -> int | None:
-    """Keep this process, and what it starts, on one CPU. Return it; None if that cannot be."""
+    """Keep this process and its children on one CPU; return its number, or None if unsupported."""
     if not hasattr(os, "sched_setaffinity"):
         print("note: this system cannot keep a process on one CPU; the figures will be noisy")
         return None
@@ -194,13 +195,13 @@ def stay_on_one_cpu() -> int | None:
 
 
 def note_environment(environment: dict[str, Any]) -> None:
-    """Print what the figures depend on."""
+    """Print the versions and the machine that the figures depend on."""
     packages = ", ".join(f"{name} {number}" for name, number in environment["packages"].items())
     print(f"Python {environment['python']}, {environment['cpus']} CPUs, {packages}")
 
 
 def print_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a Markdown table: the first column to the left, all others to the right."""
+    """Print a Markdown table. The first column is left-aligned, the others right-aligned."""
     widths = [max(len(row[column]) for row in (headers, *rows)) for column in range(len(headers))]
 
     def line(cells: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
-"""What it costs to know who has the connections.
+"""The cost of recording who holds the connections.
 
-Whoever waits in vain for a connection is told who has them: `relet.backends.leases.holders`. That
-is noted once for each lease that outlasts a statement. Rounds with it and without it take turns,
-in one process and one thread, on one wrapper.
+When a checkout times out, the error names the current holders (`relet.backends.leases.holders`).
+For that, each lease that outlasts a statement is recorded once. Rounds with and without recording
+alternate, in one process and one thread, on one wrapper.
 
     python benchmarks/holders.py --json FILE
 """
@@ -20,13 +20,13 @@ import common
 import statement
 
 ENGINE = "relet"
-#: Microseconds that it may add to a statement.
+#: Microseconds that recording may add to a statement.
 BOUND = 3.0
 
 
 @contextmanager
-def untold() -> Iterator[None]:
-    """Record no holders."""
+def unrecorded() -> Iterator[None]:
+    """Turn recording off."""
     from relet.backends.leases import holders
 
     recording = holders.record_holder
@@ -38,7 +38,7 @@ def untold() -> Iterator[None]:
 
 
 def in_transaction(statements: int) -> statement.Statement:
-    """Return a transaction of so many statements."""
+    """Return a function that runs a transaction of *statements* statements."""
     from django.db import connections, transaction
 
     connection = connections[ENGINE]
@@ -53,19 +53,19 @@ def in_transaction(statements: int) -> statement.Statement:
 
 
 def measure(run: statement.Statement, rounds: int, times: int) -> list[float]:
-    """Return, for each round, the microseconds of CPU that are added to one *run*."""
+    """Return the CPU time that recording adds to one *run*, in microseconds, for each round."""
     added = []
     gc.collect()
     gc.disable()
     try:
         for number in range(rounds):
             samples = {}
-            for told in (True, False) if number % 2 else (False, True):
-                if told:
-                    samples[told] = statement.sample(run, times)
+            for recorded in (True, False) if number % 2 else (False, True):
+                if recorded:
+                    samples[recorded] = statement.sample(run, times)
                 else:
-                    with untold():
-                        samples[told] = statement.sample(run, times)
+                    with unrecorded():
+                        samples[recorded] = statement.sample(run, times)
             added.append(samples[True].cpu_us - samples[False].cpu_us)
             gc.collect()
     finally:
@@ -76,7 +76,7 @@ def measure(run: statement.Statement, rounds: int, times: int) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--times", type=int, default=200, help="runs a round")
+    parser.add_argument("--times", type=int, default=200, help="runs per round")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
 
@@ -107,8 +107,8 @@ def main() -> None:
             verdict = "within" if each <= BOUND else "ABOVE"
             quartiles = f"{low:+.2f} to {high:+.2f}"
             rows.append([name, f"{middle:+.2f}", quartiles, f"{each:+.2f}", verdict])
-        title = f"CPU added, microseconds, and the bound of {BOUND:g} to each statement"
-        headers = ["workload", "to all of it", "quartiles", "to each statement", "bound"]
+        title = f"CPU time added, in microseconds; the bound is {BOUND:g} per statement"
+        headers = ["workload", "added", "quartiles", "added per statement", "bound"]
         common.print_table(title, headers, rows)
         statement.drop_table()
         statement.close()

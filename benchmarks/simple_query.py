@@ -1,7 +1,7 @@
-"""What simple queries cost: the engine on pg8000 beside pg8000 itself, and beside psycopg.
+"""The cost of simple queries: relet's pg8000 engine compared with pg8000 and with psycopg.
 
-All run in one process, in turns, over TCP on the loopback interface. A figure is the median
-over the rounds of what a statement takes, on the clock; a ratio is the median of the rounds'.
+All take turns in one process, over TCP on the loopback interface. A figure is the median wall time
+of a statement over the rounds. A ratio is the median of the ratios in each round.
 
     python benchmarks/simple_query.py --json FILE
 """
@@ -24,8 +24,7 @@ import common
 Work = Callable[[], object]
 
 ROWS = 10_000
-#: What is to be reached: (workload, slower, faster, by how much at least), and
-#: (workload, other, engine, how many times as long at most).
+#: The bounds: (workload, slower, faster, least ratio) and (workload, other, engine, largest ratio).
 AT_LEAST = (
     ("parameterised read", "pg8000", "relet's cursor", 2.0),
     (f"fetch of {ROWS:,} rows", "pg8000", "relet's cursor", 1.5),
@@ -41,7 +40,7 @@ BIG = """
         n / 100.0 AS price, gen_random_uuid() AS code
     FROM generate_series(1, 10000) n
 """
-#: Run in a process of its own: how much memory a queryset of a million rows takes.
+#: Run in a process of its own, to measure the memory that a queryset of a million rows takes.
 ITERATE = """
 import resource, sys, time
 sys.path.insert(0, sys.argv[1])
@@ -93,7 +92,7 @@ def ours(database: common.Settings) -> Any:
 
 @contextmanager
 def works(database: common.Settings) -> Iterator[dict[str, dict[str, Work]]]:
-    """Yield, for each workload, what does it in each way."""
+    """Yield for each workload the functions that do it, by the way in which they do it."""
     from django.db import connections
 
     with closing(stock(database)) as theirs, closing(ours(database)) as own:
@@ -137,9 +136,9 @@ def works(database: common.Settings) -> Iterator[dict[str, dict[str, Work]]]:
 
 
 def same(one: Any, other: Any) -> None:
-    """Stop, if two ways to read the same have not read the same."""
+    """Exit if two ways to read the same rows have returned different values."""
     if plain(one) != plain(other):
-        raise SystemExit(f"not the same: {one!r} and {other!r}")
+        raise SystemExit(f"results differ: {one!r} and {other!r}")
 
 
 def plain(value: Any) -> Any:
@@ -167,7 +166,7 @@ def model() -> Any:
 
 
 def measure(ways: dict[str, Work], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Return, for each way, how many microseconds it took, in each round."""
+    """Return for each way its microseconds per run, in each round."""
     times = {}
     for name, work in ways.items():
         work()
@@ -177,7 +176,7 @@ def measure(ways: dict[str, Work], rounds: int, seconds: float) -> dict[str, lis
     taken: dict[str, list[float]] = {name: [] for name in ways}
     gc.collect()
     for number in range(rounds):
-        # There and back, so that none always follows the other.
+        # Alternate the order, so that no way always follows the same other one.
         for name in list(ways) if number % 2 else reversed(list(ways)):
             work, count = ways[name], times[name]
             work()
@@ -189,7 +188,7 @@ def measure(ways: dict[str, Work], rounds: int, seconds: float) -> dict[str, lis
 
 
 def iterate(database: common.Settings) -> dict[str, Any]:
-    """Return the peaks of the resident memory while a million rows are read, in MB."""
+    """Return the peak resident memory while a million rows are read, in MB."""
     import json
 
     from django.db import connections
@@ -211,7 +210,7 @@ def iterate(database: common.Settings) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--seconds", type=float, default=0.1, help="of each way, in each round")
+    parser.add_argument("--seconds", type=float, default=0.1, help="for each way in each round")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     environment = common.environment()
@@ -264,18 +263,18 @@ def report(taken: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, floa
         for workload, ways in medians.items()
         for name, median in ways.items()
     ]
-    common.print_table("medians", ["workload", "way", "microseconds", "a second"], rows)
+    common.print_table("medians", ["workload", "way", "microseconds", "per second"], rows)
     return medians
 
 
 def ratios(taken: dict[str, dict[str, list[float]]]) -> dict[str, float]:
-    """Print, and return, how many times as long one way takes as the other."""
+    """Print and return the ratios between the ways, and whether they are within the bounds."""
     found = {}
     print()
     for workload, slower, faster, bound in AT_LEAST:
         ratio = _ratio(taken[workload][slower], taken[workload][faster])
-        verdict = "as asked for" if ratio >= bound else "BELOW"
-        print(f"{workload}: {faster} is {ratio:.1f} times as fast as {slower}; {verdict}: {bound}")
+        verdict = "reaches" if ratio >= bound else "BELOW"
+        print(f"{workload}: {faster} is {ratio:.1f} times as fast as {slower}; {verdict} {bound}")
         found[workload] = ratio
     for workload, other, engine, bound in AT_MOST:
         ratio = _ratio(taken[workload][engine], taken[workload][other])

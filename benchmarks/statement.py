@@ -1,10 +1,10 @@
-"""What one statement costs the client, beside a held connection.
+"""The client's cost of one statement, compared with a held connection.
 
-All engines run in one process and one thread, in turns: many short rounds, in rotating
-order, so that what slows the machine for a while slows all of them. What an engine adds
-is the median, over the rounds, of its difference to ``held`` in the same round. Client and
-server share one CPU where the system can be told so: else the figures are those of waking
-another CPU, two to three times as high and far from steady.
+All engines take turns in one process and one thread, in many short rounds of rotating order, so
+that a slow phase of the machine slows all of them. The cost that an engine adds is the median over
+the rounds of its difference to ``held`` in the same round. Client and server share one CPU if the
+system allows it. Otherwise the figures are mostly the time to wake another CPU: two to three times
+as high, and unsteady.
 
     python benchmarks/statement.py --workload all --json FILE
 """
@@ -22,17 +22,17 @@ from typing import Any, NamedTuple
 import common
 
 BASELINE = "held"
-#: relet's engine -> the peer's on the same pool, and the fraction of what that adds that it may
-#: add at most.
+#: relet's engine -> a peer's engine on the same pool, and the largest fraction of the peer's added
+#: cost that relet's engine may add.
 BOUNDS = {
     "relet": ("django-pg-real-pool", 0.10),
     "relet/sqlalchemy": ("django-pg-real-pool/dj_db_conn_pool", 0.15),
     "relet/dj_db_conn_pool": ("django-pg-real-pool/dj_db_conn_pool", 0.15),
 }
 
-#: Variant -> (engine, whether the wrapper is closed after each statement). Django closes it
-#: at the end of a request: a loop over native without close() holds its connection, and
-#: what close() adds is paid once a request.
+#: Variant -> (engine, whether the wrapper is closed after each statement). Django closes it at the
+#: end of a request. Without close(), a loop over ``native`` holds its connection; with it, the loop
+#: pays with each statement what a request pays once.
 VARIANTS = {
     "held": ("held", False),
     "native": ("native", False),
@@ -49,8 +49,8 @@ VARIANTS = {
 class Sample(NamedTuple):
     """Microseconds per statement, over one round.
 
-    :param cpu_us: of the thread that runs the statements.
-    :param process_us: of the whole process, the pools' own threads included.
+    :param cpu_us: CPU time of the thread that runs the statements.
+    :param process_us: CPU time of the whole process, including the pools' threads.
     """
 
     cpu_us: float
@@ -139,7 +139,7 @@ def drop_table() -> None:
 
 
 def closing(statement: Statement, alias: str) -> Statement:
-    """Return *statement* with the wrapper closed after it."""
+    """Return a function that runs *statement* and closes the wrapper."""
     from django.db import connections
 
     close = connections[alias].close
@@ -152,7 +152,7 @@ def closing(statement: Statement, alias: str) -> Statement:
 
 
 def sample(statement: Statement, times: int) -> Sample:
-    # The last engine's code and server process have driven this one's out of the caches.
+    # Warm up: the previous engine has evicted this one's code and server process from the caches.
     for _ in range(5):
         statement()
     thread, process, wall = time.thread_time_ns(), time.process_time_ns(), time.perf_counter_ns()
@@ -167,7 +167,7 @@ def sample(statement: Statement, times: int) -> Sample:
 
 
 def measure(workload: str, rounds: int, times: int) -> dict[str, list[Sample]]:
-    """Return each variant's samples, one a round."""
+    """Return the samples of each variant, one per round."""
     statements = {}
     for variant, (_, closes) in VARIANTS.items():
         statement = WORKLOADS[workload](variant)
@@ -181,7 +181,7 @@ def measure(workload: str, rounds: int, times: int) -> dict[str, list[Sample]]:
     try:
         for number in range(rounds):
             order.append(order.pop(0))
-            # There and back, so that none always follows the same other one.
+            # Alternate the direction, so that no variant always follows the same other one.
             for variant in order if number % 2 else reversed(order):
                 samples[variant].append(sample(statements[variant], times))
             gc.collect()
@@ -192,7 +192,7 @@ def measure(workload: str, rounds: int, times: int) -> dict[str, list[Sample]]:
 
 
 def summary(samples: dict[str, list[Sample]]) -> dict[str, Any]:
-    """Return medians, and medians of the differences to the baseline, of each variant."""
+    """Return for each variant its medians, and the medians of its differences to the baseline."""
     variants = {}
     for variant, mine in samples.items():
         figures: dict[str, float] = {}
@@ -241,7 +241,7 @@ def report(workload: str, result: dict[str, Any]) -> None:
     for subject, fraction in result["fractions_of_peers"].items():
         peer, bound = BOUNDS[subject]
         if fraction is None:
-            print(f"{peer} adds nothing to {BASELINE}: no fraction to report")
+            print(f"{peer} adds nothing to {BASELINE}, so there is no fraction to report")
         else:
             verdict = "within" if fraction <= bound else "ABOVE"
             print(
@@ -254,14 +254,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--workload", choices=[*WORKLOADS, "all"], default="select1")
     parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--times", type=int, default=200, help="statements a round")
+    parser.add_argument("--times", type=int, default=200, help="statements per round")
     parser.add_argument("--connections", type=int, default=1, help="each pool's size")
     parser.add_argument("--spread", action="store_true", help="let the system choose CPUs")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
 
     environment = common.environment()
-    # Before the server starts, which then runs there too.
+    # Before the server starts, which then inherits the CPU.
     cpu = None if options.spread else common.stay_on_one_cpu()
     with common.server() as database:
         common.configure(
@@ -296,7 +296,7 @@ def main() -> None:
 
 
 def close() -> None:
-    """Close every connection and pool, before the server goes."""
+    """Close all connections and pools before the server stops."""
     from django.db import connections
 
     for connection in connections.all(initialized_only=True):

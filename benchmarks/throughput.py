@@ -1,8 +1,8 @@
 """Requests per second when many threads share few connections.
 
-A request runs a query, spends some time elsewhere, and runs a query again; it begins and
-ends as in Django, with the signals ``request_started`` and ``request_finished``. Each
-engine runs in an interpreter of its own, all of them in turns, several times.
+A request runs a query, spends some time elsewhere, and runs another query. It begins and ends with
+Django's signals ``request_started`` and ``request_finished``. Each run of an engine has a new
+interpreter. The engines take turns, several times.
 
     python benchmarks/throughput.py --threads 32 128 --json FILE
 """
@@ -32,15 +32,15 @@ BASELINE = "native"
 ENGINES = ("native", "django-pg-real-pool", "relet", "relet/sqlalchemy")
 PGBOUNCER = "PgBouncer"
 
-#: Seconds that nobody ever waits, unless something is broken.
+#: A time-out in seconds that only a bug can reach.
 PATIENCE = 60
 
 
-# The worker: one engine in an interpreter of its own.
+# The worker: one engine in a new interpreter.
 
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
-    """Run requests in threads for a while; return what came of it."""
+    """Run requests in threads; return the figures and the errors."""
     if task["one_cpu"]:
         common.stay_on_one_cpu()
     common.configure({"default": task["database"]})
@@ -109,7 +109,7 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_worker(task: dict[str, Any]) -> dict[str, Any]:
-    """Run `work` in a fresh interpreter."""
+    """Run `work` in a new interpreter."""
     process = subprocess.run(
         [sys.executable, __file__, "--worker"],
         input=json.dumps(task),
@@ -131,7 +131,7 @@ def run_worker(task: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def pgbouncer(database: common.Settings, size: int) -> Iterator[common.Settings]:
-    """Start PgBouncer before *database*; yield the part of ``DATABASES`` that names it."""
+    """Start PgBouncer in front of *database*; yield the entries of ``DATABASES[alias]`` for it."""
     program = shutil.which("pgbouncer")
     assert program is not None
     owner = _pgbouncer_user(database)
@@ -183,7 +183,7 @@ log_disconnections = 0
                 if bouncer.poll() is not None or time.monotonic() > deadline:
                     log = directory / "log"
                     raise SystemExit(
-                        "PgBouncer does not start\n" + (log.read_text() if log.exists() else "")
+                        "PgBouncer did not start\n" + (log.read_text() if log.exists() else "")
                     )
                 time.sleep(0.05)
             yield {
@@ -199,11 +199,11 @@ log_disconnections = 0
 
 
 def _pgbouncer_user(database: common.Settings) -> str | int | None:
-    """PgBouncer does not run as root: return who it is to run as, or None to stay."""
+    """Return the user to run PgBouncer as, because it refuses root; None for the current user."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return None
     if database["HOST"].startswith("/") and (uid := Path(database["HOST"]).stat().st_uid):
-        return uid  # may look into the directory of the server's socket
+        return uid  # may read the directory of the server's socket
     return "nobody"
 
 
@@ -220,7 +220,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     ]
     names = ("requests_per_s", "p50_ms", "p99_ms", "client_cpu_us")
     medians = {name: statistics.median(run[name] for run in runs) for name in names}
-    # JSON knows no infinity.
+    # JSON has no infinity.
     fair = statistics.median(fairness)
     return {**medians, "fairness": fair if fair != float("inf") else None, "runs": runs}
 
@@ -262,8 +262,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[32, 128])
     parser.add_argument("--connections", type=int, default=4)
-    parser.add_argument("--elsewhere", type=float, default=10, metavar="MS", help="default 10")
-    parser.add_argument("--seconds", type=float, default=5, help="of each run")
+    parser.add_argument("--elsewhere", type=float, default=10, metavar="MS", help="default: 10")
+    parser.add_argument("--seconds", type=float, default=5, help="seconds to measure in each run")
     parser.add_argument("--warmup", type=float, default=1, help="seconds before each run")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--engines", nargs="+", choices=[*ENGINES, PGBOUNCER])
@@ -285,7 +285,7 @@ def main() -> None:
             name: common.settings_for(name, database, size) for name in chosen if name != PGBOUNCER
         }
         if PGBOUNCER in chosen and shutil.which("pgbouncer") is None:
-            print("\nPgBouncer is left out: it is not installed (apt-get install pgbouncer)")
+            print("\nPgBouncer is skipped: it is not installed (apt-get install pgbouncer)")
         elif PGBOUNCER in chosen:
             databases[PGBOUNCER] = {
                 **common.settings_for("held", stack.enter_context(pgbouncer(database, size)), 0),

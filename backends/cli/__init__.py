@@ -1,7 +1,7 @@
 """The console script ``relet``.
 
-Only the standard library, Django and pluggy are imported here and in `adapters`;
-what `demo` needs beyond that is imported when it is asked for.
+This module and `adapters` import only the standard library, Django and pluggy. The dependencies of
+`demo` are imported when it runs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-#: PostgreSQL lets 100 in unless told otherwise, and keeps a few places for itself.
+#: Below PostgreSQL's default max_connections of 100, some of which are reserved.
 _MAX_CONNECTIONS = 90
 _MAX_CLIENTS = 500
 
@@ -19,7 +19,7 @@ _MAX_CLIENTS = 500
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the console script; return its exit code.
 
-    :param argv: the arguments, without the program's name; those of the process by default.
+    :param argv: the arguments without the program's name. Defaults to ``sys.argv[1:]``.
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 json_file=arguments.json,
             )
     except KeyboardInterrupt:
-        # Struck before the demo listens to signals: nothing is running yet.
+        # Before the demo handles signals, so nothing is running yet.
         return 130
     parser.print_help()
     return 0
@@ -47,46 +47,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="relet",
-        description="Gives Django's pooled PostgreSQL connections back after every statement.",
+        description="Return Django's pooled PostgreSQL connections after every statement.",
     )
     parser.add_argument("--version", action="version", version=f"relet {version('relet')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser(
         "adapters",
-        help="list the adapters: name, ENGINE, and whether what they need is installed",
-        description="List the registered adapters, the ENGINE of each, and whether what it needs "
-        "is installed.",
+        help="list the registered adapters, their ENGINE, and what is missing for them",
+        description="List the registered adapters, the ENGINE of each, and whether its "
+        "requirements are installed.",
     )
     demo = commands.add_parser(
         "demo",
-        help="serve the same Django project on Django's native pool and on relet, and compare",
-        description="Start a PostgreSQL server and a small Django project, send it requests from "
-        "many clients, first on Django's native pool, then on relet, and compare. Needs "
-        "pip install 'relet[demo]'. Leaves nothing behind.",
+        help="compare Django's native pool and relet on the same Django project",
+        description="Start a temporary PostgreSQL server and a small Django project, load it from "
+        "many clients, first on Django's native pool, then on relet, and compare the figures. "
+        "Requires pip install 'relet[demo]'.",
     )
-    demo.add_argument(
-        "--seconds",
-        type=_seconds,
-        default=8.0,
-        metavar="N",
-        help="how long to measure each engine (%(default)g)",
+    numbers: tuple[tuple[str, Callable[[str], float], float, str], ...] = (
+        ("--seconds", _seconds, 8.0, "seconds to measure each engine"),
+        ("--clients", _between(1, _MAX_CLIENTS), 32, "number of clients, and of server threads"),
+        ("--connections", _between(1, _MAX_CONNECTIONS), 4, "size of the connection pool"),
     )
+    for option, convert, default, text in numbers:
+        text += " (default: %(default)g)"
+        demo.add_argument(option, type=convert, default=default, metavar="N", help=text)
     demo.add_argument(
-        "--clients",
-        type=_between(1, _MAX_CLIENTS),
-        default=32,
-        metavar="N",
-        help="how many send requests at the same time, to as many threads (%(default)s)",
-    )
-    demo.add_argument(
-        "--connections",
-        type=_between(1, _MAX_CONNECTIONS),
-        default=4,
-        metavar="N",
-        help="how many the pool has (%(default)s)",
-    )
-    demo.add_argument(
-        "--json", type=_file, metavar="FILE", help="write the figures to this file as well"
+        "--json", type=_file, metavar="FILE", help="also write the figures to this file"
     )
     return parser
 
@@ -111,7 +98,7 @@ def _seconds(text: str) -> float:
 
 
 def _file(text: str) -> Path:
-    # Said now rather than after half a minute of measuring.
+    # Checked now rather than after half a minute of measuring.
     path = Path(text)
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is a directory")

@@ -1,4 +1,4 @@
-"""``relet adapters``: what is registered, and what is there of what it needs."""
+"""``relet adapters``: lists registered adapters and whether they can be used."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _HEADER = ("NAME", "ENGINE", "STATUS")
 
 
 def list_adapters() -> int:
-    """Print the registered adapters, and what is wrong with plugins; return the exit code."""
-    # What it logs is printed below.
+    """Print the registered adapters and the problems of plugins; return the exit code."""
+    # Problems are printed below, so keep them out of the log.
     logging.getLogger("relet").addHandler(logging.NullHandler())
     specs = registry.specs()
     rows = [_HEADER, *(_row(spec) for spec in specs.values())]

@@ -1,1 +1,1 @@
-"""What other backends and Django's own need to run on leases."""
+"""Compatibility: support for other database backends, and for Django's own on pg8000."""

@@ -1,4 +1,4 @@
-"""What PostGIS's backend tells a connection of its types, when it has created its extension."""
+"""PostGIS: registers geometry types after its backend has created the extension."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ else:
     LeasingWrapper = object
 
 
-class Geometry(LeasingWrapper):
-    """Mixed in above a backend that registers geometries, which is done when one is new."""
+class GeometryAdapters(LeasingWrapper):
+    """A mixin above a backend that registers geometry types with each new connection."""
 
     def register_geometry_adapters(self, raw: Any, clear_caches: bool = False) -> None:
         register: Any = super().register_geometry_adapters  # type: ignore[misc]
         if raw is not None:
             register(raw, clear_caches)
             return
-        # It has run CREATE EXTENSION, and takes for granted that `connection` is there still.
+        # The backend has run CREATE EXTENSION and passes `connection`, which is None by now.
         with self.temporary_connection():
             temporarily(
                 self._runner,
                 lambda: register(self.connection, clear_caches),
                 internal_access=True,
             )
-        # The pool's connections were told that there are no such types.
+        # The pool's other connections were opened before the types existed.
         self.close_pool()

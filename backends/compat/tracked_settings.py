@@ -1,11 +1,11 @@
-"""Tracked settings: what a backend SETs whenever it makes a cursor goes with the wrapper.
+"""Tracked settings: replays a backend's SET in each session that its wrapper leases.
 
-A backend such as django-tenants sets the ``search_path`` in ``_cursor()``, and takes for
-granted that statements run in the session where it did so. Here each may run in another.
-So such a SET does not run when the backend asks for it. The wrapper keeps it, and before a
-statement it is made in the session that is leased, unless it has been already. It stays
-there when the lease ends: a connection remembers what was made in its session, and the next
-wrapper changes what differs. So it is no session state, and keeps no lease.
+A backend such as django-tenants sets the ``search_path`` in ``_cursor()`` and expects statements
+to run in the same session. Here each statement may run in another one. So the wrapper records such
+a SET instead of running it, and replays it in the leased session before a statement, unless it is
+in force there already. The setting stays when the lease ends: a connection remembers what was set
+in its session, and the next wrapper changes only what differs. So these settings do not count as
+session state and never keep a lease.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
 
 @dataclass(frozen=True)
 class Setting:
-    """A statement that sets something, and the names of what it sets."""
+    """A statement that changes settings, and the names of these settings."""
 
     names: frozenset[str]
     sql: Any
@@ -44,43 +44,43 @@ class Setting:
 
 
 class TrackedSettings:
-    """What was set in one session, by whichever wrappers had it.
+    """The tracked settings that are in force in one session.
 
-    :ivar made: settings that hold in it, in the order they were made; None if in doubt.
-    :ivar names: of all that was ever set in it.
-    :ivar doubted: whether its owner has set something, too, which holds until the lease ends.
+    :ivar current: the settings in force, in the order in which they were made; None if unknown.
+    :ivar names: the names of all settings that were ever made in it.
+    :ivar overridden: whether the current lease has changed settings itself.
     """
 
-    __slots__ = ("doubted", "made", "names")
+    __slots__ = ("current", "names", "overridden")
 
     def __init__(self) -> None:
-        self.made: tuple[Setting, ...] | None = ()
+        self.current: tuple[Setting, ...] | None = ()
         self.names: frozenset[str] = frozenset()
-        self.doubted = False
+        self.overridden = False
 
 
 class SettingsReplay(LeasingWrapper):
-    """Mixed in above a backend that has a ``_cursor()`` of its own."""
+    """A mixin above a backend that has a ``_cursor()`` of its own."""
 
     runner_class: ClassVar[type[LeaseRunner]]
 
-    # What the backend sees.
+    # The API that the backend uses.
 
     def _cursor(self, name: str | None = None) -> CursorWrapper:
         runner: Any = self._runner
-        # Else the statements of another thread would be taken for the backend's.
+        # Exclusive, or statements of another thread would be taken for the backend's.
         with runner.exclusive():
             runner.forget_if_outdated()
             make = partial(super()._cursor, name)
-            # In Django's connect(), which has internal access, receivers make cursors, too.
+            # Receivers of connection_created make cursors too, while internal access is on.
             return temporarily(runner, make, making_cursor=True, internal_access=False)
 
     @property
     def connection(self) -> Any:
         runner: Any = getattr(self, "_runner", None)
         if runner is not None and runner.making_cursor and not runner.internal_access:
-            # The SET of a server-side cursor's session needs a cursor of its own.
-            return _Connection(self)
+            # For a server-side cursor, the backend makes a second cursor to run its SET.
+            return _ConnectionProxy(self)
         return super().connection
 
     @connection.setter
@@ -89,7 +89,8 @@ class SettingsReplay(LeasingWrapper):
 
     def close(self) -> None:
         super().close()
-        # As in Django, where the session is gone. But a cursor from before may be used again.
+        # In Django, close() ends the session and its settings. Not cleared now, because a cursor
+        # made before close() may be used again.
         self._runner.outdated = True  # type: ignore[attr-defined]
 
     def connect(self) -> None:
@@ -100,21 +101,21 @@ class SettingsReplay(LeasingWrapper):
 
 
 class ReplayingRunner(LeaseRunner):
-    """Sets in each session what the backend has set for its wrapper."""
+    """A runner that replays the wrapper's tracked settings in each session it leases."""
 
     def __init__(self, host: Any) -> None:
-        #: What holds for this wrapper, on whatever connection.
+        #: The wrapper's settings, on any connection.
         self.tracked: tuple[Setting, ...] = ()
-        #: Whether that was before `close`.
+        #: Whether `close` was called since they were tracked.
         self.outdated = False
-        #: Whether the backend is at work on a cursor.
+        #: Whether the backend is making a cursor.
         self.making_cursor = False
         super().__init__(host)
 
     def tracks(self, effects: Effects, sql: Any, params: object) -> bool:
         if not self.making_cursor:
             return False
-        names = {_setting(step) for step in effects.resolve(params, None)}
+        names = {_setting_name(step) for step in effects.resolve(params, None)}
         if not names or None in names or not effects.single:
             return False
         others = (other for other in self.tracked if not other.names <= names)
@@ -122,11 +123,11 @@ class ReplayingRunner(LeaseRunner):
         return True
 
     def forget_if_outdated(self) -> None:
-        """Track nothing any more, if that was before `close`."""
+        """Drop settings that were tracked before `close`."""
         if self.outdated:
             self.tracked, self.outdated = (), False
 
-    # Wherever a lease begins, or its connection is handed out.
+    # Every place where a lease begins or its connection is handed out.
 
     def open(self) -> None:
         super().open()
@@ -144,7 +145,7 @@ class ReplayingRunner(LeaseRunner):
         return raw
 
     def begin_transaction(self, lease: Lease) -> None:
-        # Before, because ROLLBACK would take it back.
+        # Before BEGIN, because ROLLBACK would undo the settings.
         self._replay(lease)
         super().begin_transaction(lease)
 
@@ -160,7 +161,7 @@ class ReplayingRunner(LeaseRunner):
 
     def lend(self) -> Any:
         raw = super().lend()
-        # What is tracked may be other than when it was leased.
+        # The tracked settings may have changed since the lease began.
         with self.exclusive():
             self._replay(self.lease)
         return raw
@@ -169,23 +170,24 @@ class ReplayingRunner(LeaseRunner):
         temporarily(self, partial(super().initialize_connection, lease), making_cursor=False)
 
     def _replay(self, lease: Lease) -> None:
-        """Set what is tracked in the session that is leased, if it is not there."""
+        """Make the tracked settings in the leased session, unless they are in force there."""
         connection, pool = leased(lease)
         found: TrackedSettings | None = connection.tracked_settings
         if found is None:
             found = connection.tracked_settings = TrackedSettings()
         wanted = self.tracked
-        if found.made == wanted or self.initializing is not None:
+        if found.current == wanted or self.initializing is not None:
             return
         status = pool.transaction_status(connection.raw)
         if status not in (IDLE, IN_TRANSACTION):
-            return  # after an error, nothing but ROLLBACK runs
+            return  # after an error, only ROLLBACK can run
         names = frozenset(name for setting in wanted for name in setting.names)
         undone = sorted(found.names - names)
         found.names |= names
-        found.made = None
+        found.current = None
         if status == IN_TRANSACTION:
-            # It may be rolled back, to any savepoint: so each statement makes it anew.
+            # Rolling back to a savepoint may undo the settings, so `current` stays unknown and
+            # each statement makes them again.
             self._set(connection, pool, undone, wanted)
             return
         if connection.raw.autocommit:
@@ -196,10 +198,10 @@ class ReplayingRunner(LeaseRunner):
                 self._set(connection, pool, undone, wanted)
                 connection.raw.autocommit = False
             except BaseException:
-                with suppress(self.host.Database.Error):  # it may be lost
+                with suppress(self.host.Database.Error):  # the connection may be lost
                     connection.raw.autocommit = False
                 raise
-        found.made = wanted
+        found.current = wanted
 
     def _set(
         self,
@@ -208,7 +210,7 @@ class ReplayingRunner(LeaseRunner):
         undone: list[str],
         wanted: tuple[Setting, ...],
     ) -> None:
-        """Take back *undone*, and make *wanted* in order, in one round trip where it can be."""
+        """Reset *undone* and make *wanted* in order, in one round trip if none has parameters."""
         plain = [reset(name, connection.baseline) for name in undone]
         for setting in wanted:
             if setting.params is None:
@@ -221,7 +223,7 @@ class ReplayingRunner(LeaseRunner):
         if plain:
             pool.execute_internal(connection.raw, "; ".join(plain))
 
-    # What else happens to a session.
+    # Other changes of the session.
 
     def account(self, effects: Effects, sql: Any, params: object, *rest: Any) -> None:
         super().account(effects, sql, params, *rest)
@@ -234,26 +236,26 @@ class ReplayingRunner(LeaseRunner):
             return
         for step in effects.resolve(params, None):
             if isinstance(step, Change) and step.kind is Kind.SETTING:
-                connection.tracked_settings.doubted = True
+                connection.tracked_settings.overridden = True
                 if step.undoes:
-                    # RESET, DISCARD: others must not find the session bare.
-                    connection.tracked_settings.made = None
+                    # RESET and DISCARD also drop the tracked settings.
+                    connection.tracked_settings.current = None
 
     def undo(self, lease: Lease) -> bool:
         found = leased(lease)[0].tracked_settings
         if found is not None and lease.session is not None and lease.session.left:
-            found.made = None
+            found.current = None
         return super().undo(lease)
 
     def checkin(self, lease: Lease, connection: PooledConnection, pool: PoolAdapter[Any]) -> None:
         found = connection.tracked_settings
-        if found is not None and found.doubted:
-            found.made, found.doubted = None, False
+        if found is not None and found.overridden:
+            found.current, found.overridden = None, False
         super().checkin(lease, connection, pool)
 
 
-class _Connection:
-    """What a backend sees as the driver's connection while it makes a cursor."""
+class _ConnectionProxy:
+    """The driver's connection as a backend sees it while it makes a cursor."""
 
     def __init__(self, db: SettingsReplay) -> None:
         self._db = db
@@ -266,12 +268,12 @@ class _Connection:
         return getattr(raw, name)
 
 
-def _setting(step: object) -> str | None:
-    """Return the name of the setting that *step* changes, if that is all it does."""
+def _setting_name(step: object) -> str | None:
+    """Return the name of the one setting that *step* changes; None for any other step."""
     if not isinstance(step, Change) or step.kind is not Kind.SETTING or step.name in (None, ALL):
         return None
     name = "".join(map(str, step.name))
-    # SET SESSION CHARACTERISTICS sets several, and the server has none by that name.
+    # SET SESSION CHARACTERISTICS changes several settings and is not the name of one.
     return None if name == "default_transaction" else name
 
 

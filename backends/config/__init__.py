@@ -1,1 +1,1 @@
-"""What the settings say of a pool, its policy and its connections."""
+"""Configuration: reads a pool's options, policy and credentials from ``DATABASES``."""

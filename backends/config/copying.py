@@ -1,4 +1,4 @@
-"""Copies of settings."""
+"""Copying: copies settings that `copy.deepcopy` cannot copy."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def copy_settings(settings: Any) -> Any:
-    """Return *settings* with dicts, lists and tuples copied, and what is in them as it is.
+    """Return a copy of *settings*: dicts, lists and tuples are copied, other values are shared.
 
-    There may be what cannot be copied: a connector, an `ssl.SSLContext`.
+    Some values cannot be copied, such as a connector or an `ssl.SSLContext`.
     """
     if type(settings) is dict:
         return {key: copy_settings(value) for key, value in settings.items()}

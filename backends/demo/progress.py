@@ -1,4 +1,4 @@
-"""Progress: what is happening, while it happens."""
+"""Progress: shows the state of the comparison while it runs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from rich.progress import Progress as RichProgress
 
 
 class Bar(ABC):
-    """The progress of one engine's measurement."""
+    """A progress bar for the measurement of one engine."""
 
     @abstractmethod
     def update(self, elapsed: float, requests: int) -> None:
-        """Show that *requests* were answered in *elapsed* seconds."""
+        """Show the *requests* answered in *elapsed* seconds."""
 
 
 class Progress(ABC):
-    """Tells the user. A context manager, for what is drawn has to be finished too."""
+    """Output for the user. A context manager, because drawing must be finished at the end."""
 
     def __enter__(self) -> Progress:
         return self
@@ -30,19 +30,19 @@ class Progress(ABC):
 
     @abstractmethod
     def say(self, text: str) -> None:
-        """Say something."""
+        """Print a message."""
 
     @abstractmethod
     @contextmanager
     def bar(self, name: str, seconds: float) -> Iterator[Bar]:
-        """Show how far the measurement of *name* is, which takes so many *seconds*."""
+        """Show the progress of measuring *name*, which takes *seconds*."""
 
 
 class Lines(Progress):
-    """One line after the other, for files and pipes."""
+    """Plain lines, for files and pipes."""
 
     def __exit__(self, *exc_info: object) -> None:
-        """Nothing is left to be drawn."""
+        """Do nothing."""
 
     def say(self, text: str) -> None:
         print(text, flush=True)
@@ -63,14 +63,14 @@ class _LastLine(Bar):
 
 
 class Live(Progress):
-    """A bar for each engine, for terminals."""
+    """A live bar for each engine, for terminals."""
 
     def __init__(self) -> None:
         self._rich = RichProgress(
             TextColumn("{task.description:<21}", markup=False),
             BarColumn(bar_width=30),
             TextColumn("{task.fields[state]}", markup=False),
-            # Drawn when there is news: a thread that draws would only take time from the clients.
+            # Drawn only on updates, because a drawing thread would take CPU time from the clients.
             auto_refresh=False,
         )
 
@@ -102,5 +102,5 @@ class _LiveBar(Bar):
 
 
 def progress() -> Progress:
-    """Return what fits where the output goes."""
+    """Return `Live` if stdout is a terminal, else `Lines`."""
     return Live() if sys.stdout.isatty() else Lines()

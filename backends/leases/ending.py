@@ -1,4 +1,4 @@
-"""Ending: how the connection of a lease goes back to its pool, or does not."""
+"""Ending: returns the connection of a lease to its pool, or discards it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _OPEN = (TransactionStatus.IN_TRANSACTION, TransactionStatus.IN_ERROR)
 
 
 def leased(lease: Lease) -> tuple[PooledConnection, PoolAdapter[Any]]:
-    """Return the connection of *lease*, which has one, and its pool."""
+    """Return the connection and the pool of *lease*, which must have a connection."""
     connection, pool = lease.connection, lease.pool
     assert connection is not None and pool is not None
     return connection, pool
 
 
 def discard(lease: Lease) -> None:
-    """Throw the connection away."""
+    """Discard the connection of *lease*."""
     connection, pool = leased(lease)
     lease.pins.clear()
     holders.clear_holder(lease, pool)
@@ -33,7 +33,7 @@ def discard(lease: Lease) -> None:
 
 
 def discard_after_interrupt(lease: Lease) -> None:
-    """Discard, if the lease has ended and its action has not: an exception came between."""
+    """Discard the connection if an interrupt ended *lease* before its action was done."""
     pool = lease.pool
     if lease.state is State.RELEASED and lease.connection is not None and pool is not None:
         lease.pins.clear()
@@ -43,9 +43,9 @@ def discard_after_interrupt(lease: Lease) -> None:
 
 
 def close_what_is_open(lease: Lease) -> None:
-    """Close cursors, COPY and streams that pin *lease*, and roll an open transaction back.
+    """Close the cursors, COPY and streams that pin *lease*; roll back an open transaction.
 
-    :raises Error: the driver's; the connection is of no use then.
+    :raises Error: the driver's; the connection must then be discarded.
     """
     connection, pool = leased(lease)
     for open_cursor in lease.pins.values():
@@ -56,9 +56,9 @@ def close_what_is_open(lease: Lease) -> None:
 
 
 def undo(lease: Lease) -> bool:
-    """Undo session state, in one round trip; return whether the session is as it was.
+    """Undo session state in one round trip; return whether the session is restored.
 
-    :raises Error: the driver's; the session is not as it was.
+    :raises Error: the driver's; the session is not restored.
     """
     session = lease.session
     if session is None or not session.left:
@@ -68,11 +68,11 @@ def undo(lease: Lease) -> bool:
 
 
 def end_transaction(pool: PoolAdapter[Any], raw: Any, sql: str) -> None:
-    """End whatever transaction is open on *raw*, a raw ``BEGIN``'s too.
+    """End any transaction that is open on *raw*, even one begun with a raw ``BEGIN``.
 
     :param sql: COMMIT or ROLLBACK.
     """
     getattr(raw, sql.lower())()
-    # psycopg2 in autocommit does nothing about one that it has not begun.
+    # In autocommit, psycopg2 does not end a transaction that it has not begun.
     if pool.transaction_status(raw) in _OPEN:
         pool.execute_internal(raw, sql)

@@ -1,7 +1,7 @@
-"""First use: what happens once to each connection that a pool has opened.
+"""First use: initializes each connection once, when it is first leased.
 
-Django's connect() runs for it. So backends that do something to new connections do it, the
-server's version is checked, and ``connection_created`` is sent, once.
+Django's connect() runs for it once. It lets backends set new connections up, checks the server's
+version, and sends ``connection_created``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def initialize_connection(runner: Any, outer: Lease) -> None:
     """Run Django's connect() for the new connection of *outer*, in a lease of its own.
 
-    Receivers of ``connection_created`` run queries in autocommit, whatever the wrapper was about to
-    do: what they SET is to outlive the transaction that the connection happened to be opened for.
+    Receivers of ``connection_created`` always run queries in autocommit. Their settings must
+    outlive the transaction for which the connection happened to be opened.
     """
     connection, pool = ending.leased(outer)
     host = runner.host
@@ -40,7 +40,7 @@ def initialize_connection(runner: Any, outer: Lease) -> None:
     runner.configured = set()
 
     def restore() -> None:
-        # Each in one step, so that no interrupt strikes in the middle of it.
+        # Each in one step, so that an interrupt cannot leave it half done.
         host.__dict__.update(django_state)
         runner.__dict__.update(state)
 

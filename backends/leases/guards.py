@@ -1,8 +1,8 @@
-"""Guards: what tools put in the place of Django's ``ensure_connection()``, to forbid or observe.
+"""Guards: detects tools that replace Django's ``ensure_connection()``.
 
-In Django, whatever needs a connection calls that method of `BaseDatabaseWrapper`. So pytest-django
-replaces it, to forbid the database to tests that do not ask for it. A lease begins without that
-call, unless the method has been replaced.
+In Django, all code that needs a connection calls this method of `BaseDatabaseWrapper`. So
+pytest-django replaces it, to block database access in tests that did not ask for it. relet skips
+the call unless the method has been replaced.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from django.utils.asyncio import async_unsafe
 
 
 def _nothing() -> None:
-    """Wrapped to see what ``async_unsafe`` makes of a function."""
+    """A function to find the code of the wrapper that ``async_unsafe`` makes."""
 
 
-_WRAPPERS_CODE = async_unsafe(_nothing).__code__
+_ASYNC_UNSAFE_CODE = async_unsafe(_nothing).__code__
 
 
-def djangos(function: Any) -> Any:
+def default_ensure_connection(function: Any) -> Any:
     """Return *function* if it is Django's own ``ensure_connection()``, else None.
 
-    Its name would not do: what is laid around a function often has that of the function.
+    The name alone proves nothing, because wrappers often copy the name of the wrapped function.
     """
-    if getattr(function, "__code__", None) is not _WRAPPERS_CODE:
+    if getattr(function, "__code__", None) is not _ASYNC_UNSAFE_CODE:
         return None
     inner = function.__wrapped__
     own = inner.__globals__["__name__"] == BaseDatabaseWrapper.__module__

@@ -1,4 +1,4 @@
-"""Health: whether a connection that was just taken from the pool works."""
+"""Health: checks that a connection just taken from the pool works."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from relet.core import Lease, PoolAdapter, PooledConnection
 class HealthCheck(Enum):
     """How a connection is checked before it is used."""
 
-    NONE = "it was in use a moment ago"
-    PEEK = "see whether the server has ended the session"
-    PING = "ask the server"
+    NONE = "no check: it was used recently"
+    PEEK = "look for unread data: the server may have ended the session"
+    PING = "send a query to the server"
 
 
 def validate(
     lease: Lease, pool: PoolAdapter[Any], check_idle: float, *, pings: bool, may_retry: bool
 ) -> None:
-    """Replace the connection of *lease*, which was just taken, by the first that works.
+    """Check the connection of *lease*; while it is broken, replace it with the next one.
 
-    A connection that was in use a moment ago is taken to work, unless another one of the same pool
-    was found broken since.
+    A connection that was used recently is trusted, unless another connection of the same pool was
+    found broken since.
 
-    :param check_idle: `ReleasePolicy.check_idle`, seconds.
-    :param pings: whether connections that were idle longer than that are pinged.
-    :param may_retry: whether the statement may go to another connection because none of it has
-        been sent yet.
+    :param check_idle: `ReleasePolicy.check_idle`, in seconds.
+    :param pings: whether to ping connections that were idle for longer than *check_idle*.
+    :param may_retry: whether the policy lets the statement move to another connection, so that
+        even a recently used one is peeked at.
     """
     while (connection := lease.connection) is not None:
         check = _needed(connection, pool, check_idle, pings, may_retry)

@@ -9,14 +9,14 @@ from .context_decorator import AsyncContextDecorator, Entered, in_thread
 
 
 class _Held:
-    """One `with hold()`, and whose connection it holds."""
+    """One entered ``with hold()`` and the wrapper that it holds."""
 
     def __init__(self, owner: Any) -> None:
         self.owner = owner
 
 
 class Hold(AsyncContextDecorator):
-    """What `hold` returns."""
+    """The context manager and decorator that `hold` returns."""
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
@@ -42,7 +42,7 @@ class Hold(AsyncContextDecorator):
             held.owner.release_hold(held)
             self._entered.discard(held)
         except BaseException:
-            # An exception from outside may have come before.
+            # An interrupt may have prevented the first attempt.
             held.owner.release_hold(held)
             self._entered.discard(held)
             raise
@@ -55,20 +55,19 @@ class Hold(AsyncContextDecorator):
 
 
 def hold(alias: str = "default") -> Hold:
-    """Keep one connection for a block, or for a function that it decorates.
+    """Keep one connection for a block or a decorated function.
 
-    The connection is taken with the block's first statement. When the outermost block of
-    its thread is left, all session state that was made inside is undone, also what
-    functions have made, unseen; then the connection goes back. If a transaction or a cursor is
-    open by then, or session state from before the block keeps the connection, that happens
-    when it ends. If the connection is lost inside of the block it is not replaced before
-    ``close()``.
+    The block's first statement takes the connection. Leaving the thread's outermost block undoes
+    all session state made inside, including changes made by SQL functions that relet cannot see,
+    and returns the connection to the pool. If a transaction or cursor is still open, or session
+    state from before the block keeps the connection, this happens when that ends. A connection
+    that is lost inside the block is not replaced until ``close()``.
 
-    In asynchronous code, use ``async with``; a thread's connection is one that all tasks
-    whose synchronous code runs in that thread share.
+    In asynchronous code, use ``async with``. All tasks whose synchronous code runs in the same
+    thread share that thread's connection.
 
     :param alias: the key in ``DATABASES``.
-    :return: a context manager, whose value is ``connections[alias]``.
+    :return: a context manager whose value is ``connections[alias]``.
     :raises ConfigurationError: *alias* has no relet engine.
 
     ::
@@ -81,5 +80,5 @@ def hold(alias: str = "default") -> Hold:
         def report(): ...
     """
     if not isinstance(alias, str):
-        raise TypeError(f"hold() takes an alias, not {alias!r}. As a decorator it is @hold().")
+        raise TypeError(f"hold() takes an alias, not {alias!r}. Decorate with @hold().")
     return Hold(alias)

@@ -1,7 +1,7 @@
-"""Holders: who has the connections of a pool, for the error of whoever waits in vain.
+"""Holders: lists who holds the connections of a pool, for the error after a checkout timeout.
 
-A lease that ends with its statement is seen in its thread's stack. One that outlasts its statement
-is recorded when that has ended, once; so nothing is written down for each statement.
+While a statement runs, its call site is found in the thread's stack. A lease that outlasts its
+statement is recorded once, when the statement ends. So plain statements cost nothing.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def clear_holder(lease: Lease, pool: PoolAdapter[Any]) -> None:
     lease.call_site = lease.sql = None
 
 
-def waits_for_itself(pool: PoolAdapter[Any]) -> bool:
-    """Whether this thread has all connections of *pool*, so that waiting would never end."""
+def would_deadlock(pool: PoolAdapter[Any]) -> bool:
+    """Whether this thread holds all connections of *pool*, so that waiting would deadlock."""
     if pool.max_size is None or len(pool.long_leases) < pool.max_size:
         return False
     thread = get_ident()
-    # Another thread may end a lease that is shared.
+    # A shared lease does not count, because another thread may end it.
     mine = sum(lease.thread == thread and not lease.shared for lease in list(pool.long_leases))
     return mine > 0 and (size := pool.stats().max_size) is not None and mine >= size
 
@@ -53,7 +53,7 @@ def describe(pool: PoolAdapter[Any], leases: Iterable[Lease]) -> Sequence[str]:
     try:
         lines = _lines(pool, leases, frames)
     finally:
-        # This frame is among them, and would keep them all in a cycle.
+        # This function's frame is among them; without this, they would form a reference cycle.
         frames.clear()
     lines.sort(reverse=True)
     shown = [line for _, line in lines[:_SHOWN]]
@@ -63,7 +63,7 @@ def describe(pool: PoolAdapter[Any], leases: Iterable[Lease]) -> Sequence[str]:
 def _lines(
     pool: PoolAdapter[Any], leases: Iterable[Lease], frames: Mapping[int, FrameType]
 ) -> list[tuple[float, str]]:
-    """Return, for each lease of *pool*, how many seconds it has lasted, and its line."""
+    """Return a pair for each lease of *pool*: its age in seconds, and its line."""
     now = monotonic()
     threads = {thread.ident: thread.name for thread in threading.enumerate()}
     tasks = Tasks()
@@ -79,27 +79,28 @@ def _lines(
             name = f"task {task.get_name()!r} in {name}"
             outer_first = map(call_site.first_outside, reversed([*frames_of(task)]))
             where = next(filter(None, outer_first), where)
-        sql = "nothing" if lease.sql is None else fingerprint(pool.sql_text(lease.sql))
+        sql = "none" if lease.sql is None else fingerprint(pool.sql_text(lease.sql))
         took = now - lease.leased_at
-        why, shown_where = _why(lease, pool), call_site.written(where)
-        lines.append((took, f"{name} for {took:.1f} s, {why}, from {shown_where}; ran last: {sql}"))
+        why, shown_where = _why(lease, pool), call_site.format_site(where)
+        line = f"{name} for {took:.1f} s, {why}, taken at {shown_where}; last SQL: {sql}"
+        lines.append((took, line))
     return lines
 
 
 def describe_abandoned(lease: Lease, pool: PoolAdapter[Any]) -> str:
-    """Return what kept *lease*, whose thread has ended, and where it was taken."""
-    return f"{_why(lease, pool)}, from {call_site.written(lease.call_site)}"
+    """Return why *lease* was kept and where it was taken, after its thread has ended."""
+    return f"{_why(lease, pool)}, taken at {call_site.format_site(lease.call_site)}"
 
 
 def _why(lease: Lease, pool: PoolAdapter[Any]) -> str:
-    """Return what keeps *lease*."""
+    """Return why *lease* is kept."""
     connection = lease.connection
     raw = None if connection is None else connection.raw
     status = TransactionStatus.ACTIVE if raw is None else pool.transaction_status(raw)
     if lease.call_site is None or status == TransactionStatus.ACTIVE:
         return "running a statement"
     if status == TransactionStatus.UNKNOWN:
-        return "on a connection that is lost"
+        return "on a lost connection"
     if status != TransactionStatus.IDLE:
         return "in a transaction"
     opened = [*lease.pins.values()]
@@ -108,5 +109,5 @@ def _why(lease: Lease, pool: PoolAdapter[Any]) -> str:
     if opened:
         return "with a cursor or COPY open"
     if lease.session is not None and lease.session.keeps_lease:
-        return "with session state, or a hold()"
-    return "until close()"
+        return "with session state, or in hold()"
+    return "kept until close()"

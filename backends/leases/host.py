@@ -1,4 +1,7 @@
-"""Host: what a runner asks of Django's wrapper. The wrapper has it; nothing here imports one."""
+"""Host: the part of Django's ``DatabaseWrapper`` that leases use, as a protocol.
+
+The protocol keeps `relet.backends.leases` from importing the wrapper.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from typing import Any, ClassVar, Protocol
 
 from relet.core import PoolAdapter
 
-#: What Django's connect() resets. While a new connection is initialized, the wrapper is to be as
-#: it is outside of an atomic block, and afterwards as it was before.
+#: Attributes that Django's connect() resets. They are restored after a new connection was
+#: initialized, during which the wrapper is as it is outside an atomic block.
 DJANGO_STATE = (
     "atomic_blocks",
     "autocommit",
@@ -27,7 +30,7 @@ DJANGO_STATE = (
 
 
 class Host(Protocol):
-    """Django's ``DatabaseWrapper``, as far as leases need it. The names are Django's own."""
+    """The attributes and methods of ``DatabaseWrapper`` that leases use."""
 
     adapter_class: ClassVar[type[PoolAdapter[Any]]]
     alias: str
@@ -54,7 +57,7 @@ class Host(Protocol):
     def get_connection_params(self) -> dict[str, Any]: ...
     def validate_thread_sharing(self) -> None: ...
 
-    # relet's own.
+    # Added by relet.
 
     makes_drivers_cursors: bool
     makes_plain_cursors: bool
@@ -64,7 +67,7 @@ class Host(Protocol):
     def _in_transaction(self) -> bool: ...
 
     def begin_session(self) -> None:
-        """Do what Django's connect() does to the wrapper itself, if it is not connected."""
+        """Reset the wrapper's state as Django's connect() does, if it is not connected."""
 
     def forked(self, in_transaction: bool) -> None:
-        """This process is a child: the lease is gone, and with it any transaction."""
+        """Drop the transaction of the parent. Called in a forked child, which has no lease."""

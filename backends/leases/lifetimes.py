@@ -1,7 +1,7 @@
-"""Leases that outlive their owner: the thread is dead, or the process is a child.
+"""Lifetimes: ends leases whose owner is gone, because its thread ended or the process forked.
 
-A lease ends with its statement, so this is about threads that die inside a
-transaction, or with a server-side cursor open, and about forks in such a moment.
+Most leases end with their statement. This is for threads that end, and processes that fork, inside
+a transaction or with a server-side cursor open.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from . import holders
 
 logger = logging.getLogger("relet")
 
-#: Every runner of this process, by its `id`, for a child to find those it has inherited. A
-#: `WeakSet` cannot be iterated while other threads add to it.
+#: All runners of this process by `id`, so that a forked child finds those it inherited. Not a
+#: `WeakSet`, which cannot be iterated while other threads add to it.
 _runners: dict[int, weakref.ref[Any]] = {}
 
-#: Every lease of this process; that of a wrapper that introduces a connection is another.
+#: The first lease of each runner. While a runner initializes a connection, it has another lease.
 _leases: weakref.WeakSet[Lease] = weakref.WeakSet()
 
-#: The process whose leases these are.
+#: The process that the leases belong to.
 _process = os.getpid()
 
 
@@ -41,55 +41,55 @@ def runners() -> list[Any]:
 
 
 def holders_of(pool: PoolAdapter[Any] | None) -> Sequence[str]:
-    """Return a line for each lease of *pool*."""
+    """Return a line for each lease of *pool*; see `holders.describe`."""
     return () if pool is None else holders.describe(pool, [one.lease for one in runners()])
 
 
-class _ThreadEnd:
-    """Lives in a thread's locals, and is destroyed with them when the thread ends."""
+class _ThreadLeases:
+    """The leases of one thread, in its locals. It is collected when the thread ends."""
 
     def __init__(self) -> None:
         self.leases: weakref.WeakSet[Lease] = weakref.WeakSet()
 
     def __del__(self) -> None:
         for lease in list(self.leases):
-            _abandon_elsewhere(lease)
+            _abandon_in_background(lease)
 
 
 _thread_locals = threading.local()
 
 
 def watch(runner: Any, lease: Lease) -> None:
-    """Discard the connection of *lease* when its thread has ended or *runner* is gone.
+    """Discard the connection of *lease* when its thread has ended or *runner* was collected.
 
-    A runner and its wrapper are in reference cycles, so the garbage collector may come to it late.
-    That is why the end of its thread is watched as well.
+    A runner and its wrapper are in reference cycles and may be collected late, so the end of the
+    thread is watched as well.
     """
     _runners[id(runner)] = runner.ref
     _leases.add(lease)
     weakref.finalize(runner, _dropped, id(runner), lease).atexit = False
     try:
-        _thread_locals.end.leases.add(lease)
+        _thread_locals.owned.leases.add(lease)
     except AttributeError:
-        _thread_locals.end = _ThreadEnd()
-        _thread_locals.end.leases.add(lease)
+        _thread_locals.owned = _ThreadLeases()
+        _thread_locals.owned.leases.add(lease)
 
 
 def _dropped(key: int, lease: Lease) -> None:
     _runners.pop(key, None)
-    lease.shared, lease.thread = False, 0  # nobody can use it any more
-    _abandon_elsewhere(lease)
+    lease.shared, lease.thread = False, 0  # no thread can use it any more
+    _abandon_in_background(lease)
 
 
 def close_at_exit() -> None:
-    """The interpreter exits: close all connections, and say nothing of those that are leased."""
+    """Close all connections at interpreter exit, without warnings about leased ones."""
     global _exiting
     _exiting = True
-    # Else each pool's threads are waited for when it is collected, in no order.
+    # Now, because a pool that is collected later joins its threads in arbitrary order.
     pools.close_all()
     thread = _thread.get_ident()
     for runner in runners():
-        # Other threads may still be running statements.
+        # Only this thread's: other threads may still run statements.
         if runner.thread == thread:
             lease = runner.lease
             if lease.send(Event.ABANDON) is Action.DISCARD and lease.connection is not None:
@@ -99,10 +99,10 @@ def close_at_exit() -> None:
 _exiting = False
 
 
-def rest_if_exiting() -> None:
-    """Stop here for good if the interpreter exits, and this is a thread that it does not wait for.
+def block_if_exiting() -> None:
+    """Block forever if the interpreter is exiting and does not wait for this thread.
 
-    Its pool was closed, and it would say so on stderr while everything is taken down.
+    Its pool was closed, so it would print an error to stderr during shutdown.
     """
     if _exiting and threading.current_thread() is not threading.main_thread():
         lock = threading.Lock()
@@ -119,7 +119,7 @@ def _abandon(lease: Lease) -> None:
         return  # another thread may be using it
     connection, pool = lease.connection, lease.pool
     if lease.send(Event.ABANDON) is Action.DISCARD and connection is not None and pool is not None:
-        lost = "of which nothing is known"
+        lost = "reason unknown"
         try:
             lost = holders.describe_abandoned(lease, pool)
         finally:
@@ -128,30 +128,30 @@ def _abandon(lease: Lease) -> None:
                 pool.abandoned += 1
             pool.discard_from(lease)
             for open_cursor in lease.pins.values():
-                # There is nothing left to be sent; but psycopg warns of what has not been told so.
+                # The connection is gone; this keeps psycopg from warning about open cursors.
                 with suppress(Exception):
                     if open_cursor is not None:
                         open_cursor.close()
             lease.pins.clear()
-        # Last, for a handler may want a connection.
+        # Last, because a log handler may take a connection.
         logger.warning(
-            "DATABASES[%r]: a thread ended without closing its connection, %s; discarded, %d so "
-            "far in this pool. Call django.db.close_old_connections() at the end of threads.",
+            "DATABASES[%r]: a thread ended without closing its connection (%s). The connection was "
+            "discarded; %d so far in this pool. Call django.db.close_old_connections() at the end "
+            "of each thread.",
             *(lease.alias, lost, pool.abandoned),
         )
 
 
-def _abandon_elsewhere(lease: Lease) -> None:
-    """Abandon *lease* in a thread of its own.
+def _abandon_in_background(lease: Lease) -> None:
+    """Abandon *lease* in a background thread.
 
-    The garbage collector calls this anywhere, perhaps inside the pool's own lock. A
-    dying thread calls it when `threading` takes it for gone, and whatever it logs
-    would leave a thread behind that is alive for `threading` only. So: another
-    thread, and not by way of `threading.Thread`, which takes locks to start one.
+    The garbage collector may call this while this thread holds the pool's lock. An ending thread
+    calls this after `threading` has removed it; logging there would register it again, as a thread
+    that never ends. `threading.Thread` is not used, because it takes locks to start.
     """
     if lease.connection is not None and not _exiting:
         if os.getpid() != _process:
-            # The locals of the parent's other threads go before `forget_parent` is called.
+            # In a forked child, the locals of other threads are cleared before `forget_parent`.
             keep_for_good(lease)
             return
         with suppress(RuntimeError):  # the interpreter is shutting down
@@ -159,7 +159,7 @@ def _abandon_elsewhere(lease: Lease) -> None:
 
 
 def forget_parent() -> None:
-    """In a child: no wrapper has a lease, and none goes on with its parent's transaction."""
+    """Take all leases and transactions of the parent from the wrappers of a forked child."""
     global _process, _counting
     _process = os.getpid()
     _counting = threading.Lock()
@@ -169,7 +169,7 @@ def forget_parent() -> None:
             in_transaction.add(lease)
         if lease.send(Event.FORK) is Action.FORGET and (connection := lease.connection) is not None:
             keep_for_good(connection)
-            _sever(connection.raw)
+            _replace_socket(connection.raw)
             lease.connection = None
         lease.pins.clear()
         lease.clean()
@@ -182,16 +182,16 @@ def forget_parent() -> None:
 _IN_TRANSACTION = (State.IN_TRANSACTION, State.RUNNING_IN_TRANSACTION, State.BROKEN)
 
 
-def _sever(raw: Any) -> None:
-    """Put a dead socket in the place of that of *raw*, which is the parent's.
+def _replace_socket(raw: Any) -> None:
+    """Replace the socket of *raw*, which the parent still uses, with a dead one.
 
-    Cursors, COPY and streams that were open on it end in this process too, and would tell the
-    server so; whoever has kept the connection itself may use it.
+    Otherwise cursors, COPY and streams that end in this process would send to the parent's session,
+    as would code that has kept the driver's connection.
     """
-    with suppress(Exception):  # it has none, or is being closed
+    with suppress(Exception):  # it has no socket, or is being closed
         number = raw.fileno()
-        # Never connected: whatever is sent or awaited fails at once. Not that of `socket`,
-        # which gevent replaces.
+        # Never connected, so sending and receiving fail at once. From `_socket`, because gevent
+        # replaces `socket.socket`.
         dead = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
         try:
             os.dup2(dead.fileno(), number, inheritable=False)
@@ -199,8 +199,8 @@ def _sever(raw: Any) -> None:
             dead.close()
 
 
-def shut_down(raw: Any) -> None:
-    """End what *raw* has with the server, and leave it open: a call of its driver's fails then."""
+def shut_down_socket(raw: Any) -> None:
+    """Shut the socket of *raw* down without closing it, so that a running driver call fails."""
     with suppress(Exception):  # it has no socket, or is being closed
         copy = _socket.socket(fileno=_socket.dup(raw.fileno()))
         try:

@@ -1,7 +1,7 @@
-"""Locator: the wrapper that Django has for an alias, in this thread.
+"""Locator: finds this thread's wrapper for an alias.
 
-`hold` and `policies` may be imported by ``settings.py``, where Django's connections are not known
-yet. So they are looked up when they are needed.
+``settings.py`` may import `hold` and `policies` before Django knows its connections. So they are
+looked up only when needed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def current(alias: str) -> Any:
         wrapper = connections[alias]
     except ConnectionDoesNotExist as error:
         names = ", ".join(map(repr, connections))
-        raise ConfigurationError(f"There is no DATABASES[{alias!r}]; there are {names}.") from error
+        raise ConfigurationError(f"DATABASES has no alias {alias!r}; it has {names}.") from error
     if not hasattr(wrapper, "adapter_class"):
         engine = connections.settings[alias]["ENGINE"]
         raise ConfigurationError(
-            f"DATABASES[{alias!r}]['ENGINE'] is {engine!r}, which leases no connections; "
-            "relet's engines are 'relet.backends.<adapter>'."
+            f"DATABASES[{alias!r}]['ENGINE'] is {engine!r}, which is not a relet engine; use "
+            "'relet.backends.<adapter>'."
         )
     return wrapper
 
@@ -38,13 +38,13 @@ def current(alias: str) -> Any:
 def check(alias: str) -> None:
     """Raise `ConfigurationError` if *alias* has no relet engine.
 
-    While ``settings.py`` is imported this is not known, and nothing is checked.
+    Do nothing while ``settings.py`` is being imported, because engines are not known yet.
     """
     if settings.configured:
         current(alias)
 
 
 def settings_policy(alias: str) -> ReleasePolicy:
-    """Return the policy that the settings of *alias* have."""
+    """Return the policy in the settings of *alias*."""
     wrapper = current(alias)
     return release_policy(alias, wrapper.settings_dict, wrapper.adapter_class)

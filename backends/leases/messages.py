@@ -1,7 +1,7 @@
-"""Messages: what relet has to tell the log, kept until no statement is under way.
+"""Messages: log messages that wait until no statement is under way.
 
-A handler of the log may write to the database itself, on the very connection that a message is
-about. So nothing is logged from inside of a statement or a transaction.
+A log handler may write to the database, on the very connection that the message is about. So
+nothing is logged inside a statement or a transaction.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 logger = logging.getLogger("relet")
 
-#: How many are kept at most; the oldest go first.
-_MOST = 100
+#: The number of messages kept; older ones are dropped.
+_MAX_PENDING = 100
 
 
 class _Message(NamedTuple):
@@ -24,24 +24,24 @@ class _Message(NamedTuple):
 
 
 class Messages:
-    """The messages of one wrapper that the log has not been told yet."""
+    """The pending log messages of one wrapper."""
 
     def __init__(self) -> None:
-        self._kept: deque[_Message] = deque(maxlen=_MOST)
+        self._pending: deque[_Message] = deque(maxlen=_MAX_PENDING)
 
     def __bool__(self) -> bool:
-        return bool(self._kept)
+        return bool(self._pending)
 
     def warning(self, text: str, *arguments: object) -> None:
-        """Keep a warning."""
-        self._kept.append(_Message(logging.WARNING, text, arguments, None))
+        """Add a warning."""
+        self._pending.append(_Message(logging.WARNING, text, arguments, None))
 
     def debug(self, alias: str, what: str, error: BaseException) -> None:
-        """Keep what is for those alone who look for the cause of something."""
-        self._kept.append(_Message(logging.DEBUG, "DATABASES[%r]: %s", (alias, what), error))
+        """Add a debug message with the traceback of *error*."""
+        self._pending.append(_Message(logging.DEBUG, "DATABASES[%r]: %s", (alias, what), error))
 
     def log(self) -> None:
-        """Tell the log all of them, in order."""
-        while self._kept:
-            message = self._kept.popleft()
+        """Log all pending messages, in order."""
+        while self._pending:
+            message = self._pending.popleft()
             logger.log(message.level, message.text, *message.arguments, exc_info=message.error)

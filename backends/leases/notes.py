@@ -1,4 +1,4 @@
-"""Notes: what others ask the owner of a lease to do, because the owner alone moves it."""
+"""Notes: requests from others to the owner of a lease, because only the owner may change it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import suppress
 from typing import Any
 
 Note = Callable[[Any], object]
-"""Takes the runner. Done twice, it has the effect of once."""
+"""Called with the runner. Must be idempotent, because it may be called twice."""
 
 
 class Notes:
-    """A queue of notes. Any thread may add one, in the middle of anything."""
+    """A queue of notes. Any thread may add one at any instruction."""
 
     __slots__ = ("_queue",)
 
@@ -26,7 +26,7 @@ class Notes:
         self._queue.append(note)
 
     def act(self, runner: Any) -> None:
-        """Do what the notes ask for, in order. A note that fails is not tried again."""
+        """Call the notes in order. A note that raises is not called again."""
         queue = self._queue
         while queue:
             note = queue[0]
@@ -38,5 +38,5 @@ class Notes:
             self._forget(note)
 
     def _forget(self, note: Note) -> None:
-        with suppress(ValueError):  # a finalizer has come in between, and acted on it, too
+        with suppress(ValueError):  # a finalizer has run in between and acted on it, too
             self._queue.remove(note)

@@ -1,7 +1,7 @@
-"""The policies of this process: by alias, changeable at run time, and for a block.
+"""The policies of this process, by alias. They can be changed at run time and for a block.
 
-The policy of a lease is chosen when it begins: that of the innermost `override` block, else
-what was assigned from code, else that of the settings.
+A lease gets its policy when it begins: from the innermost `override` block, else the policy
+assigned by code, else the policy in the settings.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ _NONE: Mapping[str, ReleasePolicy] = MappingProxyType({})
 
 
 class Overriding:
-    """One ``with policies.override()``, as its thread, or task, has it."""
+    """One entered ``with policies.override()`` of a thread or task."""
 
     def __init__(self, alias: str, policy: ReleasePolicy, block: object) -> None:
         self.alias, self.policy, self.block = alias, policy, block
         self.owner = locator.current(alias)
-        #: Whether the block has been left, in whatever thread.
-        self.over = False
+        #: Whether any thread has left the block.
+        self.ended = False
 
 
 class Policies:
-    """The policies of all aliases. There is one: ``relet.backends.leases.policies``.
+    """The policies of all aliases. The only instance is ``relet.policies``.
 
-    A change is seen by the next lease of each thread, never by one that has begun.
+    A change affects the next lease of each thread, never a lease that has begun.
     """
 
     def __init__(self) -> None:
         self._assigning = threading.Lock()
-        #: Another object whenever a policy is assigned; None since there was an `override`.
+        #: A new object after each assignment. None once `override` has been used.
         self.stamp: object = object()
-        #: Assigned from code.
+        #: Policies that code has assigned, by alias.
         self.assigned: Mapping[str, ReleasePolicy] = _NONE
-        #: Of the blocks that this thread, or task, is in.
+        #: The blocks that this thread or task is in, outermost first.
         self.overrides: ContextVar[tuple[Overriding, ...]] = ContextVar(
             "relet.policies.overrides", default=()
         )
 
     def overriding(self, alias: str) -> Overriding | None:
-        """Return the innermost block that overrides the policy of *alias* here, if there is one."""
+        """Return the innermost block here that overrides the policy of *alias*, or None."""
         for overriding in reversed(self.overrides.get()):
-            if overriding.alias == alias and not overriding.over:
+            if overriding.alias == alias and not overriding.ended:
                 return overriding
         return None
 
     def from_code(self, alias: str) -> ReleasePolicy | None:
-        """Return the policy of the innermost block, or that which is assigned, if there is one."""
+        """Return the policy of the innermost block, else the assigned policy, else None."""
         overriding = self.overriding(alias)
         return self.assigned.get(alias) if overriding is None else overriding.policy
 
@@ -68,10 +68,10 @@ class Policies:
         return self.from_code(alias) or locator.settings_policy(alias)
 
     def __setitem__(self, alias: str, policy: ReleasePolicy | Mapping[str, Any] | str) -> None:
-        """Assign a policy, for all threads, in place of that of the settings.
+        """Assign a policy for all threads. It replaces the policy in the settings.
 
-        :param policy: what ``OPTIONS["policy"]`` can be.
-        :raises ConfigurationError: *alias* has no relet engine, or this is no policy.
+        :param policy: anything that ``OPTIONS["policy"]`` accepts.
+        :raises ConfigurationError: *alias* has no relet engine, or *policy* is not valid.
         """
         locator.check(alias)
         try:
@@ -87,7 +87,7 @@ class Policies:
             self._assign({name: own for name, own in self.assigned.items() if name != alias})
 
     def forked(self) -> None:
-        """In a child: the thread that was assigning, if one was, is not here."""
+        """Replace the lock, which another thread may have held at the fork. For a child."""
         self._assigning = threading.Lock()
 
     def _assign(self, assigned: Mapping[str, ReleasePolicy]) -> None:
@@ -98,16 +98,15 @@ class Policies:
     def override(
         self, alias: str, policy: ReleasePolicy | None = None, /, **changes: Any
     ) -> Override:
-        """Have another policy for a block, or a function that it decorates.
+        """Use another policy in a block or a decorated function.
 
-        It is that of this thread, or asynchronous task, only. When the block is left, a lease
-        that has begun inside it goes on with the policy outside of it, and so ends if
-        nothing else keeps it.
+        The override affects only this thread or asynchronous task. When the block is left, a lease
+        that began inside it gets the outer policy, and ends unless something else keeps it.
 
         :param alias: the key in ``DATABASES``.
-        :param policy: the policy; by default, that which there is when the block is entered.
-        :param changes: values in which it differs.
-        :raises ConfigurationError: *alias* has no relet engine, or a value is wrong.
+        :param policy: the policy. By default, the policy in force when the block is entered.
+        :param changes: fields of the policy to replace.
+        :raises ConfigurationError: *alias* has no relet engine, or a value is not valid.
 
         ::
 
@@ -116,13 +115,13 @@ class Policies:
         """
         if policy is not None and not isinstance(policy, ReleasePolicy):
             raise ConfigurationError(
-                f"policies.override({alias!r}, ...): {policy!r} is no ReleasePolicy."
+                f"policies.override({alias!r}, ...): {policy!r} is not a ReleasePolicy."
             )
         return Override(self, alias, policy, changes)
 
 
 class Override(AsyncContextDecorator):
-    """What `Policies.override` returns."""
+    """The context manager and decorator that `Policies.override` returns."""
 
     def __init__(
         self,
@@ -147,25 +146,25 @@ class Override(AsyncContextDecorator):
         overriding = Overriding(alias, policy, self)
         try:
             self._entered.add(overriding)
-            overrides.set((*_going_on(overrides.get()), overriding))
+            overrides.set((*_active(overrides.get()), overriding))
         except BaseException:
             self._end(overriding)
             raise
         return policy
 
     def _leave(self) -> Overriding | None:
-        """End what was entered last: here, or else elsewhere. Blocks may end out of order."""
+        """End the last entry of this thread or task, else of any. Blocks may end out of order."""
         present = reversed(self._policies.overrides.get())
-        mine = (entry for entry in present if entry.block is self and not entry.over)
+        mine = (entry for entry in present if entry.block is self and not entry.ended)
         if (overriding := next(mine, None) or self._entered.last()) is not None:
             self._end(overriding)
         return overriding
 
     def _end(self, overriding: Overriding) -> None:
-        overriding.over = True
+        overriding.ended = True
         self._entered.discard(overriding)
         overrides = self._policies.overrides
-        overrides.set(_going_on(overrides.get()))
+        overrides.set(_active(overrides.get()))
 
     def __exit__(self, *exc_info: object) -> None:
         if (left := self._leave()) is not None:
@@ -179,9 +178,9 @@ class Override(AsyncContextDecorator):
             await in_thread(lambda: locator.current(self._alias).on_override_exit(left.policy))
 
 
-def _going_on(overrides: tuple[Overriding, ...]) -> tuple[Overriding, ...]:
-    """Return *overrides* without those that are over."""
-    return tuple(entry for entry in overrides if not entry.over)
+def _active(overrides: tuple[Overriding, ...]) -> tuple[Overriding, ...]:
+    """Return the *overrides* that have not ended."""
+    return tuple(entry for entry in overrides if not entry.ended)
 
 
 policies = Policies()

@@ -1,7 +1,7 @@
-"""LeaseRunner: runs a wrapper's statements, each on a connection that it leases.
+"""LeaseRunner: runs each statement of a wrapper on a leased connection.
 
-`relet.core.lease` decides when a lease ends; the runner feeds it with events and performs the
-actions it returns. Cursors know the runner alone: ``cursor -> runner -> lease, pool``.
+`relet.core.lease` decides when a lease ends. The runner sends it events and performs the actions
+that it returns. Cursors know only the runner: ``cursor -> runner -> lease, pool``.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from .transfer import Transfer
 
 Result = TypeVar("Result")
 
-# Module constants: looking up an Enum's member costs more than using it.
+# Module constants, because looking up an Enum member is slow on the hot path.
 STATEMENT, ENDED, CLOSE, UNAVAILABLE = Event.STATEMENT, Event.ENDED, Event.CLOSE, Event.UNAVAILABLE
 NOTHING, CHECKOUT, CHECKIN = Action.NOTHING, Action.CHECKOUT, Action.CHECKIN
 PIN_CURSOR = Action.PIN_CURSOR
@@ -65,23 +65,26 @@ RELEASED, RUNNING = State.RELEASED, (State.RUNNING, State.RUNNING_IN_TRANSACTION
 
 _NOT_SHARED = nullcontext()
 
-#: Django's own; None until it is seen, if somebody had replaced it when this was imported.
-djangos_ensure = guards.djangos(BaseDatabaseWrapper.ensure_connection)
+#: Django's own `ensure_connection`. None while it is unknown, because a tool had replaced it before
+#: this module was imported.
+default_ensure = guards.default_ensure_connection(BaseDatabaseWrapper.ensure_connection)
 
 
 class LeaseRunner:
-    """Has the lease of one wrapper. The lease is moved by its owner alone: one thread.
+    """The lease of one wrapper, and everything that is done with it.
 
-    Others leave notes, see `leave`. While a wrapper is shared, all its threads are its owner, one
-    at a time: each use is under `share_lock`.
+    Only the owner of the lease, which is one thread, sends it events. Others leave notes for the
+    owner; see `leave`. While a wrapper is shared, each of its threads is the owner while it holds
+    `share_lock`.
 
-    :ivar host: the wrapper, as far as leases need it.
-    :ivar drivers_cursors: whether cursors are made as the driver's own backend makes them.
-    :ivar plain_cursors: whether that is the connection's ``cursor()``, with nothing done to it.
+    :ivar host: the wrapper; see `Host`.
+    :ivar drivers_cursors: whether cursors are made by the driver's own backend.
+    :ivar plain_cursors: whether ``connection.cursor()`` makes the same cursors.
     :ivar closed: whether close() was called since the settings were last read.
-    :ivar detour: whether a statement takes the long way: there are notes, or the wrapper is shared.
-    :ivar initializing: the new connection that is being initialized, if one is.
-    :ivar internal_access: whether whoever looks at ``connection`` does nothing to its session.
+    :ivar detour: whether statements must leave the hot path, because there are notes or the
+        wrapper is shared.
+    :ivar initializing: the new connection that is being initialized, or None.
+    :ivar internal_access: whether the reader of ``connection`` leaves its session unchanged.
     """
 
     def __init__(self, host: Host) -> None:
@@ -94,58 +97,60 @@ class LeaseRunner:
         self.closed = True
         self.detour = False
         self.notes = Notes()
-        #: Held for each use while the wrapper is shared between threads; else None.
+        #: Held for each use while the wrapper is shared between threads. None if it is not shared.
         self.share_lock: threading.RLock | None = None
         self.messages = Messages()
         self.choice = PolicyChoice()
         self.handle: PoolHandle | None = None
         self.initializing: Any = None
-        #: The settings that `initializing` was given.
+        #: Names of the settings that were made on `initializing`.
         self.configured: set[str | None] = set()
         self.internal_access = False
         #: SAVEPOINTs of atomic blocks that were entered while there was no connection.
         self.pending_savepoints: list[str] = []
-        #: The blocks that hold a connection, in the order in which they began.
+        #: The blocks that hold a connection, oldest first.
         self.holds: dict[object, None] = {}
-        #: The time zone that the pool's connections load timestamps in.
+        #: The time zone in which the pool's connections load timestamps.
         self.pool_timezone: Any = None
-        #: Whether connections are pinged that were idle.
+        #: Whether to ping connections that were idle.
         self._health_checks = False
-        #: A weak reference to this, made once.
         self.ref = weakref.ref(self)
         self._on_dropped = partial(_dropped, self.ref)
         lifetimes.watch(self, self.lease)
 
     # Statements: the hot path.
     #
-    # An exception may be raised by anybody at any instruction: a signal handler, a timeout of
-    # gevent's. So whoever calls `begin` does so inside of a `try` that ends with `end`, and calls
-    # `failed` when anything is raised in it. That looks at how far the lease has come.
+    # A signal handler or a gevent timeout may raise an exception at any instruction. So callers
+    # call `begin` and `end` in one `try` block and `failed` if anything is raised in it. `failed`
+    # finds out from the lease how far the statement came.
 
     def begin(self, sql: object) -> Any:
-        """A statement is about to run: return the driver's connection for it."""
+        """Begin the statement *sql*; return the driver's connection to run it on."""
         lease = self.lease
         if self.closed or lease.pool.closed:  # type: ignore[union-attr]
             self._reopen()
         action = lease.send(STATEMENT)
         lease.sql = sql
         if action is CHECKOUT:
-            if type(self.host).ensure_connection is djangos_ensure:
+            if type(self.host).ensure_connection is default_ensure:
                 self.checkout(lease)
             else:
                 self._ask_guard(lease, sql)
         elif lease.connection is None and lease.state is State.RUNNING:
-            # A finalizer has ended it between two instructions; or an interrupt its beginning.
+            # A finalizer ended the lease between two instructions, or an interrupt its beginning.
             lease.send(CLOSE)
             return self.begin(sql)
         return lease.connection.raw  # type: ignore[union-attr]
 
     def end(self) -> Action:
-        """The statement has ended, well or not. If PIN_CURSOR is returned, see `pinned`."""
+        """End the statement, whether it succeeded or not; return the action that was performed.
+
+        PIN_CURSOR is left to the cursor, which then calls `pinned`.
+        """
         lease = self.lease
         connection, pool = lease.connection, lease.pool
         if connection is None or pool is None:
-            return NOTHING  # close() came while it ran
+            return NOTHING  # close() was called while the statement ran
         status = pool.transaction_status(connection.raw)
         action = lease.report(status, self.host.in_atomic_block)
         if action is CHECKIN:
@@ -162,7 +167,7 @@ class LeaseRunner:
         return action
 
     def pinned(self) -> None:
-        """The cursor has pinned the lease, as `end` has told it to."""
+        """Finish a statement after the cursor has pinned the lease, as `end` told it to."""
         lease = self.lease
         if lease.call_site is None and lease.connection is not None and lease.pool is not None:
             holders.record_holder(lease, lease.pool)
@@ -170,10 +175,10 @@ class LeaseRunner:
             self.act_on_notes()
 
     def failed(self, error: BaseException) -> Action:
-        """*error* was raised between `begin` and the end of `end`: end the statement."""
+        """End the statement after *error* was raised in `begin`, in `end` or in between."""
         if isinstance(error, IllegalEvent) and not error.heard:
             error.heard = True
-            return NOTHING  # it has not begun: another one is under way
+            return NOTHING  # this statement has not begun, because another one is running
         lease = self.lease
         if lease.connection is None:
             if lease.state in RUNNING:
@@ -189,18 +194,22 @@ class LeaseRunner:
         return NOTHING
 
     def checkout(self, lease: Lease) -> None:
-        """Take a connection for *lease*, and make of it what the wrapper expects."""
+        """Take a connection for *lease* and bring it into the state that the wrapper expects.
+
+        :raises Error: Django's database errors; there is no connection, or none came free in time.
+        """
         pool: PoolAdapter[Any] = lease.pool  # type: ignore[assignment]
         choice = self.choice
         if policies.stamp is not choice.stamp:
             choice.refresh(lease, self.handle.policy)  # type: ignore[union-attr]
         if lease.connection is not None:
-            # From a log handler, say, while the lease is being ended: it would wait for itself.
+            # A nested statement while the lease is being ended, such as a log handler's. Waiting
+            # for a second connection could deadlock.
             lease.send(CLOSE)
             raise IllegalEvent(lease.alias, "being ended", STATEMENT.value)
         try:
-            if pool.long_leases and holders.waits_for_itself(pool):
-                raise self._waits_for_itself(pool)
+            if pool.long_leases and holders.would_deadlock(pool):
+                raise self._deadlock_error(pool)
             pool.checkout_into(lease)
             connection: Any = lease.connection
             lease.leased_at = now = monotonic()
@@ -216,14 +225,14 @@ class LeaseRunner:
             if lease.connection is not None:
                 pool.discard_from(lease)
             lease.send(UNAVAILABLE)
-            lifetimes.rest_if_exiting()
-            # Not everything that takes a connection is called by a cursor of Django's.
+            lifetimes.block_if_exiting()
+            # Not every caller is a cursor of Django, which would wrap the error.
             with self.host.wrap_database_errors:
                 raise
 
     def checkin(self, lease: Lease, connection: PooledConnection, pool: PoolAdapter[Any]) -> None:
-        """Give the connection back. No transaction is open, and nothing is left in the session."""
-        # The driver is asked, because an interrupt may have kept it from what the wrapper says.
+        """Return the connection to the pool. It has no open transaction and no session state."""
+        # Ask the driver, because an interrupt may have kept it from following the wrapper.
         if connection.raw.autocommit is not True:
             try:
                 connection.raw.autocommit = True
@@ -234,13 +243,13 @@ class LeaseRunner:
             holders.clear_holder(lease, pool)
         pool.checkin_from(lease)
 
-    # The rest is off the hot path: how a lease begins.
+    # How a lease begins. From here on, nothing is on the hot path.
 
     def _ask_guard(self, lease: Lease, sql: object) -> None:
-        """Check out, if whatever replaces Django's `ensure_connection` lets it."""
-        global djangos_ensure
-        if djangos_ensure is None:
-            djangos_ensure = guards.djangos(type(self.host).ensure_connection)
+        """Check out if the tool that replaced Django's `ensure_connection` allows it."""
+        global default_ensure
+        if default_ensure is None:
+            default_ensure = guards.default_ensure_connection(type(self.host).ensure_connection)
         lease.send(UNAVAILABLE)
         self.ensure_connection()
         action = lease.send(STATEMENT)
@@ -249,20 +258,20 @@ class LeaseRunner:
             self.checkout(lease)
 
     def ensure_connection(self) -> None:
-        """Take a connection as Django does."""
-        # Django looks at `connection` meanwhile, and does nothing to its session.
+        """Take a connection through Django's `ensure_connection`."""
+        # It reads `connection` but does nothing to the session.
         temporarily(self, self.host.ensure_connection, internal_access=True)
 
-    def _waits_for_itself(self, pool: PoolAdapter[Any]) -> Exception:
+    def _deadlock_error(self, pool: PoolAdapter[Any]) -> Exception:
         return pool.exhausted(
             pool.timeout_error or self.host.Database.OperationalError,
-            "this thread has all connections itself, and would wait for ever",
-            "have it take its second connection after the first is given back",
+            "this thread already holds every connection, so waiting for another would deadlock",
+            "give one back before taking the next",
         )
 
     def _validate(self, lease: Lease, pool: PoolAdapter[Any]) -> None:
         policy, sql = self.choice.policy, lease.sql
-        # What only reads may go elsewhere, as long as nothing of it has been sent.
+        # A statement that only reads may move to another connection until it has been sent.
         retried = policy.retry == "reads" and self.host.autocommit and sql is not None
         health.validate(
             lease,
@@ -273,21 +282,21 @@ class LeaseRunner:
         )
 
     def initialize_connection(self, lease: Lease) -> None:
-        """Have Django see the new connection of *lease*."""
+        """Let Django initialize the new connection of *lease*."""
         first_use.initialize_connection(self, lease)
 
     def begin_transaction(self, lease: Lease) -> None:
-        """The lease begins inside a transaction that Django has begun already."""
+        """Begin on the connection the transaction that Django has begun on the wrapper."""
         connection, pool = ending.leased(lease)
         connection.raw.autocommit = False
         if self.pending_savepoints:
-            # One round trip for all; in queries_log they stand where they were made.
+            # All in one round trip. They were logged when Django made them.
             sql = "; ".join(map(self.host.ops.savepoint_create_sql, self.pending_savepoints))
             pool.execute_internal(connection.raw, sql)
             self.pending_savepoints = []
 
     def _reopen(self) -> None:
-        """The first statement after close(), or after the pool was closed."""
+        """Find the pool again, for the first statement after close() or after the pool closed."""
         handle, host = self.handle, self.host
         if (
             handle is not None
@@ -299,14 +308,14 @@ class LeaseRunner:
             self._read_health_checks(handle.pool)
             self.closed = False
         else:
-            # As in Django, through connect().
+            # As in Django, which calls connect().
             self.ensure_connection()
 
     def _read_health_checks(self, pool: PoolAdapter[Any]) -> None:
         self._health_checks = self.host.settings_dict["CONN_HEALTH_CHECKS"] or pool.health_checks
 
     def open(self) -> None:
-        """Read the settings, find the pool, and take a connection until the next statement."""
+        """Read the settings, find the pool, and take a connection for the next statement."""
         lease = self.lease
         with self.exclusive():
             if lease.connection is not None:
@@ -324,20 +333,20 @@ class LeaseRunner:
             self._take_connection(lease)
 
     def find_pool(self) -> PoolHandle:
-        """Return the pool for the wrapper's settings; make it if there is none."""
+        """Return the pool for the wrapper's settings; make it if it does not exist."""
         return binding.find_pool(self.host)
 
     def _take_connection(self, lease: Lease) -> None:
-        """Take a connection that lasts until the next statement has ended."""
+        """Lease a connection until the next statement has ended."""
         pin = object()
         try:
             if lease.state not in (RELEASED, *RUNNING):
-                lease.send(CLOSE)  # the beginning of the last one was interrupted
+                lease.send(CLOSE)  # the beginning of the previous lease was interrupted
             lease.send(STATEMENT)
             lease.sql = None
             self.checkout(lease)
             lease.pins[pin] = None
-            self._returned(lease, pin)
+            self._end_call(lease, pin)
             if lease.call_site is None and lease.pool is not None:
                 holders.record_holder(lease, lease.pool)
         except BaseException as error:
@@ -348,7 +357,7 @@ class LeaseRunner:
     # How a lease ends.
 
     def perform(self, action: Action) -> None:
-        """Do what the lease says that is to be done."""
+        """Perform *action*, which the lease has returned."""
         lease = self.lease
         try:
             if action is CHECKIN:
@@ -364,13 +373,13 @@ class LeaseRunner:
     def _reset_then_checkin(self, lease: Lease) -> None:
         connection, pool = ending.leased(lease)
         if self.is_busy():
-            # COPY or stream(), perhaps in the middle of a call: nothing can be sent.
+            # A COPY, a stream() or a call of the driver is under way, so nothing can be sent.
             ending.discard(lease)
             return
         try:
             ending.close_what_is_open(lease)
         except self.host.Database.Error as error:
-            self.messages.debug(lease.alias, "cannot be reset, discarded", error)
+            self.messages.debug(lease.alias, "connection could not be reset, discarded", error)
             ending.discard(lease)
             return
         lease.pins.clear()
@@ -381,16 +390,16 @@ class LeaseRunner:
             ending.discard(lease)
 
     def undo(self, lease: Lease) -> bool:
-        """Undo session state, in one round trip; return whether the session is as it was."""
+        """Undo session state in one round trip; return whether the session is restored."""
         try:
             return ending.undo(lease)
-        # UnicodeError: a client_encoding that has not all of the statement's characters.
+        # UnicodeError: the client_encoding lacks a character of the statement.
         except (self.host.Database.Error, UnicodeError) as error:
-            self.messages.debug(lease.alias, "session not restored", error)
+            self.messages.debug(lease.alias, "session could not be restored", error)
             return False
 
     def reevaluate(self) -> None:
-        """Something that may have kept the lease is gone: see whether the lease ends."""
+        """End the lease unless something still keeps it."""
         lease = self.lease
         if lease.connection is None:
             return
@@ -401,7 +410,7 @@ class LeaseRunner:
             raise
 
     def transaction_ended(self) -> None:
-        """Django's commit or rollback was called, and may have failed."""
+        """Report the end of Django's transaction. Its commit or rollback may have failed."""
         with self.exclusive():
             self.pending_savepoints = []
             self.lease.send(ENDED)
@@ -410,7 +419,7 @@ class LeaseRunner:
                 self.act_on_notes()
 
     def close(self) -> None:
-        """End the lease, whatever keeps it."""
+        """End the lease, even if it is pinned."""
         lease = self.lease
         with self.exclusive():
             try:
@@ -423,20 +432,20 @@ class LeaseRunner:
             finally:
                 self.closed = True
                 if lease.connection is None:
-                    # The lease outlives a wrapper that is dropped; its pool need not.
+                    # A lease outlives a dropped wrapper and must not keep the pool alive.
                     lease.pool = None
         self.pending_savepoints = []
 
-    # What others have to do with a lease.
+    # Requests from outside the owner's statements.
 
     def leave(self, note: Note) -> None:
-        """Have the owner act on *note*, now or when the statement that is under way has ended.
+        """Let the owner act on *note*, now or after the running statement.
 
-        For whoever else has to do with a lease: another thread, the garbage collector, which may
-        close a cursor in the middle of anything, the handler of a signal.
+        This is for other threads, for signal handlers, and for the garbage collector, which may
+        close a cursor at any instruction.
         """
         self.notes.add(note)
-        # Last, because `act_on_notes` takes it back before it looks at them.
+        # Set after adding, because `act_on_notes` clears it before it reads the notes.
         self.detour = True
         lock = self.share_lock
         if lock is None:
@@ -450,33 +459,36 @@ class LeaseRunner:
                 lock.release()
 
     def act_on_notes(self) -> None:
-        """Do what others have asked for. The owner calls this, between statements."""
+        """Act on the notes of others. Only the owner calls this, between statements."""
         if self.initializing is not None:
-            return  # the lease is another one meanwhile
+            return  # `lease` is the temporary one of the initialization
         self.detour = self.share_lock is not None
         self.notes.act(self)
 
     def is_owner(self) -> bool:
-        """Whether this thread may use the lease, now or when another has finished."""
+        """Whether this thread may use the lease, now or after another thread."""
         return self.share_lock is not None or self.thread == get_ident()
 
     def is_idle_here(self) -> bool:
-        """Whether this thread may move the lease at this moment."""
+        """Whether this thread may send events to the lease now."""
         return self.is_owner() and self.is_idle()
 
     def is_idle(self) -> bool:
-        """Whether nothing is under way: no statement, no beginning or end of the lease."""
+        """Whether no statement is running and the lease is neither beginning nor ending."""
         lease = self.lease
         if lease.state in RUNNING:
             return False
         return (lease.state is RELEASED) == (lease.connection is None)
 
     def exclusive(self) -> AbstractContextManager[object]:
-        """Keep other threads of a shared wrapper out."""
+        """Return a context manager that excludes other threads of a shared wrapper."""
         return _NOT_SHARED if self.share_lock is None else self.share_lock
 
     def share(self, shared: bool) -> None:
-        """The wrapper may be used by several threads from now on, or by its own alone."""
+        """Let several threads use the wrapper from now on, or only its own.
+
+        :param shared: whether several threads may use it.
+        """
         self.lease.shared = shared
         if not shared:
             self.share_lock = None
@@ -487,33 +499,33 @@ class LeaseRunner:
         self.detour = True
 
     def cut_off(self) -> None:
-        """End the connection in the middle of a call of the driver's, which fails then.
+        """Shut the connection's socket down during a call of the driver, which then fails.
 
-        It is not closed before that: the number of its socket would be free, and could be another
-        connection's when the driver looks at it again, and waits for that.
+        The socket is closed only after that call. If it were closed now, another connection could
+        get the same file descriptor, and the driver would wait on it.
         """
         lease = self.lease
         connection, _ = ending.leased(lease)
-        lease.pins[connection] = None  # or it would be given back, if the call has ended well
-        lifetimes.shut_down(connection.raw)
-        # Not `leave`, which would take the lease for idle where the caller has the driver's
-        # connection itself, or a COPY.
-        self.notes.add(partial(_close_what_is_cut, connection))
+        # Pinned, because the call may still succeed and would return the connection to the pool.
+        lease.pins[connection] = None
+        lifetimes.shut_down_socket(connection.raw)
+        # Not `leave`: the lease looks idle if the caller uses the driver's connection or a COPY.
+        self.notes.add(partial(_close_cut_off, connection))
         self.detour = True
 
     def forked(self) -> None:
-        """This process is a child: nothing of its parent's is used here."""
+        """Drop everything that belongs to the parent. Called in a forked child."""
         self.closed, self.handle = True, None
         self.pending_savepoints = []
         if self.share_lock is not None:
             self.share_lock = threading.RLock()
 
-    # Other uses of the connection that is leased.
+    # Other uses of the leased connection.
 
     def call(self, function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-        """Call *function*, which uses the connection that is leased, beside `execute()`.
+        """Call *function*, which uses the leased connection without `execute()`.
 
-        Whoever else has to do with the lease meanwhile finds that a statement is under way.
+        Meanwhile the lease is in the state of a running statement, so that nothing else uses it.
         """
         lease = self.lease
         with self.exclusive():
@@ -528,36 +540,36 @@ class LeaseRunner:
                 lease.pins[pin] = None
                 lease.send(STATEMENT)
                 result = function(*arguments, **options)
-                self._returned(lease, pin)
+                self._end_call(lease, pin)
             except BaseException as error:
                 if not isinstance(error, self.host.Database.Error):
-                    self.mark_dirty()  # from outside: nobody knows how far it came
-                self._returned(lease, pin)
+                    self.mark_dirty()  # an interrupt: *function* may have done anything
+                self._end_call(lease, pin)
                 if self.notes and self.is_idle():
                     self.act_on_notes()
                 raise
             return result
 
-    def _returned(self, lease: Lease, pin: object) -> None:
-        """What `call` has called has returned."""
+    def _end_call(self, lease: Lease, pin: object) -> None:
+        """Take the lease out of the running state after `call`, and remove *pin*."""
         if lease.connection is not None and pin in lease.pins and lease.state in RUNNING:
-            # It cannot end: there is the pin.
+            # This never ends the lease, because of the pin.
             lease.report(self.status(), self.host.in_atomic_block)
         lease.pins.pop(pin, None)
 
     def _is_blocked(self) -> bool:
-        """Whether a call of the driver's would never return: another one is under way."""
+        """Whether a call of the driver would deadlock, because another call is under way."""
         connection, pool = self.lease.connection, self.lease.pool
         return connection is not None and pool is not None and pool.is_blocked(connection.raw)
 
     def is_busy(self) -> bool:
-        """Whether nothing can be sent: a call of the driver's is under way, or a COPY, a stream."""
+        """Whether a driver's call, a COPY or a stream() is under way, so nothing can be sent."""
         return self.status() == TransactionStatus.ACTIVE or self._is_blocked()
 
     def status(self) -> int:
-        """Return the driver's transaction status, of the connection that is leased.
+        """Return the transaction status of the leased connection.
 
-        It is UNKNOWN if there is none any more: a signal's handler has called close().
+        It is UNKNOWN if there is no connection, because a signal handler has called close().
         """
         connection, pool = self.lease.connection, self.lease.pool
         if connection is None or pool is None:
@@ -565,7 +577,7 @@ class LeaseRunner:
         return pool.transaction_status(connection.raw)
 
     def mark_dirty(self) -> None:
-        """The driver's connection is handed out: nobody knows what is done with it."""
+        """Record that code which relet cannot see may have changed the session."""
         lease = self.lease
         if self.initializing is None and lease.connection is not None:
             if lease.session is None:
@@ -573,7 +585,7 @@ class LeaseRunner:
             lease.session.mark_dirty()
 
     def check_driver_state(self) -> None:
-        """Mark the lease dirty if the driver's connection, to which something led, was changed."""
+        """Mark the lease dirty if the state of the driver's connection was changed."""
         connection, pool = self.lease.connection, self.lease.pool
         if connection is None or pool is None:
             return
@@ -581,23 +593,23 @@ class LeaseRunner:
             self.mark_dirty()
 
     def lend(self) -> Any:
-        """Hand out the driver's connection, to whoever uses it."""
+        """Return the driver's connection to a caller who may do anything with it."""
         if self.lease.connection is None:
             self.ensure_connection()
         self.mark_dirty()
         return self.lease.connection.raw  # type: ignore[union-attr]
 
     def make_cursor(self, name: str | None = None) -> Any:
-        """Return a driver's cursor that Django, or the backend, makes."""
+        """Return a driver's cursor made by the backend's `create_cursor`."""
         make = partial(self.host.create_cursor, name)
         cursor = temporarily(self, make, internal_access=True)
         if not self.drivers_cursors and getattr(cursor, "statusmessage", None) is not None:
-            # The backend ran something on it: nobody knows what.
+            # The backend has run an unknown statement on it.
             self.mark_dirty()
         return cursor
 
     def facts(self) -> Facts:
-        """Return what a connection tells of itself. To know it, one is taken, and given back."""
+        """Return facts about connections of this pool. Lease one if they are not known yet."""
         if (facts := self.facts_if_known()) is None:
             self.host.validate_thread_sharing()
             pin = object()
@@ -607,17 +619,17 @@ class LeaseRunner:
         return facts  # type: ignore[return-value]
 
     def facts_if_known(self) -> Facts | None:
-        """Return what a connection tells of itself, if one has been asked."""
+        """Return facts about connections of this pool, or None if they are not known yet."""
         return None if self.handle is None else self.handle.pool.known_facts
 
     # Pins.
 
     def pin(self, pin: object) -> Any:
-        """Keep the lease until *pin* is given to `unpin`; return the driver's connection.
+        """Keep the lease until ``unpin(pin)``; return the driver's connection.
 
-        What is put at ``lease.pins[pin]`` is closed when the lease is ended before that.
+        If the lease ends before that, the object at ``lease.pins[pin]`` is closed.
 
-        :param pin: anything, such as what `pin_for` returns.
+        :param pin: any hashable object, such as the result of `pin_for`.
         """
         with self.exclusive():
             lease = self.lease
@@ -629,11 +641,11 @@ class LeaseRunner:
     def pin_for(self, keeper: Any) -> weakref.ref[Any]:
         """Return a pin that ends when *keeper*, such as a cursor, is dropped."""
         pin = weakref.ref(keeper, self._on_dropped)
-        hash(pin)  # which is kept; when the keeper is gone it would have none
+        hash(pin)  # caches the hash, which cannot be computed once the keeper is gone
         return pin
 
     def unpin(self, pin: object) -> None:
-        """*pin* keeps the lease no longer. What is to be closed with it is closed."""
+        """Remove *pin* and close its object. Removing the last pin may end the lease."""
         if not self.is_idle_here():
             if pin in self.lease.pins:
                 self.leave(lambda runner: runner.unpin_here(pin))
@@ -643,7 +655,7 @@ class LeaseRunner:
             self.act_on_notes()
 
     def unpin_here(self, pin: object) -> None:
-        """Do what `unpin` does, in the owner's thread, while nothing is under way."""
+        """Do `unpin` now. Only the owner calls this, between statements."""
         with self.exclusive():
             lease = self.lease
             if (open_cursor := lease.pins.get(pin)) is not None:
@@ -654,22 +666,22 @@ class LeaseRunner:
                     self.reevaluate()
 
     def _close_cursor(self, open_cursor: Any) -> None:
-        """Close what somebody else has left open; where that fails, the driver's status tells."""
+        """Close a cursor or transfer that was left open. If that fails, mark the lease dirty."""
         try:
             if isinstance(open_cursor, Transfer):
                 open_cursor.close()
                 return
             if self.status() in (TransactionStatus.ACTIVE, TransactionStatus.IN_ERROR):
-                # It cannot be closed now, and one WITH HOLD outlives the transaction.
+                # CLOSE would fail now, and a cursor WITH HOLD outlives the transaction.
                 self.mark_dirty()
             if self.status() != TransactionStatus.ACTIVE:
                 self.call(open_cursor.close)
         except self.host.Database.Error as error:
             self.mark_dirty()
-            self.messages.debug(self.lease.alias, "a cursor could not be closed", error)
+            self.messages.debug(self.lease.alias, "cursor could not be closed", error)
 
     def end_transfer(self, transfer: Transfer, pin: object, error: BaseException | None) -> None:
-        """End what somebody else has left. Its caller is gone, so errors go to the log."""
+        """End a transfer that was dropped. No caller is left to get its errors, so log them."""
         try:
             transfer.end(error)
         except self.host.Database.Error as raised:
@@ -681,15 +693,18 @@ class LeaseRunner:
     # Session state.
 
     def effects_of(self, query: Any) -> Effects | None:
-        """Return what *query* leaves in the session, if anything."""
+        """Return the effects of *query* on its session, or None if it has none."""
         return session_tracking.effects_of(self.host.adapter_class, query)
 
     def tracks(self, effects: Effects, sql: Any, params: object) -> bool:
-        """Whether a statement is tracked and not run; see `ReplayingRunner`."""
+        """Whether the statement was tracked instead of run; see `ReplayingRunner`."""
         return False
 
     def expect(self, effects: Effects, sql: Any, params: object) -> None:
-        """A statement with *effects* is about to run: refuse it, or warn."""
+        """Check a statement with *effects* before it runs.
+
+        :raises SessionStateError: the policy forbids the session state that it would leave.
+        """
         if self.initializing is not None:
             return
         lease, text = self.lease, self.host.adapter_class.sql_text(sql)
@@ -715,11 +730,11 @@ class LeaseRunner:
         before: int,
         error: BaseException | None = None,
     ) -> None:
-        """A statement with *effects* has run: account for what it has left.
+        """Record the session state that a statement with *effects* has left.
 
-        :param driver: the driver's cursor, if it may have a result.
-        :param before: the transaction status before.
-        :param error: what the statement has raised.
+        :param driver: the driver's cursor if it may have a result, else None.
+        :param before: the transaction status before the statement.
+        :param error: the error that the statement raised, if any.
         """
         if self.initializing is not None:
             self.configured.update(session_rules.settings_made(effects.resolve(params, None)))
@@ -728,21 +743,24 @@ class LeaseRunner:
             session_tracking.account(self.lease, self.choice.policy, self.messages, ran)
 
     def end_with_state(self, end: Callable[[], object], *, committing: bool) -> None:
-        """Call *end*, the driver's commit or rollback, where there is session state."""
-        # COMMIT rolls back what has failed, and does not say so.
+        """Call *end*, the driver's commit or rollback, and update the session state.
+
+        :param committing: whether *end* is the commit.
+        """
+        # COMMIT of a failed transaction rolls it back without an error.
         committing &= self.status() != TransactionStatus.IN_ERROR
         try:
             self.call(end)
             session_tracking.transaction_ended(self.lease, self.messages, committed=committing)
         except BaseException as error:
-            # Only what the server itself says is known to have come before it was done.
+            # Only an error from the server proves that the transaction was not committed.
             failed = isinstance(error, self.host.Database.Error) and session_rules.sqlstate(error)
             committed = False if failed else None
             session_tracking.transaction_ended(self.lease, self.messages, committed=committed)
             raise
 
     def tell(self) -> None:
-        """Write the kept messages to the log, if nothing is under way."""
+        """Log the pending messages, unless a statement or transaction is under way."""
         if (
             self.messages
             and self.host.autocommit
@@ -755,13 +773,13 @@ class LeaseRunner:
     # Blocks: `hold` and `policies.override`.
 
     def hold(self, block: object) -> None:
-        """Keep one connection, from the next statement on, until `release_hold`."""
+        """Keep one connection, from the next statement until ``release_hold(block)``."""
         with self.exclusive():
             self.holds[block] = None
             self._count_holds()
 
     def _count_holds(self) -> None:
-        """Tell the session how many blocks hold a connection."""
+        """Copy the number of holds to the session ledger."""
         lease = self.lease
         if lease.session is None and self.holds:
             lease.session = SessionLedger()
@@ -769,7 +787,7 @@ class LeaseRunner:
             lease.session.holds = len(self.holds)
 
     def release_hold(self, block: object) -> None:
-        """End the `hold` of *block*; with the last, undo session state and end the lease."""
+        """End the `hold` of *block*. The last one undoes session state and ends the lease."""
         with self.exclusive():
             lease = self.lease
             self.holds.pop(block, None)
@@ -780,13 +798,13 @@ class LeaseRunner:
             if lease.connection is None:
                 lease.session = None
             elif held:
-                # Nobody knows what functions have done to it.
+                # SQL functions may have changed the session, which relet cannot see.
                 lease.session.mark_dirty()
                 self.reevaluate()
                 self._undo_in_place()
 
     def _undo_in_place(self) -> None:
-        """Undo session state now, if the lease goes on for its release mode alone."""
+        """Undo session state now, if only its release mode keeps the lease."""
         lease = self.lease
         session = lease.session
         if (
@@ -807,15 +825,15 @@ class LeaseRunner:
             self.perform(lease.send(Event.LOST))
 
     def on_override_exit(self, policy: object) -> None:
-        """A block that overrode the policy by *policy* is left."""
+        """Choose the policy again after leaving a block that overrode it with *policy*."""
         with self.exclusive():
             if self.lease.connection is not None and self.choice.policy is policy:
                 self.choice.choose(self.lease, self.handle.policy)  # type: ignore[union-attr]
                 self.reevaluate()
 
 
-def _close_what_is_cut(connection: PooledConnection, runner: LeaseRunner) -> None:
-    """A call was cut off, and has returned: do what `close` was to do."""
+def _close_cut_off(connection: PooledConnection, runner: LeaseRunner) -> None:
+    """Close after a call that `cut_off` interrupted has returned."""
     lease = runner.lease
     if lease.connection is connection:
         lease.send(CLOSE)
@@ -824,6 +842,6 @@ def _close_what_is_cut(connection: PooledConnection, runner: LeaseRunner) -> Non
 
 
 def _dropped(find: weakref.ref[LeaseRunner], pin: weakref.ref[Any]) -> None:
-    """What has made *pin* is gone: whoever had it, forgot to close it."""
+    """Remove *pin* after its keeper was collected without being closed."""
     if (runner := find()) is not None:
         runner.unpin(pin)

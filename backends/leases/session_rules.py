@@ -1,6 +1,6 @@
-"""Session state, at the Django layer: what is refused, kept account of, logged and undone.
+"""Session rules: refuses, records, logs and undoes session state, as the policy says.
 
-`relet.core.sql.classifier` finds it in SQL, `relet.core.session.ledger` keeps account of it.
+`relet.core.sql.classifier` finds session state in SQL; `relet.core.session.ledger` records it.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ from relet.core.sql.effects import Change, Effects, Kind, Move, Step
 from relet.core.sql.fingerprint import fingerprint
 from relet.core.status import TransactionStatus
 
+from . import call_site
 from .messages import Messages
 
 Steps = Sequence[Step]
 
-#: How much SQL a message shows.
+#: Characters of SQL in a message.
 _SHOWN = 500
 
 
 class SessionStateError(ReletError, NotSupportedError):
-    """A statement would leave something in its session, and the policy does not allow that."""
+    """A statement would leave session state, which the policy forbids."""
 
 
 class SessionStateWarning(RuntimeWarning):
-    """A statement reads session state that its own lease has not made."""
+    """A statement reads session state that its lease has not made."""
 
 
 def _mode(policy: ReleasePolicy, kind: Kind) -> str:
@@ -48,72 +49,69 @@ def _mode(policy: ReleasePolicy, kind: Kind) -> str:
     if mode not in STATE_MODES:
         known = ", ".join(map(repr, STATE_MODES))
         raise ConfigurationError(
-            f"{type(policy).__name__}.state_mode({kind}) returned {mode!r}; it can be {known}."
+            f"{type(policy).__name__}.state_mode({kind}) returned {mode!r}; it must return one of "
+            f"{known}."
         )
     return mode
 
 
 def refuse(alias: str, policy: ReleasePolicy, steps: Steps, text: str) -> None:
-    """Raise `SessionStateError` if *policy* does not allow what *steps* leave."""
+    """Raise `SessionStateError` if *policy* forbids session state that *steps* would leave."""
     for step in steps:
         if isinstance(step, Change) and not step.undoes and _mode(policy, step.kind) == "error":
             raise SessionStateError(
-                f"DATABASES[{alias!r}]: this statement leaves {step.kind.noun} in its session, "
-                "which its policy does not allow ('session_state' is 'error'): "
+                f"DATABASES[{alias!r}]: this statement would leave {step.kind.noun} in its "
+                "session, which the policy forbids ('session_state' is 'error'): "
                 f"{fingerprint(text, _SHOWN)}\nUse {step.kind.cure}."
             )
 
 
 def warn_of_sequence(alias: str, effects: Effects, text: str) -> None:
-    """Warn of ``currval()`` and ``lastval()`` at the beginning of a lease."""
+    """Warn about ``currval()`` or ``lastval()`` in the first statement of a lease."""
     if any(change.kind is Kind.SEQUENCE for change in effects.made):
         return
     warnings.warn(
-        f"DATABASES[{alias!r}]: currval() and lastval() return what nextval() gave in the same "
-        "session, and this statement is the first of its lease: what it returns is "
-        f"somebody else's, or an error. Use {Kind.SEQUENCE.cure}. {fingerprint(text, _SHOWN)}",
+        f"DATABASES[{alias!r}]: this statement uses currval() or lastval(), which return the last "
+        "nextval() of the same session. It is the first statement of its lease, so it gets another "
+        f"client's value or an error. Use {Kind.SEQUENCE.cure}. {fingerprint(text, _SHOWN)}",
         SessionStateWarning,
         stacklevel=_outside(),
     )
 
 
 def _outside() -> int:
-    """The stack level, as seen from the caller, of the code that uses Django."""
+    """Return the ``stacklevel`` of the code that uses Django, for a warning in the caller."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and _is_inside(frame.f_globals.get("__name__", "")):
+    while frame.f_back is not None and call_site.is_skipped(frame.f_globals.get("__name__")):
         frame, level = frame.f_back, level + 1
     return level
-
-
-def _is_inside(module: str) -> bool:
-    return module.partition(".")[0] in ("relet", "django", "contextlib")
 
 
 def succeeded(
     effects: Effects, before: int, after: int, error: BaseException | None
 ) -> bool | None:
-    """Return whether a statement with *effects* has succeeded; None if nobody knows.
+    """Return whether a statement with *effects* has succeeded; None if that is unknown.
 
-    An error that has no SQLSTATE is not the server's, which may have done all of it. One that has
-    is no rollback where something was committed before it came.
+    An error without SQLSTATE comes from the client, and the server may have run the statement. An
+    error with one does not undo changes that the statement had committed before.
 
-    :param before: the transaction status before.
-    :param after: the same after.
+    :param before: the transaction status before the statement.
+    :param after: the transaction status after it.
     """
     if error is None:
         return True
     if after == TransactionStatus.IN_ERROR:
-        return False  # what it did will be rolled back with the transaction, or to a savepoint
+        return False  # its changes can only be rolled back, with the transaction or to a savepoint
     undone = before == after == TransactionStatus.IDLE and not effects.may_commit
     return False if undone and sqlstate(error) is not None else None
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """Return the server's code of *error*; None if it is not the server's.
+    """Return the SQLSTATE of *error*; None if the error is not from the server.
 
     https://www.postgresql.org/docs/current/errcodes-appendix.html
     """
-    # psycopg and pg8000 have it by one name, psycopg2 by the other.
+    # psycopg and pg8000 use the first name, psycopg2 the second.
     return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
 
 
@@ -129,9 +127,9 @@ def account(
     ok: bool | None,
     single: bool,
 ) -> None:
-    """Keep account of *steps*, which the statement *text* has taken."""
+    """Record the *steps* of the statement *text* in the session ledger of *lease*."""
     if after == TransactionStatus.UNKNOWN:
-        return  # what it may have left is gone with its session
+        return  # the session is lost, with everything in it
     session = lease.session
     held = session is not None and session.holds > 0
     if not held:
@@ -144,7 +142,7 @@ def account(
         session = lease.session = SessionLedger()
 
     def keep(kind: Kind) -> bool:
-        # What is made in a hold() block is undone when it is left.
+        # State made in a hold() block is undone when the block is left.
         return not held and _mode(policy, kind) == "pin"
 
     baseline = lease.connection.baseline if lease.connection is not None else None
@@ -159,7 +157,7 @@ def account(
 def transaction_ended(
     lease: Lease, session: SessionLedger, messages: Messages, *, committed: bool | None
 ) -> None:
-    """Django has ended the transaction."""
+    """Update the session ledger after Django has ended the transaction."""
     session.end_transaction(committed=committed)
     _settled(lease, session, messages, TransactionStatus.IDLE)
 
@@ -169,18 +167,18 @@ def _settled(lease: Lease, session: SessionLedger, messages: Messages, status: i
         lease.session = None
     if status == TransactionStatus.IDLE:
         for text, kinds in session.pinning_statements.items():
-            _tell(messages, lease.alias, text, kinds & session.kinds_kept)
+            _warn(messages, lease.alias, text, kinds & session.kinds_kept)
         session.pinning_statements.clear()
 
 
-#: Statements whose pins have been logged, without their values.
+#: Fingerprints of the statements that have been logged.
 _logged: set[str] = set()
-_MOST_LOGGED = 1000
+_MAX_LOGGED = 1000
 
 
-def _tell(messages: Messages, alias: str, text: str, kinds: frozenset[Kind]) -> None:
-    """Tell the log, once for all statements like it, what keeps the lease."""
-    if not kinds or len(_logged) >= _MOST_LOGGED:
+def _warn(messages: Messages, alias: str, text: str, kinds: frozenset[Kind]) -> None:
+    """Log why the statement *text* keeps the lease, once for each fingerprint."""
+    if not kinds or len(_logged) >= _MAX_LOGGED:
         return
     shown = fingerprint(text, _SHOWN)
     if shown in _logged:
@@ -189,19 +187,19 @@ def _tell(messages: Messages, alias: str, text: str, kinds: frozenset[Kind]) -> 
     for kind in kinds:
         messages.warning(
             "DATABASES[%r]: the connection is kept until close(), because this statement leaves %s "
-            "in its session: %s\nTo give it back earlier, use %s. (Logged once for all statements "
-            "that differ in their values alone.)",
+            "in its session: %s\nTo give it back earlier, use %s. (Logged once for statements that "
+            "differ only in their values.)",
             alias,
             kind.noun,
             shown,
             kind.cure,
         )
-    if len(_logged) == _MOST_LOGGED:
-        messages.warning("No more such statements are logged.")
+    if len(_logged) == _MAX_LOGGED:
+        messages.warning("Further statements that keep their connection are not logged.")
 
 
 def settings_made(steps: Steps) -> set[str | None]:
-    """Return the names of the settings that *steps* make; None is one that is not known."""
+    """Return the names of the settings that *steps* change; None stands for unknown names."""
     return {
         None if step.name is None else "".join(map(str, step.name))
         for step in steps
@@ -210,23 +208,22 @@ def settings_made(steps: Steps) -> set[str | None]:
 
 
 def read_baseline(pool: PoolAdapter[Any], raw: Any, settings: Set[str | None]) -> Baseline:
-    """Return what the session of a connection is now: one round trip.
+    """Return the current state of a session, as its baseline. Takes one round trip.
 
-    :param settings: names that have been set; see `Baseline.query`. With None among them it
-        is not known what the session is, and nothing leads back to it.
+    :param settings: names of the settings that have been changed; see `Baseline.query`. If None is
+        among them, the session cannot be restored to this baseline.
     """
     rows = pool.execute_internal(raw, Baseline.query(name for name in settings if name is not None))
     return Baseline.from_rows(rows, driver=pool.driver_state(raw), known=None not in settings)
 
 
 def undo(pool: PoolAdapter[Any], connection: PooledConnection, left: frozenset[Kind]) -> bool:
-    """Restore the session, in one round trip; return whether all is as it was.
+    """Restore the session to its baseline in one round trip; return whether that succeeded.
 
-    That includes the driver's connection, whatever the policy says of session state: the next
-    borrower must not find a factory or a handler of this one, or a transaction that nobody
-    commits.
+    The state of the driver's connection is compared too, whatever the policy: the next lease must
+    not get this one's row factory or handlers, or an open transaction.
 
-    :param connection: no transaction is open on it.
+    :param connection: a connection without an open transaction.
     """
     baseline, raw = connection.baseline, connection.raw
     sql = baseline.undo(left) if baseline is not None else None
@@ -238,5 +235,5 @@ def undo(pool: PoolAdapter[Any], connection: PooledConnection, left: frozenset[K
         raw.autocommit = True
     pool.execute_internal(raw, sql)
     pool.undo_unseen(raw)
-    # Compare last: notifications may have come with the answer.
+    # Compare last, because notifications may have arrived with the response.
     return bool(pool.driver_state(raw) == baseline.driver)

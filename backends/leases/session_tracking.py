@@ -1,6 +1,6 @@
-"""Session tracking: keeps account, in a lease, of what its statements leave in the session.
+"""Session tracking: records in a lease the session state that its statements leave.
 
-What is left keeps the lease or not, as the policy says; the runner undoes it when the lease ends.
+The policy decides whether this state keeps the lease. The runner undoes it when the lease ends.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from .messages import Messages
 class Statement(NamedTuple):
     """A statement with effects that has run.
 
-    :param driver: the driver's cursor, if it may have a result.
-    :param before: the transaction status before.
-    :param error: what the statement has raised.
+    :param driver: the driver's cursor if it may have a result, else None.
+    :param before: the transaction status before the statement.
+    :param error: the error that the statement raised, if any.
     """
 
     effects: Effects
@@ -32,12 +32,12 @@ class Statement(NamedTuple):
 
 
 def effects_of(adapter_class: type[PoolAdapter[Any]], query: Any) -> Effects | None:
-    """Return what *query* leaves in the session, if anything."""
+    """Return the effects of *query* on its session, or None if it has none."""
     return EFFECTS[query if query.__class__ is str else adapter_class.sql_text(query)]
 
 
 def account(lease: Lease, policy: ReleasePolicy, messages: Messages, ran: Statement) -> None:
-    """Account for what a statement has left in the session of *lease*."""
+    """Record what a statement has left in the session of *lease*."""
     connection, pool = lease.connection, lease.pool
     if connection is None or pool is None:
         return
@@ -59,6 +59,9 @@ def account(lease: Lease, policy: ReleasePolicy, messages: Messages, ran: Statem
 
 
 def transaction_ended(lease: Lease, messages: Messages, *, committed: bool | None) -> None:
-    """Django has ended the transaction; None is that nobody knows how."""
+    """Update the session state of *lease* after its transaction has ended.
+
+    :param committed: None if it is unknown whether the transaction was committed.
+    """
     if lease.session is not None:
         session_rules.transaction_ended(lease, lease.session, messages, committed=committed)

@@ -1,7 +1,7 @@
-"""Tasks: which asynchronous task waits for the synchronous code that a thread runs.
+"""Tasks: finds the asynchronous task that waits for the synchronous code of a thread.
 
-asgiref runs that code for a task in whatever thread, and tells nobody whose it is. Only what
-makes messages asks.
+asgiref runs synchronous code in a thread without recording the task, so this reads frames. It is
+used only to write messages.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from collections.abc import Iterator
 from types import CoroutineType, FrameType
 from typing import Any
 
-#: What asgiref's ``sync_to_async()`` runs in the thread, and the local that its caller has, too.
+#: The function that asgiref's ``sync_to_async()`` runs in the thread, and a local variable that
+#: this function and the waiting coroutine share.
 _HANDLER, _TOKEN = "thread_handler", "task_context"
 
 
 class Tasks:
-    """The tasks of this process that wait for threads, at one moment."""
+    """A snapshot of the tasks of this process that wait for threads."""
 
     def __init__(self) -> None:
         self._by_token: dict[Any, dict[int, asyncio.Task[Any]]] = {}
 
     def of(self, frame: FrameType | None) -> asyncio.Task[Any] | None:
-        """Return the task that waits for what *frame*, or a caller of it, runs; if one does."""
+        """Return the task that waits for *frame* or one of its callers, or None."""
         while frame is not None:
             if frame.f_code.co_name == _HANDLER and _TOKEN in frame.f_locals:
                 loop = frame.f_locals.get("loop")
@@ -42,7 +43,7 @@ class Tasks:
 
 
 def frames_of(task: asyncio.Task[Any]) -> Iterator[FrameType]:
-    """The frames of what *task* awaits, the outermost first."""
+    """Yield the frames of the coroutines that *task* awaits, the outermost first."""
     awaited: Any = task.get_coro()
     while isinstance(awaited, CoroutineType):
         if awaited.cr_frame is not None:

@@ -1,4 +1,4 @@
-"""Transfer: the driver's ``stream()`` or ``copy()`` that uses the connection until its end."""
+"""Transfer: a ``stream()`` or ``copy()`` of the driver, which uses the connection until it ends."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ if TYPE_CHECKING:
 
 
 class Transfer:
-    """A transfer that is under way, and what to do at its end.
+    """A transfer that is under way.
 
-    Anybody may end it: the garbage collector, which closes a generator that has it, or an event
-    loop's thread. But only the owner of the lease ends it on the connection.
+    The request to end it may come from any thread, such as the garbage collector's or an event
+    loop's. Only the owner of the lease ends it on the connection.
 
-    :param find: finds the runner, without keeping it alive.
-    :param opened: what the driver has returned for it.
-    :param finish: ends it on the connection; takes the runner, *opened*, and the error, or None.
-    :param effects: what its statement leaves in the session, if anything.
-    :param before: the transaction status before.
+    :param find: a weak reference to the runner.
+    :param opened: the object that the driver returned.
+    :param finish: ends the transfer on the connection. It is called with the runner, *opened*, and
+        the error or None.
+    :param effects: the effects of its statement on the session, or None.
+    :param before: the transaction status before the transfer.
     """
 
     def __init__(
@@ -40,9 +41,11 @@ class Transfer:
         self._ended = False
 
     def end(self, error: BaseException | None) -> Any:
-        """End it, once, and account for what it has left; return what `finish` returns.
+        """End the transfer, record its session state, and return the result of *finish*.
 
-        :param error: what has gone wrong, if anything.
+        Do nothing if it has ended already.
+
+        :param error: the error that ends it, if any.
         """
         runner = self._find()
         if self._ended or runner is None:
@@ -56,7 +59,7 @@ class Transfer:
         return result
 
     def close(self) -> None:
-        """End it before its end."""
+        """End the transfer early."""
         self.end(GeneratorExit())
 
     def _account(self, runner: Any, error: BaseException | None) -> None:

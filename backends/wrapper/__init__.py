@@ -1,1 +1,1 @@
-"""What Django sees: its ``DatabaseWrapper``, the cursors, the schema editor."""
+"""The wrapper: the ``DatabaseWrapper``, cursors and schema editor that Django uses."""

@@ -1,9 +1,9 @@
-"""LeasedConnection: what Django's users see as the driver's connection.
+"""LeasedConnection: stands in for the driver's connection as ``connection.connection``.
 
-Many tools look at it before each statement, to tell which server that goes to. What a connection
-tells of itself is known in advance, so it is answered here, without a lease. Anything else that is
-asked of it, or changed, takes a lease. Nobody knows what is done with it then, so the session is
-restored after that.
+Many tools read it before each statement, to see which server the statement goes to. Facts such as
+the host and the server's version are known from the pool's newest connection, so they are answered
+here without a lease. Any other access takes a lease. relet cannot see what the caller then does to
+the session, so it restores the session afterwards.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Cursor(Protocol):
-    """The cursor whose connection it is."""
+    """The part of `LeasedCursor` that a connection needs."""
 
     @property
     def closed(self) -> bool: ...
@@ -29,27 +29,27 @@ class _Cursor(Protocol):
 
 
 class LeasedConnection:
-    """Stands where a driver's connection stands.
+    """A proxy of the driver's connection that leases one only when it must.
 
-    :param cursor: whose it is. A lease that it takes lasts until that cursor is closed; without a
-        cursor, until the next statement has ended.
+    :param cursor: the cursor that it belongs to. A lease that it takes lasts until that cursor is
+        closed; without a cursor, until the next statement has ended.
     """
 
-    # No name of a driver's may be taken, so these are private to the class.
-    __slots__ = ("__look", "__runner", "__weakref__")
+    # Name-mangled, so that they cannot hide an attribute of the driver's connection.
+    __slots__ = ("__access", "__runner", "__weakref__")
 
     def __init__(self, runner: LeaseRunner, cursor: _Cursor | None = None) -> None:
         object.__setattr__(self, "_LeasedConnection__runner", runner)
-        object.__setattr__(self, "_LeasedConnection__look", _Look(runner, cursor))
+        object.__setattr__(self, "_LeasedConnection__access", _Access(runner, cursor))
 
     def __getattr__(self, name: str) -> Any:
-        return self.__look.at(name)
+        return self.__access.get(name)
 
     def __setattr__(self, name: str, value: object) -> None:
-        setattr(self.__look.take(), name, value)
+        setattr(self.__access.lease(), name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(self.__look.take(), name)
+        delattr(self.__access.lease(), name)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:  # for isinstance()
@@ -67,20 +67,20 @@ class LeasedConnection:
 
     def __repr__(self) -> str:
         lease = self.__runner.lease
-        what = "at rest" if lease.connection is None else repr(lease.connection.raw)
+        what = "none leased" if lease.connection is None else repr(lease.connection.raw)
         return f"<LeasedConnection of DATABASES[{lease.alias!r}], {what}>"
 
     def __enter__(self) -> Any:
-        return self.__look.take().__enter__()
+        return self.__access.lease().__enter__()
 
     def __exit__(self, *exc_info: Any) -> Any:
-        return self.__look.take().__exit__(*exc_info)
+        return self.__access.lease().__exit__(*exc_info)
 
 
-class _Look:
-    """A look at the connection of *runner*, or at a part of it.
+class _Access:
+    """Attribute access to the connection of *runner*, or to a part of it.
 
-    :param part: its name, and a dot.
+    :param part: the part's name followed by a dot, or nothing for the connection itself.
     """
 
     __slots__ = ("_cursor", "_part", "_runner")
@@ -88,14 +88,14 @@ class _Look:
     def __init__(self, runner: LeaseRunner, cursor: _Cursor | None, part: str = "") -> None:
         self._runner, self._cursor, self._part = runner, cursor, part
 
-    def at(self, name: str) -> Any:
-        """Return what is at *name*."""
+    def get(self, name: str) -> Any:
+        """Return the attribute *name*, without a lease where that is possible."""
         runner, path = self._runner, self._part + name
         facts, connection = runner.facts(), runner.lease.connection
         if path in facts.values:
             if connection is not None:
                 return attrgetter(path)(connection.raw)
-            return self._at_rest(path, facts.values[path])
+            return self._unleased_value(path, facts.values[path])
         if path in facts.methods:
             return _method(runner, facts, path)
         if path in facts.parts:
@@ -107,27 +107,31 @@ class _Look:
         if connection is None:
             if not self._part and name not in facts.names:
                 raise AttributeError(f"{facts.kind.__name__!r} object has no attribute {name!r}")
-            return attrgetter(path)(self.take())
-        value = attrgetter(path)(connection.raw)  # if there is none, nothing is used
-        self.take()
+            return attrgetter(path)(self.lease())
+        # First the attribute: if it does not exist, the session was not used.
+        value = attrgetter(path)(connection.raw)
+        self.lease()
         return value
 
-    def _at_rest(self, path: str, value: Any) -> Any:
-        """Return what is at *path*, where no connection is leased."""
+    def _unleased_value(self, path: str, value: Any) -> Any:
+        """Return the value at *path* while no connection is leased.
+
+        :param value: the value that a connection of the pool had.
+        """
         runner = self._runner
-        if path == "autocommit":  # a transaction may have begun that has taken no connection yet
+        if path == "autocommit":  # the transaction may have begun without a connection
             return not runner.host._in_transaction
         if path == "closed" and self._cursor is None and runner.closed:
-            return type(value)(True)  # by the wrapper's close(); psycopg2 has a number
+            return type(value)(True)  # closed by the wrapper's close(); an int in psycopg2
         return value
 
-    def take(self) -> Any:
-        """Return the driver's connection, for who uses it."""
+    def lease(self) -> Any:
+        """Return the driver's connection, for a caller who may change its session."""
         self._keep()
         return self._runner.lend()
 
     def _keep(self) -> Any:
-        """Have a lease, and return the driver's connection."""
+        """Return the driver's connection; lease one if there is no lease."""
         runner = self._runner
         if runner.lease.connection is None:
             runner.host.validate_thread_sharing()
@@ -139,31 +143,31 @@ class _Look:
 
 
 class _Part:
-    """Stands where a part of the driver's connection stands, such as psycopg's ``info``."""
+    """A proxy of a part of the driver's connection, such as psycopg's ``info``."""
 
-    __slots__ = ("__look", "__weakref__")
+    __slots__ = ("__access", "__weakref__")
 
     def __init__(self, runner: LeaseRunner, cursor: _Cursor | None, path: str) -> None:
-        self.__look = _Look(runner, cursor, f"{path}.")
+        self.__access = _Access(runner, cursor, f"{path}.")
 
     def __getattr__(self, name: str) -> Any:
-        return self.__look.at(name)
+        return self.__access.get(name)
 
 
 def _method(runner: LeaseRunner, facts: Facts, path: str) -> Callable[..., Any]:
-    """Return a function that tells what the method at *path* does."""
+    """Return a stand-in for the driver's method at *path*, which needs no lease."""
 
-    def tell(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         connection = runner.lease.connection
-        asked = facts.methods[path] if connection is None else attrgetter(path)(connection.raw)
-        return asked(*args, **kwargs)
+        method = facts.methods[path] if connection is None else attrgetter(path)(connection.raw)
+        return method(*args, **kwargs)
 
-    tell.__name__ = tell.__qualname__ = path.rpartition(".")[2]
-    return tell
+    call.__name__ = call.__qualname__ = path.rpartition(".")[2]
+    return call
 
 
 class _Block:
-    """A block of the driver's, such as psycopg's ``pipeline()``: the lease lasts as long."""
+    """A context manager of the driver, such as psycopg's ``pipeline()``. It pins the lease."""
 
     def __init__(self, runner: LeaseRunner, name: str, *args: Any, **kwargs: Any) -> None:
         self._runner, self._name, self._args, self._kwargs = runner, name, args, kwargs

@@ -1,4 +1,4 @@
-"""Test databases: nobody may be connected while they are cloned or dropped.
+"""Test databases: no session may be connected while they are cloned or dropped.
 
 https://docs.djangoproject.com/en/stable/topics/testing/overview/#the-test-database
 """
@@ -12,7 +12,7 @@ from relet.backends.typing import CreationBase
 
 
 class PooledCreation(CreationBase):
-    """Mixed into the backend's ``DatabaseCreation``."""
+    """A mixin for the backend's ``DatabaseCreation``: closes pools first."""
 
     def _clone_test_db(self, *args: Any, **kwargs: Any) -> None:
         self._close_pools(self.connection.settings_dict["NAME"])

@@ -1,9 +1,8 @@
-"""LeasedCursor: what Django sees as the driver's cursor.
+"""LeasedCursor: stands in for the driver's cursor.
 
-It stands where the driver's cursor stands in Django, inside ``CursorWrapper``, so
-all that Django and others lay around a cursor stays as it is. It has the driver's
-cursor of its last statement, and passes on to it whatever is asked of results.
-What runs on the server runs through a lease.
+Django puts it inside ``CursorWrapper``, where the driver's cursor would be, so everything that
+Django and other tools wrap around a cursor works as before. Each statement runs on a leased
+connection, with a driver cursor that this one keeps for reading the results.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def _statement(method: str, query: Any, args: tuple[Any, ...]) -> tuple[Any, object]:
-    """Return the query that *method* runs, and its parameters, if they are known."""
+    """Return the query that *method* runs, and its parameters if they are known."""
     if method in ("copy_from", "copy_to"):
-        return "COPY", None  # what they have is a file and a table
+        return "COPY", None  # their arguments are a file and a table
     params = None if method == "copy_expert" or not args else args[0]
     if method == "callproc":
         placeholders = ", ".join(["%s"] * len(params or ()))
@@ -35,7 +34,10 @@ def _statement(method: str, query: Any, args: tuple[Any, ...]) -> tuple[Any, obj
 
 
 class DriverSetting:
-    """A writable attribute of the driver's cursor; kept, for each statement may get a new one."""
+    """A writable attribute of the driver's cursor.
+
+    Its value is kept here, because each statement may run on a new driver cursor.
+    """
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -68,13 +70,13 @@ class LeasedCursor:
         self._raw: Any = None
         self._closed = False
         self._settings: dict[str, object] | None = None
-        #: What keeps the lease until this cursor is closed, or gone.
+        #: The pin that keeps the lease until this cursor is closed or collected.
         self._pin: weakref.ref[LeasedCursor] | None = None
 
-    # What runs on the server.
+    # Statements.
 
     def execute(self, query: Any, params: Any = None, /, **kwargs: Any) -> LeasedCursor:
-        # The hot path, so `_run` stands here once more, without its detours.
+        # The hot path: `_run_plain` inlined, for plain statements of an unshared wrapper.
         runner = self._runner
         if (
             query.__class__ is not str
@@ -105,7 +107,7 @@ class LeasedCursor:
     def callproc(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         return self._run("callproc", name, args, kwargs)
 
-    # psycopg2's COPY, all of it in one call.
+    # psycopg2's COPY, which is complete when the call returns.
 
     def copy_expert(self, query: Any, /, *args: Any, **kwargs: Any) -> None:
         self._run("copy_expert", query, args, kwargs)
@@ -120,7 +122,7 @@ class LeasedCursor:
         runner = self._runner
         if not runner.is_owner():
             runner.host.validate_thread_sharing()
-        # If shared between threads: no release under another's statement.
+        # If the wrapper is shared, no other thread may end the lease during this statement.
         with runner.exclusive():
             runner.lease.thread = get_ident()
             if runner.notes and runner.is_idle():
@@ -131,7 +133,7 @@ class LeasedCursor:
             if method == "executemany":
                 effects = effects.repeated
             elif self.name is not None:
-                effects = effects.deferred  # done when rows are fetched, if they are
+                effects = effects.deferred  # they happen when rows are fetched, if at all
             result = self._run_with(effects, text, params, method, (query, *args), kwargs)
         runner.tell()
         return result
@@ -139,7 +141,7 @@ class LeasedCursor:
     def _run_plain(
         self, text: Any, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Run what leaves nothing in its session."""
+        """Run a statement that leaves nothing in its session."""
         runner = self._runner
         try:
             raw = runner.begin(text)
@@ -161,7 +163,7 @@ class LeasedCursor:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """Run what leaves something in its session."""
+        """Run a statement with *effects* on its session."""
         runner = self._runner
         if runner.tracks(effects, text, params):
             return None
@@ -193,18 +195,18 @@ class LeasedCursor:
             self._pin_lease()
 
     def copy(self, query: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """The driver's ``copy()``; the lease lasts until the block is left."""
+        """Return the driver's ``copy()`` block. The lease lasts until the block is left."""
         return Copy(self, query, args, kwargs)
 
     def stream(self, query: Any, /, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        """The driver's ``stream()``; the lease lasts until it is exhausted or closed."""
+        """Return the driver's ``stream()``. The lease lasts until it is exhausted or closed."""
         return Stream(self, query, args, kwargs)
 
     @property
     def connection(self) -> Any:
-        """What stands for the driver's connection.
+        """The driver's connection, or a proxy of it.
 
-        When it is used, a lease begins, which lasts until this cursor is closed.
+        Using it begins a lease, which lasts until this cursor is closed.
         """
         runner = self._runner
         if runner.tells_facts and runner.initializing is None:
@@ -212,7 +214,7 @@ class LeasedCursor:
         self.keep()
         return runner.lend()
 
-    # Results, all of them on the client by now.
+    # Results. All rows are on the client by now.
 
     def fetchone(self) -> Any:
         return (self._driver or self.driver_cursor()).fetchone()
@@ -238,7 +240,7 @@ class LeasedCursor:
     def closed(self) -> bool:
         return self._closed
 
-    # What the driver has sent. Django's log of queries asks, also where nothing could be sent.
+    # The SQL that the driver sent. Django's query log reads it even if nothing could be sent.
 
     @property
     def query(self) -> Any:
@@ -249,15 +251,15 @@ class LeasedCursor:
         return None if self._driver is None else self._driver._query
 
     def __getattr__(self, name: str) -> Any:
-        # Whatever else the driver's cursor has.
+        # Every other attribute of the driver's cursor.
         if name.startswith("__"):
             raise AttributeError(name)
         driver = self.driver_cursor()
         value = getattr(driver, name)
-        # Its connection is had in one way, whatever it is called.
+        # Never hand out the raw connection, under any name.
         return self.connection if value is driver.connection else value
 
-    # Life.
+    # Closing.
 
     def close(self) -> None:
         self._closed = True
@@ -269,7 +271,7 @@ class LeasedCursor:
                 self._release()
 
     def keep(self) -> None:
-        """Keep the lease, or take one, until this cursor is closed, or gone."""
+        """Keep the lease, or take one, until this cursor is closed or collected."""
         if self._pin is None:
             self._pin = self._runner.pin_for(self)
         self._pinned_driver(self._pin)
@@ -286,10 +288,9 @@ class LeasedCursor:
         self.close()
 
     def driver_cursor(self) -> Any:
-        """The driver's cursor of the last statement.
+        """Return the driver's cursor of the last statement.
 
-        Before there was one, asking for it takes a lease, which then lasts until
-        this cursor is closed.
+        Before the first statement, this takes a lease that lasts until this cursor is closed.
         """
         if self._driver is None:
             self.keep()
@@ -298,7 +299,7 @@ class LeasedCursor:
         return self._driver
 
     def _pinned_driver(self, pin: object) -> Any:
-        """The driver's cursor, on a lease that lasts until *pin* is taken away."""
+        """Return the driver's cursor, on a lease that lasts until *pin* is removed."""
         try:
             raw = self._runner.pin(pin)
             return self._driver if self._raw is raw else self._bind(raw)
@@ -307,10 +308,10 @@ class LeasedCursor:
             raise
 
     def _bind(self, raw: Any) -> Any:
-        """Make a driver's cursor on the connection that is leased now."""
+        """Make a driver's cursor on *raw*, the leased connection."""
         runner = self._runner
-        # The pool's connections load timestamps in the time zone they were opened
-        # for; Django looks whether that is still the wrapper's, for each cursor.
+        # A connection loads timestamps in the time zone it was opened for. If the wrapper's time
+        # zone is another by now, Django must make the cursor.
         if (
             self.name is None
             and runner.plain_cursors
@@ -320,13 +321,13 @@ class LeasedCursor:
         else:
             driver = runner.make_cursor(self.name)
             if self.name is None and not runner.drivers_cursors:
-                # What a backend does to a cursor that it makes, it may do to the session. That
-                # is another's when the lease ends: the next statement gets a cursor anew.
+                # A backend that makes its own cursors may change the session for each of them.
+                # The next lease has another session, so its statement needs a new cursor.
                 raw = None
         self._driver, self._raw = driver, raw
         if self._settings is not None:
             for name, value in self._settings.items():
                 setattr(driver, name, value)
         if self._closed:
-            driver.close()  # it will say so itself
+            driver.close()  # the driver raises its own error for a closed cursor
         return driver

@@ -1,4 +1,4 @@
-"""LeasedCursorWrapper: Django's wrapper of a cursor, with less to look up."""
+"""LeasedCursorWrapper: Django's ``CursorWrapper`` with faster fetch methods."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 from django.db.backends.utils import CursorWrapper
 
-#: Methods of `LeasedCursorWrapper` that Django's wrapper has no name for.
-_LOOKED_UP = "fetchone", "fetchmany", "fetchall", "close"
+#: Methods that Django's wrapper does not define, but looks up with ``__getattr__``.
+_DYNAMIC = "fetchone", "fetchmany", "fetchall", "close"
 
 
-class _LookedUp:
-    """A method that a class is to look up by name, as it does in Django."""
+class _Dynamic:
+    """A descriptor that looks a method up with ``__getattr__``, as Django does."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -21,17 +21,17 @@ class _LookedUp:
 
 
 class LeasedCursorWrapper(CursorWrapper):
-    """Django's, with methods for what it looks up by name on every call.
+    """Django's wrapper, with methods for what Django looks up by name on every call.
 
-    A class laid around it that has a ``__getattr__``, to forbid or to observe them, is asked.
+    Subclasses that override ``__getattr__``, to forbid or observe these calls, still see them.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.__getattr__ is not LeasedCursorWrapper.__getattr__:
-            for name in _LOOKED_UP:
+            for name in _DYNAMIC:
                 if getattr(cls, name) is getattr(LeasedCursorWrapper, name):
-                    setattr(cls, name, _LookedUp(name))
+                    setattr(cls, name, _Dynamic(name))
 
     def fetchone(self) -> Any:
         with self.db.wrap_database_errors:
@@ -49,6 +49,6 @@ class LeasedCursorWrapper(CursorWrapper):
         try:
             self.cursor.close()
         except self.db.Database.Error:
-            # A server-side cursor is closed by the server, which may be gone.
+            # Closing a server-side cursor needs the server, which may be gone.
             with self.db.wrap_database_errors:
                 raise

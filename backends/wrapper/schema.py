@@ -1,4 +1,7 @@
-"""Extensions bring types, and what knows a connection's types is told when it is new."""
+"""PooledSchemaEditor: closes the pool after ``CREATE EXTENSION``.
+
+An extension brings types, and Django registers types with a connection only when it is new.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,14 @@ from relet.core.sql.statements import key_words, statements
 
 
 class PooledSchemaEditor(SchemaEditorBase):
-    """Mixed into the backend's ``DatabaseSchemaEditor``."""
+    """A mixin for the backend's ``DatabaseSchemaEditor``."""
 
     def __init__(self, connection: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(connection, *args, **kwargs)
-        # Look at the SQL that reaches a cursor. What an editor is given can be anything that its
-        # own `execute()` takes apart, and that is left alone, for others replace it.
+        # Watch the SQL that reaches a cursor, not the editor's `execute()`: that may get any
+        # object, and other packages replace it.
         wrappers, watch = connection.execute_wrappers, partial(_watch, connection)
-        wrappers.insert(0, watch)  # Django takes its own from the other end
+        wrappers.insert(0, watch)  # Django pops its own from the other end
         self._stop_watching = weakref.finalize(self, _remove, wrappers, watch)
         self._stop_watching.atexit = False
 
@@ -41,8 +44,8 @@ def _watch(
 ) -> Any:
     result = execute(sql, params, many, context)
     if _creates_extension(wrapper.adapter_class.sql_text(sql)):
-        # django.contrib.postgres registers hstore and citext in connection_created.
-        # The pool's connections that have had theirs are outdated.
+        # django.contrib.postgres registers hstore and citext in connection_created. Connections
+        # that were opened before do not know the new types.
         wrapper.on_commit(wrapper.close_pool)
     return result
 

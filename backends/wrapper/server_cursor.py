@@ -1,4 +1,4 @@
-"""LeasedServerCursor: a named cursor, whose rows are on the server."""
+"""LeasedServerCursor: a named cursor, whose rows stay on the server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _END = object()
 
 
 class LeasedServerCursor(LeasedCursor):
-    """A named cursor: its rows are on the server, so the lease lasts until it is closed."""
+    """A named cursor. Its rows are on the server, so the lease lasts until it is closed."""
 
     __slots__ = ("name",)
 
@@ -34,7 +34,7 @@ class LeasedServerCursor(LeasedCursor):
             return super().execute(query, params, **kwargs)
         except BaseException as error:
             if not isinstance(error, runner.host.Database.Error):
-                runner.mark_dirty()  # from outside: nobody knows whether it is open
+                runner.mark_dirty()  # an interrupt: the cursor may be open or not
             if not kept:
                 self._release()
             raise
@@ -43,7 +43,7 @@ class LeasedServerCursor(LeasedCursor):
         super().keep()
         self._runner.lease.pins[self._pin] = self._driver
 
-    # What is on the server is asked for there.
+    # Reading rows uses the connection.
 
     def fetchone(self) -> Any:
         return self._runner.call(super().fetchone)
@@ -67,14 +67,14 @@ class LeasedServerCursor(LeasedCursor):
         lease = runner.lease
         if lease.connection is None or self._pin not in lease.pins:
             self._closed = True
-            # The lease has ended, and with it what was on the server; in a child, that is its
-            # parent's.
-            if self._is_alone():
+            # The lease has ended, and with it the cursor on the server. In a forked child, both
+            # belong to the parent.
+            if self._must_close_driver():
                 with suppress(runner.host.Database.Error):
                     self._close_driver()
         elif runner.is_idle_here():
             if runner.status() == TransactionStatus.IN_ERROR:
-                # It cannot be closed now, and one WITH HOLD outlives the transaction.
+                # CLOSE would fail now, and a cursor WITH HOLD outlives the transaction.
                 runner.mark_dirty()
             self._closed = True
             try:
@@ -83,12 +83,13 @@ class LeasedServerCursor(LeasedCursor):
                 self._release()
         else:
             self._closed = True
-            self._release()  # its owner closes it
+            self._release()  # the lease's owner closes it
 
-    def _is_alone(self) -> bool:
-        """Whether the driver's cursor is still to be closed, and nobody has its connection.
+    def _must_close_driver(self) -> bool:
+        """Whether the driver's cursor is open and its connection is free.
 
-        Its collector may come in the middle of a statement of the next lease's, on the same one.
+        The garbage collector may close this cursor during a statement of a later lease on the
+        same connection.
         """
         driver, runner = self._driver, self._runner
         if driver is None or driver.closed:
@@ -108,7 +109,7 @@ class LeasedServerCursor(LeasedCursor):
         try:
             self._driver.close()
         except error:
-            # The server is gone. psycopg warns of the cursor until it knows that, too.
+            # The server is gone. A second close() keeps psycopg from warning about the cursor.
             with suppress(error):
                 self._driver.close()
             raise

@@ -1,7 +1,7 @@
-"""Lazy transactions: Django's API of them, where only the first statement takes a connection.
+"""Lazy transactions: only the first statement of a transaction takes a connection.
 
-``atomic()`` and ``set_autocommit(False)`` change the wrapper. The first statement finds it so, and
-its lease begins inside the transaction.
+``atomic()`` and ``set_autocommit(False)`` only change the state of the wrapper. The lease of the
+first statement then begins inside the transaction.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
 @async_unsafe
 def _refuse_coroutine() -> None:
-    """Raise what Django does where an event loop runs, unless it is told that this is safe."""
+    """Raise Django's error if an event loop runs, unless ``DJANGO_ALLOW_ASYNC_UNSAFE`` is set."""
 
 
 class LazyTransactions(WrapperBase):
-    """The part of the wrapper that knows of transactions."""
+    """The transaction methods of the wrapper."""
 
     _runner: LeaseRunner
-    #: Whether Django is to find the state of a wrapper that has not connected yet.
+    #: Whether the wrapper appears unconnected to Django.
     _unconnected = True
-    #: Whether this process was forked inside a transaction that is its parent's.
+    #: Whether this process was forked inside a transaction of its parent.
     _forked_inside = False
 
     @property
     def _in_transaction(self) -> bool:
-        """Whether Django has begun a transaction, and not ended it."""
+        """Whether Django has begun a transaction and not ended it yet."""
         return self.in_atomic_block or not (self.autocommit or self._unconnected)
 
     def begin_session(self) -> None:
-        """Do what Django's connect() does to the wrapper itself, if it is not connected."""
+        """Reset the wrapper's state as Django's connect() does, if it is not connected."""
         if self._unconnected:
             self._unconnected = False
             self.in_atomic_block = False
@@ -85,35 +85,35 @@ class LazyTransactions(WrapperBase):
         self._runner.tell()
 
     def _is_left_open(self) -> bool:
-        """Whether an atomic block is being left whose COMMIT or ROLLBACK was interrupted.
+        """Whether an atomic block is being left after an interrupted COMMIT or ROLLBACK.
 
-        Then the driver would refuse the change, and its error replace the interrupt.
+        The driver would then refuse the change, and its error would replace the interrupt.
         """
         status = self._runner.status()
         if status not in (TransactionStatus.IN_TRANSACTION, TransactionStatus.IN_ERROR):
             return False
-        # Frames: this, set_autocommit(), and whoever has called that.
+        # Frame 0 is this method, 1 is set_autocommit(), 2 is its caller.
         return sys._getframe(2).f_code is transaction.Atomic.__exit__.__code__
 
     def _set_autocommit(self, autocommit: bool) -> None:
-        """Change it, here and on the connection, if one is leased: both, or none."""
+        """Set autocommit on the wrapper and on a leased connection: on both, or on neither."""
         before = self.autocommit
         try:
             self.autocommit = autocommit
-            self._tell_driver()
+            self._set_driver_autocommit()
         except BaseException:
             self.autocommit = before
             with suppress(self.Database.Error, DatabaseError):
-                self._tell_driver()
+                self._set_driver_autocommit()
             raise
 
-    def _tell_driver(self) -> None:
+    def _set_driver_autocommit(self) -> None:
         runner = self._runner
         connection = runner.lease.connection
         if (
             connection is not None
             and connection.raw.autocommit is not self.autocommit
-            # One that is lost is told nothing: its error would replace what has lost it.
+            # Skip a lost connection: its error would hide the error that lost it.
             and runner.status() != TransactionStatus.UNKNOWN
         ):
             with self.wrap_database_errors:
@@ -139,18 +139,18 @@ class LazyTransactions(WrapperBase):
     def _close_transaction(self, sql: str) -> None:
         runner = self._runner
         if runner.lease.state in RUNNING:
-            # From the handler of a signal: it cannot be done now, and says so.
+            # Called from a signal handler during a statement: this raises IllegalEvent.
             runner.lease.send(Event.STATEMENT)
         try:
             if not self._unconnected:
                 with debug_transaction(self, sql), self.wrap_database_errors:
-                    self._close_drivers(sql)
+                    self._close_driver_transaction(sql)
             runner.transaction_ended()
         except BaseException:
             runner.transaction_ended()
             raise
 
-    def _close_drivers(self, sql: str) -> None:
+    def _close_driver_transaction(self, sql: str) -> None:
         runner = self._runner
         lease = runner.lease
         if lease.connection is None:
@@ -173,25 +173,30 @@ class LazyTransactions(WrapperBase):
             super()._savepoint(sid)
 
     def _savepoint_rollback(self, sid: str) -> None:
-        pending = self._runner.pending_savepoints
-        if sid in pending:
-            with debug_transaction(self, self.ops.savepoint_rollback_sql(sid)):
-                del pending[pending.index(sid) + 1 :]
-        else:
+        if not self._end_pending_savepoint(sid, self.ops.savepoint_rollback_sql(sid), kept=1):
             super()._savepoint_rollback(sid)
 
     def _savepoint_commit(self, sid: str) -> None:
-        pending = self._runner.pending_savepoints
-        if sid in pending:
-            with debug_transaction(self, self.ops.savepoint_commit_sql(sid)):
-                del pending[pending.index(sid) :]
-        else:
+        if not self._end_pending_savepoint(sid, self.ops.savepoint_commit_sql(sid), kept=0):
             super()._savepoint_commit(sid)
+
+    def _end_pending_savepoint(self, sid: str, sql: str, *, kept: int) -> bool:
+        """End the savepoint *sid* if it has not been sent to the server; return whether it was not.
+
+        :param sql: the statement to log in its place.
+        :param kept: 1 to keep the savepoint and drop only later ones, as a rollback does; else 0.
+        """
+        pending = self._runner.pending_savepoints
+        if sid not in pending:
+            return False
+        with debug_transaction(self, sql):
+            del pending[pending.index(sid) + kept :]
+        return True
 
     # Forks.
 
     def forked(self, in_transaction: bool) -> None:
-        """This process is a child: the lease is gone, and with it any transaction."""
+        """Drop the transaction of the parent. Called in a forked child, which has no lease."""
         self.run_on_commit = []
         if self.in_atomic_block:
             self.closed_in_transaction = True
@@ -205,7 +210,7 @@ class LazyTransactions(WrapperBase):
 
     def _refuse_forked(self) -> Any:
         raise TransactionManagementError(
-            f"DATABASES[{self.alias!r}]: this process was forked inside a transaction, which is "
-            "its parent's and goes on there. Fork outside of atomic(), or leave the block in this "
-            "process first; where there is no block, call rollback() or close()."
+            f"DATABASES[{self.alias!r}]: this process was forked inside a transaction, which "
+            "belongs to its parent. Fork outside atomic(), or leave the block in this process "
+            "first. Without a block, call rollback() or close()."
         )

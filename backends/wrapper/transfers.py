@@ -1,4 +1,4 @@
-"""Transfers: what a caller of the driver's ``stream()`` and ``copy()`` has."""
+"""Transfers: what ``stream()`` and ``copy()`` of a leased cursor return."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _END = object()
 
 
 class _Cursor(Protocol):
-    """What a transfer needs of the cursor that it is begun with."""
+    """The part of `LeasedCursor` that a transfer needs."""
 
     _runner: LeaseRunner
 
@@ -20,7 +20,7 @@ class _Cursor(Protocol):
 
 
 class _Transferring:
-    """What a caller has of a transfer. When it is dropped, that ends."""
+    """The caller's end of a transfer. The transfer ends when this is dropped."""
 
     def __init__(
         self, cursor: _Cursor, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -31,7 +31,7 @@ class _Transferring:
         self._transfer: Transfer | None = None
 
     def _begin(self, method: str, finish: Callable[[Any, Any, BaseException | None], Any]) -> Any:
-        """Call the driver's *method*, on a lease that lasts until the end."""
+        """Call the driver's *method* on a lease that lasts until the transfer ends."""
         runner, query = self._runner, self._query
         runner.host.validate_thread_sharing()
         params = self._args[0] if self._args else None
@@ -51,7 +51,7 @@ class _Transferring:
         return opened
 
     def _end(self, error: BaseException | None) -> Any:
-        """End it: now in the owner's thread, else when the owner's statement has ended."""
+        """End the transfer: now in the owner's thread, else after the owner's statement."""
         runner, transfer = self._runner, self._transfer
         if transfer is None:
             return None
@@ -71,7 +71,7 @@ def _close_rows(runner: LeaseRunner, rows: Any, error: BaseException | None) -> 
 
 
 class Stream(_Transferring):
-    """The rows of the driver's ``stream()``."""
+    """The iterator over the rows of the driver's ``stream()``."""
 
     _rows: Iterator[Any] | None = None
     _over = False
@@ -97,7 +97,7 @@ class Stream(_Transferring):
         return row
 
     def close(self) -> None:
-        """End it. What has not been asked for is not sent any more."""
+        """End the stream. Rows that were not read yet are not sent."""
         if not self._over:
             self._over = True
             self._end(GeneratorExit())
@@ -110,7 +110,7 @@ def _leave_block(runner: LeaseRunner, block: Any, error: BaseException | None) -
 
 
 class Copy(_Transferring):
-    """The block of the driver's ``copy()``."""
+    """The context manager of the driver's ``copy()``."""
 
     def __enter__(self) -> Any:
         block = self._begin("copy", _leave_block)

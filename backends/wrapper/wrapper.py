@@ -1,9 +1,9 @@
 """LeasingWrapper: Django's DatabaseWrapper API, over leases.
 
-Each method here replaces one of Django's that asks for a connection, or takes for granted that
-there is one. In Django a wrapper connects with ``cursor()``, ``atomic()`` or ``get_autocommit()``
-and stays so until ``close()``. Here none of these takes a connection; what they change is kept in
-the wrapper, and the first statement finds it so.
+Each method here overrides a method of Django that opens a connection or assumes an open one. In
+Django, ``cursor()``, ``atomic()`` and ``get_autocommit()`` connect the wrapper until ``close()``.
+Here none of them takes a connection. They change the state of the wrapper, which the first
+statement applies to the connection that it leases.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ if TYPE_CHECKING:
 
 
 def _is_called(raw: Any) -> bool:
-    """Whether this thread is in the middle of a method of *raw*, a driver's connection.
+    """Whether this thread is inside a method of *raw*, a driver's connection.
 
-    What uses the driver's connection itself is no statement of relet's, so only the stack tells.
+    Code that uses the driver's connection directly is not known to the runner, so look for it on
+    the stack.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -55,8 +56,8 @@ def _is_called(raw: Any) -> bool:
     return False
 
 
-def _drivers(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return *settings* with what is the driver's in ``OPTIONS``, and nothing else."""
+def _driver_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return *settings* with only the driver's options left in ``OPTIONS``."""
     options = {
         key: value for key, value in settings["OPTIONS"].items() if key not in ("pool", "policy")
     }
@@ -64,18 +65,21 @@ def _drivers(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _makes_plain_cursors(backend: Any) -> bool:
-    """Whether the connection's own cursors do, where its time zone is the wrapper's."""
+    """Whether ``connection.cursor()`` makes the same cursor as *backend*'s `create_cursor`.
+
+    That holds only for a connection that has the wrapper's time zone.
+    """
     if hasattr(backend, "plain_cursors"):
         return bool(backend.plain_cursors)
     from django.db.backends.postgresql.base import DatabaseWrapper
     from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
-    # With psycopg2, Django tells each cursor its time zone.
+    # With psycopg2, Django sets the time zone on each cursor.
     return backend.create_cursor is DatabaseWrapper.create_cursor and is_psycopg3
 
 
-class _Handed:
-    """Stands in for the pool while Django's connect() runs for a new connection."""
+class _SingleConnectionPool:
+    """Replaces the pool while Django's connect() runs for a connection that is already open."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
@@ -88,22 +92,23 @@ class _Handed:
 
 
 class LeasingWrapper(LazyTransactions):
-    """Mixed into a Django backend's ``DatabaseWrapper`` by `relet.backends.build`."""
+    """A mixin for a Django backend's ``DatabaseWrapper``; see `relet.backends.build`."""
 
     adapter_class: ClassVar[type[PoolAdapter[Any]]]
-    #: The Django backend that it is built on, and that of the adapter's driver.
+    #: The Django backend that this class is built on.
     plain_backend: ClassVar[type[WrapperBase]]
+    #: The Django backend of the adapter's driver.
     driver_backend: ClassVar[type[WrapperBase]]
-    #: What its statements run through, and the classes of its cursors.
+    #: The class that runs its statements.
     runner_class: ClassVar[type[LeaseRunner]] = LeaseRunner
     cursor_class: ClassVar[type[LeasedCursor]] = LeasedCursor
     server_cursor_class: ClassVar[type[LeasedServerCursor]] = LeasedServerCursor
 
-    #: Whether cursors are made in the way of the driver's own backend.
+    #: Whether `create_cursor` is the one of `driver_backend`.
     makes_drivers_cursors = True
-    #: Whether that is the connection's own, with nothing done to them.
+    #: Whether ``connection.cursor()`` makes the same cursors as `create_cursor`.
     makes_plain_cursors = False
-    #: Whether the adapter knows what connections tell of themselves.
+    #: Whether the adapter reports facts about connections; see `PoolAdapter.facts`.
     tells_facts = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -114,7 +119,7 @@ class LeasingWrapper(LazyTransactions):
             cls.driver_backend
         )
         for attribute, mixin in (
-            ("client_class", credentials.AskingClient),
+            ("client_class", credentials.CredentialsClient),
             ("creation_class", PooledCreation),
             ("SchemaEditorClass", PooledSchemaEditor),
         ):
@@ -127,23 +132,23 @@ class LeasingWrapper(LazyTransactions):
         self._runner = self.runner_class(self)
 
     def copy(self, alias: str | None = None) -> Any:
-        # Django's goes deep: a connector, or a function with a client in it, cannot be copied.
+        # Django makes a deep copy, which fails for a connector or a function that has a client.
         return type(self)(copy_settings(self.settings_dict), self.alias if alias is None else alias)
 
     # The connection.
 
     @property
     def connection(self) -> Any:
-        """What stands for the driver's connection, or None while there is no lease.
+        """The driver's connection or a proxy of it; None while there is no lease.
 
-        Inside a transaction there always is one: looking for it begins the lease. Where
-        django-debug-toolbar is installed there always is something, because its SQL panel looks at
-        it before each statement; a lease begins when it is used.
+        Inside a transaction it is never None: reading it begins the lease. With
+        django-debug-toolbar it is never None either, because its SQL panel reads it before each
+        statement. The lease then begins when the proxy is used.
         """
         try:
             runner = self._runner
         except AttributeError:
-            return None  # Django's __init__ is at work
+            return None  # still in Django's __init__
         lease = runner.lease
         if lease.connection is None and (
             self.closed_in_transaction
@@ -151,29 +156,32 @@ class LeasingWrapper(LazyTransactions):
         ):
             return None
         internal = runner.internal_access
-        stands = self.tells_facts and not internal and runner.initializing is None
-        if lease.connection is None and (self._in_transaction or not stands):
+        proxied = self.tells_facts and not internal and runner.initializing is None
+        if lease.connection is None and (self._in_transaction or not proxied):
             self.connect()
-        if stands:
+        if proxied:
             return LeasedConnection(runner)
         return lease.connection.raw if internal else self._lend()  # type: ignore[union-attr]
 
     @connection.setter
     def connection(self, raw: Any) -> None:
         if raw is None:
-            # Django's way to say: forget it, at the end of a block that was closed inside.
+            # Django sets None at the end of an atomic block during which close() was called.
             self._unconnected = True
             if hasattr(self, "_runner"):
                 self.begin_session()
         elif raw is not self._runner.initializing:
-            raise AttributeError("relet leases connections from a pool; none can be set.")
+            raise AttributeError(
+                f"DATABASES[{self.alias!r}]: relet leases connections from a pool; "
+                "'connection' cannot be set."
+            )
 
     def _lend(self) -> Any:
         return self._runner.lend()
 
     @async_unsafe
     def connect(self) -> None:
-        """Take a connection; it is kept until the next statement has ended."""
+        """Lease a connection until the next statement has ended."""
         if self._runner.initializing is not None:
             super().connect()
             return
@@ -182,10 +190,10 @@ class LeasingWrapper(LazyTransactions):
             self._runner.open()
 
     def get_connection_params(self) -> dict[str, Any]:
-        # Django takes offence at a pool where the driver is psycopg2.
+        # Without the pool's options: with psycopg2, Django raises an error for them.
         settings = self.settings_dict
-        drivers = credentials.strip_callables(_drivers(settings))
-        parameters = temporarily(self, super().get_connection_params, settings_dict=drivers)
+        stripped = credentials.strip_callables(_driver_settings(settings))
+        parameters = temporarily(self, super().get_connection_params, settings_dict=stripped)
         check_connect(self.alias, settings, self.adapter_class, parameters)
         return parameters
 
@@ -193,7 +201,7 @@ class LeasingWrapper(LazyTransactions):
         runner = self._runner
         if runner.lease.connection is None and runner.closed:
             return False
-        # Connected, as Django sees it.
+        # Django considers the wrapper connected, even without a lease.
         try:
             with self.temporary_connection():
                 ask = partial(runner.call, super().is_usable)
@@ -208,7 +216,7 @@ class LeasingWrapper(LazyTransactions):
             yield cursor
 
     def close_if_health_check_failed(self) -> None:
-        """Nothing: connections are checked when they are taken from the pool."""
+        """Do nothing. Connections are checked when they are taken from the pool."""
 
     def close_if_unusable_or_obsolete(self) -> None:
         if not self._unconnected:
@@ -224,19 +232,19 @@ class LeasingWrapper(LazyTransactions):
         runner = self._runner
         lease = runner.lease
         if lease.connection is None and lease.state is State.RELEASED and not self.in_atomic_block:
-            # At rest: so it is at the end of most requests.
+            # No lease, as at the end of most requests.
             runner.closed = self._unconnected = True
             lease.pool = None
             return
         if runner.initializing is not None or (
             lease.connection is None and lease.state is not State.RELEASED
         ):
-            # From the handler of a signal, or a receiver of connection_created: a connection is
-            # being taken, and closed when that has come to its end.
+            # A signal handler or a receiver of connection_created calls this during a checkout.
+            # Close when the checkout has ended.
             runner.leave(_close_host)
             return
         if runner.is_busy() and _is_called(lease.connection.raw):  # type: ignore[union-attr]
-            # From the handler of a signal.
+            # A signal handler calls this during a call of the driver.
             runner.cut_off()
             return
         try:
@@ -256,7 +264,7 @@ class LeasingWrapper(LazyTransactions):
     # Cursors.
 
     def cursor(self) -> CursorWrapper:
-        # Django's own learns from an exception, for each cursor, that no event loop runs.
+        # Faster: Django's method catches an exception for each cursor if no event loop runs.
         if _get_running_loop() is not None:
             return super().cursor()
         return self._cursor()
@@ -267,7 +275,7 @@ class LeasingWrapper(LazyTransactions):
     def _cursor(self, name: str | None = None) -> CursorWrapper:
         if self._unconnected:
             self.begin_session()
-        # What follows is _prepare_cursor(), without a lock for each cursor.
+        # As Django's _prepare_cursor(), but without taking a lock for each cursor.
         if self._thread_ident != get_ident():
             self.validate_thread_sharing()
         runner = self._runner
@@ -279,20 +287,20 @@ class LeasingWrapper(LazyTransactions):
 
     # Blocks that hold a connection: `relet.hold` and `relet.policies`.
 
-    @async_unsafe("There is an event loop here: use 'async with', or sync_to_async().")
+    @async_unsafe("An event loop is running: use 'async with' or sync_to_async().")
     def hold(self, block: object = None) -> None:
-        """Keep one connection, from the next statement on, until `release_hold`.
+        """Keep one connection, from the next statement until `release_hold`.
 
-        :param block: what `release_hold` will be given. By default holds are only counted.
+        :param block: identifies this hold for `release_hold`. By default, holds are only counted.
         """
         if self._thread_ident != get_ident():
             self.validate_thread_sharing()
         self._runner.hold(object() if block is None else block)
 
     def release_hold(self, block: object = None) -> None:
-        """End one `hold`; with the last, session state is undone and the lease ends.
+        """End one `hold`. The last one undoes session state and ends the lease.
 
-        Called by another thread, or in the middle of something, it takes effect when that ends.
+        Called by another thread or during a statement, it takes effect after the statement.
         """
         runner = self._runner
         if block is None:
@@ -304,7 +312,10 @@ class LeasingWrapper(LazyTransactions):
         runner.tell()
 
     def on_override_exit(self, policy: object) -> None:
-        """A block that overrode the policy by *policy* is left, by whichever thread."""
+        """Go back to the outer policy after a block that overrode it with *policy*.
+
+        Any thread may call this.
+        """
         with self.wrap_database_errors:
             self._runner.leave(lambda owner: owner.on_override_exit(policy))
 
@@ -319,12 +330,12 @@ class LeasingWrapper(LazyTransactions):
         if not self.allow_thread_sharing:
             self._runner.share(False)
 
-    # Pools. Django's own names.
+    # Pools. Django defines these names.
 
     @property
     def pool(self) -> Any:
         if (raw := self._runner.initializing) is not None:
-            return _Handed(raw)
+            return _SingleConnectionPool(raw)
         return self._runner.find_pool().pool.native
 
     def close_pool(self) -> None:
@@ -332,8 +343,8 @@ class LeasingWrapper(LazyTransactions):
 
     @contextmanager
     def _nodb_cursor(self) -> Iterator[CursorWrapper]:
-        """A cursor beside any pool: it is for creating and dropping databases."""
-        settings = credentials.resolve_credentials(self.alias, _drivers(self.settings_dict))
+        """Yield a cursor outside the pool, for creating and dropping databases."""
+        settings = credentials.resolve_credentials(self.alias, _driver_settings(self.settings_dict))
         plain = self.plain_backend(settings, alias=self.alias)
         with plain._nodb_cursor() as cursor:
             yield cursor

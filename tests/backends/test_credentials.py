@@ -170,7 +170,7 @@ class TestParameters:
 
     @pytest.mark.parametrize(
         ("setting", "problem"),
-        [("nothing.there", "cannot be imported"), (3, "it is 3; it can be a function")],
+        [("nothing.there", "cannot be imported"), (3, "it is 3; it must be a function")],
     )
     def test_what_is_no_function(self, monkeypatch, setting, problem):
         settings = connections["default"].settings_dict

@@ -80,7 +80,7 @@ def test_it_compares(scratch: Path, environment: dict[str, str], tmp_path: Path)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert_nothing_is_left(scratch)
 
-    for row in ("requests/s", "p50 ms", "p99 ms", "waited for a connection", "errors"):
+    for row in ("requests/s", "p50 ms", "p99 ms", "wait for a connection", "errors"):
         assert row in done.stdout
     assert "times the requests of Django's native pool on the same 2 connections" in done.stdout
     assert "\x1b" not in done.stdout, "colours are for terminals"

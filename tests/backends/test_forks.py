@@ -235,7 +235,7 @@ class TestInsideATransaction:
                     with pytest.raises(TransactionManagementError) as caught:
                         Item.objects.create(name="child")
                     assert "DATABASES['default']: this process was forked" in str(caught.value)
-                    assert "Fork outside of atomic(), or leave the block" in str(caught.value)
+                    assert "Fork outside atomic(), or leave the block" in str(caught.value)
                     with transaction.atomic(), pytest.raises(TransactionManagementError):
                         Item.objects.count()
                 db.close()

@@ -96,12 +96,12 @@ def test_one_that_was_there_before_relet_was_imported(db, monkeypatch):
     from relet.backends.leases import guards
     from relet.backends.leases import runner as leasing
 
-    monkeypatch.setattr(leasing, "djangos_ensure", guards.djangos(refuse))
-    assert leasing.djangos_ensure is None
+    monkeypatch.setattr(leasing, "default_ensure", guards.default_ensure_connection(refuse))
+    assert leasing.default_ensure is None
     with blocking(), pytest.raises(Refused):
         select(db)
     assert select(db) == (1,)
-    assert leasing.djangos_ensure is BaseDatabaseWrapper.ensure_connection
+    assert leasing.default_ensure is BaseDatabaseWrapper.ensure_connection
 
 
 def test_simple_test_cases_forbid_statements(db):

@@ -101,11 +101,11 @@ def test_what_is_ignored_is_reported_by_a_check(make, check):
     ("engine", "settings", "says"),
     [
         (DJ, {"POOL_OPTIONS": {"POOL_SIZE": "1"}}, r"\['POOL_OPTIONS'\]: 'POOL_SIZE' is '1'"),
-        (DJ, {"POOL_OPTIONS": 7}, r"\['POOL_OPTIONS'\]: it is 7; it can be a dict"),
+        (DJ, {"POOL_OPTIONS": 7}, r"\['POOL_OPTIONS'\]: it is 7; it must be a dict"),
         (
             DJ,
             {"OPTIONS": {"pool": {"max_size": 4}}},
-            r"this engine's pool has its options in DATABASES\['other_pool'\]\['POOL_OPTIONS'\]",
+            r"put the pool's options in DATABASES\['other_pool'\]\['POOL_OPTIONS'\]",
         ),
         (
             SQLALCHEMY,

@@ -773,11 +773,11 @@ class TestLog:
         assert len(caplog.text) < 1500
 
     def test_not_for_ever(self, db, caplog, monkeypatch):
-        monkeypatch.setattr(session_state, "_MOST_LOGGED", 3)
+        monkeypatch.setattr(session_state, "_MAX_LOGGED", 3)
         for n in range(6):
             run(db, f"SET app.tenant_{n} = '1'")
         assert len(caplog.records) == 4
-        assert "No more" in caplog.records[-1].getMessage()
+        assert "Further statements" in caplog.records[-1].getMessage()
 
 
 #: What was overlooked once: statements of one transaction, with parameters.

@@ -51,7 +51,7 @@ WRONG = {
         ({"PRE_PING": "False"}, "'PRE_PING' is 'False'; it must be True or False"),
     ],
 }.get(engine.NAME, [])
-WRONG.append((7, "it can be a dict of the pool's keyword arguments, True"))
+WRONG.append((7, "it must be a dict of the pool's keyword arguments, True"))
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_pool_options_that_are_ignored(make, in_settings, option, says):
         ({"check_idle": True}, "'check_idle' is True"),
         ({"check_idle": "1"}, r"'check_idle' is '1'; .* from the environment, .* with float\(\)"),
         ({"check_idle": float("nan")}, "'check_idle' is nan"),
-        (17, "it is 17; it can be a dict, a ReleasePolicy, the name"),
+        (17, "it is 17; it must be a dict, a ReleasePolicy, the name"),
     ],
 )
 def test_policy(make, in_settings, policy, says):
@@ -207,7 +207,7 @@ def test_settings_that_nobody_looks_at(make, in_settings, key):
     warning = check()["relet.W003"]
     assert f"DATABASES['default'][{key!r}] is ignored" in warning
     place = "['OPTIONS']['policy']" if key == "policy" else engine.written()
-    assert f"it belongs in DATABASES['default']{place}" in warning
+    assert f"Move it to DATABASES['default']{place}" in warning
 
 
 def test_nothing_is_lost_by_a_wrong_setting(make):

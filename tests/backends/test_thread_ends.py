@@ -240,7 +240,7 @@ def test_it_is_counted_and_told_where_it_was_taken(make, caplog):
         (record,) = told
         text = record.getMessage()
         assert text.startswith("DATABASES['told']: a thread ended without closing its connection")
-        assert f", in a transaction, from {__file__}:" in text
+        assert f"(in a transaction, taken at {__file__}:" in text
         assert f"{number} so far in this pool" in text
     logging.getLogger("relet").removeHandler(handler)
 

@@ -1,5 +1,5 @@
-"""Django's PostgreSQL backend on pg8000: what the engine ``relet.backends.pg8000`` builds on.
+"""Django's PostgreSQL backend on pg8000: the base of the engine ``relet.backends.pg8000``.
 
-Django's own is written for psycopg, which is made of libpq. Here its modules run with another
-driver in psycopg's place, `psycopg_shim`; so they are those of the Django that is installed.
+Django's backend needs psycopg, which needs libpq. Here the modules of the installed Django run
+with `psycopg_shim` in place of psycopg.
 """

@@ -1,4 +1,4 @@
-"""DatabaseWrapper: Django's for PostgreSQL, on pg8000."""
+"""DatabaseWrapper: Django's PostgreSQL wrapper on pg8000."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from .django_backend import base
 from .psycopg_shim import driver
 
 if TYPE_CHECKING:
-    from django.db.backends.postgresql.base import DatabaseWrapper as DjangosWrapper
+    from django.db.backends.postgresql.base import DatabaseWrapper as DjangoWrapper
 else:
-    DjangosWrapper = base.DatabaseWrapper
+    DjangoWrapper = base.DatabaseWrapper
 
-#: What Django takes as text: it has decoders of its own for JSON, and fields for addresses.
+#: Types that Django decodes itself, so the driver must return them as text.
 _TEXTS = frozenset({"cidr", "inet", "jsonb"})
-#: What Django adds to the parameters of psycopg's connections.
-_PSYCOPGS = {"context": None, "cursor_factory": base.Cursor, "prepare_threshold": None}
+#: Parameters that Django adds for psycopg, with the values to remove.
+_PSYCOPG_PARAMETERS = {"context": None, "cursor_factory": base.Cursor, "prepare_threshold": None}
 
 driver.register(Promise, str)
 import_hook.provide()
 
 
-class DatabaseWrapper(DjangosWrapper):
-    """Django's own, with the driver's connections and cursors."""
+class DatabaseWrapper(DjangoWrapper):
+    """Django's wrapper, with connections and cursors of pg8000."""
 
     Database = driver
-    #: Cursors need no more than the connection's, if its time zone is the wrapper's.
+    #: If the connection has the wrapper's time zone, its ``cursor()`` does all of `create_cursor`.
     plain_cursors = True
 
     def get_connection_params(self) -> dict[str, Any]:
         parameters = super().get_connection_params()
-        for name, value in _PSYCOPGS.items():
+        for name, value in _PSYCOPG_PARAMETERS.items():
             if parameters.get(name) is value:
                 parameters.pop(name, None)
         if binding := self.settings_dict["OPTIONS"].get("server_side_binding"):
-            parameters["server_side_binding"] = binding  # to be refused
+            parameters["server_side_binding"] = binding  # the driver refuses it
         return {**parameters, "texts": _TEXTS}
 
     def _configure_connection(self, connection: Any) -> bool:
@@ -49,7 +49,7 @@ class DatabaseWrapper(DjangosWrapper):
         if name is None:
             cursor = connection.cursor()
         else:
-            # Out of a transaction, it is to outlive its statement's.
+            # Outside a transaction, the cursor must outlive the statement that declares it.
             cursor = connection.cursor(name, scrollable=False, withhold=connection.autocommit)
         if cursor.zone is not self.timezone:
             cursor.zone = self.timezone

@@ -1,10 +1,10 @@
-"""django.contrib.postgres where there is no psycopg.
+"""django.contrib.postgres without psycopg.
 
-In `INSTALLED_APPS`, in the place of ``"django.contrib.postgres"``::
+In ``INSTALLED_APPS``, replace ``"django.contrib.postgres"`` with::
 
     "relet.backends.compat.django_on_pg8000.contrib.PostgresConfig"
 
-Where psycopg is installed, it is the same as that.
+If psycopg is installed, both are the same.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from . import import_hook
 import_hook.provide()
 
 import django.contrib.postgres  # noqa: E402
-from django.contrib.postgres.apps import PostgresConfig as DjangosConfig  # noqa: E402
+from django.contrib.postgres.apps import PostgresConfig as DjangoConfig  # noqa: E402
 
 
-class PostgresConfig(DjangosConfig):
-    """Django's own, of the same name and label."""
+class PostgresConfig(DjangoConfig):
+    """Django's own app configuration, with the same name and label."""
 
     def __init__(self, app_name: str, app_module: Any) -> None:
         super().__init__("django.contrib.postgres", django.contrib.postgres)

@@ -1,8 +1,8 @@
-"""Modules of Django's that cannot be imported without psycopg, where there is none.
+"""An import hook for modules of Django that import psycopg, for use without psycopg.
 
-Other code imports them, too: the fields of django.contrib.postgres, for one. They are Django's
-own, run with `psycopg_shim` in the place of psycopg; and Django's module of what differs between
-drivers is `psycopg_shim.psycopg_any`.
+Other code imports these modules too, such as the fields of django.contrib.postgres. They are
+Django's modules, run with `psycopg_shim` in place of psycopg. Django's ``psycopg_any``, which hides
+the differences between drivers, is replaced by `psycopg_shim.psycopg_any`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CONTRIB = ("django.contrib.postgres.search", "django.contrib.postgres.signals")
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Finds modules that cannot be imported without psycopg, with `psycopg_shim` in its place."""
+    """A finder and loader of these modules."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -44,12 +44,12 @@ def _can_import(name: str) -> bool:
     try:
         import_module(name)
     except ImportError:
-        return False  # it is not installed, or libpq is not
+        return False  # the driver or libpq is not installed
     return True
 
 
 def provide() -> None:
-    """Have those modules found, if neither psycopg nor psycopg2 can be imported."""
+    """Install the import hook if neither psycopg nor psycopg2 can be imported."""
     if any(isinstance(finder, _Finder) for finder in sys.meta_path):
         return
     if not _can_import("psycopg") and not _can_import("psycopg2"):

@@ -1,7 +1,7 @@
-"""Imports: modules of Django's that import psycopg, run with something else in its place.
+"""PatchedImports: runs modules of Django that import psycopg with a replacement of psycopg.
 
-Nothing that is global is changed: what such a module imports is looked up by its own
-``__import__``, so psycopg may be installed, or not, and be used by other engines at the same time.
+No global state changes. Each of these modules gets its own ``__import__``, so psycopg may be
+missing, or be used by other engines at the same time.
 
 https://docs.python.org/3/library/functions.html#exec
 """
@@ -17,11 +17,11 @@ from types import ModuleType
 from typing import Any
 
 
-class Imports:
-    """Modules that are run, each once, with some of what they import replaced.
+class PatchedImports:
+    """Modules that run, once each, with some of their imports replaced.
 
-    :param replaced: what is imported in the place of modules, by their names.
-    :param run: names of modules that are to be run here, too, when these import them.
+    :param replaced: the replacements, by module name.
+    :param run: names of modules that are patched in the same way when these modules import them.
     """
 
     def __init__(self, replaced: Mapping[str, Any], run: Sequence[str]) -> None:
@@ -30,17 +30,18 @@ class Imports:
         self._packages = frozenset(name for name in replaced if "." not in name)
 
     def load(self, name: str, module: ModuleType | None = None) -> Any:
-        """Return the module *name*; run it, in *module*, if that has not been done.
+        """Return the patched module *name*; run it on first use.
 
-        :raises ImportError: there is nothing in the place of what it imports.
+        :param module: the module object to run it in. By default, a new one.
+        :raises ImportError: it does not exist, or an import of it has no replacement.
         """
         if (found := self._found.get(name)) is not None:
             return found
         package = name.rpartition(".")[0]
-        # Not what another finder, or sys.modules, has in its place.
+        # The original file, even if another finder or sys.modules has a different module.
         spec = PathFinder.find_spec(name, import_module(package).__path__)
         if spec is None or spec.loader is None:
-            raise ImportError(f"there is no module {name!r}", name=name)
+            raise ImportError(f"No module named {name!r}", name=name)
         if module is None:
             module = module_from_spec(spec)
         module.__file__, module.__package__ = spec.origin, package
@@ -56,7 +57,7 @@ class Imports:
     def _import(
         self,
         name: str,
-        globals: Mapping[str, Any] | None = None,  # noqa: A002 - as it is called
+        globals: Mapping[str, Any] | None = None,  # noqa: A002 - the name in __import__()
         locals: Mapping[str, Any] | None = None,  # noqa: A002
         fromlist: Sequence[str] | None = (),
         level: int = 0,
@@ -69,5 +70,5 @@ class Imports:
         package = absolute.partition(".")[0]
         if package in self._packages:
             importer = (globals or {}).get("__name__")
-            raise ImportError(f"{importer} imports {absolute!r}, which has no place here")
+            raise ImportError(f"{importer} imports {absolute!r}, which has no pg8000 equivalent")
         return builtins.__import__(name, globals, locals, fromlist or (), level)

@@ -1,6 +1,6 @@
-"""What Django's PostgreSQL backend, and django.contrib.postgres, import from psycopg.
+"""A replacement of the parts of psycopg that Django's backend and django.contrib.postgres import.
 
-The driver is the adapter's: `relet.adapters.pg8000.dbapi`.
+The driver behind it is the adapter's, `relet.adapters.pg8000.dbapi`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _TIMESTAMPTZ = 1184
 
 
 class _ClientCursorMixin:
-    """What composes statements on the client, as all cursors here do."""
+    """psycopg's marker for cursors that bind parameters on the client, as all cursors here do."""
 
 
 class _Dumper:
-    """What psycopg makes literals by; django.contrib.postgres.search has one of its own."""
+    """psycopg's base class for dumpers. django.contrib.postgres.search defines a subclass."""
 
     def __init__(self, cls: type) -> None:
         self._cls = cls
@@ -35,7 +35,7 @@ class _Dumper:
 
 
 class _TypeInfo:
-    """The OIDs of a type that an extension has brought."""
+    """The OIDs of a type from an extension."""
 
     def __init__(self, name: str, oid: int, array_oid: int) -> None:
         self.name, self.oid, self.array_oid = name, oid, array_oid
@@ -59,10 +59,10 @@ def _mogrify(sql: str, params: Any, connection: Any) -> str:
         return composed
 
 
-#: In the place of psycopg.
+#: Replaces ``psycopg``.
 psycopg = SimpleNamespace(
     **{name: getattr(driver, name) for name in driver.__all__ if not name.startswith("_")},
-    __version__="3.2.0",  # whose interface it is
+    __version__="3.2.0",  # the version with this interface
     ClientCursor=driver.Cursor,
     ServerCursor=driver.NamedCursor,
     client_cursor=SimpleNamespace(ClientCursorMixin=_ClientCursorMixin),
@@ -73,9 +73,9 @@ errors = SimpleNamespace(
     **{name: getattr(driver, name) for name in driver.__all__ if name.endswith("Error")},
     DuplicateDatabase=driver.DuplicateDatabase,
 )
-#: In the place of Django's module of what differs between drivers, which it has two of.
+#: Replaces ``django.db.backends.postgresql.psycopg_any``, which hides differences between drivers.
 psycopg_any = SimpleNamespace(
-    is_psycopg3=True,  # and none of what psycopg2 does otherwise
+    is_psycopg3=True,  # so Django uses no code for psycopg2
     errors=errors,
     sql=psycopg.sql,
     mogrify=_mogrify,
@@ -84,7 +84,7 @@ psycopg_any = SimpleNamespace(
     IsolationLevel=driver.IsolationLevel,
     ClientCursor=driver.Cursor,
     register_tzloader=lambda zone, cursor: setattr(cursor, "zone", zone),
-    # What connections are told of time zones, they are told when they are configured.
+    # Connections get their time zone when they are configured, not from a template.
     get_adapters_template=lambda use_tz, zone: None,
     Range=driver.Range,
     RANGE_TYPES=(driver.Range,),

@@ -1,4 +1,4 @@
-"""A small shop, as a Django project: what `relet demo` serves.
+"""A small shop: the Django project that `relet demo` serves.
 
-Its one interesting request is `views.order`: read, wait for somebody else, write.
+The request that matters is `views.order`: read, wait for another service, write.
 """

@@ -1,9 +1,9 @@
-"""gunicorn's settings. Here, and not arguments: gunicorn passes over names it does not know."""
+"""gunicorn's settings. Not arguments, because gunicorn ignores unknown names only in a file."""
 
 worker_class = "gthread"
 workers = 1
 keepalive = 30
-#: Seconds to wait, once asked to end, for requests under way.
+#: Seconds to wait for pending requests when stopping.
 graceful_timeout = 3
-#: Newer versions else make a socket in the user's home.
+#: Without this, newer versions create a socket in the user's home directory.
 control_socket_disable = True

@@ -1,15 +1,15 @@
-"""What the shop sells, and what it has sold."""
+"""The shop's products and orders."""
 
 from __future__ import annotations
 
 from django.db import models
 
-#: How many products there are, numbered from 1.
+#: Number of products. Their primary keys begin at 1.
 PRODUCTS = 1000
 
 
 class Product(models.Model):
-    """Something to buy."""
+    """A product for sale."""
 
     name = models.CharField(max_length=100)
     price = models.IntegerField()
@@ -18,7 +18,7 @@ class Product(models.Model):
 
 
 class Order(models.Model):
-    """One product, bought once. A request writes one of these."""
+    """An order of one product. Each request writes one."""
 
     product = models.ForeignKey(Product, on_delete=models.CASCADE)
     price = models.IntegerField()

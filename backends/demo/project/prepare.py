@@ -1,4 +1,4 @@
-"""``python -m relet.backends.demo.project.prepare``: make the tables, fill the shop."""
+"""``python -m relet.backends.demo.project.prepare``: creates the tables and the products."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from django.core.management import call_command
 
 
 def main() -> None:
-    """Make the tables and the products."""
+    """Create the tables and the products."""
     django.setup()
-    # Models can be imported from here on.
+    # Models can be imported only now.
     from .models import PRODUCTS, Product
 
     call_command("migrate", run_syncdb=True, verbosity=0)

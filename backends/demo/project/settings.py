@@ -1,4 +1,4 @@
-"""Django's settings. What differs between two runs comes from the environment: the engine."""
+"""Django's settings. The engine, which differs between runs, comes from the environment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _connections = int(os.environ["RELET_DEMO_CONNECTIONS"])
 
 DATABASES = {
     "default": {
-        # The only line in which the two runs differ.
+        # The only setting that differs between the two runs.
         "ENGINE": os.environ["RELET_DEMO_ENGINE"],
         **json.loads(os.environ["RELET_DEMO_DATABASE"]),
         "CONN_MAX_AGE": 0,
@@ -27,7 +27,7 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 WSGI_APPLICATION = "relet.backends.demo.project.wsgi.application"
 
-# Everything to the log file, the traceback of a request that fails too.
+# Send everything to the log file, including tracebacks of failed requests.
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -1,4 +1,4 @@
-"""Usage: how many of the pool's connections are in use, sampled while requests are served."""
+"""Usage: samples how many connections of the pool are in use."""
 
 from __future__ import annotations
 
@@ -9,36 +9,34 @@ INTERVAL_S = 0.01
 
 
 class Usage:
-    """Samples a pool from a thread of its own.
+    """Samples a pool in a background thread.
 
-    A connection counts as in use when it is not in the pool: checked out by somebody,
-    whether a statement runs on it or not. Django's native pool and relet's psycopg
-    adapter have the same kind of pool, so the same thing is counted for both. It is a
-    sample: what happens between two looks is not seen, and the most that was seen may
-    be less than the most there was.
+    A connection is in use while it is checked out of the pool, whether or not a statement runs on
+    it. Django's native pool and relet's psycopg adapter both use psycopg_pool, so the figures are
+    comparable. Peaks between two samples are missed, so `most` may be too low.
 
-    :param pool: a `psycopg_pool.ConnectionPool` that has all its connections open.
+    :param pool: a `psycopg_pool.ConnectionPool` with all its connections open.
     """
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
         self._stopped = threading.Event()
         self._samples = self._sum = self._most = 0
-        # A daemon: it must not keep the server from ending.
+        # A daemon, so that it does not keep the server from ending.
         threading.Thread(target=self._run, name="relet-demo-usage", daemon=True).start()
 
     @property
     def mean(self) -> float:
-        """Connections in use, on average."""
+        """The mean number of connections in use."""
         return self._sum / self._samples if self._samples else 0.0
 
     @property
     def most(self) -> int:
-        """Connections in use, at most."""
+        """The largest number of connections in use."""
         return self._most
 
     def stop(self) -> None:
-        """Take no more samples."""
+        """Stop sampling."""
         self._stopped.set()
 
     def _run(self) -> None:

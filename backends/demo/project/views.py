@@ -1,4 +1,4 @@
-"""The shop's requests, and the demo's own."""
+"""The views of the shop, and those that the demo itself uses."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from .models import PRODUCTS, Order, Product
 from .usage import Usage
 
-#: How long a request is busy with something that is not the database, in seconds.
+#: Seconds that a request spends outside the database.
 ELSEWHERE_S = 0.05
 
-#: Of the period that is measured now.
+#: The samples of the current period.
 _usage: Usage | None = None
 
 
 def order(request: HttpRequest) -> HttpResponse:
-    """Buy a product: an ORM read, something slow that needs no database, an ORM write."""
+    """Buy a product: an ORM read, slow work outside the database, and an ORM write."""
     product = Product.objects.get(pk=randint(1, PRODUCTS))
-    time.sleep(ELSEWHERE_S)  # Here a real shop would ask its payment service.
+    time.sleep(ELSEWHERE_S)  # a real shop would call its payment service here
     with transaction.atomic():
         Order.objects.create(product=product, price=product.price)
     return HttpResponse("ordered\n")
 
 
 def stats(request: HttpRequest) -> JsonResponse:
-    """What the pool says about itself. POST begins a new period, GET tells about it.
+    """Return the pool's statistics. POST begins a new period, GET returns its figures.
 
-    No database is asked, so this request never waits for a connection.
+    This view does not query, so it never waits for a connection.
     """
     global _usage
-    # Django's native pool and relet's psycopg adapter both have a psycopg_pool here.
+    # A psycopg_pool, for both Django's native pool and relet's psycopg adapter.
     pool = cast(Any, connection).pool
     if request.method == "POST":
         if _usage is not None:
@@ -52,5 +52,5 @@ def stats(request: HttpRequest) -> JsonResponse:
 
 
 def orders(request: HttpRequest) -> JsonResponse:
-    """How many orders there are."""
+    """Return the number of orders."""
     return JsonResponse({"orders": Order.objects.count()})
