@@ -11,6 +11,7 @@ from relet.adapters.drivers.attributes import Snapshot, attributes
 from relet.adapters.drivers.parameters import refuse_unknown
 from relet.adapters.queue_pool import QueuePoolAdapter
 from relet.core import Facts, TransactionStatus
+from relet.core.locks import depth
 
 from . import dbapi, settings
 from .connection import Connection
@@ -32,8 +33,7 @@ class Pg8000Adapter(QueuePoolAdapter):
     #: Attributes of a connection that `driver_state` leaves out, because they change by themselves.
     volatile: ClassVar[frozenset[str]] = frozenset(
         {
-            "_autocommit",  # relet sets it back
-            "_begin",  # composed of the others
+            "autocommit",  # relet sets it back
             *("_decode", "_encode", "loaders"),  # they follow the session's encoding
             *("_rest", "transaction_status"),  # of the statement that runs
             "notices",  # `drop_notices` sees to what is in there
@@ -57,25 +57,30 @@ class Pg8000Adapter(QueuePoolAdapter):
         settings.check(given)
 
     def transaction_status(self, raw: Connection) -> int:
-        return raw.transaction_status
+        return raw.wire.transaction_status
 
     def ping(self, raw: Connection) -> bool:
         try:
-            raw.exchange("")
+            raw.wire.exchange("")
         except dbapi.Error:
             return False
-        return raw.transaction_status == TransactionStatus.IDLE
+        return raw.wire.transaction_status == TransactionStatus.IDLE
 
     def execute_internal(self, raw: Connection, sql: str) -> list[tuple[Any, ...]]:
         raw.begin()
         return raw.run(sql)
 
+    def is_in_call(self, raw: Connection) -> bool:
+        return depth(raw.wire.lock) > 0  # each call that waits for the server holds it
+
     def driver_state(self, raw: Connection) -> object:
+        session, wire, values = raw.session, raw.wire, raw.wire.values
+        parts = (raw, session, wire, values)
         return Snapshot(
-            *attributes(raw, self.volatile),
-            raw.notices,
-            raw.loaders is raw.loaders_for(raw.zone),
-            raw.timeout,
+            *(value for part in parts for value in attributes(part, self.volatile)),
+            *(raw.notices, wire.notices),
+            values.loaders is values.loaders_for(values.zone),
+            wire.timeout,
         )
 
     def facts(self, raw: Connection) -> Facts:

@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from relet.core import TransactionStatus
 from relet.core.locks import locked
 
 from .errors import DatabaseError, Error, from_fields, whole_number
+from .loaders import Loaders
 from .results import Result
+from .session import Session
 from .templates import is_closed
-
-if TYPE_CHECKING:
-    from .connection import Connection
-    from .loaders import Loaders
 
 IDLE = TransactionStatus.IDLE
 #: What stands between statements; a comment at the end of one is ended by it.
@@ -47,7 +45,7 @@ class Batch:
         self._joined = len(statements) > 1 and is_closed(sql)
         self._single = ";" not in sql.rstrip("; \t\r\n")
 
-    def send(self, connection: Connection, loaders: Loaders | None) -> list[Result]:
+    def send(self, session: Session, loaders: Loaders | None) -> list[Result]:
         """Send all; return the results of all. Out of a transaction all are done, or none.
 
         :raises DatabaseError: the server's, which tells of the set of parameters that has failed.
@@ -58,35 +56,33 @@ class Batch:
         if len(messages) > 1:
             # What cannot be encoded is to be known before anything is sent.
             for message in messages.values():
-                connection.check(message)
-        return locked(connection._lock, lambda: self._send_all(connection, loaders, messages))
+                session.wire.check(message)
+        return locked(session.lock, lambda: self._send_all(session, loaders, messages))
 
     def _send_all(
-        self, connection: Connection, loaders: Loaders | None, messages: Messages
+        self, session: Session, loaders: Loaders | None, messages: Messages
     ) -> list[Result]:
-        connection.begin()
-        if len(messages) == 1 or connection.transaction_status != IDLE:
-            return self._send(connection, loaders, messages)
+        session.begin()
+        if len(messages) == 1 or session.wire.transaction_status != IDLE:
+            return self._send(session, loaders, messages)
         try:
-            connection.exchange("BEGIN")
-            results = self._send(connection, loaders, messages)
-            connection.commit()
+            session.wire.exchange("BEGIN")
+            results = self._send(session, loaders, messages)
+            session.commit()
         except BaseException:
             with suppress(Error):
-                connection.rollback()
+                session.rollback()
             raise
         return results
 
-    def _send(
-        self, connection: Connection, loaders: Loaders | None, messages: Messages
-    ) -> list[Result]:
+    def _send(self, session: Session, loaders: Loaders | None, messages: Messages) -> list[Result]:
         results: list[Result] = []
         for part, message in messages.items():
             try:
-                results += connection.exchange(message, loaders)
+                results += session.wire.exchange(message, loaders)
             except DatabaseError as error:
                 # What ends the connection has no place in a statement.
-                if connection.closed or (located := self._located(error, part)) is None:
+                if session.wire.closed or (located := self._located(error, part)) is None:
                     raise
                 raise located from None
         return results

@@ -24,8 +24,8 @@ from relet.core.outside import from_handler, from_outside
 
 from . import errors, settings, tls
 from .connection import Connection
+from .errors import SOCKETS
 from .handshake import Deadline, Handshake
-from .wire import SOCKETS
 
 _PORT = 5432
 #: Seconds that are waited for a server that says nothing, as psycopg does.

@@ -8,21 +8,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from relet.core import TransactionStatus
-from relet.core.locks import locked
 
 from .batches import Batch
 from .errors import InterfaceError, ProgrammingError
 from .exclusive import exclusive
 from .literals import HStore, compose, hstore_text, identifier, quote
+from .loaders import Loaders, Zone
 from .results import Column, Copying, Result
+from .session import Session
 from .templates import template
-
-if TYPE_CHECKING:
-    from .connection import Connection
-    from .loaders import Loaders, Zone
 
 Params = Sequence[Any] | Mapping[str, Any]
 Row = tuple[Any, ...]
@@ -41,25 +38,30 @@ class Sent:
 
 
 class Cursor:
-    """A cursor whose rows are all on the client when `execute` returns."""
+    """A cursor whose rows are all on the client when `execute` returns.
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        #: How many rows `fetchmany` returns by default.
-        self.arraysize = 1
-        self._closed = False
-        self._sql: str | None = None
+    :param connection: the connection that it belongs to, for those who ask the cursor for it.
+    """
+
+    #: How many rows `fetchmany` returns by default.
+    arraysize = 1
+    _closed = False
+    _sql: str | None = None
+    _result = _NOTHING
+    _position = 0
+    _rowcount: int | None = None
+    _zone: tuple[Zone] | None = None
+
+    def __init__(self, session: Session, connection: object) -> None:
+        self._session = session
+        self.connection: Any = connection
         #: All results, or, once `nextset` was called, those that follow.
         self._results: list[Result] | deque[Result] = []
-        self._result = _NOTHING
-        self._position = 0
-        self._rowcount: int | None = None
-        self._zone: tuple[Zone] | None = None
 
     @property
     def zone(self) -> Zone:
         """What a ``timestamptz`` is loaded in; the connection's by default."""
-        return self.connection.zone if self._zone is None else self._zone[0]
+        return self._session.values.zone if self._zone is None else self._zone[0]
 
     @zone.setter
     def zone(self, zone: Zone) -> None:
@@ -67,7 +69,7 @@ class Cursor:
 
     def _loaders(self) -> Loaders | None:
         # Not kept: with the session's encoding, they change.
-        return None if self._zone is None else self.connection.loaders_for(*self._zone)
+        return None if self._zone is None else self._session.values.loaders_for(*self._zone)
 
     # Statements.
 
@@ -83,7 +85,7 @@ class Cursor:
         parts, names, tight = parsed = template(sql)
         if names is not None or params.__class__ not in _SIMPLE or len(params) + 1 != len(parts):
             params = parsed.values(params)
-        if self.connection.has_hstore:
+        if self._session.values.has_hstore:
             params = list(map(_with_hstore, params))
         return parsed.compose(params) if tight else compose(parts, params)
 
@@ -97,23 +99,16 @@ class Cursor:
         """
         if self._closed:
             raise InterfaceError("the cursor is closed")
-        connection = self.connection
-        self._sql = sql = self.mogrify(query, params)
+        plain = params is None and query.__class__ is str
+        self._sql = sql = query if plain else self.mogrify(query, params)
         self._results, self._result, self._position = [], _NOTHING, 0
         self._rowcount = None
-        if connection._autocommit:
-            results = connection.exchange(sql, self._loaders(), copying)
-        else:
-            # Else another thread's COMMIT could come between.
-            results = locked(connection._lock, lambda: self._begin_and_exchange(sql, copying))
+        loaders = None if self._zone is None else self._loaders()
+        results = self._session.send(sql, loaders, copying)
         if results:
             self._result = results[0]
             self._results = results
         return self
-
-    def _begin_and_exchange(self, sql: str, copying: Copying | None) -> list[Result]:
-        self.connection.begin()
-        return self.connection.exchange(sql, self._loaders(), copying)
 
     def executemany(self, query: Any, params: Iterable[Params], /) -> None:
         """Run a statement with each of *params*; `rowcount` is that of all together.
@@ -131,7 +126,7 @@ class Cursor:
         self._rowcount = None
         if statements:
             self._sql = statements[-1]
-            results = Batch(sql, statements).send(self.connection, self._loaders())
+            results = Batch(sql, statements).send(self._session, self._loaders())
             self._results = results[-1:]
             self._result = results[-1]
             self._rowcount = sum(max(result.count, 0) for result in results)
@@ -285,15 +280,21 @@ class NamedCursor(Cursor):
     itersize = 100
 
     def __init__(
-        self, connection: Connection, name: str, *, scrollable: bool | None, withhold: bool
+        self,
+        session: Session,
+        connection: object,
+        name: str,
+        *,
+        scrollable: bool | None,
+        withhold: bool,
     ) -> None:
-        super().__init__(connection)
+        super().__init__(session, connection)
         self.name = name
         self.scrollable = scrollable
         self.withhold = withhold
         self._declared = False
 
-    @exclusive("connection._lock")
+    @exclusive("_session.lock")
     def execute(
         self, query: Any, params: Params | None = None, /, *, copying: Copying | None = None
     ) -> Cursor:
@@ -315,7 +316,7 @@ class NamedCursor(Cursor):
         raise InterfaceError("executemany() makes no sense on a cursor with a name")
 
     @property
-    @exclusive("connection._lock")
+    @exclusive("_session.lock")
     def description(self) -> list[Column] | None:
         if self._declared and self._result.columns is None:
             self._fetch("FORWARD 0")
@@ -335,7 +336,7 @@ class NamedCursor(Cursor):
     def fetchall(self) -> list[Any]:
         return self._fetch("FORWARD ALL")
 
-    @exclusive("connection._lock")
+    @exclusive("_session.lock")
     def scroll(self, value: int, mode: str = "relative") -> None:
         if mode not in ("relative", "absolute"):
             raise ValueError(f"mode is {mode!r}; it can be 'relative' or 'absolute'")
@@ -344,7 +345,7 @@ class NamedCursor(Cursor):
         self._move("MOVE", f"{mode.upper()} {int(value)}")
         self._position = int(value) + (self._position if mode == "relative" else 0)
 
-    @exclusive("connection._lock")
+    @exclusive("_session.lock")
     def _fetch(self, what: str) -> list[Any]:
         result = self._move("FETCH", what)
         self._position += len(result.rows)
@@ -357,13 +358,13 @@ class NamedCursor(Cursor):
         if not self._declared:
             raise ProgrammingError("no statement has been executed on this cursor")
         sql = f"{verb} {what} FROM {identifier(self.name)}"
-        return self.connection.exchange(sql, self._loaders())[0]
+        return self._session.wire.exchange(sql, self._loaders())[0]
 
     def __iter__(self) -> Iterator[Any]:
         while rows := self.fetchmany(self.itersize):
             yield from rows
 
-    @exclusive("connection._lock")
+    @exclusive("_session.lock")
     def close(self) -> None:
         """Close it, here and on the server."""
         if not self._closed:
@@ -373,16 +374,17 @@ class NamedCursor(Cursor):
 
     def _close_on_server(self) -> None:
         self._declared = False
-        connection, status = self.connection, self.connection.transaction_status
+        session, wire = self._session, self._session.wire
+        status = wire.transaction_status
         close = f"CLOSE {identifier(self.name)}"
         if status == IDLE and self.withhold:
             with suppress(ProgrammingError):  # closed by a statement already
-                connection.exchange(close)
+                wire.exchange(close)
         # It is gone if it was made in another one, or after a savepoint that was gone back to.
-        elif status == IN_TRANSACTION and connection.run(
+        elif status == IN_TRANSACTION and session.run(
             f"SELECT FROM pg_cursors WHERE name = {quote(self.name)}"
         ):
-            connection.exchange(close)
+            wire.exchange(close)
         # In a transaction that has failed nothing can be closed; it goes with that.
 
 

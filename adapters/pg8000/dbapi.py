@@ -24,7 +24,7 @@ from .errors import (
     NotSupportedError,
     OperationalError,
     ProgrammingError,
-    Warning,
+    Warning,  # noqa: A004 - PEP 249 calls it so
 )
 from .literals import identifier, literal, register
 from .types import Int2, Int4, Int8, Json, Jsonb, Range

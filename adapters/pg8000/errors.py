@@ -26,6 +26,7 @@ from pg8000.dbapi import (
 )
 
 __all__ = [
+    "SOCKETS",
     "DataError",
     "DatabaseError",
     "Diagnostic",
@@ -40,6 +41,9 @@ __all__ = [
     "Warning",
     "from_fields",
 ]
+
+#: The packages that raise what sockets, and pg8000, have to say.
+SOCKETS = ("pg8000", "scramp", "asn1crypto", "gevent", "eventlet")
 
 #: The classes of SQLSTATEs, or their first letters, by what psycopg, and so Django, takes them for.
 _CLASSES: dict[type[DatabaseError], str] = {

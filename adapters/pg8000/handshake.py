@@ -15,7 +15,7 @@ from typing import Any
 from relet.core.outside import from_outside
 
 from . import errors
-from .wire import SOCKETS
+from .errors import SOCKETS
 
 _header = Struct("!ci").unpack_from
 _HEADER = 5

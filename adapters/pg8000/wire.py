@@ -26,9 +26,11 @@ from relet.core.outside import from_handler, from_outside
 
 from . import errors
 from .encodings import codec
+from .errors import SOCKETS
 from .exclusive import exclusive
 from .loaders import Loaders
 from .results import Copying, Result
+from .values import Values
 
 IDLE, ACTIVE, UNKNOWN = TransactionStatus.IDLE, TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN
 _STATUSES = {
@@ -48,8 +50,6 @@ _RUNS = "a statement runs on this connection already"
 _ENDED = "the server closed it unexpectedly"
 #: What a socket says whose other end has gone.
 _GONE = (ConnectionError, SSLError)
-#: The packages that raise what sockets, and pg8000, have to say.
-SOCKETS = ("pg8000", "scramp", "asn1crypto", "gevent", "eventlet")
 #: Seconds that `Wire.close` waits for who reads an answer, and has been told to end.
 _SOON = 1.0
 #: What a socket says that would have to wait.
@@ -77,20 +77,19 @@ class Wire:
     """The messages of a connection. Threads may share it: they take turns.
 
     :param pg: a connection of pg8000's, opened by whatever opens them; it is this one's now.
+    :param values: what makes values of rows. It follows the session's encoding.
     """
 
-    #: What makes values of rows.
-    loaders: Loaders
-
-    def __init__(self, pg: CoreConnection) -> None:
+    def __init__(self, pg: CoreConnection, values: Values) -> None:
         self.pg = pg
+        self.values = values
         # A cycle, for which it, and its socket, would wait to be collected where they are dropped.
         pg.message_types = {}
         self._socket: Any = pg._usock
         # What has come and has not been read; at first, where pg8000 has read more than it has
         # taken. It grows in place, and what is read goes from its front without a copy of the rest.
         self._rest = bytearray(_buffered(pg))
-        self._lock = RLock()
+        self.lock = RLock()
         #: The transaction status, one of `relet.core.TransactionStatus`.
         self.transaction_status: int = IDLE
         #: The server's settings that it reports, such as ``TimeZone``.
@@ -103,13 +102,14 @@ class Wire:
 
     def _follow_encoding(self) -> None:
         self._encode, self._decode = codec(self.parameters.get("client_encoding", "UTF8"))
+        self.values.follow(self._decode)
 
     def exchange(
         self, sql: str, loaders: Loaders | None = None, copying: Copying | None = None
     ) -> list[Result]:
         """Send *sql* as a Query message; return the results of its statements.
 
-        :param loaders: what makes values of rows; `loaders` by default.
+        :param loaders: what makes values of rows; those of `values` by default.
         :param copying: what ``COPY`` reads or writes.
         :raises Error: the server's, or `OperationalError` when the connection is lost.
         """
@@ -118,7 +118,8 @@ class Wire:
             raise errors.ProgrammingError(_NUL)
         try:
             return locked(
-                self._lock, lambda: self._exchange(data, sql, loaders or self.loaders, copying)
+                self.lock,
+                lambda: self._exchange(data, sql, loaders or self.values.loaders, copying),
             )
         except OSError as error:
             if self._socket is not None or from_outside(error, *SOCKETS):
@@ -381,8 +382,7 @@ class Wire:
 
         :raises OperationalError: it is closed.
         """
-        if self._socket is None:
-            raise errors.OperationalError(CLOSED)
+        self.check_open()
         return int(self._socket.fileno())
 
     @property
@@ -391,14 +391,13 @@ class Wire:
         seconds: float | None = self._socket.gettimeout()
         return seconds
 
-    @exclusive("_lock")
+    @exclusive("lock")
     def poll(self) -> None:
         """Take what the server has sent by itself, such as `notifies`, without waiting for it.
 
         :raises OperationalError: the connection is closed, or lost.
         """
-        if self._socket is None:
-            raise errors.OperationalError(CLOSED)
+        self.check_open()
         if self.transaction_status == ACTIVE:
             raise errors.ProgrammingError(_RUNS)
         lost = self._take_now()
@@ -450,12 +449,12 @@ class Wire:
         if self.transaction_status == ACTIVE and (sock := self._socket) is not None:
             _shut_down(sock)
         # It may have been left taken, by a thread that an interrupt has ended.
-        taken = self._lock.acquire(timeout=_SOON)
+        taken = self.lock.acquire(timeout=_SOON)
         try:
             self._abort()
         finally:
             if taken:
-                self._lock.release()
+                self.lock.release()
 
     def _abort(self) -> None:
         """Close the socket. It may be called again, and does what is left to do."""
@@ -478,6 +477,11 @@ class Wire:
     def closed(self) -> bool:
         """Whether it is closed, or lost."""
         return self._socket is None
+
+    def check_open(self) -> None:
+        """Raise `OperationalError` if it is closed, or lost."""
+        if self._socket is None:
+            raise errors.OperationalError(CLOSED)
 
 
 def _buffered(pg: CoreConnection) -> bytes:

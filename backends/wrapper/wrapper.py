@@ -8,13 +8,11 @@ the wrapper, and the first statement finds it so.
 
 from __future__ import annotations
 
-import sys
 from _thread import get_ident
 from asyncio import _get_running_loop
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings as django_settings
@@ -40,19 +38,6 @@ if TYPE_CHECKING:
     from django.db.backends.utils import CursorWrapper
 
     from relet.backends.typing import WrapperBase
-
-
-def _is_called(raw: Any) -> bool:
-    """Whether this thread is in the middle of a method of *raw*, a driver's connection.
-
-    What uses the driver's connection itself is no statement of relet's, so only the stack tells.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_varnames[:1] == ("self",) and frame.f_locals.get("self") is raw:
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _drivers(settings: dict[str, Any]) -> dict[str, Any]:
@@ -235,7 +220,7 @@ class LeasingWrapper(LazyTransactions):
             # being taken, and closed when that has come to its end.
             runner.leave(_close_host)
             return
-        if runner.is_busy() and _is_called(lease.connection.raw):  # type: ignore[union-attr]
+        if runner.is_busy() and lease.pool.is_in_call(lease.connection.raw):  # type: ignore[union-attr]
             # From the handler of a signal.
             runner.cut_off()
             return

@@ -182,14 +182,14 @@ def test_much(connect, wire, table):
 
 
 def test_an_interrupt_between_messages(raw, table, size, monkeypatch):
-    send = type(raw).exchange
+    send = type(raw.wire).exchange
 
     def exchange(self, sql, *others):
         if "(2)" in sql:
             raise KeyboardInterrupt
         return send(self, sql, *others)
 
-    monkeypatch.setattr(type(raw), "exchange", exchange)
+    monkeypatch.setattr(type(raw.wire), "exchange", exchange)
     with pytest.raises(KeyboardInterrupt):
         raw.cursor().executemany(INSERT, [[n] for n in (1, 2, 3)])
     assert raw.transaction_status == TransactionStatus.IDLE

@@ -218,11 +218,11 @@ class TestTimeouts:
 
     @pytest.mark.parametrize("none", [None, "", 0, "0", -1])
     def test_no_limit(self, connect, none):
-        assert connect(connect_timeout=none).pg._usock.gettimeout() is None
+        assert connect(connect_timeout=none).wire.pg._usock.gettimeout() is None
 
     def test_it_is_for_connecting_only(self, connect):
-        assert connect(connect_timeout=1).pg._usock.gettimeout() is None
-        assert connect(connect_timeout=1, timeout=7).pg._usock.gettimeout() == 7
+        assert connect(connect_timeout=1).wire.pg._usock.gettimeout() is None
+        assert connect(connect_timeout=1, timeout=7).wire.pg._usock.gettimeout() == 7
 
 
 class TestServices:
@@ -973,7 +973,7 @@ class TestConnect:
 
     def test_with_a_timeout(self, asked):
         raw = asked(lambda connection: connection._usock.settimeout(7))
-        assert raw.pg._usock.gettimeout() == 7
+        assert raw.wire.pg._usock.gettimeout() == 7
 
     def test_one_that_the_server_has_ended(self, asked, admin):
         def kill(connection):

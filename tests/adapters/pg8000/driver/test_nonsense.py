@@ -53,7 +53,7 @@ def test_an_answer(nonsense, following):
         raw = dbapi.connect(**server.place, sslmode="disable")
         raw.autocommit = True
         # For too much to be there is an error at once; for too little it waits, as it must.
-        raw.pg._usock.settimeout(0.2)
+        raw.wire.pg._usock.settimeout(0.2)
         with pytest.raises((InterfaceError, OperationalError)) as caught:
             raw.run("SELECT 7")
         assert raw.closed

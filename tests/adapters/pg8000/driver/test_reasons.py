@@ -165,7 +165,7 @@ def test_what_has_come_before_it_was_cut_off():
     with Fake(answer) as server:
         raw = dbapi.connect(**server.place, sslmode="disable")
         raw.autocommit = True
-        raw.pg._usock.shutdown(socket.SHUT_WR)
+        raw.wire.pg._usock.shutdown(socket.SHUT_WR)
         with pytest.raises(dbapi.OperationalError, match="idle-in-transaction") as caught:
             raw.run(f"SELECT '{'x' * 3_000_000}'")
         assert caught.value.sqlstate == "25P03"
