@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from relet.core import PoolConfig
+
+T = TypeVar("T")
 
 
 def opened(connect: Callable[[Mapping[str, Any]], Any], config: PoolConfig) -> Any:
@@ -23,6 +25,19 @@ def opened(connect: Callable[[Mapping[str, Any]], Any], config: PoolConfig) -> A
         if raw is not None:
             raw.close()
         forget_frames(error)
+        raise
+    return raw
+
+
+def configured(raw: T, configure: Callable[[T], object]) -> T:
+    """Return *raw*, which was just opened and which *configure* was called with.
+
+    If that raises, *raw* is closed.
+    """
+    try:
+        configure(raw)
+    except BaseException:
+        raw.close()  # type: ignore[attr-defined]
         raise
     return raw
 

@@ -12,6 +12,7 @@ import psycopg2
 from psycopg2 import extensions, sql
 
 from relet.core import TransactionStatus
+from relet.core.sql.quoting import quote_identifier
 
 from .attributes import Snapshot, attributes, contents
 from .buffered_cursor import buffered
@@ -128,7 +129,7 @@ def _text(part: sql.Composable) -> str:
     if isinstance(part, sql.Composed):
         return "".join(map(_text, part.seq))
     if isinstance(part, sql.Identifier):
-        return ".".join('"' + name.replace('"', '""') + '"' for name in part.strings)
+        return ".".join(map(quote_identifier, part.strings))
     if isinstance(part, sql.Literal):
         adapted = extensions.adapt(part.wrapped)
         if hasattr(adapted, "encoding"):

@@ -13,11 +13,13 @@ import pkgutil
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pg8000.core import CoreConnection
 
+from relet.adapters.opening import configured
 from relet.core import ConfigurationError
 from relet.core.background import BackgroundCall
 from relet.core.outside import from_handler, from_outside
@@ -298,26 +300,23 @@ def _logged_in(
 def _socket(known: Mapping[str, Any], place: _Place, deadline: Deadline) -> socket.socket:
     """Return a socket that is connected to the server."""
     if place.local:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
+
+        def reach(sock: socket.socket) -> None:
             sock.settimeout(deadline.left())
             sock.connect(f"{place.host}/.s.PGSQL.{place.port}")
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-    sock = _connected(known, place, deadline)
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        alive = str(known.get("keepalives", known.get("tcp_keepalive", 1))) not in ("0", "False")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, alive)
-        for name, option in _KEEPALIVES.items():
-            if name in known and hasattr(socket, option):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), int(known[name]))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+
+        return configured(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), reach)
+    return configured(_connected(known, place, deadline), partial(_set_options, known))
+
+
+def _set_options(known: Mapping[str, Any], sock: socket.socket) -> None:
+    """Set the options of TCP that the settings ask for."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    alive = str(known.get("keepalives", known.get("tcp_keepalive", 1))) not in ("0", "False")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, alive)
+    for name, option in _KEEPALIVES.items():
+        if name in known and hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), int(known[name]))
 
 
 def _connected(known: Mapping[str, Any], place: _Place, deadline: Deadline) -> socket.socket:

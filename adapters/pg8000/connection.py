@@ -11,6 +11,7 @@ from typing import Any
 
 from pg8000.core import CoreConnection
 
+from relet.adapters.opening import configured
 from relet.core import TransactionStatus
 
 from . import errors
@@ -52,14 +53,14 @@ class Connection:
         self.notices = wire.notices
         #: What has been sent by ``NOTIFY`` and arrived, in order; whoever reads it clears it.
         self.notifies = wire.notifies
-        try:
-            if pg._transaction_status not in (None, b"I"):
-                self.run("ROLLBACK")
-            if wire.parameters.get("client_encoding") != "UTF8":
-                self.run("SET client_encoding TO 'UTF8'")
-        except BaseException:
-            self.close()
-            raise
+        configured(self, Connection._start)
+
+    def _start(self) -> None:
+        """Leave the transaction and the encoding that somebody else has opened it with."""
+        if self.wire.pg._transaction_status not in (None, b"I"):
+            self.run("ROLLBACK")
+        if self.wire.parameters.get("client_encoding") != "UTF8":
+            self.run("SET client_encoding TO 'UTF8'")
 
     # Statements.
 

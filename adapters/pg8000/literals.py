@@ -33,6 +33,8 @@ from json import dumps
 from typing import Any
 from uuid import UUID
 
+from relet.core.sql.quoting import quote_identifier
+
 from .errors import DataError, ProgrammingError
 from .types import INTEGERS, JSON, MULTIRANGES, RANGES, is_date
 
@@ -65,7 +67,7 @@ def identifier(name: str) -> str:
     """
     if _has(name, "\0"):
         raise ProgrammingError("an identifier cannot contain NUL (0x00) characters")
-    return '"' + _replace(name, '"', '""') + '"'
+    return quote_identifier(name)
 
 
 # The text of values, as the server's input functions read it.

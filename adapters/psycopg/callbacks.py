@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 
 from relet.adapters.drivers.psycopg import Connection
+from relet.adapters.opening import configured
 from relet.core import PoolConfig
 from relet.core.outside import from_handler
 
@@ -46,14 +47,13 @@ class Callbacks:
         return {"configure": self.configure, **checks}
 
     def configure(self, raw: Connection) -> None:
-        try:
-            self._own(raw)
-            if self._configure is not None:
-                self._call("configure", self._configure, raw)
-        except BaseException:
-            # The pool would leave it open until it is collected.
-            raw.close()
-            raise
+        # The pool would leave it open until it is collected.
+        configured(raw, self._configure_both)
+
+    def _configure_both(self, raw: Connection) -> None:
+        self._own(raw)
+        if self._configure is not None:
+            self._call("configure", self._configure, raw)
 
     def check(self, raw: Connection) -> None:
         if self._check is not None:
