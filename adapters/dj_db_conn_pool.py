@@ -89,8 +89,8 @@ class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
         # It pings by default.
         return {"POOL_SIZE": size, "MAX_OVERFLOW": 0, "TIMEOUT": timeout, "PRE_PING": False}
 
-    def _setting(self, key: str) -> str:
-        return super()._setting(key.upper())
+    def _setting_path(self, key: str) -> str:
+        return super()._setting_path(key.upper())
 
     def _remember(self, entry: Any) -> PooledConnection:
         connection = super()._remember(entry)

@@ -29,7 +29,7 @@ def opened(connect: Callable[[Mapping[str, Any]], Any], config: PoolConfig) -> A
     return raw
 
 
-def configured(raw: T, configure: Callable[[T], object]) -> T:
+def configure_or_close(raw: T, configure: Callable[[T], object]) -> T:
     """Return *raw*, which was just opened and which *configure* was called with.
 
     If that raises, *raw* is closed.

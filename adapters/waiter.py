@@ -10,7 +10,7 @@ from typing import Any, Protocol
 class Queue(Protocol):
     """Those who wait, in order."""
 
-    def remove(self, place: Any, /) -> None: ...
+    def remove(self, waiter: Any, /) -> None: ...
 
 
 class Waiter:

@@ -23,10 +23,10 @@ from .templates import is_closed
 
 IDLE = TransactionStatus.IDLE
 #: What stands between statements; a comment at the end of one is ended by it.
-_BETWEEN = "\n;\n"
+_SEPARATOR = "\n;\n"
 #: How many characters a message has at most, if it has more than one statement. The server keeps
 #: all of a message, and what it has made of that, until it is done.
-_LONGEST = 1 << 20
+_MAX_LENGTH = 1 << 20
 
 #: Texts, by which of the statements are in them.
 Messages = Mapping[range, str]
@@ -51,7 +51,8 @@ class Batch:
         :raises DatabaseError: the server's, which tells of the set of parameters that has failed.
         """
         messages = {
-            part: _BETWEEN.join(self._statements[part.start : part.stop]) for part in self._ranges()
+            part: _SEPARATOR.join(self._statements[part.start : part.stop])
+            for part in self._ranges()
         }
         if len(messages) > 1:
             # What cannot be encoded is to be known before anything is sent.
@@ -82,7 +83,7 @@ class Batch:
                 results += session.wire.exchange(message, loaders)
             except DatabaseError as error:
                 # What ends the connection has no place in a statement.
-                if session.wire.closed or (located := self._located(error, part)) is None:
+                if session.wire.closed or (located := self._locate(error, part)) is None:
                     raise
                 raise located from None
         return results
@@ -91,18 +92,18 @@ class Batch:
         """Yield which statements are of one message."""
         first, length = 0, 0
         for at, statement in enumerate(self._statements):
-            length += len(statement) + len(_BETWEEN)
-            if at > first and (not self._joined or length > _LONGEST):
+            length += len(statement) + len(_SEPARATOR)
+            if at > first and (not self._joined or length > _MAX_LENGTH):
                 yield range(first, at)
-                first, length = at, len(statement) + len(_BETWEEN)
+                first, length = at, len(statement) + len(_SEPARATOR)
         yield range(first, len(self._statements))
 
-    def _located(self, error: Any, part: range) -> DatabaseError | None:
+    def _locate(self, error: Any, part: range) -> DatabaseError | None:
         """Return *error* with its place in the statement that has failed; None if nobody knows."""
         fields = dict(error.diag.fields) if hasattr(error, "diag") else {}
         place = whole_number(fields.get("P", ""))
         if place is not None:
-            lengths = (len(self._statements[at]) + len(_BETWEEN) for at in part)
+            lengths = (len(self._statements[at]) + len(_SEPARATOR) for at in part)
             starts = list(accumulate(lengths, initial=0))
             within = max(at for at in range(len(part)) if at == 0 or starts[at] < place)
             fields["P"] = str(place - starts[within])

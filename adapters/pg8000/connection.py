@@ -11,7 +11,7 @@ from typing import Any
 
 from pg8000.core import CoreConnection
 
-from relet.adapters.opening import configured
+from relet.adapters.opening import configure_or_close
 from relet.core import TransactionStatus
 
 from . import errors
@@ -53,7 +53,7 @@ class Connection:
         self.notices = wire.notices
         #: What has been sent by ``NOTIFY`` and arrived, in order; whoever reads it clears it.
         self.notifies = wire.notifies
-        configured(self, Connection._start)
+        configure_or_close(self, Connection._start)
 
     def _start(self) -> None:
         """Leave the transaction and the encoding that somebody else has opened it with."""

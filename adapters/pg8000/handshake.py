@@ -44,14 +44,14 @@ class Deadline:
         """Begin anew: with another address."""
         self._end = monotonic() + self._seconds
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Return how many seconds the next wait may take.
 
         :raises TimeoutError: it has passed.
         """
-        if (left := self._end - monotonic()) <= 0:
+        if (remaining := self._end - monotonic()) <= 0:
             raise TimeoutError("timed out")
-        return left if self._each is None else min(left, self._each)
+        return remaining if self._each is None else min(remaining, self._each)
 
 
 class Handshake:
@@ -95,12 +95,12 @@ class HandshakeFile:
         """Send what was written."""
         data, self._to_send = self._to_send, bytearray()
         if data == _TERMINATE:
-            self._say_goodbye()
+            self._send_terminate()
             return
-        self._socket.settimeout(self._deadline.left())
+        self._socket.settimeout(self._deadline.remaining())
         self._socket.sendall(data)
 
-    def _say_goodbye(self) -> None:
+    def _send_terminate(self) -> None:
         """Tell the server that this is the end, if it can be told at once."""
         try:
             self._socket.settimeout(0)
@@ -126,20 +126,20 @@ class HandshakeFile:
                 )
         self._at_header = not self._at_header
         self._count += size
-        return self._taken(size)
+        return self._take(size)
 
     def read1(self, size: int) -> bytes:
         """Return what has been received already."""
-        return self._taken(size)
+        return self._take(size)
 
-    def _taken(self, size: int) -> bytes:
+    def _take(self, size: int) -> bytes:
         taken = bytes(self._received[:size])
         del self._received[:size]
         return taken
 
     def _fill(self, size: int) -> None:
         while len(self._received) < size:
-            self._socket.settimeout(self._deadline.left())
+            self._socket.settimeout(self._deadline.remaining())
             chunk = self._socket.recv(_CHUNK)
             if not chunk:
                 raise ConnectionResetError("the server closed the connection unexpectedly")

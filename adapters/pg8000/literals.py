@@ -250,7 +250,7 @@ def _list_type(value: list[Any]) -> str:
     return name and f"{name}[]"
 
 
-def _bare(text: Writer) -> Writer:
+def _unquoted_writer(text: Writer) -> Writer:
     """Make literals of numbers, which are not quoted."""
 
     def write(value: Any) -> str:
@@ -278,7 +278,7 @@ def _decimal_literal(value: Decimal) -> str:
     return f" {text}" if text[0] == "-" else text
 
 
-def _quoted(text: Writer, cast: str | Writer) -> Writer:
+def _quoted_writer(text: Writer, cast: str | Writer) -> Writer:
     """Make literals that are quoted, and cast."""
     if isinstance(cast, str):
         suffix = f"::{cast}" if cast else ""
@@ -321,13 +321,13 @@ _TYPES: dict[type, tuple[Writer, str | Writer]] = {
 }
 #: What is written without quotes, or with something of its own.
 _LITERALS: dict[type, Writer] = {
-    **{kind: _quoted(*how) for kind, how in _TYPES.items()},
+    **{kind: _quoted_writer(*how) for kind, how in _TYPES.items()},
     type(None): lambda value: "NULL",
     str: quote,
     bool: _bool_literal,
     float: _float_literal,
     Decimal: _decimal_literal,
-    **dict.fromkeys((int, *(kind for kind, _ in INTEGERS)), _bare(_int)),
+    **dict.fromkeys((int, *(kind for kind, _ in INTEGERS)), _unquoted_writer(_int)),
 }
 
 
@@ -337,7 +337,7 @@ def register(kind: type, convert: Callable[[Any], Any]) -> None:
     _LITERALS[kind] = lambda value: literal(convert(value))
 
 
-def _find(known: Mapping[type, Any], value: object) -> Any:
+def _look_up(known: Mapping[type, Any], value: object) -> Any:
     """Return what is known of the type of *value*, or of the nearest one above it.
 
     :raises ProgrammingError: nothing is.
@@ -354,11 +354,11 @@ def _find(known: Mapping[type, Any], value: object) -> Any:
 
 def text_of(value: object) -> str:
     """Return *value* as text that the server's input functions read."""
-    return _find(_TYPES, value)[0](value)  # type: ignore[no-any-return]
+    return _look_up(_TYPES, value)[0](value)  # type: ignore[no-any-return]
 
 
 def _type_of(value: object) -> str:
-    cast = _find(_TYPES, value)[1]
+    cast = _look_up(_TYPES, value)[1]
     return cast if isinstance(cast, str) else cast(value)
 
 
@@ -368,7 +368,7 @@ def literal(value: object) -> str:
     :raises ProgrammingError: its type is not known.
     :raises DataError: PostgreSQL has no such value: a NUL in a string, an array of several types.
     """
-    return (_LITERALS.get(type(value)) or _find(_LITERALS, value))(value)
+    return (_LITERALS.get(type(value)) or _look_up(_LITERALS, value))(value)
 
 
 def compose(parts: tuple[str, ...], values: Iterable[object]) -> str:
@@ -377,6 +377,6 @@ def compose(parts: tuple[str, ...], values: Iterable[object]) -> str:
     pieces = [parts[0]]
     add = pieces.append
     for value, part in zip(values, parts[1:], strict=True):
-        add((known(type(value)) or _find(_LITERALS, value))(value))
+        add((known(type(value)) or _look_up(_LITERALS, value))(value))
         add(part)
     return "".join(pieces)

@@ -114,7 +114,7 @@ def _check_values(given: Mapping[str, Any]) -> None:
     if re.sub(r"[\W_]", "", encoding).lower() not in ("utf8", "unicode", "auto"):
         raise ConfigurationError(f"'client_encoding' is {encoding!r}; this driver speaks 'UTF8'.")
     _check_tls(given)
-    _check_places(given)
+    _check_endpoints(given)
 
 
 def _check_tls(given: Mapping[str, Any]) -> None:
@@ -131,7 +131,7 @@ def _check_tls(given: Mapping[str, Any]) -> None:
         )
 
 
-def _check_places(given: Mapping[str, Any]) -> None:
+def _check_endpoints(given: Mapping[str, Any]) -> None:
     count = None
     for name in "hostaddr", "host":
         if name in given:

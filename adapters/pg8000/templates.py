@@ -85,7 +85,7 @@ class Template(NamedTuple):
                     in_code = places_in_code(self.parts)
                 if at in in_code:
                     literals[at] = f"({literals[at]})"
-        return _interleaved(self.parts, literals)
+        return _interleave(self.parts, literals)
 
 
 def template(sql: str) -> Template:
@@ -94,7 +94,7 @@ def template(sql: str) -> Template:
     :raises ProgrammingError: a ``%`` is neither doubled nor a placeholder's, or there are
         placeholders of both kinds.
     """
-    return _cached(sql) if len(sql) <= _LONGEST else _parse(sql)
+    return _parse_cached(sql) if len(sql) <= _LONGEST else _parse(sql)
 
 
 def _parse(sql: str) -> Template:
@@ -128,12 +128,12 @@ def _parse(sql: str) -> Template:
 
 def places_in_code(parts: tuple[str, ...]) -> frozenset[int]:
     """Return which placeholders stand in no quotes, and in no comment, by their positions."""
-    return _cached_in_code(parts) if sum(map(len, parts)) <= _LONGEST else _in_code(parts)
+    return _in_code_cached(parts) if sum(map(len, parts)) <= _LONGEST else _in_code(parts)
 
 
 def _in_code(parts: tuple[str, ...], *, escapes: bool = False) -> frozenset[int]:
     marks = {f"${_FIRST + at}": at for at in range(len(parts) - 1)}
-    marked = _interleaved(parts, [f" {mark} " for mark in marks])
+    marked = _interleave(parts, [f" {mark} " for mark in marks])
     return frozenset(
         marks[token.text] for token in tokens(marked, escapes=escapes) if token.text in marks
     )
@@ -154,7 +154,7 @@ def is_closed(sql: str) -> bool:
     return False
 
 
-def _interleaved(parts: tuple[str, ...], between: list[str]) -> str:
+def _interleave(parts: tuple[str, ...], between: list[str]) -> str:
     pieces = [""] * (len(parts) + len(between))
     pieces[::2], pieces[1::2] = parts, between
     return "".join(pieces)
@@ -162,5 +162,5 @@ def _interleaved(parts: tuple[str, ...], between: list[str]) -> str:
 
 #: A number of a parameter that no statement has.
 _FIRST = 10**9
-_cached = lru_cache(maxsize=1000)(_parse)
-_cached_in_code = lru_cache(maxsize=100)(_in_code)
+_parse_cached = lru_cache(maxsize=1000)(_parse)
+_in_code_cached = lru_cache(maxsize=100)(_in_code)

@@ -28,33 +28,33 @@ _contexts: OrderedDict[tuple[Any, ...], ssl.SSLContext] = OrderedDict()
 _lock = RLock()
 
 
-def context(known: Mapping[str, Any], mode: str) -> ssl.SSLContext:
+def context(parameters: Mapping[str, Any], mode: str) -> ssl.SSLContext:
     """Return what to connect with, by the settings and the ``sslmode``.
 
     :raises OperationalError: a file is not there, or is wrong.
     """
-    root = known.get("sslrootcert")
+    root = parameters.get("sslrootcert")
     default = Path.home() / ".postgresql" / "root.crt"
     if root is None and (mode.startswith("verify") or default.exists()):
         root = default
     if mode in ("allow", "prefer") or (mode == "require" and root is None):
-        authorities, of_name = None, False
+        authorities, check_hostname = None, False
     elif root == "system":
-        authorities, of_name = "system", True
+        authorities, check_hostname = "system", True
     else:
         # With a file, it trusts that one alone, and not the system's authorities beside it.
-        authorities, of_name = str(root), mode == "verify-full"
+        authorities, check_hostname = str(root), mode == "verify-full"
         if not Path(authorities).exists():
             raise errors.OperationalError(
                 f'the root certificate file "{authorities}" does not exist: give one as '
                 "sslrootcert, use the system's with sslrootcert=system, or change sslmode"
             )
-    own = tuple(known.get(name) for name in ("sslcert", "sslkey", "sslpassword"))
-    key = (authorities, of_name, own, *map(_version, (*_files(authorities), *own[:2])))
+    own = tuple(parameters.get(name) for name in ("sslcert", "sslkey", "sslpassword"))
+    key = (authorities, check_hostname, own, *map(_file_version, (*_files(authorities), *own[:2])))
 
     def find() -> ssl.SSLContext:
         if (found := _contexts.get(key)) is None:
-            found = _make(authorities, of_name, own)
+            found = _make_context(authorities, check_hostname, own)
             _contexts[key] = found
             if len(_contexts) > _KEPT:
                 _contexts.popitem(last=False)
@@ -71,7 +71,7 @@ def _files(authorities: str | None) -> tuple[str | None, ...]:
     return paths.cafile, paths.capath
 
 
-def _version(path: Any) -> tuple[Any, ...] | None:
+def _file_version(path: Any) -> tuple[Any, ...] | None:
     """Return what tells whether a file is another than before; None if there is none."""
     try:
         found = Path(path).stat()
@@ -82,7 +82,9 @@ def _version(path: Any) -> tuple[Any, ...] | None:
     return str(path), found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _make(authorities: str | None, of_name: bool, own: tuple[Any, ...]) -> ssl.SSLContext:
+def _make_context(
+    authorities: str | None, check_hostname: bool, own: tuple[Any, ...]
+) -> ssl.SSLContext:
     if authorities is None:
         # Whoever verifies nothing needs none of the system's authorities.
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -92,7 +94,7 @@ def _make(authorities: str | None, of_name: bool, own: tuple[Any, ...]) -> ssl.S
         made = ssl.create_default_context()
     else:
         made = ssl.create_default_context(cafile=authorities)
-        made.check_hostname = of_name
+        made.check_hostname = check_hostname
         # Since Python 3.13 it is, and authorities of one's own seldom are.
         made.verify_flags &= ~ssl.VERIFY_X509_STRICT
     certificate, key, password = own

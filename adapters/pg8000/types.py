@@ -72,7 +72,7 @@ class Range(Generic[T]):
         if bounds not in ("()", "[)", "(]", "[]"):
             raise ValueError(f"bounds is {bounds!r}; it can be '()', '[)', '(]' or '[]'")
         self._lower, self._upper = (None, None) if empty else (lower, upper)
-        self._bounds = "" if empty else _open(lower, upper, bounds)
+        self._bounds = "" if empty else _open_bounds(lower, upper, bounds)
 
     @property
     def lower(self) -> T | None:
@@ -167,7 +167,7 @@ class Range(Generic[T]):
         return type(self), (None, None, "[)", True)
 
 
-def _open(lower: object, upper: object, bounds: str) -> str:
+def _open_bounds(lower: object, upper: object, bounds: str) -> str:
     """Return *bounds* without those that are not there, as PostgreSQL has it."""
     return ("(" if lower is None else bounds[0]) + (")" if upper is None else bounds[1])
 
@@ -180,7 +180,7 @@ JSON: list[tuple[type, str]] = [(Json, "json"), (Jsonb, "jsonb")]
 INTEGERS: list[tuple[type, str]] = [(Int2, "int2"), (Int4, "int4"), (Int8, "int8")]
 
 
-def _theirs() -> Callable[[str], type[Any]]:
+def _find_range_class() -> Callable[[str], type[Any]]:
     try:
         from psycopg.types import json as psycopg_json
         from psycopg.types import numeric
@@ -209,7 +209,7 @@ def _theirs() -> Callable[[str], type[Any]]:
 
 
 #: Return the class that a value of the range type *name* is loaded as.
-range_class = _theirs()
+range_class = _find_range_class()
 #: The class that a multirange is loaded as.
 multirange_class: Callable[[list[Any]], Any] = MULTIRANGES[0] if MULTIRANGES else list
 

@@ -46,14 +46,14 @@ _LARGE_CHUNK = 1 << 20
 _FATAL = ("FATAL", "PANIC")
 CLOSED = "the connection is closed"
 _NUL = "a statement cannot contain NUL (0x00) characters"
-_RUNS = "a statement runs on this connection already"
-_ENDED = "the server closed it unexpectedly"
+_BUSY = "a statement runs on this connection already"
+_CLOSED_BY_SERVER = "the server closed it unexpectedly"
 #: What a socket says whose other end has gone.
-_GONE = (ConnectionError, SSLError)
+_PEER_GONE = (ConnectionError, SSLError)
 #: Seconds that `Wire.close` waits for who reads an answer, and has been told to end.
-_SOON = 1.0
+_CLOSE_TIMEOUT = 1.0
 #: What a socket says that would have to wait.
-_NOT_NOW = (BlockingIOError, InterruptedError, SSLWantReadError, SSLWantWriteError)
+_WOULD_BLOCK = (BlockingIOError, InterruptedError, SSLWantReadError, SSLWantWriteError)
 
 # https://www.postgresql.org/docs/current/protocol-message-formats.html
 _DATA_ROW, _ROW_DESCRIPTION, _COMMAND_COMPLETE, _READY = b"DTCZ"
@@ -88,7 +88,7 @@ class Wire:
         self._socket: Any = pg._usock
         # What has come and has not been read; at first, where pg8000 has read more than it has
         # taken. It grows in place, and what is read goes from its front without a copy of the rest.
-        self._rest = bytearray(_buffered(pg))
+        self._rest = bytearray(_take_buffered(pg))
         self.lock = RLock()
         #: The transaction status, one of `relet.core.TransactionStatus`.
         self.transaction_status: int = IDLE
@@ -160,7 +160,7 @@ class Wire:
                 if end:
                     _check_header(data[position], end - position - 1)
                 try:
-                    data = self._more(data[position:], (end - position) if end else 5)
+                    data = self._receive_more(data[position:], (end - position) if end else 5)
                 except OSError as error:
                     if failure is None or from_outside(error, *SOCKETS):
                         raise
@@ -168,7 +168,7 @@ class Wire:
                         raise error from failure
                     # It has said why: an administrator's command, say.
                     self._abort()
-                    raise _lost(failure) from None
+                    raise _connection_lost(failure) from None
                 position = 0
                 continue
             kind = data[position]
@@ -190,12 +190,12 @@ class Wire:
                         raise
                     # Of a value that Python does not have. The rest is to be read all the same.
                     if failure is None:
-                        failure = _of_value(error, data[position + 5 : end])
+                        failure = _load_error(error, data[position + 5 : end])
                     load = ()
                 if at != end and (failure is None or end < at):
-                    raise _nonsense(kind)
+                    raise _unreadable_message(kind)
             elif end < position + 5:
-                raise _nonsense(kind)
+                raise _unreadable_message(kind)
             elif kind == _ROW_DESCRIPTION:
                 columns, load = loaders.describe(data[position + 5 : end])
                 rows = []
@@ -204,7 +204,7 @@ class Wire:
                 columns, rows = None, []
             elif kind == _READY:
                 if end != position + 6:
-                    raise _nonsense(kind)
+                    raise _unreadable_message(kind)
                 if self._socket is None:
                     raise errors.OperationalError(CLOSED)
                 self._rest += data[end:]
@@ -239,37 +239,37 @@ class Wire:
         if self._socket is None:
             raise errors.OperationalError(CLOSED)
         if self.transaction_status == ACTIVE:
-            raise errors.ProgrammingError(_RUNS)
+            raise errors.ProgrammingError(_BUSY)
         try:
             self.transaction_status = ACTIVE
-            self._ask(data)
+            self._send_query(data)
             return self._receive(sql, loaders, copying)
         finally:
             if self.transaction_status == ACTIVE:
                 self._abort()  # in the middle of an answer, so nobody can go on
 
-    def _ask(self, data: bytes) -> None:
+    def _send_query(self, data: bytes) -> None:
         # A function of its own: Python does not guard the instruction of a ``try`` in a ``try``.
         try:
             self._socket.sendall(b"".join((_header(b"Q", len(data) + 5), data, b"\0")))
-        except _GONE as error:
+        except _PEER_GONE as error:
             # What it has said before it went is still to be read.
             if from_outside(error, *SOCKETS):
                 raise
 
-    def _more(self, data: bytes, needed: int) -> bytes:
+    def _receive_more(self, data: bytes, needed: int) -> bytes:
         """Return *data* and what comes after it, *needed* bytes of it at least."""
         if not data:
             data = self._socket.recv(_CHUNK)
             if len(data) >= needed:
                 return data
             if not data:
-                raise ConnectionResetError(_ENDED)
+                raise ConnectionResetError(_CLOSED_BY_SERVER)
         chunks, length = [data], len(data)
         while length < needed:
             chunk = self._socket.recv(min(max(_CHUNK, needed - length), _LARGE_CHUNK))
             if not chunk:
-                raise ConnectionResetError(_ENDED)
+                raise ConnectionResetError(_CLOSED_BY_SERVER)
             chunks.append(chunk)
             length += len(chunk)
         return b"".join(chunks)
@@ -285,7 +285,7 @@ class Wire:
             if from_outside(error, *SOCKETS):
                 raise
             self._abort()
-            raise _nonsense(kind) from error
+            raise _unreadable_message(kind) from error
 
     def _take_asynchronous(self, kind: int, data: bytes) -> None:
         if kind == _PARAMETER:
@@ -301,7 +301,7 @@ class Wire:
             self.notifies.append(Notify(self._text(channel), self._text(payload), pid))
         else:
             self._abort()
-            raise _unknown(kind)
+            raise _unknown_message(kind)
 
     def _fields(self, data: bytes) -> dict[str, str]:
         return {chr(field[0]): self._text(field[1:]) for field in data.split(b"\0") if field}
@@ -322,7 +322,7 @@ class Wire:
                     return chunk
                 self._send(_header(b"d", len(chunk) + 4) + chunk)
             self._send(_header(b"c", 4))
-        except _GONE as error:
+        except _PEER_GONE as error:
             # What it has said before it went is still to be read.
             if from_outside(error, *SOCKETS):
                 raise
@@ -354,28 +354,28 @@ class Wire:
             while rest:
                 try:
                     rest = rest[sock.send(rest) :]
-                except _NOT_NOW as error:
+                except _WOULD_BLOCK as error:
                     if from_outside(error, *SOCKETS):
                         raise
                     with DefaultSelector() as selector:
                         selector.register(sock, EVENT_READ | EVENT_WRITE)
                         if not selector.select(timeout):
                             raise TimeoutError("timed out") from None
-                    self._take()
+                    self._read_available()
         finally:
             if self._socket is not None:
                 sock.settimeout(timeout)
 
-    def _take(self) -> None:
+    def _read_available(self) -> None:
         """Read what has arrived, from a socket that does not wait."""
         try:
             while chunk := self._socket.recv(_CHUNK):
                 self._rest += chunk
-        except _NOT_NOW as error:
+        except _WOULD_BLOCK as error:
             if from_outside(error, *SOCKETS):
                 raise
         else:
-            raise ConnectionResetError(_ENDED)
+            raise ConnectionResetError(_CLOSED_BY_SERVER)
 
     def fileno(self) -> int:
         """Return the file descriptor of its socket, to wait for what `poll` takes.
@@ -399,8 +399,8 @@ class Wire:
         """
         self.check_open()
         if self.transaction_status == ACTIVE:
-            raise errors.ProgrammingError(_RUNS)
-        lost = self._take_now()
+            raise errors.ProgrammingError(_BUSY)
+        lost = self._read_without_waiting()
         rest = self._rest
         while len(rest) >= 5:
             end = 1 + _size(rest, 1)[0]
@@ -412,19 +412,19 @@ class Wire:
             if kind == _ERROR:
                 # It says why it closes the connection.
                 self._abort()
-                raise _lost(errors.from_fields(self._fields(data)))
+                raise _connection_lost(errors.from_fields(self._fields(data)))
             self._asynchronous(kind, data)
         if lost is not None:
             self._abort()
             raise errors.OperationalError(f"the connection is lost: {lost}") from lost
 
-    def _take_now(self) -> OSError | None:
+    def _read_without_waiting(self) -> OSError | None:
         """Take what has come, and wait for nothing; return why the connection is lost, if so."""
         sock = self._socket
         timeout = sock.gettimeout()
         try:
             sock.settimeout(0)
-            self._take()
+            self._read_available()
             sock.settimeout(timeout)
         except BaseException as error:
             if self._socket is not None:
@@ -449,7 +449,7 @@ class Wire:
         if self.transaction_status == ACTIVE and (sock := self._socket) is not None:
             _shut_down(sock)
         # It may have been left taken, by a thread that an interrupt has ended.
-        taken = self.lock.acquire(timeout=_SOON)
+        taken = self.lock.acquire(timeout=_CLOSE_TIMEOUT)
         try:
             self._abort()
         finally:
@@ -484,7 +484,7 @@ class Wire:
             raise errors.OperationalError(CLOSED)
 
 
-def _buffered(pg: CoreConnection) -> bytes:
+def _take_buffered(pg: CoreConnection) -> bytes:
     """Return what pg8000 has read from the socket, and not taken yet."""
     timeout = pg._usock.gettimeout()
     pg._usock.settimeout(0)
@@ -496,11 +496,11 @@ def _buffered(pg: CoreConnection) -> bytes:
         return b""
     finally:
         file, pg._sock = pg._sock, pg._usock.makefile("rwb", buffering=0)
-        _dispose(file)
+        _close_file(file)
         pg._usock.settimeout(timeout)
 
 
-def _dispose(file: Any) -> None:
+def _close_file(file: Any) -> None:
     """Close a buffered file of a socket, which does not wait now.
 
     What it could not send, it would try to send again when it is collected, and nobody could catch
@@ -540,7 +540,7 @@ def _is_fatal(failure: BaseException) -> bool:
     return diag is not None and (diag.severity_nonlocalized or diag.severity) in _FATAL
 
 
-def _lost(failure: BaseException) -> errors.OperationalError:
+def _connection_lost(failure: BaseException) -> errors.OperationalError:
     if isinstance(failure, errors.OperationalError):
         return failure
     lost: Any = errors.OperationalError(f"the connection is lost: {failure}")
@@ -552,22 +552,22 @@ def _lost(failure: BaseException) -> errors.OperationalError:
 def _check_header(kind: int, length: int) -> None:
     """Raise for a message that cannot be: what is no message might say it has a gigabyte."""
     if kind not in _LONG_KINDS and kind not in _SHORT_KINDS:
-        raise _unknown(kind)
+        raise _unknown_message(kind)
     if length < 4 or (length > _SHORT and kind in _SHORT_KINDS):
-        raise _nonsense(kind)
+        raise _unreadable_message(kind)
 
 
-def _unknown(kind: int) -> errors.InterfaceError:
+def _unknown_message(kind: int) -> errors.InterfaceError:
     return errors.InterfaceError(f"the server sent a message of kind {chr(kind)!r}")
 
 
-def _nonsense(kind: int) -> errors.InterfaceError:
+def _unreadable_message(kind: int) -> errors.InterfaceError:
     return errors.InterfaceError(
         f"the server sent a message of kind {chr(kind)!r} that cannot be read"
     )
 
 
-def _of_value(error: Exception, data: bytes) -> Exception:
+def _load_error(error: Exception, data: bytes) -> Exception:
     """Return what to raise where a value of a DataRow could not be loaded because of *error*.
 
     :raises InterfaceError: it is no row.
@@ -579,7 +579,7 @@ def _of_value(error: Exception, data: bytes) -> Exception:
     except StructError:
         at = -1
     if at != len(data):
-        raise _nonsense(_DATA_ROW) from error
+        raise _unreadable_message(_DATA_ROW) from error
     if isinstance(error, (errors.Error, UnicodeError)):
         return error
     failure: Exception = errors.DataError(

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from relet.adapters.drivers.psycopg import Connection
-from relet.adapters.opening import configured
+from relet.adapters.opening import configure_or_close
 from relet.core import PoolConfig
 from relet.core.outside import from_handler
 
@@ -48,7 +48,7 @@ class Callbacks:
 
     def configure(self, raw: Connection) -> None:
         # The pool would leave it open until it is collected.
-        configured(raw, self._configure_both)
+        configure_or_close(raw, self._configure_both)
 
     def _configure_both(self, raw: Connection) -> None:
         self._own(raw)

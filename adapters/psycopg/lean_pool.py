@@ -35,8 +35,8 @@ from relet.core.outside import from_handler
 from .callbacks import Refused
 
 #: Seconds between one attempt to connect and the next, at most, while somebody waits.
-_AGAIN = 0.5
-_IN_VAIN = "couldn't get a connection after {:.2f} sec"
+_RETRY_INTERVAL = 0.5
+_TIMED_OUT = "couldn't get a connection after {:.2f} sec"
 
 
 class Failed(psycopg.OperationalError):
@@ -49,7 +49,7 @@ class _Attempt(AddConnection):
     def __init__(self, pool: LeanPool, later: AddConnection) -> None:
         super().__init__(pool, later.attempt, growing=later.growing)
         #: When it may be made at the soonest, in seconds of `time.monotonic`; None: it will.
-        self.soonest: float | None = monotonic() + _AGAIN
+        self.soonest: float | None = monotonic() + _RETRY_INTERVAL
 
     def tick(self) -> None:
         pool: Any = self.pool()
@@ -189,7 +189,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
             lock.release()
         except BaseException:
             if depth(lock) > held:
-                self._settle(slot)
+                self._settle_checkout(slot)
                 release_to(lock, held)
             raise
         self._wait_into(slot, timeout)
@@ -218,7 +218,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
             except BaseException:
                 if depth(lock) > held:
                     if raw not in self._pool:
-                        self._own(raw, slot)
+                        self._attach(raw, slot)
                     release_to(lock, held)
                 raise
         self._pass_on(slot, raw)
@@ -241,19 +241,19 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         """Whether each connection is to be looked at by its user's ``check``."""
         return self._check is not None
 
-    def _settle(self, slot: Any) -> None:
+    def _settle_checkout(self, slot: Any) -> None:
         """A checkout was struck, under the lock: have it done, or not at all."""
         connection = slot.connection
         if connection is None:
             if self._pool:
-                self._disown(self._pool[-1])
+                self._detach(self._pool[-1])
         elif connection.raw in self._pool:
             slot.connection = None
-            self._disown(connection.raw)
+            self._detach(connection.raw)
         else:
             self.in_use.add(connection)
 
-    def _own(self, raw: Connection, slot: Any) -> None:
+    def _attach(self, raw: Connection, slot: Any) -> None:
         """Put *raw*, which nobody else has, into *slot*."""
         connection: PooledConnection = raw.relet  # type: ignore[attr-defined]
         connection.raw = raw
@@ -261,7 +261,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         self.in_use.add(connection)
         slot.connection = connection
 
-    def _disown(self, raw: Connection) -> None:
+    def _detach(self, raw: Connection) -> None:
         connection: PooledConnection = raw.relet  # type: ignore[attr-defined]
         self.in_use.discard(connection)
         connection.raw = raw._pool = None
@@ -270,7 +270,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         """None was ready: wait for one."""
         seconds = self.timeout if timeout is None else timeout
         began = monotonic()
-        place = Waiter()
+        waiter = Waiter()
         error: BaseException | None = None
         lock = self._lock
         held = self._held() and depth(lock)
@@ -279,26 +279,26 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
             lock.acquire()
             queued = self._closed or not self._pool
             if queued and (error := self._refusal()) is None:
-                self._queue_up(place)
+                self._queue_up(waiter)
             lock.release()
             if queued and error is None:
-                place.wait(seconds)
-                if place.conn is None:
+                waiter.wait(seconds)
+                if waiter.conn is None:
                     lock.acquire()
-                    place.leave(self._waiting)
+                    waiter.leave(self._waiting)
                     lock.release()
-                if place.conn is None:  # else it has come at the last moment
-                    error = place.error or PoolTimeout(_IN_VAIN.format(seconds))
+                if waiter.conn is None:  # else it has come at the last moment
+                    error = waiter.error or PoolTimeout(_TIMED_OUT.format(seconds))
                 else:
-                    self._own(place.conn, slot)
+                    self._attach(waiter.conn, slot)
                 self._stats["requests_wait_ms"] += int(1000 * (monotonic() - began))
         except BaseException:
             release_to(lock, held)
             with lock:
-                place.leave(self._waiting)
-            if place.conn is not None and slot.connection is None:
+                waiter.leave(self._waiting)
+            if waiter.conn is not None and slot.connection is None:
                 given = Slot()
-                self._own(place.conn, given)
+                self._attach(waiter.conn, given)
                 self.checkin_from(given)
             self._tasks.put(_Need(self))  # for others, if it was struck before it did so
             self._stats["requests_errors"] += 1
@@ -318,11 +318,11 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
             return TooManyRequests(f"the pool {self.name!r} has already {waiting} requests waiting")
         return None
 
-    def _queue_up(self, place: Waiter) -> None:
+    def _queue_up(self, waiter: Waiter) -> None:
         """Put *place* into the queue, and have the pool grow for it. Called under the lock."""
         self._stats["requests_num"] += 1
         self._stats["requests_queued"] += 1
-        self._waiting.append(place)  # type: ignore[arg-type]
+        self._waiting.append(waiter)  # type: ignore[arg-type]
         grows = not self._growing and self._nconns < self._max_size
         if (grows or self._attempts) and not self._needed:
             self._needed = True
@@ -339,7 +339,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
                     self._reset is not None
                     or self._pool_full_event is not None
                     # Somebody else's, which is woken in steps that may be interrupted.
-                    or any(isinstance(place, WaitingClient) for place in self._waiting)
+                    or any(isinstance(waiter, WaitingClient) for waiter in self._waiting)
                 ):
                     self._leave_to_worker(slot, raw)
                 else:
@@ -363,34 +363,34 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         except BaseException:
             # It may be there; but whoever comes to it waits for the lock first.
             task.raw = None
-            self._own(raw, slot)
+            self._attach(raw, slot)
             raise
 
     def _give(self, slot: Any, raw: Connection) -> None:
         """Give *raw* to whoever has waited longest; to the pool, if nobody waits any more."""
         waiting: Any = self._waiting
-        place: Waiter | None = None
+        waiter: Waiter | None = None
         try:
-            self._disown(raw)
+            self._detach(raw)
             slot.connection = None
             while waiting:
                 # Nothing is called until it is given, as in `checkout_into`.
-                place = waiting[0]
-                if not (place.left or place.conn is not None or place.error is not None):
-                    place.conn = raw
+                waiter = waiting[0]
+                if not (waiter.left or waiter.conn is not None or waiter.error is not None):
+                    waiter.conn = raw
                 del waiting[0]
-                if place.conn is raw:
-                    place.wake()
+                if waiter.conn is raw:
+                    waiter.wake()
                     return
-            place = None
+            waiter = None
             self._pool.append(raw)
         except BaseException:
-            if place is not None and place.conn is raw:
+            if waiter is not None and waiter.conn is raw:
                 with suppress(ValueError):
-                    waiting.remove(place)
-                place.wake()
+                    waiting.remove(waiter)
+                waiter.wake()
             elif raw not in self._pool:
-                self._own(raw, slot)
+                self._attach(raw, slot)
             raise
 
     def checkout_checked_into(self, slot: Any, timeout: float | None = None) -> None:
@@ -425,7 +425,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
                 else:
                     attempt.update_delay(now)
             if now >= deadline or (attempt is not None and attempt.time_to_give_up(now)):
-                raise PoolTimeout(_IN_VAIN.format(seconds)) from failed
+                raise PoolTimeout(_TIMED_OUT.format(seconds)) from failed
             if new and attempt is not None:
                 sleep(attempt.delay)
 
@@ -510,7 +510,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
             task = _Attempt(self, task)
             self._attempts[task] = True
             if self._waiting:
-                delay = min(delay, _AGAIN)
+                delay = min(delay, _RETRY_INTERVAL)
         super().schedule_task(task, delay)
 
     def _hasten(self) -> None:

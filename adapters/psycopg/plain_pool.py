@@ -14,7 +14,7 @@ from relet.core import PoolConfig, PooledConnection
 from relet.core.background import BackgroundCall
 
 #: Seconds for which whoever has waited in vain waits once more, to be told why.
-_A_MOMENT = 0.15
+_PROBE_TIMEOUT = 0.15
 #: The key of the attempt to connect.
 _PROBE = "probe"
 
@@ -99,7 +99,7 @@ class PlainPool:
         """What goes wrong now, if connecting does. One at a time tries it."""
         probe = self._probes.setdefault(_PROBE, BackgroundCall(self._probe))
         probe.start()
-        if not probe.wait(_A_MOMENT):
+        if not probe.wait(_PROBE_TIMEOUT):
             return None
         self._probes.pop(_PROBE, None)
         return probe.error if isinstance(probe.error, Exception) else None

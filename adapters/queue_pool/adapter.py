@@ -90,7 +90,7 @@ class QueuePoolAdapter(SlotAdapter):
         """Return what opens and configures connections. It does not refer to this adapter."""
         connect = self.connect
         if self.dbapi.__name__ == "psycopg2":
-            return partial(opened, lambda told: connect(_patient(told)), self.config)
+            return partial(opened, lambda told: connect(_with_connect_timeout(told)), self.config)
         return partial(opened, connect, self.config)
 
     @classmethod
@@ -124,7 +124,7 @@ class QueuePoolAdapter(SlotAdapter):
         cls,
         pool_class: type[Pool],
         arguments: Mapping[str, Any],
-        written: Callable[[str], str] = str,
+        key_name: Callable[[str], str] = str,
     ) -> None:
         """Raise `ConfigurationError` for values that are wrong.
 
@@ -136,10 +136,10 @@ class QueuePoolAdapter(SlotAdapter):
                 continue  # it is no limit
             whole = key in ("pool_size", "max_overflow")
             unless = ", or None for no limit" if key == "timeout" else ""
-            check_number(written(key), value, whole=whole, least=least, unless=unless)
+            check_number(key_name(key), value, whole=whole, least=least, unless=unless)
         for key in "use_lifo", "echo", "pre_ping":
             if (value := arguments.get(key)) != "debug" or key != "echo":
-                check_boolean(written(key), value)
+                check_boolean(key_name(key), value)
         try:
             # Connects to nothing: the pool itself is the judge of its arguments.
             pool_class(lambda: None, **arguments)  # type: ignore[arg-type]
@@ -179,7 +179,7 @@ class QueuePoolAdapter(SlotAdapter):
             return
         except (CannotConnect, PoolClosed, exc.TimeoutError) as failed:
             error = failed
-        raise self._explained(error)
+        raise self._explain(error)
 
     def checkin_from(self, lease: Any) -> None:
         if self.keeps_notices:
@@ -204,7 +204,7 @@ class QueuePoolAdapter(SlotAdapter):
         if isinstance(self._pool, LeanQueuePool):
             self._pool.close()
         else:
-            _dispose(self._pool)
+            _close_idle(self._pool)
 
     def stats(self) -> PoolStats:
         pool: Any = self._pool
@@ -246,7 +246,7 @@ class QueuePoolAdapter(SlotAdapter):
                 entry.invalidate()
             forget_frames(error)
             if isinstance(error, (exc.SQLAlchemyError, self.dbapi.Error)):
-                raise self._explained(error) from error
+                raise self._explain(error) from error
             raise
 
     def _remember(self, entry: Any) -> PooledConnection:
@@ -260,12 +260,12 @@ class QueuePoolAdapter(SlotAdapter):
         try:
             entry.close()
             if self.closed:
-                _dispose(self._pool)
+                _close_idle(self._pool)
         except BaseException:
             if not entry.is_valid:  # it is in the pool
-                self._let(lease)
+                self._clear_lease(lease)
             raise
-        self._let(lease)
+        self._clear_lease(lease)
 
     def _discard_proxy_from(self, lease: Any, broken: bool) -> None:
         entry: Any = lease.connection.entry
@@ -274,21 +274,21 @@ class QueuePoolAdapter(SlotAdapter):
                 self._pool._invalidate(entry)
             else:
                 entry.invalidate()
-        self._let(lease)
+        self._clear_lease(lease)
 
-    def _let(self, lease: Any) -> None:
+    def _clear_lease(self, lease: Any) -> None:
         connection = lease.connection
         self._in_use.discard(connection)
         connection.raw = connection.entry = lease.connection = None
 
     # What is not on the hot path.
 
-    def _setting(self, key: str) -> str:
+    def _setting_path(self, key: str) -> str:
         """Return how *key* of the pool is written in the settings."""
         first, *others = self.options_setting
         return first + "".join(f"[{name!r}]" for name in (*others, key))
 
-    def _explained(self, error: Exception) -> BaseException:
+    def _explain(self, error: Exception) -> BaseException:
         """Return what to raise for *error*, saying whose pool it was and what can be done."""
         explained: BaseException
         if isinstance(error, CannotConnect):
@@ -299,13 +299,13 @@ class QueuePoolAdapter(SlotAdapter):
         if isinstance(error, self.dbapi.Error):
             explained = self.cannot_connect(error)
         elif isinstance(error, exc.TimeoutError):
-            explained = self._timed_out(error)
+            explained = self._timeout_error(error)
         else:
             explained = self.dbapi.OperationalError(f"DATABASES[{self.config.alias!r}]: {error}.")
         explained.__cause__ = error
         return explained
 
-    def _timed_out(self, error: Exception) -> Exception:
+    def _timeout_error(self, error: Exception) -> Exception:
         said = f"{error}"
         if (pool := self._lean) is not None:
             failure, opening, stats = pool.failure, len(pool.opening), self.stats()
@@ -315,11 +315,11 @@ class QueuePoolAdapter(SlotAdapter):
                     return self.cannot_connect(failure)
             elif opening:
                 said += f", while the server has not answered; {opening} are being opened"
-        keys = map(self._setting, ("pool_size", "max_overflow", "timeout"))
+        keys = map(self._setting_path, ("pool_size", "max_overflow", "timeout"))
         return self.exhausted(self.dbapi.OperationalError, said, f"raise {', '.join(keys)}")
 
 
-def _patient(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_connect_timeout(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return *parameters*, with psycopg 3's default of ``connect_timeout`` if nothing else says it.
 
     psycopg2 would wait for ever for a server that says nothing, and the pool for psycopg2.
@@ -353,7 +353,7 @@ def _normalize(adapter: QueuePoolAdapter | None, raw: Any) -> None:
         raw.autocommit = True
 
 
-def _dispose(pool: Pool) -> None:
+def _close_idle(pool: Pool) -> None:
     """Close what is idle, as ``dispose()``, which forgets what is not, and so loses count."""
     if not isinstance(pool, QueuePool):
         pool.dispose()

@@ -27,10 +27,10 @@ from relet.core.locks import depth, locked, release_to
 REMEMBERED = "relet"
 
 #: Seconds that somebody waits at least for whom a connection is being opened.
-_A_MOMENT = 0.2
+_MIN_WAIT = 0.2
 #: In place of None, which `LeanQueuePool.leased` has for each entry.
 _NOT_LEASED = object()
-_IN_VAIN = "couldn't get a connection after {:.2f} sec"
+_TIMED_OUT = "couldn't get a connection after {:.2f} sec"
 
 
 class PoolClosed(exc.SQLAlchemyError):
@@ -81,8 +81,8 @@ class LeanQueuePool(QueuePool):
         self.idle: deque[Any] = queue.queue
         self._lock = queue.mutex
         self._held = self._lock._is_owned
-        self._next = -1 if queue.use_lifo else 0
-        self._kept: int = queue.maxsize
+        self._next_index = -1 if queue.use_lifo else 0
+        self._max_idle: int = queue.maxsize
         self._waiting: deque[Waiter] = deque()
         #: The ``record_info`` of entries that were thrown away, for those that take their place.
         self._record_infos: deque[dict[Any, Any]] = deque()
@@ -130,7 +130,7 @@ class LeanQueuePool(QueuePool):
             if idle and not self.closed:
                 # Until it is taken out, nothing is called: a finalizer, or a signal handler, that
                 # uses the pool in the middle of this finds it before or after.
-                entry = idle[self._next]
+                entry = idle[self._next_index]
                 since = entry.starttime
                 if not (
                     now - since > recycle > -1
@@ -141,7 +141,7 @@ class LeanQueuePool(QueuePool):
                     connection.raw, connection.entry = entry.dbapi_connection, entry
                     slot.connection = connection
                     self.leased[entry] = None
-                    del idle[self._next]
+                    del idle[self._next_index]
                     self.checkouts += 1
                     lock.release()
                     return
@@ -150,7 +150,7 @@ class LeanQueuePool(QueuePool):
             if depth(lock) > held:
                 if entry in idle:  # else it is done
                     self.leased.pop(entry, None)
-                    self._disown(entry)
+                    self._detach(entry)
                     slot.connection = None
                 release_to(lock, held)
             raise
@@ -166,7 +166,7 @@ class LeanQueuePool(QueuePool):
         try:
             lock.acquire()
             # Nobody waits where there are as many as are kept.
-            if not (self.closed or 0 < self._kept <= len(idle)):
+            if not (self.closed or 0 < self._max_idle <= len(idle)):
                 connection.raw = connection.entry = slot.connection = None  # no reference loops
                 del self.leased[entry]
                 idle.append(entry)
@@ -179,10 +179,10 @@ class LeanQueuePool(QueuePool):
         except BaseException:
             if depth(lock) > held:
                 if passed_on or entry in idle:
-                    self._mend()
+                    self._complete_struck()
                 else:
                     self.leased[entry] = None
-                    self._own(entry, slot)
+                    self._attach(entry, slot)
                 release_to(lock, held)
             raise
         self.discard_from(slot)
@@ -219,14 +219,14 @@ class LeanQueuePool(QueuePool):
         return self._max_overflow == -1 or self._overflow < self._max_overflow
 
     @staticmethod
-    def _own(entry: Any, slot: Any) -> None:
+    def _attach(entry: Any, slot: Any) -> None:
         """Put *entry*, which is leased and which nobody else has, into *slot*."""
         connection = entry.info[REMEMBERED]
         connection.raw, connection.entry = entry.dbapi_connection, entry
         slot.connection = connection
 
     @staticmethod
-    def _disown(entry: Any) -> None:
+    def _detach(entry: Any) -> None:
         if (connection := entry.info.get(REMEMBERED)) is not None:
             connection.raw = connection.entry = None
 
@@ -236,7 +236,7 @@ class LeanQueuePool(QueuePool):
         if seconds is None:  # as in SQLAlchemy, it is the pool's option
             seconds = inf
         began = monotonic()
-        place = Waiter()
+        waiter = Waiter()
         error: BaseException | None = None
         lock = self._lock
         held = self._held() and depth(lock)
@@ -248,28 +248,28 @@ class LeanQueuePool(QueuePool):
             else:
                 self.checkouts += 1
                 self.waits += 1
-                self._waiting.append(place)
+                self._waiting.append(waiter)
                 self._serve()
             lock.release()
             if error is None:
-                place.wait(max(seconds, _A_MOMENT) if self.opening else seconds)
-                if place.conn is None:
+                waiter.wait(max(seconds, _MIN_WAIT) if self.opening else seconds)
+                if waiter.conn is None:
                     lock.acquire()
-                    place.leave(self._waiting)
+                    waiter.leave(self._waiting)
                     lock.release()
-                if place.conn is None:  # else it has come at the last moment
-                    error = place.error or exc.TimeoutError(_IN_VAIN.format(seconds))
+                if waiter.conn is None:  # else it has come at the last moment
+                    error = waiter.error or exc.TimeoutError(_TIMED_OUT.format(seconds))
                 else:
-                    self._own(place.conn, slot)
+                    self._attach(waiter.conn, slot)
                 self.wait_ms += int(1000 * (monotonic() - began))
         except BaseException:
             if depth(lock) == held:
                 lock.acquire()
-            self._mend()
-            place.leave(self._waiting)
-            if place.conn is not None and slot.connection is None:
-                self._disown(place.conn)
-                self._put_back(place.conn)
+            self._complete_struck()
+            waiter.leave(self._waiting)
+            if waiter.conn is not None and slot.connection is None:
+                self._detach(waiter.conn)
+                self._put_back(waiter.conn)
             release_to(lock, held)
             raise
         if error is not None:
@@ -286,9 +286,9 @@ class LeanQueuePool(QueuePool):
             if not waiting:
                 return
             # Nothing is called until it is given, as in `checkout_into`.
-            place = waiting[0]
+            waiter = waiting[0]
             entry = idle[0] if idle else None
-            if place.conn is None and place.error is None:
+            if waiter.conn is None and waiter.error is None:
                 if (
                     entry is None
                     or now - entry.starttime > recycle > -1
@@ -299,13 +299,13 @@ class LeanQueuePool(QueuePool):
                         return
                     self._open(entry or self._new_entry())
                     continue
-                place.conn = entry
-            if place.conn is not None:
-                self.leased[place.conn] = None
-                if entry is place.conn:
+                waiter.conn = entry
+            if waiter.conn is not None:
+                self.leased[waiter.conn] = None
+                if entry is waiter.conn:
                     del idle[0]
-            place.wake()
-            if waiting and waiting[0] is place:
+            waiter.wake()
+            if waiting and waiting[0] is waiter:
                 del waiting[0]
 
     def _new_entry(self) -> Any:
@@ -315,7 +315,7 @@ class LeanQueuePool(QueuePool):
             entry.record_info.update(self._record_infos.popleft())
         return entry
 
-    def _mend(self) -> None:
+    def _complete_struck(self) -> None:
         """Complete what was struck, under the lock."""
         for entry, call in list(self.opening.items()):
             if entry in self.idle:
@@ -342,7 +342,7 @@ class LeanQueuePool(QueuePool):
         try:
             call.start()
         except RuntimeError as error:
-            self._failed(entry, error)
+            self._connect_failed(entry, error)
 
     def _connect_entry(self, entry: Any) -> None:
         """Open it, in a thread where no exception from outside is raised."""
@@ -351,7 +351,7 @@ class LeanQueuePool(QueuePool):
             entry.info[REMEMBERED] = PooledConnection(None, monotonic())
         except BaseException as error:  # noqa: BLE001 - for whoever waits
             with self._lock:
-                self._failed(entry, error)
+                self._connect_failed(entry, error)
                 self._serve()
         else:
             self.failure = None
@@ -364,7 +364,7 @@ class LeanQueuePool(QueuePool):
                 else:
                     self._put_back(entry)
 
-    def _failed(self, entry: Any, error: BaseException) -> None:
+    def _connect_failed(self, entry: Any, error: BaseException) -> None:
         """*entry* could not be opened: tell whoever has waited longest. Under the lock."""
         self.opening.pop(entry, None)
         self.failure = error
@@ -376,7 +376,7 @@ class LeanQueuePool(QueuePool):
 
     def _put_back(self, entry: Any) -> None:
         """*entry* is in use no more, or has been opened. Under the lock."""
-        if self.closed or 0 < self._kept <= len(self.idle):
+        if self.closed or 0 < self._max_idle <= len(self.idle):
             self._close_entry(entry)
         else:
             self.idle.append(entry)
@@ -405,7 +405,7 @@ class LeanQueuePool(QueuePool):
             lock.release()
         except BaseException:
             if depth(lock) > held:
-                self._mend()
+                self._complete_struck()
                 release_to(lock, held)
             raise
 

@@ -15,7 +15,7 @@ from relet.adapters.psycopg import PsycopgAdapter
 from relet.adapters.queue_pool.lean_queue_pool import LeanQueuePool, PoolClosed
 from relet.adapters.slots import Slot
 from relet.adapters.sqlalchemy import SQLAlchemyAdapter
-from relet.adapters.waiter import Place
+from relet.adapters.waiter import Waiter
 from relet.core import PooledConnection
 
 #: Faulty adapter -> the rule.
@@ -142,22 +142,22 @@ class Deaf(LeanQueuePool):
     """Who gives up does not look whether anything has come meanwhile."""
 
     def _wait_into(self, slot, timeout):
-        place = Place()
+        waiter = Waiter()
         with self._lock:
             if self.closed:
                 raise PoolClosed("the pool is closed")
             self.checkouts += 1
             self.waits += 1
-            self._waiting.append(place)
+            self._waiting.append(waiter)
             self._serve()
         seconds = self._timeout if timeout is None else timeout
-        if not place.wait(seconds):
+        if not waiter.wait(seconds):
             with self._lock:
-                place.leave(self._waiting)
+                waiter.leave(self._waiting)
             raise exc.TimeoutError("in vain")
-        if place.error is not None:
-            raise place.error
-        self._own(place.conn, slot)
+        if waiter.error is not None:
+            raise waiter.error
+        self._attach(waiter.conn, slot)
 
 
 @breaks("handover")
@@ -285,8 +285,8 @@ class DoesNotCountWhoHasWaited(SQLAlchemyAdapter):
 
 
 class Forgetful(LeanQueuePool):
-    def _failed(self, entry, error):
-        super()._failed(entry, error)
+    def _connect_failed(self, entry, error):
+        super()._connect_failed(entry, error)
         self.leased[entry] = None
 
 

@@ -22,8 +22,8 @@ def table(admin):
 @pytest.fixture(params=["one message", "some", "one each"])
 def size(request, monkeypatch):
     """How long messages may be."""
-    longest = {"one message": batches._LONGEST, "some": 120, "one each": 0}[request.param]
-    monkeypatch.setattr(batches, "_LONGEST", longest)
+    longest = {"one message": batches._MAX_LENGTH, "some": 120, "one each": 0}[request.param]
+    monkeypatch.setattr(batches, "_MAX_LENGTH", longest)
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_much(connect, wire, table):
     first, *messages, last = wire.statements
     assert (first, last) == ("BEGIN", "COMMIT")
     assert len(messages) == 3
-    assert max(map(len, messages)) <= batches._LONGEST
+    assert max(map(len, messages)) <= batches._MAX_LENGTH
     assert len(table()) == 300
 
 

@@ -594,9 +594,9 @@ class TestTLS:
         """Not beside those of the system: any of them could sign for the server."""
         monkeypatch.setenv("SSL_CERT_FILE", certificates["stranger.crt"])
         assert ssl.create_default_context().get_ca_certs()
-        place = connecting._Place("db.example", 5432, "")
+        place = connecting.Endpoint("db.example", 5432, "")
         known = {"sslmode": "verify-full", "sslrootcert": certificates["authority.crt"]}
-        ((context, needed),) = connecting._ways(known, place)
+        ((context, needed),) = connecting._tls_attempts(known, place)
         (authority,) = context.get_ca_certs()
         assert authority["subject"] == ((("commonName", "authority"),),)
         assert needed
