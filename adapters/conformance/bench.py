@@ -185,7 +185,7 @@ class Bench:
         connection = Call(lambda: pool.checkout(timeout)).result()
         demand(
             isinstance(connection, PooledConnection),
-            f"checkout() returned {connection!r}, and no PooledConnection.",
+            f"checkout() returned {connection!r}, not a PooledConnection.",
         )
         demand(connection.raw is not None, "checkout() returned a connection whose raw is None.")
         return connection  # type: ignore[no-any-return]
@@ -197,7 +197,7 @@ class Bench:
         call = Call(lambda: pool.checkout(timeout))
         eventually(
             lambda: call.ended or pool.stats().waiting == before + 1,
-            f"A thread waits, and stats().waiting stays {before}",
+            f"A thread waits, but stats().waiting stays {before}",
         )
         if call.ended:
             got = "raised " + repr(call.error) if call.error else "returned a connection"

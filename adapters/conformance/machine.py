@@ -71,13 +71,16 @@ class PoolMachine(RuleBasedStateMachine):
         pool, raw = self.pool, connection.raw
         if not self.killed:
             status = pool.transaction_status(raw)
-            demand(status == TransactionStatus.IDLE, f"checkout() gave one that is {status!r}.")
+            demand(
+                status == TransactionStatus.IDLE,
+                f"checkout() returned a connection in the status {status!r}.",
+            )
         demand(
             raw.autocommit is True, f"checkout() gave one whose autocommit is {raw.autocommit!r}."
         )
         demand(
             all(connection is not other for other, _ in self.held),
-            "A connection that is checked out was handed out.",
+            "A checked-out connection was handed out again.",
         )
         # The server may have closed it while it was idle; then the engine discards it.
         if self.killed and not pool.ping(raw):
@@ -87,7 +90,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.take(self.bench.checkout(pool))
             return
         pid = self.bench.pid(pool, raw)
-        demand(pid in self.bench.pids, "A connection was handed out that was not configured.")
+        demand(pid in self.bench.pids, "A connection was handed out without being configured.")
         self.held.append((connection, pid))
 
     def serve(self) -> None:
@@ -95,7 +98,7 @@ class PoolMachine(RuleBasedStateMachine):
         if self.waiters:
             first = self.waiters.pop(0)
             eventually(
-                lambda: first.ended, "One came free, and the first of those who wait waits on"
+                lambda: first.ended, "A connection came free, but the first waiter still waits"
             )
             self.take(first.result())
 
@@ -140,7 +143,10 @@ class PoolMachine(RuleBasedStateMachine):
     def break_and_discard(self, choice: int) -> None:
         connection, pid = self.pick(choice)
         self.bench.kill(pid)
-        demand(not self.pool.ping(connection.raw), "ping() is true of one that the server closed.")
+        demand(
+            not self.pool.ping(connection.raw),
+            "ping() is true for a connection that the server closed.",
+        )
         self.bench.discard(self.pool, connection)
         self.serve()
 
@@ -159,7 +165,10 @@ class PoolMachine(RuleBasedStateMachine):
         pool, raw = self.pool, connection.raw
         pool.execute_internal(raw, "BEGIN")
         status = pool.transaction_status(raw)
-        demand(status == TransactionStatus.IN_TRANSACTION, f"After BEGIN, it is {status!r}.")
+        demand(
+            status == TransactionStatus.IN_TRANSACTION,
+            f"After BEGIN, transaction_status() is {status!r}.",
+        )
         pool.execute_internal(raw, "ROLLBACK")
 
     @rule()
@@ -175,6 +184,6 @@ class PoolMachine(RuleBasedStateMachine):
         )
         demand(
             stats.waiting == len(self.waiters),
-            f"waiting is {stats.waiting}, with {len(self.waiters)} who wait.",
+            f"waiting is {stats.waiting}, with {len(self.waiters)} waiting.",
         )
         demand(stats.size <= SIZE, f"size is {stats.size}, of {SIZE} at most.")

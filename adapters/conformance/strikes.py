@@ -75,7 +75,7 @@ def struck_at(
         sys.unraisablehook = hook
     if instruction.reached and not ignored:
         raise AssertionError(
-            f"what struck at instruction {number} was swallowed: {instruction.place}"
+            f"the exception raised at instruction {number} was swallowed: {instruction.place}"
         )
     return instruction.place or None
 

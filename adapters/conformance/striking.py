@@ -32,7 +32,7 @@ def _makes_no_claim(adapter: type[PoolAdapter[Any]]) -> str | None:
 
 @rule(
     "struck",
-    "An exception from outside loses no connection, whichever instruction it strikes.",
+    "An exception from outside loses no connection, whichever instruction raises it.",
     left_out=_makes_no_claim,
 )
 def struck(bench: Bench) -> None:
@@ -105,7 +105,7 @@ def _strike(
         before()
         place = struck_at(number, run, *packages)
         after()
-        _demand_whole(bench, pool, lease, f"{what} was struck at {place}" if place else what)
+        _demand_whole(bench, pool, lease, f"an exception in {what} at {place}" if place else what)
         if place is None:
             break
 
@@ -116,7 +116,7 @@ def _demand_whole(bench: Bench, pool: PoolAdapter[Any], lease: _Lease, when: str
     found = "no" if held is None else "a"
     demand(
         in_use == (held is not None),
-        f"After {when}, there is {found} connection in the lease, and in_use is {in_use}.",
+        f"After {when}, the lease has {found} connection and in_use is {in_use}.",
     )
     if held is not None:
         broken = pool.transaction_status(held.raw) == TransactionStatus.UNKNOWN
@@ -124,11 +124,14 @@ def _demand_whole(bench: Bench, pool: PoolAdapter[Any], lease: _Lease, when: str
         Call(lambda: end(lease)).result()
         demand(lease.connection is None, f"After {when}, the lease keeps its connection.")
     connection = bench.checkout(pool)
-    demand(pool.ping(connection.raw), f"After {when}, a connection is handed out that is broken.")
+    demand(pool.ping(connection.raw), f"After {when}, a broken connection is handed out.")
     bench.checkin(pool, connection)
     stats = pool.stats()
     seen = f"in_use is {stats.in_use} and waiting is {stats.waiting}"
-    demand(not (stats.in_use or stats.waiting), f"After {when}, {seen}, with nobody there.")
+    demand(
+        not (stats.in_use or stats.waiting),
+        f"After {when}, {seen} although nothing is checked out.",
+    )
 
 
 def _packages(adapter: type[Any]) -> list[ModuleType]:

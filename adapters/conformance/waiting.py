@@ -30,24 +30,26 @@ _STEP = 3
 _CORE = str(Path(next(iter(relet.core.__path__))))
 
 
-@rule("handover", "A connection that is handed to a waiter as it gives up is not lost.")
+@rule("handover", "A connection that is handed to a waiter as it times out is not lost.")
 def handover(bench: Bench) -> None:
     pool = bench.pool(timeout=2 * patience.seconds)  # not the time that it is to wait
     for number in count(1, _STEP):
         race = _Race(bench, pool, number)
         if not race.instant.reached:
             break
-        lost = f"A waiter gave up at {race.instant.place} and was handed a connection there; "
+        lost = f"A waiter timed out at {race.instant.place} and was handed a connection there; "
         try:
-            eventually(lambda: not pool.stats().in_use, f"{lost}now it is nobody's, and in use")
+            eventually(
+                lambda: not pool.stats().in_use, f"{lost}now nobody has it, but it counts as in use"
+            )
             bench.checkin(pool, bench.checkout(pool))
         except Broken:
             raise
         except Exception as error:
-            raise Broken(f"{lost}now it cannot be had: {error}") from error
+            raise Broken(f"{lost}now checkout() fails: {error}") from error
 
 
-@rule("overtaking", "Who has waited for 0.1 s is served before all who come later.")
+@rule("overtaking", "A thread that has waited for 0.1 s is served before those that come later.")
 def overtaking(bench: Bench) -> None:
     pool = bench.pool()
     for _ in range(3):
@@ -58,7 +60,10 @@ def overtaking(bench: Bench) -> None:
         again = Call(partial(_overtakes, pool, held, waiter))
         bench.checkin(pool, waiter.result())
         turns = again.result()
-        demand(turns == 0, f"Others were served {turns} times before one who had waited longer.")
+        demand(
+            turns == 0,
+            f"Other threads were served {turns} times before one that had waited longer.",
+        )
 
 
 def _overtakes(pool: PoolAdapter[Any], held: PooledConnection, waiter: Call) -> int:

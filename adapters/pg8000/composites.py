@@ -41,7 +41,7 @@ _HSTORE_QUOTED = re.compile(rb'"([^"\\]*)("?)')
 
 def _malformed(kind: str, data: bytes) -> DataError:
     text = data[:_SHOWN].decode(errors="replace")
-    return DataError(f"not the text of {kind}: {text!r}{'...' if len(data) > _SHOWN else ''}")
+    return DataError(f"malformed text of {kind}: {text!r}{'...' if len(data) > _SHOWN else ''}")
 
 
 def _quoted(data: bytes, begin: int, edge: re.Pattern[bytes]) -> tuple[bytes, int] | None:

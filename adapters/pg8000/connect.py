@@ -169,7 +169,7 @@ def _call_connector(connect: Callable[..., Any] | str, **options: Any) -> CoreCo
     if not isinstance(opened, CoreConnection):
         _close_connector_result(opened)
         raise ConfigurationError(
-            f"'connect' returned {opened!r}; it is to return a connection of pg8000's, such as "
+            f"'connect' returned {opened!r}; it must return a connection of pg8000's, as "
             "pg8000.dbapi.connect() does."
         )
     if opened._usock is None:
@@ -236,14 +236,14 @@ def _open(
     if pg.parameter_statuses.get("client_encoding") != "UTF8":
         pg.execute_simple("SET client_encoding TO 'UTF8'")
         if pg.parameter_statuses.setdefault("client_encoding", "UTF8") != "UTF8":
-            raise errors.OperationalError("the server does not take UTF8 as client_encoding")
+            raise errors.OperationalError("the server does not accept client_encoding UTF8")
     if attribute in _ATTRIBUTES:
         ((right,),) = pg.execute_simple(f"SELECT {_ATTRIBUTES[attribute]}").rows
         if not right:
             _close_connector_result(pg)
             raise _UnwantedSession(f"the session is not {attribute}")
     if pg._transaction_status not in (None, b"I"):
-        raise errors.OperationalError("the session is in a transaction from the start")
+        raise errors.OperationalError("the new session is already in a transaction")
     pg._usock = handshake.socket
     pg._usock.settimeout(parameters.get("timeout"))
     return pg
@@ -376,7 +376,7 @@ def _addresses(parameters: Mapping[str, Any], endpoint: Endpoint, deadline: Dead
     call = BackgroundCall(lambda: found.extend(look_up()))
     call.start()
     if not call.wait(deadline.remaining()):
-        raise TimeoutError("timed out while the host's name was looked up")
+        raise TimeoutError("timed out while looking up the host name")
     if call.error is not None:
         raise call.error
     return found
@@ -397,7 +397,7 @@ def _start_tls(
             # Where the server does not like what it is shown, it may have no time to say so.
             raise ssl.SSLError(f"the TLS handshake failed: {error}") from error
     if answer != b"N":
-        raise ssl.SSLError("the server does not answer the request for TLS")
+        raise ssl.SSLError("the server sent no valid answer to the request for TLS")
     if needed:
         raise errors.OperationalError("the server does not support SSL, but SSL was required")
     return sock
@@ -451,5 +451,5 @@ def _reason(error: BaseException) -> str:
         if str(error) == "network error":  # as pg8000 calls it
             return "the server closed the connection unexpectedly"
     if not isinstance(error, (errors.Error, OSError)):
-        return f"the server sent what cannot be read ({type(error).__name__}: {error})"
+        return f"the server sent a message that cannot be read ({type(error).__name__}: {error})"
     return str(error)

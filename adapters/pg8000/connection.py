@@ -165,7 +165,8 @@ class Connection:
         self.wire.check_open()
         if self.wire.transaction_status != IDLE:
             raise errors.ProgrammingError(
-                f"{attribute} cannot be changed now: the connection is in a transaction"
+                f"{attribute} cannot be changed while the connection is in a transaction; "
+                "commit or roll back first"
             )
 
     def _compose_begin(self) -> None:

@@ -198,10 +198,10 @@ class Cursor:
         """
         rows = self._rows()
         if mode not in ("relative", "absolute"):
-            raise ValueError(f"mode is {mode!r}; it can be 'relative' or 'absolute'")
+            raise ValueError(f"mode is {mode!r}; it must be 'relative' or 'absolute'")
         position = value + (self._position if mode == "relative" else 0)
         if not 0 <= position < len(rows):
-            raise IndexError("position out of bound")
+            raise IndexError("scroll destination out of bounds")
         self._position = position
 
     def peek(self) -> list[Row]:
@@ -313,7 +313,7 @@ class NamedCursor(Cursor):
         return self
 
     def executemany(self, query: Any, params: Iterable[Params], /) -> None:
-        raise InterfaceError("executemany() makes no sense on a cursor with a name")
+        raise InterfaceError("executemany() is not supported on a named cursor")
 
     @property
     @exclusive("_session.lock")
@@ -339,7 +339,7 @@ class NamedCursor(Cursor):
     @exclusive("_session.lock")
     def scroll(self, value: int, mode: str = "relative") -> None:
         if mode not in ("relative", "absolute"):
-            raise ValueError(f"mode is {mode!r}; it can be 'relative' or 'absolute'")
+            raise ValueError(f"mode is {mode!r}; it must be 'relative' or 'absolute'")
         if self._declared and self._result.columns is None:
             self._fetch("FORWARD 0")  # later, that would go back to a row
         self._move("MOVE", f"{mode.upper()} {int(value)}")

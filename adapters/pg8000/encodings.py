@@ -48,7 +48,9 @@ def codec(name: str) -> tuple[Callable[[str], bytes], Callable[[bytes], str]]:
         # Python makes a backslash of a yen sign, for one: in a literal, it could be an escape.
         if data.decode(python) != text:
             at = next(i for i, letter in enumerate(text) if not _returns(letter, python))
-            raise UnicodeEncodeError(python, text, at, at + 1, "another character would arrive")
+            raise UnicodeEncodeError(
+                python, text, at, at + 1, "the server would read another character"
+            )
         return data
 
     return encode, lambda data: data.decode(python)

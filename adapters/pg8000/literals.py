@@ -96,7 +96,7 @@ def _date_text(value: date) -> str:
 
 def _time_text(value: time) -> str:
     if value.tzinfo is not None and value.utcoffset() is None:
-        raise DataError(f"the offset of {value.tzinfo} cannot be told without a date")
+        raise DataError(f"the UTC offset of {value.tzinfo} depends on the date, which a time lacks")
     return time.isoformat(value)
 
 
@@ -106,7 +106,9 @@ def _datetime_text(value: datetime) -> str:
         try:
             value = value.astimezone(timezone.utc)
         except OverflowError:
-            raise DataError(f"PostgreSQL has no offset {offset} of {value.tzinfo}") from None
+            raise DataError(
+                f"PostgreSQL cannot store the UTC offset {offset} of {value.tzinfo}"
+            ) from None
     return datetime.isoformat(value, " ")
 
 
@@ -142,7 +144,7 @@ def hstore_text(value: Mapping[Any, Any]) -> str:
     pairs = []
     for key, item in value.items():
         if not isinstance(key, str) or not (item is None or isinstance(item, str)):
-            raise DataError("hstore has keys that are strings, and values that are, or None")
+            raise DataError("hstore keys must be strings, and its values strings or None")
         pairs.append(f"{_in_quotes(key)}=>{'NULL' if item is None else _in_quotes(item)}")
     return ",".join(pairs)
 
@@ -347,8 +349,8 @@ def _look_up(known: Mapping[type, Any], value: object) -> Any:
             return found
     name = f"{type(value).__module__}.{type(value).__qualname__}"
     raise ProgrammingError(
-        f"cannot make a literal of a value of type {name!r}: pass one of a type that PostgreSQL "
-        "knows, such as a str, or a list for an array"
+        f"cannot make a literal of a value of type {name!r}: convert it to a str, a number, a "
+        "list or another supported type, or register() its type"
     )
 
 

@@ -93,7 +93,8 @@ _time_of = _iso(time.fromisoformat)
 
 def _no_such(kind: str, data: bytes) -> DataError:
     return DataError(
-        f"Python has no {kind} {_decode(data)!r}; or the session's DateStyle is not ISO"
+        f"cannot load the {kind} {_decode(data)!r}: Python cannot represent it, "
+        "or DateStyle is not ISO"
     )
 
 
@@ -145,7 +146,7 @@ def _interval(data: bytes) -> timedelta:
     match = _INTERVAL.fullmatch(data)
     if match is None or not data:
         raise DataError(
-            f"not an interval: {_decode(data)!r}; the session's IntervalStyle is to be postgres"
+            f"cannot load the interval {_decode(data)!r}: IntervalStyle must be postgres"
         )
     years, months, days, sign, *clock, fraction = match.groups()
     hours, minutes, seconds = (int(part or 0) for part in clock)
@@ -160,7 +161,9 @@ def _interval(data: bytes) -> timedelta:
         )
         return whole - part if sign == b"-" else whole + part
     except OverflowError:
-        raise DataError(f"Python has no timedelta of {_decode(data)!r}") from None
+        raise DataError(
+            f"cannot load the interval {_decode(data)!r}: it is too long for a timedelta"
+        ) from None
 
 
 #: For each type: its OID, that of arrays of it, and what loads it.

@@ -58,9 +58,9 @@ PG8000 = ("source_address", "ssl_context", "startup_params", "tcp_keepalive", "t
 SOCKET_DIRECTORIES = ("/var/run/postgresql", "/tmp")
 
 RESERVED = {
-    "server_side_binding": "simple queries have their parameters in them",
+    "server_side_binding": "simple queries contain their parameters",
     "prepare_threshold": "simple queries cannot be prepared",
-    "cursor_factory": "there is one kind of cursors here, which sends simple queries",
+    "cursor_factory": "all cursors of this driver send simple queries",
 }
 _CHOICES = {
     "gssencmode": ("prefer", "disable"),
@@ -84,8 +84,8 @@ def check(given: Mapping[str, Any]) -> None:
     if (connect := given.get("connect")) is not None:
         if not callable(connect) and not isinstance(connect, str):
             raise ConfigurationError(
-                f"'connect' is {connect!r}; it can be a callable that returns a connection of "
-                "pg8000's, or the dotted path of one."
+                f"'connect' is {connect!r}; it must be a callable that returns a connection of "
+                "pg8000's, or its dotted path."
             )
         return
     unset = [name for name in RESERVED if given.get(name) is None or given[name] is False]
@@ -101,18 +101,20 @@ def _check_values(given: Mapping[str, Any]) -> None:
     for name, choices in _CHOICES.items():
         if given.get(name, choices[0]) not in choices:
             known = ", ".join(map(repr, choices))
-            raise ConfigurationError(f"{name!r} is {given[name]!r}; it can be {known}.")
+            raise ConfigurationError(f"{name!r} is {given[name]!r}; it must be one of {known}.")
     for name in _WHOLE_NUMBERS:
         if not re.fullmatch(r"[-+]?\d+", str(given.get(name, 0)), re.ASCII):
             raise ConfigurationError(f"{name!r} is {given[name]!r}; it must be a whole number.")
     timeout = given.get("timeout", 1)
     if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout > 0:
         raise ConfigurationError(
-            f"'timeout' is {timeout!r}; it must be a number of seconds, more than 0."
+            f"'timeout' is {timeout!r}; it must be a positive number of seconds."
         )
     encoding = str(given.get("client_encoding", "utf8"))
     if re.sub(r"[\W_]", "", encoding).lower() not in ("utf8", "unicode", "auto"):
-        raise ConfigurationError(f"'client_encoding' is {encoding!r}; this driver speaks 'UTF8'.")
+        raise ConfigurationError(
+            f"'client_encoding' is {encoding!r}; this driver supports only 'UTF8'."
+        )
     _check_tls(given)
     _check_endpoints(given)
 
@@ -120,14 +122,16 @@ def _check_values(given: Mapping[str, Any]) -> None:
 def _check_tls(given: Mapping[str, Any]) -> None:
     if not isinstance(context := given.get("ssl_context"), (SSLContext, bool, NoneType)):
         raise ConfigurationError(
-            f"'ssl_context' is {context!r}; it can be an ssl.SSLContext, True or False."
+            f"'ssl_context' is {context!r}; it must be an ssl.SSLContext, True or False."
         )
     if "ssl_context" in given and "sslmode" in given:
-        raise ConfigurationError("'ssl_context' and 'sslmode' say the same; give one of them.")
+        raise ConfigurationError(
+            "'ssl_context' and 'sslmode' exclude each other; give one of them."
+        )
     if given.get("sslrootcert") == "system" and sslmode(given) != "verify-full":
         raise ConfigurationError(
-            f"'sslmode' is {given['sslmode']!r}, which is too weak for the 'sslrootcert' "
-            "'system', where anybody's certificate is trusted: it must be 'verify-full'."
+            f"'sslmode' is {given['sslmode']!r}, but 'sslrootcert' is 'system', which trusts "
+            "certificates of any host: set 'sslmode' to 'verify-full'."
         )
 
 
@@ -138,13 +142,13 @@ def _check_endpoints(given: Mapping[str, Any]) -> None:
             hosts, count = count, len(str(given[name]).split(","))
             if hosts not in (None, count):
                 raise ConfigurationError(
-                    f"'host' names {count} hosts and 'hostaddr' {hosts}; they must be as many."
+                    f"'host' names {count} hosts but 'hostaddr' {hosts}; give as many of each."
                 )
     ports = str(given.get("port", "")).split(",")
     if len(ports) not in (1, count or 1):
         raise ConfigurationError(
-            f"'port' names {len(ports)} ports for the {count or 1} hosts of 'host'; give one, or "
-            "as many as there are hosts."
+            f"'port' names {len(ports)} ports for the {count or 1} hosts of 'host'; give one port, "
+            "or one for each host."
         )
     for port in ports:
         if port and not (re.fullmatch(r"\s*\d+\s*", port, re.ASCII) and 0 < int(port) < 65536):
@@ -181,7 +185,7 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     except ConfigurationError as error:
         names = ", ".join(sorted(found))
         raise ConfigurationError(
-            f"{error} (The environment, or the service file, has: {names}.)"
+            f"{error} (Set by the environment or the service file: {names}.)"
         ) from None
     return complete
 
@@ -213,7 +217,7 @@ def _service(name: str) -> dict[str, str]:
                     f"unknown {', '.join(map(repr, unknown))}."
                 )
             return found
-    raise ConfigurationError(f"'service' is {name!r}, of which no service file knows.")
+    raise ConfigurationError(f"'service' is {name!r}, which was not found in any service file.")
 
 
 #: Host, port, database, role and password; a backslash is before what is meant literally.

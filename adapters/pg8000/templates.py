@@ -48,7 +48,7 @@ class Template(NamedTuple):
         if self.names is not None:
             if not isinstance(params, Mapping):
                 raise TypeError(
-                    "the statement has placeholders with names, %(name)s: its parameters must be "
+                    "the statement has named placeholders, %(name)s: its parameters must be "
                     f"a mapping, not {type(params).__name__}"
                 )
             if missing := sorted(set(self.names).difference(params)):
@@ -59,7 +59,7 @@ class Template(NamedTuple):
             return ()
         if not isinstance(params, Sequence) or isinstance(params, (str, bytes)):
             raise TypeError(
-                "the parameters of placeholders by position, %s, must be a sequence, "
+                "the statement has positional placeholders, %s: its parameters must be a sequence, "
                 f"not {type(params).__name__}"
             )
         if len(params) != count:
@@ -111,8 +111,8 @@ def _parse(sql: str) -> Template:
             continue
         if (letter if name is None else format_of_name) not in _FORMATS:
             raise ProgrammingError(
-                f"{match.group()[:_SHOWN]!r} is no placeholder: those are %s and %(name)s; "
-                "any other % is to be written as %%"
+                f"{match.group()[:_SHOWN]!r} is not a placeholder: use %s or %(name)s, "
+                "and write any other % as %%"
             )
         names.append(name)
         parts.append("".join(part))
@@ -121,7 +121,7 @@ def _parse(sql: str) -> Template:
     parts.append("".join(part))
     named = [name for name in names if name is not None]
     if named and len(named) != len(names):
-        raise ProgrammingError("placeholders with names and by position cannot be mixed")
+        raise ProgrammingError("named and positional placeholders cannot be mixed")
     tight = {at: found[1] for at, after in enumerate(parts[1:]) if (found := _TIGHT.match(after))}
     return Template(tuple(parts), tuple(named) if named else None, tight)
 

@@ -70,7 +70,7 @@ class Range(Generic[T]):
         empty: bool = False,
     ) -> None:
         if bounds not in ("()", "[)", "(]", "[]"):
-            raise ValueError(f"bounds is {bounds!r}; it can be '()', '[)', '(]' or '[]'")
+            raise ValueError(f"bounds is {bounds!r}; it must be '()', '[)', '(]' or '[]'")
         self._lower, self._upper = (None, None) if empty else (lower, upper)
         self._bounds = "" if empty else _open_bounds(lower, upper, bounds)
 

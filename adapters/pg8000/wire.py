@@ -46,8 +46,8 @@ _LARGE_CHUNK = 1 << 20
 _FATAL = ("FATAL", "PANIC")
 CLOSED = "the connection is closed"
 _NUL = "a statement cannot contain NUL (0x00) characters"
-_BUSY = "a statement runs on this connection already"
-_CLOSED_BY_SERVER = "the server closed it unexpectedly"
+_BUSY = "the connection is already running a statement"
+_CLOSED_BY_SERVER = "the server closed the connection unexpectedly"
 #: What a socket says whose other end has gone.
 _PEER_GONE = (ConnectionError, SSLError)
 #: Seconds that `Wire.close` waits for who reads an answer, and has been told to end.
@@ -128,7 +128,9 @@ class Wire:
         except _UNREADABLE as error:
             if self._socket is not None or from_outside(error, *SOCKETS):
                 raise  # it is of a value, or of the file of a COPY
-            raise errors.InterfaceError(f"the server sent what cannot be read: {error}") from error
+            raise errors.InterfaceError(
+                f"the server sent a message that cannot be read: {error}"
+            ) from error
         except AttributeError as error:
             if self._socket is not None or error.obj is not None:
                 raise
@@ -332,7 +334,9 @@ class Wire:
         """Write what has come; return what went wrong."""
         try:
             if copying is None:
-                raise errors.ProgrammingError("COPY TO STDOUT writes to a file: use copy_expert()")
+                raise errors.ProgrammingError(
+                    "COPY TO STDOUT needs a file to write to: use copy_expert()"
+                )
             if not begins:
                 copying.write(data, self._decode)
         except Exception as error:  # whatever a file raises
@@ -517,7 +521,7 @@ def _chunks(copying: Copying | None, encode: Callable[[str], bytes]) -> Iterator
     """Yield what a ``COPY`` is to read; at last, what went wrong."""
     try:
         if copying is None:
-            raise errors.ProgrammingError("COPY FROM STDIN reads a file: use copy_expert()")
+            raise errors.ProgrammingError("COPY FROM STDIN needs a file to read: use copy_expert()")
         yield from copying.chunks(encode)
     except Exception as error:  # whatever a file raises
         if from_handler(error):
@@ -582,8 +586,6 @@ def _load_error(error: Exception, data: bytes) -> Exception:
         raise _unreadable_message(_DATA_ROW) from error
     if isinstance(error, (errors.Error, UnicodeError)):
         return error
-    failure: Exception = errors.DataError(
-        f"a value cannot be loaded: {type(error).__name__}: {error}"
-    )
+    failure: Exception = errors.DataError(f"cannot load a value: {type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure

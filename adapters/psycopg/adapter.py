@@ -40,10 +40,10 @@ _WHOLE_NUMBERS = ("min_size", "max_size", "max_waiting", "num_workers")
 _SECONDS = ("timeout", "max_lifetime", "max_idle", "reconnect_timeout")
 _FUNCTIONS = ("configure", "check", "reset", "reconnect_failed")
 _RESERVED = {
-    "policy": "it belongs beside this, in OPTIONS['policy']",
+    "policy": "it belongs in OPTIONS['policy'], not in OPTIONS['pool']",
     "kwargs": "connection parameters belong in DATABASES[alias] and its OPTIONS",
-    "open": "the pool is opened with its first lease",
-    "close_returns": "relet closes connections to throw them away",
+    "open": "relet opens the pool with its first lease",
+    "close_returns": "relet relies on it to discard connections",
 }
 
 
@@ -179,7 +179,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         """Return *cause*, which a function of the options has raised, saying which that was."""
         refused = type(cause)(
             f"DATABASES[{self.config.alias!r}]['OPTIONS']['pool'][{error.option!r}] refuses each "
-            f"new connection: {str(cause).strip()}\nCorrect that function, or what it asks for."
+            f"new connection: {str(cause).strip()}\nFix that function, or what it checks."
         )
         refused.__cause__ = cause
         return refused
@@ -195,7 +195,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         if isinstance(error, psycopg_pool.TooManyRequests):
             raise psycopg_pool.TooManyRequests(
                 f"{prefix}Raise OPTIONS['pool']['max_waiting'] ({pool.max_waiting}), or "
-                f"'max_size' ({stats.max_size}) to have fewer wait."
+                f"'max_size' ({stats.max_size}) so that fewer threads wait."
             ) from error
         if isinstance(error, PoolTimeout):
             said = f"{error}"
@@ -204,7 +204,10 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
                 if (failure := desk.failure or self._callbacks.refused) is not None:
                     self._fail(failure)
                 if connecting := len(desk.connecting):
-                    said += f", while the server has not answered; {connecting} are being opened"
+                    said += (
+                        f", because the server has not answered; {connecting} connections are "
+                        "being opened"
+                    )
             cure = "raise OPTIONS['pool']['max_size'] or ['timeout']"
             raise self.exhausted(PoolTimeout, said, cure) from error
         raise error

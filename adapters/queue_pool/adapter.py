@@ -26,18 +26,18 @@ from relet.core.status import TransactionStatus
 from .lean_queue_pool import LEAN, REMEMBERED, CannotConnect, LeanQueuePool, PoolClosed
 
 _RESERVED = {
-    "policy": "it belongs beside this, in OPTIONS['policy']",
+    "policy": "it belongs in OPTIONS['policy'], not in OPTIONS['pool']",
     "creator": "connection parameters belong in DATABASES[alias] and its OPTIONS",
-    "dialect": "Django is what speaks to the database",
-    "reset_on_return": "relet gives connections back clean, and asks the driver whether they are",
+    "dialect": "Django has its own dialect",
+    "reset_on_return": "relet itself checks that connections are clean before they go back",
 }
 _REFUSED = {
-    "SingletonThreadPool": "it keeps a connection for each thread, which is what leases are to "
-    "do away with, and closes those of other threads, in use or not, when there are too many",
-    "StaticPool": "it hands the same connection to all threads at once",
-    "AssertionPool": "it raises an AssertionError where a thread has to wait for its turn; use a "
+    "SingletonThreadPool": "it keeps a connection for each thread, which leases are meant "
+    "to avoid, and closes other threads' connections, even in use, when there are too many",
+    "StaticPool": "it hands the same connection to all threads at the same time",
+    "AssertionPool": "it raises an AssertionError where a thread would have to wait; use a "
     "QueuePool with a pool_size of 1 and a max_overflow of 0",
-    "AsyncAdaptedQueuePool": "it is for asyncio's connections; Django's are synchronous",
+    "AsyncAdaptedQueuePool": "it is for asyncio; Django's connections are synchronous",
 }
 #: Values that a pool would take, and stumble over later, when they are less.
 _NUMBERS = {"pool_size": 0, "max_overflow": -1, "timeout": 0, "recycle": -1}
@@ -314,7 +314,9 @@ class QueuePoolAdapter(SlotAdapter):
                 if stats.max_size is None or stats.in_use < stats.max_size:
                     return self.cannot_connect(failure)
             elif opening:
-                said += f", while the server has not answered; {opening} are being opened"
+                said += (
+                    f", because the server has not answered; {opening} connections are being opened"
+                )
         keys = map(self._setting_path, ("pool_size", "max_overflow", "timeout"))
         return self.exhausted(self.dbapi.OperationalError, said, f"raise {', '.join(keys)}")
 
@@ -338,7 +340,7 @@ def _normalize_entry(adapter: QueuePoolAdapter | None, entry: Any) -> None:
         if adapter.keeps_notices:
             adapter.drop_notices(raw)
         if not adapter.is_as_it_was(raw, remembered):
-            raise PoolClosed("the connection was changed")
+            raise PoolClosed("a borrower changed the connection")
 
 
 def _normalize(adapter: QueuePoolAdapter | None, raw: Any) -> None:
@@ -379,7 +381,7 @@ def _pool_class(given: object) -> type[Pool]:
             raise ConfigurationError(f"'class': {given!r} cannot be imported: {error}.") from error
     if not (inspect.isclass(found) and issubclass(found, Pool)):
         raise ConfigurationError(
-            f"'class' is {given!r}; it can be a pool class of SQLAlchemy, its name, such as "
+            f"'class' is {given!r}; it must be a pool class of SQLAlchemy, its name, such as "
             "'NullPool', or the dotted path of a subclass."
         )
     for name, why in _REFUSED.items():
