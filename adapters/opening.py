@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 def opened(connect: Callable[[Mapping[str, Any]], Any], config: PoolConfig) -> Any:
-    """Return a new connection that is configured.
+    """Return a new, configured connection.
 
-    :param connect: the driver's, in autocommit.
+    :param connect: opens a connection in autocommit.
     """
     raw = None
     parameters = config.parameters()
@@ -30,9 +30,9 @@ def opened(connect: Callable[[Mapping[str, Any]], Any], config: PoolConfig) -> A
 
 
 def configure_or_close(raw: T, configure: Callable[[T], object]) -> T:
-    """Return *raw*, which was just opened and which *configure* was called with.
+    """Call *configure* with *raw*, which was just opened, and return *raw*.
 
-    If that raises, *raw* is closed.
+    If *configure* raises, *raw* is closed.
     """
     try:
         configure(raw)
@@ -43,10 +43,10 @@ def configure_or_close(raw: T, configure: Callable[[T], object]) -> T:
 
 
 def forget_frames(error: BaseException) -> None:
-    """Have *error* keep no connection that was being opened when it was raised.
+    """Clear the frames of *error*, so that it keeps no connection alive.
 
-    Until a driver returns a connection, only the variables of its own functions refer to it. A
-    traceback keeps these alive, and a session of the server with them.
+    Until a driver returns a connection, only local variables of the driver refer to it. The
+    traceback keeps these alive, and with them a session of the server.
     """
     seen: set[int] = set()
     link: BaseException | None = error

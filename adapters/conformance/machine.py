@@ -1,4 +1,4 @@
-"""A state machine: all that can be done with a pool, in any order, in lockstep with a model."""
+"""A state machine: any calls of a pool, in any order, in lockstep with a model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .bench import Bench, Call, demand, eventually
 SIZE = 2
 WAITERS = 3
 
-#: Which of those that are checked out.
+#: Selects one of the checked-out connections.
 CHOICE = st.integers(0, SIZE - 1)
 
 
@@ -32,19 +32,19 @@ def run_machine(
     parameters: Mapping[str, Any],
     settings: hypothesis_settings,
 ) -> None:
-    """Run the machine; raise `Broken` where the pool and the model differ."""
+    """Run the machine; raise `Broken` if the pool and the model differ."""
     machine: Any = partial(PoolMachine, adapter, parameters)
     run_state_machine_as_test(machine, settings=settings)
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """A pool of two connections, and who has them, or waits for them."""
+    """A pool of two connections, their holders and the threads that wait."""
 
     def __init__(self, adapter: type[PoolAdapter[Any]], parameters: Mapping[str, Any]) -> None:
         super().__init__()
         self.bench = Bench(adapter, parameters)
         self.pool = self.bench.pool(SIZE, timeout=60.0)
-        #: Those checked out, and the server process of each.
+        #: The checked-out connections, and the server process of each.
         self.held: list[tuple[PooledConnection, int]] = []
         self.waiters: list[Call] = []
         #: Server processes that were killed while their connections were in the pool.
@@ -67,7 +67,7 @@ class PoolMachine(RuleBasedStateMachine):
         return len(self.held) == SIZE
 
     def take(self, connection: PooledConnection) -> None:
-        """One has been checked out: look at it, and enter it."""
+        """Check a connection that was just checked out, and record it."""
         pool, raw = self.pool, connection.raw
         if not self.killed:
             status = pool.transaction_status(raw)
@@ -82,7 +82,7 @@ class PoolMachine(RuleBasedStateMachine):
             all(connection is not other for other, _ in self.held),
             "A checked-out connection was handed out again.",
         )
-        # The server may have closed it while it was idle; then the engine discards it.
+        # If the server closed it while it was idle, the engine would discard it.
         if self.killed and not pool.ping(raw):
             self.bench.discard(pool, connection)
             if self.killed:
@@ -94,7 +94,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.held.append((connection, pid))
 
     def serve(self) -> None:
-        """One has come free: the first of those who wait has it."""
+        """A connection has come free: the first waiter must get it."""
         if self.waiters:
             first = self.waiters.pop(0)
             eventually(
@@ -105,7 +105,7 @@ class PoolMachine(RuleBasedStateMachine):
     def pick(self, choice: int) -> tuple[PooledConnection, int]:
         return self.held.pop(choice % len(self.held))
 
-    # What can be done.
+    # The steps.
 
     @precondition(lambda self: not self.full)
     @rule()

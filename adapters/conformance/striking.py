@@ -1,4 +1,4 @@
-"""The rule about exceptions from outside, which strike at any instruction."""
+"""The rule about exceptions from outside, which may be raised at any instruction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .rule import rule
 from .strikes import struck_at
 
 _FOR_LEASES = ("checkout_into", "checkin_from", "discard_from")
-#: Instructions from one that is struck to the next, where each takes a new connection or a wait.
+#: The distance between struck instructions, if each strike costs a new connection or a wait.
 _STEP = 7
 
 
@@ -45,7 +45,7 @@ def struck(bench: Bench) -> None:
         pool.checkin_from(lease)
 
     def throw_away() -> None:
-        if lease.connection is not None:  # if it was struck, it is called again
+        if lease.connection is not None:  # because it is called again after a strike
             pool.discard_from(lease)
 
     _strike(bench, pool, lease, "checkout_into() and checkin_from()", take_and_give)
@@ -65,7 +65,7 @@ def struck(bench: Bench) -> None:
 
 
 class _Other:
-    """Another lease, which gives its connection to whoever waits for it."""
+    """Another lease, which checks its connection in while somebody waits for it."""
 
     def __init__(self, pool: PoolAdapter[Any]) -> None:
         self._pool = pool
@@ -99,7 +99,7 @@ def _strike(
     after: Callable[[], object] = lambda: None,
     step: int = 1,
 ) -> None:
-    """Strike *run* at each instruction in turn; demand each time that the pool is whole."""
+    """Strike at each instruction of *run* in turn; demand each time that the pool is intact."""
     packages = _packages(bench.adapter)
     for number in count(1, step):
         before()
@@ -111,7 +111,7 @@ def _strike(
 
 
 def _demand_whole(bench: Bench, pool: PoolAdapter[Any], lease: _Lease, when: str) -> None:
-    """What the lease has is checked out, and nothing else; and no lock is taken."""
+    """Demand that only the lease's connection is checked out, and that no lock is held."""
     held, in_use = lease.connection, pool.stats().in_use
     found = "no" if held is None else "a"
     demand(
@@ -135,14 +135,14 @@ def _demand_whole(bench: Bench, pool: PoolAdapter[Any], lease: _Lease, when: str
 
 
 def _packages(adapter: type[Any]) -> list[ModuleType]:
-    """Return the packages, or modules, that *adapter* and what it inherits from are in."""
+    """Return the packages, or modules, that define *adapter* and its base classes."""
     found = {}
     for cls in adapter.__mro__:
         parts = cls.__module__.split(".")
         if parts[0] in sys.stdlib_module_names:
             continue
         names = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
-        # A namespace package has no file: others are in it, too.
+        # A namespace package has no file, and contains other distributions, too.
         name = next(name for name in names if sys.modules[name].__file__)
         found[name] = sys.modules[name]
     return list(found.values())

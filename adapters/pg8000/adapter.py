@@ -1,4 +1,4 @@
-"""The adapter for pg8000's connections, in SQLAlchemy's QueuePool."""
+"""The adapter for pg8000's connections in SQLAlchemy's QueuePool."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import dbapi, settings
 from .connection import Connection
 from .cursor import Cursor, statement_text
 
-#: What a connection tells of itself, beside its `info`.
+#: What a connection says of itself, beside its `info`.
 _TOLD = (
     *("autocommit", "closed", "deferrable", "isolation_level", "read_only", "transaction_status"),
     "zone",
@@ -25,18 +25,18 @@ _TOLD = (
 
 
 class Pg8000Adapter(QueuePoolAdapter):
-    """A pool of SQLAlchemy's, of connections that pg8000 opens, and that send simple queries."""
+    """A pool of SQLAlchemy's, with connections that pg8000 opens and that send simple queries."""
 
     #: The module, for its exceptions (PEP 249).
     dbapi: ClassVar[Any] = dbapi
     keeps_notices: ClassVar[bool] = True
-    #: Attributes of a connection that `driver_state` leaves out, because they change by themselves.
+    #: Attributes of a connection that `driver_state` ignores, because they change by themselves.
     volatile: ClassVar[frozenset[str]] = frozenset(
         {
             "autocommit",  # relet sets it back
             *("_decode", "_encode", "loaders"),  # they follow the session's encoding
-            *("_rest", "transaction_status"),  # of the statement that runs
-            "notices",  # `drop_notices` sees to what is in there
+            *("_rest", "transaction_status"),  # change with each statement
+            "notices",  # their contents are dropped by `drop_notices`
         }
     )
 
@@ -50,7 +50,7 @@ class Pg8000Adapter(QueuePoolAdapter):
     @classmethod
     def check_connect(cls, parameters: Mapping[str, Any]) -> None:
         given = {name: value for name, value in parameters.items() if name != "texts"}
-        if given.get("connect") is None:  # else whatever is beside it is for that to judge
+        if given.get("connect") is None:  # else the other settings are arguments of that function
             known = (*settings.LIBPQ, *settings.PG8000, "connect")
             others = [name for name in given if name not in (*known, *settings.RESERVED)]
             refuse_unknown(others, known, cls.pool_keys)
@@ -71,7 +71,7 @@ class Pg8000Adapter(QueuePoolAdapter):
         return raw.run(sql)
 
     def is_in_call(self, raw: Connection) -> bool:
-        return depth(raw.wire.lock) > 0  # each call that waits for the server holds it
+        return depth(raw.wire.lock) > 0  # every call that waits for the server holds the lock
 
     def driver_state(self, raw: Connection) -> object:
         session, wire, values = raw.session, raw.wire, raw.wire.values

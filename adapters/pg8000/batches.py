@@ -1,6 +1,6 @@
-"""Batches: a statement with many sets of parameters, in as few messages as there can be.
+"""Batches: a statement with many sets of parameters, in as few messages as possible.
 
-A message of several statements is one transaction, if it is sent out of one, and one round trip.
+A message of several statements is one round trip and, outside of a transaction, a transaction.
 
 https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
 """
@@ -22,40 +22,40 @@ from .session import Session
 from .templates import is_closed
 
 IDLE = TransactionStatus.IDLE
-#: What stands between statements; a comment at the end of one is ended by it.
+#: Separates statements. The line break ends a comment at the end of a statement.
 _SEPARATOR = "\n;\n"
-#: How many characters a message has at most, if it has more than one statement. The server keeps
-#: all of a message, and what it has made of that, until it is done.
+#: The maximal length, in characters, of a message with several statements. The server keeps the
+#: whole message, and its parse trees, until the last statement is done.
 _MAX_LENGTH = 1 << 20
 
-#: Texts, by which of the statements are in them.
+#: The text of each message, by the range of its statements.
 Messages = Mapping[range, str]
 
 
 class Batch:
-    """Statements of one text, with different parameters.
+    """One statement with many sets of parameters.
 
-    :param sql: the text, with placeholders.
-    :param statements: what has become of it, with each set of parameters.
+    :param sql: the statement, with placeholders.
+    :param statements: the statement with each set of parameters filled in.
     """
 
     def __init__(self, sql: str, statements: list[str]) -> None:
         self._statements = statements
-        # Where a string or a comment is not ended, the next statement would be taken for its end.
+        # An open string or comment would swallow the beginning of the next statement.
         self._joined = len(statements) > 1 and is_closed(sql)
         self._single = ";" not in sql.rstrip("; \t\r\n")
 
     def send(self, session: Session, loaders: Loaders | None) -> list[Result]:
-        """Send all; return the results of all. Out of a transaction all are done, or none.
+        """Send all statements; return their results. Outside of a transaction, all succeed or none.
 
-        :raises DatabaseError: the server's, which tells of the set of parameters that has failed.
+        :raises DatabaseError: from the server; it names the set of parameters that failed.
         """
         messages = {
             part: _SEPARATOR.join(self._statements[part.start : part.stop])
             for part in self._ranges()
         }
         if len(messages) > 1:
-            # What cannot be encoded is to be known before anything is sent.
+            # Check that all can be encoded before anything is sent.
             for message in messages.values():
                 session.wire.check(message)
         return locked(session.lock, lambda: self._send_all(session, loaders, messages))
@@ -82,14 +82,14 @@ class Batch:
             try:
                 results += session.wire.exchange(message, loaders)
             except DatabaseError as error:
-                # What ends the connection has no place in a statement.
+                # An error that ends the connection belongs to no statement.
                 if session.wire.closed or (located := self._locate(error, part)) is None:
                     raise
                 raise located from None
         return results
 
     def _ranges(self) -> Iterator[range]:
-        """Yield which statements are of one message."""
+        """Yield the range of the statements of each message."""
         first, length = 0, 0
         for at, statement in enumerate(self._statements):
             length += len(statement) + len(_SEPARATOR)
@@ -99,7 +99,7 @@ class Batch:
         yield range(first, len(self._statements))
 
     def _locate(self, error: Any, part: range) -> DatabaseError | None:
-        """Return *error* with its place in the statement that has failed; None if nobody knows."""
+        """Return *error* with its position in the statement that failed; None if it is unknown."""
         fields = dict(error.diag.fields) if hasattr(error, "diag") else {}
         place = whole_number(fields.get("P", ""))
         if place is not None:
@@ -108,7 +108,7 @@ class Batch:
             within = max(at for at in range(len(part)) if at == 0 or starts[at] < place)
             fields["P"] = str(place - starts[within])
         elif fields and self._single:
-            # What fails when all is committed counts for the last.
+            # An error at the commit counts as one of the last statement.
             within = min(error.completed, len(part) - 1)
         else:
             return None

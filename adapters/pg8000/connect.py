@@ -1,7 +1,6 @@
-"""How a connection is opened: as libpq's settings have it; or by whoever one asks to.
+"""Opening a connection by libpq's settings, or through a connector.
 
-The socket, and TLS on it, are made here, so that whatever goes wrong leaves none open. pg8000
-logs in.
+The socket, and TLS on it, are opened here, so that no failure leaves a socket open. pg8000 logs in.
 
 https://www.postgresql.org/docs/current/libpq-connect.html
 """
@@ -30,7 +29,7 @@ from .errors import SOCKETS
 from .handshake import Deadline, Handshake
 
 _PORT = 5432
-#: Seconds that are waited for a server that says nothing, as psycopg does.
+#: Seconds to wait for a silent server, as in psycopg.
 _CONNECT_TIMEOUT = 130.0
 _PG8000_NAMES = {"dbname": "database"}
 _KEEPALIVES = {
@@ -39,29 +38,29 @@ _KEEPALIVES = {
     "keepalives_count": "TCP_KEEPCNT",
     "tcp_user_timeout": "TCP_USER_TIMEOUT",
 }
-#: For each of ``target_session_attrs``: what a session is to be, as its server tells it.
+#: For each of ``target_session_attrs``: the SQL condition that the session must meet.
 _ATTRIBUTES = {
     "read-write": "NOT pg_is_in_recovery() AND NOT current_setting('transaction_read_only')::bool",
     "read-only": "pg_is_in_recovery() OR current_setting('transaction_read_only')::bool",
     "primary": "NOT pg_is_in_recovery()",
     "standby": "pg_is_in_recovery()",
 }
-#: What is sent to ask for TLS: the length, and the number of the request.
+#: SSLRequest: the length of the message, and its code.
 #: https://www.postgresql.org/docs/current/protocol-message-formats.html
 _SSL_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x2f"
 
 
 class Endpoint(NamedTuple):
-    """Where a server may be."""
+    """An address at which a server may listen."""
 
     host: str
     port: int
-    #: Where it really is, if names are not to be looked up.
+    #: ``hostaddr``, which replaces the look-up of `host`; "" if it is not set.
     address: str
 
     @property
     def local(self) -> bool:
-        """Whether it is a Unix socket, in the directory `host`."""
+        """Whether it is a Unix socket in the directory `host`."""
         return self.host.startswith("/")
 
     def __str__(self) -> str:
@@ -71,18 +70,18 @@ class Endpoint(NamedTuple):
 
 
 class _UnwantedSession(Exception):
-    """The session is not what ``target_session_attrs`` asks for."""
+    """The session does not meet ``target_session_attrs``."""
 
 
 def connect(*, texts: frozenset[str] = frozenset(), **given: Any) -> Connection:
     """Open a connection.
 
-    :param given: settings by libpq's names, and some of pg8000's own; or ``connect``, a callable
-        or its dotted path, that is called with all the others and returns a connection of
-        pg8000's: Google's connectors have such.
+    :param given: settings by libpq's names, and some of pg8000's own. With ``connect``, a callable
+        or its dotted path, that callable gets the other settings and returns a connection of
+        pg8000's, as Google's connectors do.
     :param texts: names of types that are loaded as text.
-    :raises ConfigurationError: a setting is not known, or wrong.
-    :raises OperationalError: the server cannot be reached, or refuses.
+    :raises ConfigurationError: a setting is unknown or wrong.
+    :raises OperationalError: the server cannot be reached, or refuses the connection.
     """
     settings.check(given)
     if given.get("connect") is not None:
@@ -109,7 +108,7 @@ def connect(*, texts: frozenset[str] = frozenset(), **given: Any) -> Connection:
                     cause = _root_cause(error)
                     failed: Any = errors.OperationalError(_failure_message(endpoint, cause))
                     failed.sqlstate = code = _sqlstate(cause) or None
-                    # Who is there, and says no, is whom one has asked for.
+                    # A server that rejects the credentials is the right one; don't try others.
                     if (code or "").startswith("28") or len(endpoints) == 1:
                         raise failed from cause
                     failures.append(str(failed))
@@ -117,19 +116,20 @@ def connect(*, texts: frozenset[str] = frozenset(), **given: Any) -> Connection:
                 try:
                     raise interruption
                 finally:
-                    del interruption  # else it would keep itself, and what was being opened
+                    # Else the error would keep itself alive, and the half-open connection.
+                    del interruption
     raise errors.OperationalError("\n".join(failures))
 
 
 def _error_from_outside(error: BaseException) -> BaseException | None:
-    """Return what was raised from outside, if that led to *error*: pg8000 may have wrapped it."""
+    """Return the exception from outside that *error* is, or wraps; None if there is none."""
     return next((link for link in _error_chain(error) if from_outside(link, *SOCKETS)), None)
 
 
 def _error_chain(error: BaseException) -> list[BaseException]:
-    """Return *error* and those that led to it.
+    """Return *error* and the errors that led to it.
 
-    pg8000 closes its connection where it fails; that may fail in turn.
+    When pg8000 fails, it closes its connection, which may fail, too.
     """
     links: list[BaseException] = []
     link: BaseException | None = error
@@ -140,9 +140,9 @@ def _error_chain(error: BaseException) -> list[BaseException]:
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """Return the server's error, if there is one among those that led to *error*.
+    """Return the server's error among those that led to *error*; else *error* itself.
 
-    None of them keeps its frames, because the password is in them.
+    Their tracebacks are dropped, because the password is in the frames.
     """
     links = _error_chain(error)
     for link in links:
@@ -178,7 +178,7 @@ def _call_connector(connect: Callable[..., Any] | str, **options: Any) -> CoreCo
 
 
 def _close_connector_result(opened: Any) -> None:
-    """Close what nobody else will."""
+    """Close what a connector has returned, because nobody else will."""
     try:
         opened.close()
     except Exception as error:
@@ -187,21 +187,21 @@ def _close_connector_result(opened: Any) -> None:
 
 
 def _close_socket(sock: socket.socket) -> None:
-    """End the connection, whoever still refers to *sock*: pg8000's files, in a traceback, do."""
+    """End the connection, even if pg8000's files, kept by a traceback, still refer to *sock*."""
     if sock.fileno() == -1:
         return
     try:
         sock.shutdown(socket.SHUT_RDWR)
-    except OSError as error:  # it is not connected
+    except OSError as error:  # not connected
         if from_outside(error, *SOCKETS):
             raise
     finally:
-        # close() would wait for these files.
+        # close() would wait until these files are closed.
         socket.close(sock.detach())
 
 
 def _endpoints(parameters: Mapping[str, Any]) -> Iterator[Endpoint]:
-    """Yield where servers are looked for, in order."""
+    """Yield the endpoints to try, in order."""
     addresses = str(parameters.get("hostaddr", "")).split(",")
     hosts = str(parameters["host"]).split(",") if "host" in parameters else [""] * len(addresses)
     ports = str(parameters.get("port", "")).split(",")
@@ -222,13 +222,13 @@ def _default_host(port: int) -> str:
 def _open(
     parameters: Mapping[str, Any], endpoint: Endpoint, attribute: str, sockets: list[socket.socket]
 ) -> CoreConnection:
-    """Return a connection that is right.
+    """Return a connection to *endpoint* that meets *attribute*.
 
-    :param sockets: where those are put that were made for it. They are to be closed if it fails.
+    :param sockets: receives the sockets that are opened; the caller closes them if this fails.
     """
     if "user" not in parameters:
         parameters = {"user": getpass.getuser(), **parameters}
-    # As with libpq, each host has all of the time, and each of its addresses.
+    # As in libpq, each host, and each of its addresses, has the whole time.
     limit = max(int(parameters.get("connect_timeout", 0)), 0) or _CONNECT_TIMEOUT
     deadline = Deadline(limit, parameters.get("timeout"))
     pg = _log_in(parameters, endpoint, deadline, sockets)
@@ -273,7 +273,7 @@ def _log_in(
                 parameters["user"],
                 host=endpoint.host,
                 sock=Handshake(sock, deadline),
-                ssl_context=False,  # it is there already
+                ssl_context=False,  # TLS is on already
                 database=parameters.get("dbname", parameters["user"]),
                 password=secret,
                 application_name=parameters.get(
@@ -288,9 +288,9 @@ def _log_in(
                 raise
             links = _error_chain(error)
             if secret is None and any(isinstance(link, AttributeError) for link in links):
-                # pg8000 takes for granted that there is one
+                # pg8000 assumes that there is a password
                 raise errors.OperationalError("no password supplied") from error
-            # The other way may do, where TLS fails, or what is allowed with it is not without.
+            # Try with, or without, TLS: if TLS fails, or if the server refuses only one of both.
             failed = any(isinstance(link, ssl.SSLError) for link in links)
             refused = any(_sqlstate(link).startswith("28") for link in links)
             if attempts and (failed or (refused and secured is not bool(attempts[0][0]))):
@@ -298,13 +298,13 @@ def _log_in(
             elif refusal is None or secured or context is None:
                 raise
             else:
-                raise refusal from None  # no other way was found
+                raise refusal from None  # the other attempt failed, too
 
 
 def _open_socket(
     parameters: Mapping[str, Any], endpoint: Endpoint, deadline: Deadline
 ) -> socket.socket:
-    """Return a socket that is connected to the server."""
+    """Return a socket that is connected to *endpoint*."""
     if endpoint.local:
 
         def reach(sock: socket.socket) -> None:
@@ -318,7 +318,7 @@ def _open_socket(
 
 
 def _set_options(parameters: Mapping[str, Any], sock: socket.socket) -> None:
-    """Set the options of TCP that the settings ask for."""
+    """Set the TCP options of the settings."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     keepalives = parameters.get("keepalives", parameters.get("tcp_keepalive", 1))
     on = str(keepalives) not in ("0", "False")
@@ -331,9 +331,9 @@ def _set_options(parameters: Mapping[str, Any], sock: socket.socket) -> None:
 def _connect_tcp(
     parameters: Mapping[str, Any], endpoint: Endpoint, deadline: Deadline
 ) -> socket.socket:
-    """Return a socket for the first of the host's addresses that can be reached.
+    """Return a socket that is connected to the first reachable address of the host.
 
-    `socket.create_connection` would go on to the next where a signal handler has raised.
+    `socket.create_connection` would take an OSError of a signal handler for its own.
     """
     failure: OSError | None = None
     for family, kind, protocol, _, address in _addresses(parameters, endpoint, deadline):
@@ -351,14 +351,14 @@ def _connect_tcp(
             if not isinstance(error, OSError) or from_outside(error, *SOCKETS):
                 raise
             failure = error
-    assert failure is not None  # there is at least one address, or an error
+    assert failure is not None  # getaddrinfo() returns an address or raises
     raise failure
 
 
 def _addresses(parameters: Mapping[str, Any], endpoint: Endpoint, deadline: Deadline) -> list[Any]:
-    """Return the addresses of a host, as `socket.getaddrinfo` does; but in time, if there is one.
+    """Return the addresses of a host, as `socket.getaddrinfo` does, within ``connect_timeout``.
 
-    Nothing can end a look-up, so it is left behind.
+    A look-up cannot be cancelled. One that takes too long goes on in its thread.
     """
 
     def look_up(flags: int = 0) -> list[Any]:
@@ -369,7 +369,7 @@ def _addresses(parameters: Mapping[str, Any], endpoint: Endpoint, deadline: Dead
         return look_up()
     try:
         return look_up(socket.AI_NUMERICHOST)
-    except socket.gaierror as error:  # it is a name
+    except socket.gaierror as error:  # a name, not an address
         if from_outside(error, *SOCKETS):
             raise
     found: list[Any] = []
@@ -385,7 +385,7 @@ def _addresses(parameters: Mapping[str, Any], endpoint: Endpoint, deadline: Dead
 def _start_tls(
     sock: socket.socket, context: ssl.SSLContext, host: str, needed: bool
 ) -> socket.socket:
-    """Return *sock* with TLS on it; as it is, if the server has none and none is *needed*."""
+    """Return *sock* with TLS; without, if the server has none and it is not *needed*."""
     sock.sendall(_SSL_REQUEST)
     answer = sock.recv(1)
     if answer == b"S":
@@ -394,7 +394,7 @@ def _start_tls(
         except ConnectionError as error:
             if from_outside(error, *SOCKETS):
                 raise
-            # Where the server does not like what it is shown, it may have no time to say so.
+            # A server that rejects the certificate may close the connection without a word.
             raise ssl.SSLError(f"the TLS handshake failed: {error}") from error
     if answer != b"N":
         raise ssl.SSLError("the server sent no valid answer to the request for TLS")
@@ -413,7 +413,7 @@ def _startup_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
 def _tls_attempts(
     parameters: Mapping[str, Any], endpoint: Endpoint
 ) -> list[tuple[ssl.SSLContext | None, bool]]:
-    """Return how to connect, in order: with which TLS, if any, and whether it must be.
+    """Return the attempts in order: a TLS context, or None, and whether TLS is required.
 
     https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION
     """
@@ -437,7 +437,7 @@ def _sqlstate(error: BaseException) -> str:
 
 
 def _failure_message(endpoint: Endpoint, error: BaseException) -> str:
-    """Say what went wrong, as libpq does."""
+    """Return the message that libpq would give."""
     return f"connection to server {endpoint} failed: {_reason(error)}"
 
 
@@ -448,7 +448,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, errors.InterfaceError):
         if error.__cause__ is not None:
             return f"{error}: {error.__cause__}"
-        if str(error) == "network error":  # as pg8000 calls it
+        if str(error) == "network error":  # pg8000's message
             return "the server closed the connection unexpectedly"
     if not isinstance(error, (errors.Error, OSError)):
         return f"the server sent a message that cannot be read ({type(error).__name__}: {error})"

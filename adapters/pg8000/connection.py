@@ -1,7 +1,6 @@
-"""Connection: a connection of pg8000's, as PEP 249 and psycopg have it.
+"""Connection: a connection of pg8000's with the interface of PEP 249 and psycopg.
 
-pg8000 opens it, with all that belongs to that: TLS, passwords, startup. From then on, its
-statements are simple queries, see `wire`.
+pg8000 logs in. From then on, statements are simple queries; see `wire`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ IDLE = TransactionStatus.IDLE
 
 
 class IsolationLevel(IntEnum):
-    """What ``BEGIN`` asks for; by psycopg's numbers, which Django's settings have."""
+    """An isolation level, by psycopg's numbers, which Django's settings use."""
 
     READ_UNCOMMITTED = 1
     READ_COMMITTED = 2
@@ -35,9 +34,9 @@ class IsolationLevel(IntEnum):
 
 
 class Connection:
-    """A connection; threads may share it.
+    """A connection. Threads may share it.
 
-    :param pg: a connection of pg8000's, opened by whatever opens them; it is this one's now.
+    :param pg: a connection of pg8000's that is logged in. This object takes it over.
     :param texts: names of types that are loaded as text, as the server sends them.
     """
 
@@ -49,14 +48,14 @@ class Connection:
         self.wire = wire = Wire(pg, Values(texts))
         #: What cursors send statements by.
         self.session = Session(wire)
-        #: Messages of the server, the last ones.
+        #: The server's latest notices.
         self.notices = wire.notices
-        #: What has been sent by ``NOTIFY`` and arrived, in order; whoever reads it clears it.
+        #: Notifications that have arrived, in order. The reader removes them.
         self.notifies = wire.notifies
         configure_or_close(self, Connection._start)
 
     def _start(self) -> None:
-        """Leave the transaction and the encoding that somebody else has opened it with."""
+        """End a transaction that is open, and set the encoding: a connector may have opened it."""
         if self.wire.pg._transaction_status not in (None, b"I"):
             self.run("ROLLBACK")
         if self.wire.parameters.get("client_encoding") != "UTF8":
@@ -65,11 +64,11 @@ class Connection:
     # Statements.
 
     def run(self, sql: str) -> list[tuple[Any, ...]]:
-        """Run *sql*, in autocommit or not; return the rows of the first statement that has some."""
+        """Run *sql*, and begin no transaction; return the rows of the first statement with rows."""
         return self.session.run(sql)
 
     def begin(self) -> None:
-        """Begin a transaction, if none has begun and this is not in autocommit."""
+        """Begin a transaction, unless one is open or autocommit is on."""
         self.session.begin()
 
     # PEP 249.
@@ -81,9 +80,9 @@ class Connection:
         scrollable: bool | None = None,
         withhold: bool = False,
     ) -> Cursor:
-        """Return a cursor; one with a *name* leaves its rows on the server.
+        """Return a cursor. A cursor with a *name* leaves its rows on the server.
 
-        :param scrollable: whether it can go back; None leaves it to the server.
+        :param scrollable: whether it can move backwards; None leaves it to the server.
         :param withhold: whether it outlives its transaction.
         """
         self.wire.check_open()
@@ -92,23 +91,23 @@ class Connection:
         return NamedCursor(self.session, self, name, scrollable=scrollable, withhold=withhold)
 
     def commit(self) -> None:
-        """End the transaction, if there is one."""
+        """Commit the transaction, if one is open."""
         self.session.commit()
 
     def rollback(self) -> None:
-        """Undo the transaction, if there is one."""
+        """Roll the transaction back, if one is open."""
         self.session.rollback()
 
     def close(self) -> None:
-        """Close it; what was begun is undone. Closing it again does nothing.
+        """Close it; an open transaction is rolled back. Closing it again does nothing.
 
-        A thread that waits for an answer is told that it is closed.
+        In a thread that waits for an answer, the statement raises OperationalError.
         """
         self.wire.close()
 
     @property
     def closed(self) -> bool:
-        """Whether it is closed, or lost."""
+        """Whether it is closed or lost."""
         return self.wire.closed
 
     # How transactions begin.
@@ -120,7 +119,7 @@ class Connection:
 
     @property
     def autocommit(self) -> bool:
-        """Whether statements are transactions by themselves."""
+        """Whether each statement is a transaction of its own."""
         return self.session.autocommit
 
     @autocommit.setter
@@ -130,7 +129,7 @@ class Connection:
 
     @property
     def isolation_level(self) -> IsolationLevel | None:
-        """That of the transactions that begin; None for the server's default."""
+        """The isolation level of new transactions; None is the server's default."""
         return self._isolation_level
 
     @isolation_level.setter
@@ -141,7 +140,7 @@ class Connection:
 
     @property
     def read_only(self) -> bool | None:
-        """Whether transactions only read; None for the server's default."""
+        """Whether new transactions are read-only; None is the server's default."""
         return self._read_only
 
     @read_only.setter
@@ -152,7 +151,7 @@ class Connection:
 
     @property
     def deferrable(self) -> bool | None:
-        """Whether transactions wait for a snapshot that cannot fail; None for the default."""
+        """Whether new transactions are deferrable; None is the server's default."""
         return self._deferrable
 
     @deferrable.setter
@@ -179,45 +178,45 @@ class Connection:
             words.append("DEFERRABLE" if self._deferrable else "NOT DEFERRABLE")
         self.session.begin_sql = " ".join(words)
 
-    # What values are.
+    # Values.
 
     @property
     def zone(self) -> Zone:
-        """What a ``timestamptz`` is loaded in; see `relet.adapters.pg8000.loaders.Zone`."""
+        """The time zone in which a ``timestamptz`` is loaded; see `.loaders.Zone`."""
         return self.wire.values.zone
 
     @zone.setter
     def zone(self, zone: Zone) -> None:
         self.wire.values.zone = zone
 
-    # psycopg's, and psycopg2's.
+    # The interface of psycopg and psycopg2.
 
     @property
     def info(self) -> Info:
-        """What is known of the session, by psycopg's names."""
+        """Information about the session, by psycopg's names."""
         return Info(self.wire)
 
     @property
     def adapters(self) -> Adapters:
-        """What psycopg, and so django.contrib.postgres, tells of types that extensions bring."""
+        """Where psycopg, and so django.contrib.postgres, registers types of extensions."""
         return Adapters(self.wire.values)
 
     @property
     def timeout(self) -> float | None:
-        """For how many seconds its socket waits for the server; None is for good."""
+        """How many seconds the socket waits for the server; None is no limit."""
         return self.wire.timeout
 
     def fileno(self) -> int:
-        """Return the file descriptor of its socket, to wait for what `poll` takes.
+        """Return the file descriptor of the socket, to wait until `poll` has something to read.
 
         :raises OperationalError: it is closed.
         """
         return self.wire.fileno()
 
     def poll(self) -> None:
-        """Take what the server has sent by itself, such as `notifies`, without waiting for it.
+        """Read what the server has sent by itself, such as notifications, without waiting.
 
-        :raises OperationalError: the connection is closed, or lost.
+        :raises OperationalError: the connection is closed or lost.
         """
         self.wire.poll()
 

@@ -1,4 +1,4 @@
-"""Cursors: statements with parameters, composed here, and their rows.
+"""Cursors: they put parameters into statements, send them, and return the rows.
 
 https://peps.python.org/pep-0249/#cursor-objects
 """
@@ -29,7 +29,7 @@ _NOTHING = Result(None, [], "")
 
 
 class Sent:
-    """What a cursor has sent last; where psycopg has it, and Django looks for it."""
+    """The last statement of a cursor, in the place where psycopg has it and Django looks."""
 
     __slots__ = ("query",)
 
@@ -38,9 +38,9 @@ class Sent:
 
 
 class Cursor:
-    """A cursor whose rows are all on the client when `execute` returns.
+    """A cursor that has all rows on the client when `execute` returns.
 
-    :param connection: the connection that it belongs to, for those who ask the cursor for it.
+    :param connection: its connection, for callers that ask the cursor for it.
     """
 
     #: How many rows `fetchmany` returns by default.
@@ -55,12 +55,12 @@ class Cursor:
     def __init__(self, session: Session, connection: object) -> None:
         self._session = session
         self.connection: Any = connection
-        #: All results, or, once `nextset` was called, those that follow.
+        #: All results; once `nextset` was called, the results that follow.
         self._results: list[Result] | deque[Result] = []
 
     @property
     def zone(self) -> Zone:
-        """What a ``timestamptz`` is loaded in; the connection's by default."""
+        """The time zone in which a ``timestamptz`` is loaded; by default the connection's."""
         return self._session.values.zone if self._zone is None else self._zone[0]
 
     @zone.setter
@@ -68,7 +68,7 @@ class Cursor:
         self._zone = (zone,)
 
     def _loaders(self) -> Loaders | None:
-        # Not kept: with the session's encoding, they change.
+        # Not cached, because they change with the session's encoding.
         return None if self._zone is None else self._session.values.loaders_for(*self._zone)
 
     # Statements.
@@ -76,8 +76,8 @@ class Cursor:
     def mogrify(self, query: Any, params: Params | None = None) -> str:
         """Return the statement that `execute` would send.
 
-        :raises ProgrammingError: the parameters do not fit, or one is of a type not known.
-        :raises DataError: one has no literal.
+        :raises ProgrammingError: the parameters do not fit, or the type of one is unknown.
+        :raises DataError: PostgreSQL has no such value.
         """
         sql = query if query.__class__ is str else statement_text(query)
         if params is None:
@@ -92,10 +92,10 @@ class Cursor:
     def execute(
         self, query: Any, params: Params | None = None, /, *, copying: Copying | None = None
     ) -> Cursor:
-        """Run a statement, in one round trip; several of them, without parameters or with.
+        """Run one or several statements, in one round trip.
 
         :param query: SQL, with placeholders ``%s`` or ``%(name)s`` if there are *params*.
-        :raises Error: what the server, or the connection, has to say.
+        :raises Error: the server reports an error, or the connection is closed or lost.
         """
         if self._closed:
             raise InterfaceError("the cursor is closed")
@@ -111,12 +111,13 @@ class Cursor:
         return self
 
     def executemany(self, query: Any, params: Iterable[Params], /) -> None:
-        """Run a statement with each of *params*; `rowcount` is that of all together.
+        """Run a statement with each of *params*; `rowcount` is the sum.
 
-        All is composed before anything is sent. Out of a transaction, all is done or nothing.
+        All statements are composed before the first is sent. Outside of a transaction, all succeed
+        or none.
 
-        :raises Error: what the server, or the connection, has to say. The server's has the index
-            of the parameters that have failed as ``executemany_index``, if that can be told.
+        :raises Error: the server reports an error, or the connection is closed or lost. An error of
+            the server has ``executemany_index``, the index of the failed parameters, if known.
         """
         if self._closed:
             raise InterfaceError("the cursor is closed")
@@ -134,7 +135,7 @@ class Cursor:
             self._rowcount = 0
 
     def callproc(self, name: str, args: Sequence[Any] | None = None) -> Sequence[Any] | None:
-        """Call a function, as psycopg's cursor of Django's does."""
+        """Call a function, as Django's cursors for psycopg do."""
         slots = ", ".join(["%s"] * len(args or ()))
         self.execute(f"SELECT * FROM {identifier(name)}({slots})", args or ())
         return args
@@ -156,7 +157,7 @@ class Cursor:
 
     @property
     def rowcount(self) -> int:
-        """How many rows the statement returned, or changed; -1 if that is not known."""
+        """How many rows the statement returned or changed; -1 if that is unknown."""
         return self._result.count if self._rowcount is None else self._rowcount
 
     @property
@@ -166,7 +167,7 @@ class Cursor:
 
     @property
     def statusmessage(self) -> str | None:
-        """What the server says has been done, such as ``INSERT 0 1``."""
+        """The command tag, such as ``INSERT 0 1``."""
         return self._result.tag or None
 
     def fetchone(self) -> Any:
@@ -179,20 +180,20 @@ class Cursor:
         return row
 
     def fetchmany(self, size: int | None = None) -> list[Any]:
-        """Return the next rows, *size* of them at most."""
+        """Return the next rows, at most *size*."""
         rows = self._rows()
         start = self._position
         self._position = min(start + (self.arraysize if size is None else size), len(rows))
         return rows[start : self._position]
 
     def fetchall(self) -> list[Any]:
-        """Return the rows that are left."""
+        """Return the remaining rows."""
         rows = self._rows()
         start, self._position = self._position, len(rows)
         return rows[start:] if start else rows
 
     def scroll(self, value: int, mode: str = "relative") -> None:
-        """Move to another row: *value* rows on, or, with the mode ``absolute``, to its index.
+        """Move by *value* rows or, in the mode ``absolute``, to the row with the index *value*.
 
         :raises IndexError: there is no such row.
         """
@@ -205,11 +206,11 @@ class Cursor:
         self._position = position
 
     def peek(self) -> list[Row]:
-        """Return the rows of the result, if there is one, and leave them to be fetched."""
+        """Return the rows of the result, without fetching them."""
         return self._result.rows
 
     def nextset(self) -> bool | None:
-        """Go on to the result of the next statement; None if there is none."""
+        """Move to the result of the next statement; return None if there is none."""
         if self._closed:
             raise InterfaceError("the cursor is closed")
         if isinstance(self._results, list):
@@ -231,11 +232,11 @@ class Cursor:
         while (row := self.fetchone()) is not None:
             yield row
 
-    # What Django looks for.
+    # What Django reads.
 
     @property
     def query(self) -> bytes | None:
-        """The statement that was sent last."""
+        """The last statement that was sent."""
         return None if self._sql is None else self._sql.encode(errors="replace")
 
     @property
@@ -243,7 +244,7 @@ class Cursor:
         query = self.query
         return None if query is None else Sent(query)
 
-    # Life.
+    # Closing.
 
     @property
     def closed(self) -> bool:
@@ -251,14 +252,14 @@ class Cursor:
         return self._closed
 
     def close(self) -> None:
-        """Close it; its rows are gone."""
+        """Close it, and drop its rows."""
         self._closed = True
 
     def setinputsizes(self, sizes: Any) -> None:
-        """Nothing, as PEP 249 allows."""
+        """Do nothing, as PEP 249 allows."""
 
     def setoutputsize(self, size: Any, column: Any = None) -> None:
-        """Nothing, as PEP 249 allows."""
+        """Do nothing, as PEP 249 allows."""
 
     def __enter__(self) -> Cursor:
         return self
@@ -268,15 +269,15 @@ class Cursor:
 
 
 class NamedCursor(Cursor):
-    """A cursor whose rows are on the server until they are fetched.
+    """A cursor whose rows stay on the server until they are fetched.
 
-    What it does depends on whether it is declared, and in which transaction, so it looks at that
-    and acts under the connection's lock: another thread may share the connection, or the cursor.
+    What its methods do depends on whether it is declared, and in which transaction. They check this
+    and act under the connection's lock, because another thread may share the connection.
 
     https://www.postgresql.org/docs/current/sql-declare.html
     """
 
-    #: How many rows are asked for at once, when it is iterated over.
+    #: How many rows an iteration fetches at a time.
     itersize = 100
 
     def __init__(
@@ -341,7 +342,7 @@ class NamedCursor(Cursor):
         if mode not in ("relative", "absolute"):
             raise ValueError(f"mode is {mode!r}; it must be 'relative' or 'absolute'")
         if self._declared and self._result.columns is None:
-            self._fetch("FORWARD 0")  # later, that would go back to a row
+            self._fetch("FORWARD 0")  # after the move, this would move back to a row
         self._move("MOVE", f"{mode.upper()} {int(value)}")
         self._position = int(value) + (self._position if mode == "relative" else 0)
 
@@ -366,7 +367,7 @@ class NamedCursor(Cursor):
 
     @exclusive("_session.lock")
     def close(self) -> None:
-        """Close it, here and on the server."""
+        """Close it, also on the server."""
         if not self._closed:
             self._closed = True
             if self._declared:
@@ -378,21 +379,21 @@ class NamedCursor(Cursor):
         status = wire.transaction_status
         close = f"CLOSE {identifier(self.name)}"
         if status == IDLE and self.withhold:
-            with suppress(ProgrammingError):  # closed by a statement already
+            with suppress(ProgrammingError):  # a statement has closed it already
                 wire.exchange(close)
-        # It is gone if it was made in another one, or after a savepoint that was gone back to.
+        # It is gone if its transaction is over, or its savepoint was rolled back.
         elif status == IN_TRANSACTION and session.run(
             f"SELECT FROM pg_cursors WHERE name = {quote(self.name)}"
         ):
             wire.exchange(close)
-        # In a transaction that has failed nothing can be closed; it goes with that.
+        # A failed transaction accepts no CLOSE; the cursor ends with it.
 
 
 _SIMPLE = (tuple, list)
 
 
 def statement_text(query: Any) -> str:
-    """Return the SQL of what is no plain string: one of a subclass, bytes, psycopg's ``sql``."""
+    """Return the SQL of a subclass of str, of bytes, or of an object of ``psycopg.sql``."""
     if isinstance(query, str):
         return str.__str__(query)
     if isinstance(query, bytes):
@@ -403,7 +404,7 @@ def statement_text(query: Any) -> str:
 
 
 def _with_hstore(value: Any) -> Any:
-    """Return *value* with mappings made hstore, as psycopg does where it is registered."""
+    """Return *value* with dicts as hstore, as psycopg does once hstore is registered."""
     if isinstance(value, list):
         return list(map(_with_hstore, value))
     return HStore(hstore_text(value)) if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""What others ask of a connection, or tell it, by psycopg's names."""
+"""Info and Adapters: the parts of psycopg's connections that Django uses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _number = Struct("!i").unpack_from
 
 
 class Info:
-    """What is known of a session: psycopg's ``ConnectionInfo``, as far as there is one."""
+    """Information about a session: a part of psycopg's ``ConnectionInfo``."""
 
     __slots__ = ("_wire",)
 
@@ -25,7 +25,7 @@ class Info:
 
     @property
     def server_version(self) -> int:
-        """The server's version, 150004 for 15.4."""
+        """The server's version: 150004 for 15.4."""
         match = re.match(r"(\d{1,9})(?:\.(\d{1,9}))?", self._wire.parameters["server_version"])
         assert match is not None
         return int(match.group(1)) * 10000 + int(match.group(2) or 0)
@@ -43,12 +43,12 @@ class Info:
 
     @property
     def encoding(self) -> str:
-        """What Python calls the encoding of the session."""
+        """Python's name of the session's encoding."""
         return python_encoding(self._wire.parameters.get("client_encoding", "UTF8"))
 
     @property
     def user(self) -> str:
-        """The role that it was opened for."""
+        """The role that has logged in."""
         return bytes(self._wire.pg.user).decode()
 
     def parameter_status(self, name: str) -> str | None:
@@ -57,10 +57,10 @@ class Info:
 
 
 class Adapters:
-    """Takes what psycopg's types tell a connection, and leaves what is psycopg's own.
+    """Registers types; loaders and dumpers of psycopg's are ignored.
 
-    ``TypeInfo.register()`` and ``register_hstore()``, by which django.contrib.postgres makes
-    types known, call these.
+    ``TypeInfo.register()`` and ``register_hstore()``, which django.contrib.postgres calls, call
+    these methods.
     """
 
     __slots__ = ("_values",)
@@ -70,15 +70,15 @@ class Adapters:
 
     @property
     def types(self) -> Adapters:
-        """Itself: the registry of types."""
+        """The registry of types, which is this object."""
         return self
 
     def add(self, info: Any) -> None:
-        """Make a type known."""
+        """Register a type."""
         self._values.register(info.name, info.oid, info.array_oid)
 
     def register_dumper(self, cls: object, dumper: object) -> None:
-        """Nothing: literals are made in another way."""
+        """Do nothing: `.literals` writes parameters."""
 
     def register_loader(self, oid: object, loader: object) -> None:
-        """Nothing: rows are loaded in another way."""
+        """Do nothing: `.loaders` loads rows."""

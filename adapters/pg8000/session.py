@@ -1,6 +1,6 @@
-"""Session: what cursors send statements by, in transactions that begin by themselves.
+"""Session: sends the statements of cursors, and begins and ends transactions.
 
-It knows the wire, and nothing of the cursors and the connection above it.
+It knows the wire below it, but neither the cursors nor the connection above it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ IDLE = TransactionStatus.IDLE
 
 
 class Session:
-    """A wire, and how transactions begin and end on it. Threads may share it."""
+    """Sends statements on a wire, in transactions. Threads may share it."""
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.values = wire.values
         self.lock = wire.lock
-        #: Whether statements are transactions by themselves.
+        #: Whether each statement is a transaction of its own.
         self.autocommit = False
         #: The statement that begins a transaction.
         self.begin_sql = "BEGIN"
@@ -33,10 +33,10 @@ class Session:
     def send(
         self, sql: str, loaders: Loaders | None = None, copying: Copying | None = None
     ) -> list[Result]:
-        """Send *sql*; see `Wire.exchange`. Out of autocommit, begin a transaction first."""
+        """Send *sql*, see `Wire.exchange`; without autocommit, begin a transaction first."""
         if self.autocommit:
             return self.wire.exchange(sql, loaders, copying)
-        # Under one lock, or another thread's COMMIT could come between.
+        # Under one lock, because otherwise another thread's COMMIT could come in between.
         return locked(self.lock, lambda: self._begin_and_send(sql, loaders, copying))
 
     def _begin_and_send(
@@ -47,16 +47,16 @@ class Session:
 
     @exclusive("lock")
     def begin(self) -> None:
-        """Begin a transaction, if none has begun and this is not in autocommit."""
+        """Begin a transaction, unless one is open or autocommit is on."""
         if not self.autocommit and self.wire.transaction_status == IDLE:
             self.wire.exchange(self.begin_sql)
 
     def commit(self) -> None:
-        """Commit the transaction, if there is one."""
+        """Commit the transaction, if one is open."""
         self._end_transaction("COMMIT")
 
     def rollback(self) -> None:
-        """Roll the transaction back, if there is one."""
+        """Roll the transaction back, if one is open."""
         self._end_transaction("ROLLBACK")
 
     @exclusive("lock")

@@ -1,7 +1,7 @@
-"""The settings of a connection, by libpq's names: what may be said, and where else it is found.
+"""The settings of a connection, by libpq's names.
 
-What is not said is looked for in the service file, in the environment, and, if it is the
-password, in the password file.
+A setting that is not given is looked up in the service file, then in the environment; a password
+also in the password file.
 
 https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 https://www.postgresql.org/docs/current/libpq-envars.html
@@ -22,7 +22,7 @@ from typing import Any
 from relet.core import ConfigurationError
 from relet.core.policy import check_keys
 
-#: libpq's settings, and the variables of the environment that they are looked for in.
+#: libpq's settings, and the environment variable of each.
 LIBPQ: dict[str, str | None] = {
     "application_name": "PGAPPNAME",
     "client_encoding": None,
@@ -50,11 +50,11 @@ LIBPQ: dict[str, str | None] = {
     "tcp_user_timeout": None,
     "user": "PGUSER",
 }
-#: Settings of pg8000's own.
+#: pg8000's own settings.
 #: https://codeberg.org/tlocke/pg8000#pg8000dbapiconnect
 PG8000 = ("source_address", "ssl_context", "startup_params", "tcp_keepalive", "timeout")
 
-#: Where servers have their Unix sockets, if nothing else is said.
+#: The default directories of servers' Unix sockets.
 SOCKET_DIRECTORIES = ("/var/run/postgresql", "/tmp")
 
 RESERVED = {
@@ -76,10 +76,10 @@ _WHOLE_NUMBERS = (
 
 
 def check(given: Mapping[str, Any]) -> None:
-    """Raise `ConfigurationError` for settings that are not known, or wrong.
+    """Raise `ConfigurationError` for settings that are unknown or wrong.
 
-    With ``connect``, whatever is beside it is for that to judge. What is None, or empty, is as
-    if it were not there.
+    With ``connect``, the others are that callable's arguments, and are not checked. A setting that
+    is None or empty counts as not given.
     """
     if (connect := given.get("connect")) is not None:
         if not callable(connect) and not isinstance(connect, str):
@@ -156,16 +156,15 @@ def _check_endpoints(given: Mapping[str, Any]) -> None:
 
 
 def sslmode(known: Mapping[str, Any]) -> str:
-    """Return what is asked for, or libpq's default."""
+    """Return the ``sslmode``: the given one, or libpq's default."""
     default = "verify-full" if known.get("sslrootcert") == "system" else "prefer"
     return str(known.get("sslmode", default))
 
 
 def complete(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *given* with what the service file and the environment say beside it.
+    """Return *given* with the settings of the service file and the environment added.
 
-    :raises ConfigurationError: there is no such service, or something in it, or in the
-        environment, is wrong.
+    :raises ConfigurationError: the service was not found, or one of these settings is wrong.
     """
     settings = {name: value for name, value in given.items() if value not in (None, "")}
     found = {
@@ -191,7 +190,7 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _service(name: str) -> dict[str, str]:
-    """Return what the service file says of *name*.
+    """Return the settings of the service *name*.
 
     https://www.postgresql.org/docs/current/libpq-pgservice.html
     """
@@ -201,7 +200,7 @@ def _service(name: str) -> dict[str, str]:
         parser = configparser.ConfigParser(
             delimiters=("=",),
             comment_prefixes=("#",),
-            default_section="\0",  # there is none
+            default_section="\0",  # no section has defaults
             interpolation=None,
             strict=False,
         )
@@ -220,18 +219,18 @@ def _service(name: str) -> dict[str, str]:
     raise ConfigurationError(f"'service' is {name!r}, which was not found in any service file.")
 
 
-#: Host, port, database, role and password; a backslash is before what is meant literally.
+#: Host, port, database, role and password; a backslash escapes a character.
 _LINE = re.compile(":".join([r"([^\\:]*(?:\\(?:.|$)[^\\:]*)*)"] * 5))
 
 
 def password(settings: Mapping[str, Any], host: str, port: int) -> str | None:
-    """Return what the password file has for a server; None if it has nothing.
+    """Return the password file's password for a server; None if it has none.
 
     https://www.postgresql.org/docs/current/libpq-pgpass.html
     """
     path = Path(settings.get("passfile") or Path.home() / ".pgpass")
     try:
-        # libpq takes no notice of it where others may read it.
+        # libpq ignores a file that others may read.
         if os.name == "posix" and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             return None
         text = path.read_text(encoding="utf-8", errors="replace")

@@ -1,7 +1,7 @@
-"""TLS contexts, as libpq's settings have them.
+"""TLS contexts, by libpq's settings.
 
-One is kept for all connections with the same settings: the system's authorities take 20 ms to load,
-and what OpenSSL does to make one is not safe while the process forks.
+Connections with the same settings share one context. Loading the system's authorities takes 20 ms,
+and OpenSSL must not make a context while the process forks.
 
 https://www.postgresql.org/docs/current/libpq-ssl.html
 """
@@ -22,16 +22,16 @@ from relet.core.outside import from_outside
 
 from . import errors
 
-#: How many are kept: passwords and files that change make others.
+#: How many contexts are cached. A changed password or file makes another one.
 _KEPT = 64
 _contexts: OrderedDict[tuple[Any, ...], ssl.SSLContext] = OrderedDict()
 _lock = RLock()
 
 
 def context(parameters: Mapping[str, Any], mode: str) -> ssl.SSLContext:
-    """Return what to connect with, by the settings and the ``sslmode``.
+    """Return the context for *parameters* and the ``sslmode`` *mode*.
 
-    :raises OperationalError: a file is not there, or is wrong.
+    :raises OperationalError: a file is missing or invalid.
     """
     root = parameters.get("sslrootcert")
     default = Path.home() / ".postgresql" / "root.crt"
@@ -42,7 +42,7 @@ def context(parameters: Mapping[str, Any], mode: str) -> ssl.SSLContext:
     elif root == "system":
         authorities, check_hostname = "system", True
     else:
-        # With a file, it trusts that one alone, and not the system's authorities beside it.
+        # A context with a file trusts only the authorities in it, not the system's.
         authorities, check_hostname = str(root), mode == "verify-full"
         if not Path(authorities).exists():
             raise errors.OperationalError(
@@ -72,7 +72,7 @@ def _files(authorities: str | None) -> tuple[str | None, ...]:
 
 
 def _file_version(path: Any) -> tuple[Any, ...] | None:
-    """Return what tells whether a file is another than before; None if there is none."""
+    """Return a value that differs once a file has changed; None if there is no file."""
     try:
         found = Path(path).stat()
     except (OSError, TypeError, ValueError) as error:
@@ -86,7 +86,7 @@ def _make_context(
     authorities: str | None, check_hostname: bool, own: tuple[Any, ...]
 ) -> ssl.SSLContext:
     if authorities is None:
-        # Whoever verifies nothing needs none of the system's authorities.
+        # A context that verifies nothing needs no authorities.
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         made.check_hostname = False
         made.verify_mode = ssl.CERT_NONE
@@ -95,7 +95,7 @@ def _make_context(
     else:
         made = ssl.create_default_context(cafile=authorities)
         made.check_hostname = check_hostname
-        # Since Python 3.13 it is, and authorities of one's own seldom are.
+        # The default of Python 3.13, which few private authorities satisfy.
         made.verify_flags &= ~ssl.VERIFY_X509_STRICT
     certificate, key, password = own
     if certificate is not None:
@@ -112,8 +112,8 @@ def _make_context(
 
 @cache
 def _hold_back_forks() -> None:
-    """Have forks wait for a context that is being made.
+    """Make forks wait until no context is being made.
 
-    A child that is forked in the middle would find OpenSSL's locks taken, for good.
+    In a child that is forked in between, OpenSSL's locks would be held forever.
     """
     at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

@@ -1,4 +1,4 @@
-"""Values: the loaders of a connection, for its time zone, its encoding and its extensions."""
+"""Values: the loaders of a connection, by its time zone, encoding and registered types."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Values:
         self._zone, self.loaders = zone, self.loaders_for(zone)
 
     def follow(self, decode: Callable[[bytes], str]) -> None:
-        """Load text by *decode* from now on: the session's encoding is another."""
+        """Decode text by *decode* from now on, because the session's encoding has changed."""
         self._decode = decode
         self.zone = self._zone
 
