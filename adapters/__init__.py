@@ -1,7 +1,7 @@
-"""The adapters that come with relet, registered as a stranger's would be.
+"""The built-in adapters, registered in the same way as a plugin's.
 
-This module imports no driver: it says what there is, and what each needs. The extras in
-pyproject.toml say the same.
+This module imports no driver. It lists the adapters and what each requires, as the extras in
+pyproject.toml do.
 """
 
 from relet.core import AdapterSpec, hookimpl
@@ -17,7 +17,7 @@ def relet_adapters() -> list[AdapterSpec]:
             adapter="relet.adapters.psycopg:PsycopgAdapter",
             requires=(PSYCOPG, "psycopg_pool>=3.3"),
             install="relet[psycopg]",
-            # For packages that ask whether "postgresql" is in ENGINE.
+            # For packages that check whether "postgresql" is in ENGINE.
             aliases=("postgresql",),
         ),
         AdapterSpec(

@@ -28,8 +28,8 @@ from .queue_pool import QueuePoolAdapter
 class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
     """The pool that django-db-connection-pool's ``pool_container`` has for the alias.
 
-    It is put there if there is none: other code that looks for it finds it. Whatever else
-    somebody has put there is used, as django-db-connection-pool does.
+    If there is none, relet puts one there, so that other code finds it. A pool that other code has
+    put there is used, as django-db-connection-pool does.
     """
 
     options_setting: ClassVar[tuple[str, ...]] = ("POOL_OPTIONS",)
@@ -41,19 +41,19 @@ class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
             return super()._make_pool()
         arguments = self._arguments(self.config.options)[1]
         self.health_checks = arguments["pre_ping"]
-        # Its lock, if it was left taken by an interrupt, would stop all that use it.
+        # An interrupt could leave the container's lock held, which would block everybody.
         pool, self.adopted = in_background(partial(self._find_or_put, arguments))
         return pool
 
     def _find_or_put(self, arguments: Mapping[str, Any]) -> tuple[Pool, bool]:
-        """Return the container's pool, and whether it is somebody else's."""
+        """Return the container's pool, and whether other code made it."""
         alias = self.config.alias
         with pool_container.lock:
             present: Pool | None = pool_container[alias] if pool_container.has(alias) else None
-            # One of relet's is of another adapter, whose settings have changed since.
+            # A pool of relet's belongs to an older adapter, whose settings have changed.
             if present is not None and present not in _OWN:
                 return present, True
-            # It pings for others who connect(); leases are pinged by their wrapper.
+            # The pool pings for code that calls connect(); the wrapper pings for leases.
             made = _POOL_CLASS(self._creator(), dialect=_dialect(self.dbapi), **arguments)
             _OWN.add(made)
             pool_container.put(alias, made)
@@ -86,16 +86,16 @@ class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
 
     @classmethod
     def options_for(cls, *, size: int, timeout: float) -> dict[str, Any]:
-        # It pings by default.
+        # The pool pings by default.
         return {"POOL_SIZE": size, "MAX_OVERFLOW": 0, "TIMEOUT": timeout, "PRE_PING": False}
 
-    def _setting(self, key: str) -> str:
-        return super()._setting(key.upper())
+    def _setting_path(self, key: str) -> str:
+        return super()._setting_path(key.upper())
 
     def _remember(self, entry: Any) -> PooledConnection:
         connection = super()._remember(entry)
         if self.adopted:
-            # Opened by whoever made the pool.
+            # Other code has opened the connection.
             connection.raw.autocommit = True
             self.config.configure(connection.raw)
         return connection
@@ -112,13 +112,13 @@ class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
                 del pool_container[alias]
 
 
-#: The pools that were made here.
+#: The pools that relet made.
 _OWN: weakref.WeakSet[Pool] = weakref.WeakSet()
 _POOL_CLASS: type[QueuePool] = LeanQueuePool if LEAN else QueuePool
 
 
 def _known(key: object) -> bool:
-    """Whether django-db-connection-pool does not ignore *key*."""
+    """Whether django-db-connection-pool accepts *key*, which it otherwise ignores."""
     return (
         isinstance(key, str)
         and key == key.upper()
@@ -132,14 +132,14 @@ def _cure(key: object, known: list[str]) -> str:
 
 
 def _dialect(dbapi: Any) -> Any:
-    """Return what SQLAlchemy pings by, as django-db-connection-pool has it."""
+    """Return the dialect by which SQLAlchemy pings, as django-db-connection-pool does."""
     name = dbapi.__name__
     module = import_module(f"sqlalchemy.dialects.postgresql.{name}")
     return getattr(module, f"PGDialect_{name}")(dbapi=dbapi)
 
 
 def _forget_parents_pools() -> None:
-    """In a child: have no pools of the parent's. Its lock may have been held, too."""
+    """In a child process: drop the parent's pools, and its lock, which may have been held."""
     keep_for_good(dict(pool_container))
     pool_container.clear()
     PoolContainer.lock = threading.Lock()

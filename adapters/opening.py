@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from relet.core import PoolConfig
 
+T = TypeVar("T")
+
 
 def opened(connect: Callable[[Mapping[str, Any]], Any], config: PoolConfig) -> Any:
-    """Return a new connection that is configured.
+    """Return a new, configured connection.
 
-    :param connect: the driver's, in autocommit.
+    :param connect: opens a connection in autocommit.
     """
     raw = None
     parameters = config.parameters()
@@ -27,11 +29,24 @@ def opened(connect: Callable[[Mapping[str, Any]], Any], config: PoolConfig) -> A
     return raw
 
 
-def forget_frames(error: BaseException) -> None:
-    """Have *error* keep no connection that was being opened when it was raised.
+def configure_or_close(raw: T, configure: Callable[[T], object]) -> T:
+    """Call *configure* with *raw*, which was just opened, and return *raw*.
 
-    Until a driver returns a connection, only the variables of its own functions refer to it. A
-    traceback keeps these alive, and a session of the server with them.
+    If *configure* raises, *raw* is closed.
+    """
+    try:
+        configure(raw)
+    except BaseException:
+        raw.close()  # type: ignore[attr-defined]
+        raise
+    return raw
+
+
+def forget_frames(error: BaseException) -> None:
+    """Clear the frames of *error*, so that it keeps no connection alive.
+
+    Until a driver returns a connection, only local variables of the driver refer to it. The
+    traceback keeps these alive, and with them a session of the server.
     """
     seen: set[int] = set()
     link: BaseException | None = error

@@ -57,7 +57,7 @@ class FairSemaphore:
         waiter, began = Waiter(), monotonic()
         lock = self._lock
         held = depth(lock)
-        # Errors are raised at the end, because a handler may be struck, too.
+        # Errors are raised at the end, because an except clause may be interrupted, too.
         try:
             lock.acquire()
             waits = self._queue_up(waiter)
@@ -71,7 +71,7 @@ class FairSemaphore:
         except BaseException:
             if depth(lock) == held:
                 lock.acquire()
-            self._serve_queue()  # in case that was struck
+            self._serve_queue()  # in case that was interrupted
             waiter.leave(self._queue)
             self._free(waiter if waiter.conn is None else self._any_holder())
             release_to(lock, held)
@@ -99,7 +99,7 @@ class FairSemaphore:
         return self.size is None or len(self._in_use) < self.size
 
     def _serve_queue(self) -> None:
-        """Serve waiters while there is room, and complete what was begun and struck."""
+        """Serve waiters while there is room, and complete what was interrupted."""
         while True:
             room = self._has_room()
             if not self._queue:
@@ -117,7 +117,7 @@ class FairSemaphore:
                 del self._queue[0]
 
     def release(self) -> None:
-        """Release it to the longest waiting thread. This takes effect whatever strikes."""
+        """Release it to the thread that has waited longest. An interrupt does not prevent this."""
         lock, holder = self._lock, None
         held = depth(lock)
         try:
@@ -141,7 +141,7 @@ class FairSemaphore:
         self._serve_queue()
 
     def close(self) -> None:
-        """Refuse everybody from now on, and whoever waits. It may be called again."""
+        """Refuse all threads from now on, also those that wait. This may be called again."""
         locked(self._lock, self._close)
 
     def _close(self) -> None:

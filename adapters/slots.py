@@ -1,4 +1,4 @@
-"""Slots: checkout and checkin, for adapters that move connections into and out of leases."""
+"""Slots: checkout and checkin for adapters that move connections into and out of leases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from relet.core import PoolAdapter, PooledConnection
 
 
 class Slot:
-    """Where a connection is that is checked out, if no lease has it."""
+    """Holds a checked-out connection that no lease has."""
 
     __slots__ = ("connection",)
 
@@ -18,7 +18,7 @@ class Slot:
 
 
 class SlotAdapter(PoolAdapter[Any]):
-    """An adapter that has `checkout_into` and its like, and by them the others."""
+    """An adapter that implements `checkout()` and the like by `checkout_into()` and the like."""
 
     @abstractmethod
     def checkout_into(self, lease: Any, timeout: float | None = None) -> None: ...

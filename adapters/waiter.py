@@ -1,4 +1,4 @@
-"""Waiter: where a thread waits in the queue of a pool."""
+"""Waiter: a thread that waits in the queue of a pool."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from typing import Any, Protocol
 
 
 class Queue(Protocol):
-    """Those who wait, in order."""
+    """The waiters, in order."""
 
-    def remove(self, place: Any, /) -> None: ...
+    def remove(self, waiter: Any, /) -> None: ...
 
 
 class Waiter:
-    """A place in a pool's queue.
+    """A thread's place in a pool's queue.
 
-    `set`, `fail` and `leave` are called under the pool's lock: what is given has a taker, or stays.
-    Their names and that of `conn` are those of psycopg_pool's ``WaitingClient``, in place of which
-    this stands there.
+    `set`, `fail` and `leave` are called under the pool's lock, so a connection handed over is never
+    lost. The names `set`, `fail` and `conn` are those of psycopg_pool's ``WaitingClient``, in whose
+    place this class stands.
 
-    Whoever has a place calls `leave` when nothing has come in time, and when anything is raised;
-    then it sees to what was given. Who gives sets `conn`, and nothing is given before that; then
-    it calls `wake`, as often as it likes.
+    The waiting thread calls `leave` when its time is over, and when anything is raised. Then it
+    takes care of a connection that was handed over. The other thread hands a connection over by
+    setting `conn`, and then calls `wake`, as often as it likes.
     """
 
     __slots__ = ("conn", "error", "left", "turn")
 
     def __init__(self) -> None:
-        #: What has been given; None is nothing yet.
+        #: The connection that was handed over; None if there is none yet.
         self.conn: Any = None
         self.error: BaseException | None = None
-        #: Whether nobody waits here any more.
+        #: Whether the thread has stopped waiting.
         self.left = False
         self.turn = threading.Lock()
         self.turn.acquire()
 
     @property
     def waits(self) -> bool:
-        """Whether something can be given here."""
+        """Whether a connection can be handed over."""
         return not self.left and self.conn is None and self.error is None
 
     def set(self, conn: Any) -> bool:
-        """Give *conn* to whoever waits here; return whether it was taken."""
+        """Hand *conn* to the waiting thread; return whether that was possible."""
         if not self.waits:
             return False
         self.conn = conn
@@ -50,7 +50,7 @@ class Waiter:
         return True
 
     def fail(self, error: BaseException) -> bool:
-        """Have whoever waits here raise *error*."""
+        """Make the waiting thread raise *error*."""
         if not self.waits:
             return False
         self.error = error
@@ -58,8 +58,8 @@ class Waiter:
         return True
 
     def wake(self) -> None:
-        """Have `wait` return."""
-        with suppress(RuntimeError):  # it has been called already
+        """Make `wait` return."""
+        with suppress(RuntimeError):  # already called
             self.turn.release()
 
     def wait(self, timeout: float) -> bool:
@@ -67,7 +67,7 @@ class Waiter:
         return self.turn.acquire(timeout=max(0.0, min(timeout, threading.TIMEOUT_MAX)))
 
     def leave(self, queue: Queue) -> None:
-        """Give up. What was given before is in `conn`. To be called under the pool's lock."""
+        """Stop waiting. A connection that was handed over before is in `conn`."""
         self.left = True
-        with suppress(ValueError):  # the pool has taken it off
+        with suppress(ValueError):  # the pool has removed it
             queue.remove(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from .outside import from_handler
 from .sockets import has_unread_data
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from relet.core.session.baseline import Baseline
 
     from .facts import Facts
@@ -368,6 +371,20 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
         For example, an unfinished generator of the driver may hold the connection's lock. Such a
         connection is discarded, and nothing is run on it. No round trip. False by default.
         """
+        return False
+
+    def is_in_call(self, raw: Driver) -> bool:
+        """Return whether this thread is in the middle of a call of the driver's on *raw*.
+
+        A signal handler asks before it closes the connection. What uses the driver's connection
+        itself is no statement of relet's, so by default only the stack tells: a method of *raw* is
+        looked for there.
+        """
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code.co_varnames[:1] == ("self",) and frame.f_locals.get("self") is raw:
+                return True
+            frame = frame.f_back
         return False
 
     def undo_unseen(self, raw: Driver) -> None:

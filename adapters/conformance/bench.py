@@ -1,4 +1,4 @@
-"""Bench: an adapter class under test, its pools, and a view of them from the server's side."""
+"""Bench: an adapter class under test, its pools, and a connection that observes the server."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _numbers = count(1)
 
 
 class Broken(Exception):
-    """A rule is broken. The text says what was seen."""
+    """A rule is broken. The text says what was observed."""
 
-    #: The name of the rule, where `rules` does not know it.
+    #: The name of the rule, for a check that is not among the rules.
     rule = "machine"
 
 
@@ -31,7 +31,7 @@ def demand(fact: object, otherwise: str) -> None:
 
 
 def eventually(fact: Callable[[], object], otherwise: str) -> None:
-    """Raise `Broken` unless *fact* comes true, soon."""
+    """Raise `Broken` unless *fact* soon becomes true."""
     seconds = patience.seconds
     if not comes_true(fact, seconds):
         patience.lose()
@@ -39,7 +39,7 @@ def eventually(fact: Callable[[], object], otherwise: str) -> None:
 
 
 def comes_true(fact: Callable[[], object], seconds: float) -> bool:
-    """Return whether *fact* comes true within *seconds*."""
+    """Return whether *fact* becomes true within *seconds*."""
     deadline = time.monotonic() + seconds
     while not fact():
         if time.monotonic() >= deadline:
@@ -49,7 +49,7 @@ def comes_true(fact: Callable[[], object], seconds: float) -> bool:
 
 
 class ConfigureFailed(Exception):
-    """Raised where a new connection is configured."""
+    """Raised while a new connection is configured."""
 
 
 def _package(cls: type) -> str:
@@ -57,9 +57,9 @@ def _package(cls: type) -> str:
 
 
 class Call:
-    """A function that runs in a thread of its own, for it may never return."""
+    """A function that runs in a thread of its own, because it may never return."""
 
-    #: Of the threads.
+    #: The threads' name.
     NAME = "conformance-kit"
 
     def __init__(self, function: Callable[[], Any]) -> None:
@@ -72,7 +72,7 @@ class Call:
     def _run(self) -> None:
         try:
             self._outcome = self._function()
-        except BaseException as error:  # noqa: BLE001 - carried to who asks
+        except BaseException as error:  # noqa: BLE001 - carried to the caller
             self.error = error
         self._ended.set()
 
@@ -87,7 +87,7 @@ class Call:
     def result(self, seconds: float | None = None) -> Any:
         """Return what the function returns, or raise what it raises.
 
-        :param seconds: until it is taken to return never; by default as long as patience is.
+        :param seconds: how long to wait for it; by default `patience`.
         """
         seconds = patience.seconds if seconds is None else seconds
         if not self._ended.wait(seconds):
@@ -99,18 +99,18 @@ class Call:
 
 
 class Bench:
-    """Makes pools of one adapter class, and closes them, and whatever they have left open."""
+    """Makes pools of one adapter class; closes them and any connections they leave open."""
 
     def __init__(self, adapter: type[PoolAdapter[Any]], parameters: Mapping[str, Any]) -> None:
         self.adapter = adapter
         self.parameters = parameters
-        #: What `configure` was called with, in order.
+        #: The connections that `configure` was called with, in order.
         self.configured: list[Any] = []
-        #: The server process of each of them.
+        #: Their server processes.
         self.pids: list[int] = []
         #: Whether `configure` was called with a connection that was not in autocommit.
         self.not_in_autocommit = False
-        #: Whether `configure` is to raise, once, for the next new connection.
+        #: Whether `configure` raises once, for the next new connection.
         self.refuse = False
         #: What is to be asked for at each connection, and how often that was done.
         self.asked_for: Mapping[str, Any] = {}
@@ -134,8 +134,8 @@ class Bench:
     ) -> PoolAdapter[Any]:
         """Make a pool, and open it.
 
-        :param timeout: of the pool; by default it is patient.
-        :param parameters: of the driver's ``connect()``, in place of those of the bench.
+        :param timeout: the pool's timeout; by default a long one.
+        :param parameters: arguments of the driver's ``connect()`` that replace the bench's.
         """
         pool = self.unopened(size, timeout, **parameters)
         Call(pool.open).result()
@@ -178,14 +178,14 @@ class Bench:
         self._made += made
         return made[0]
 
-    # What is done with pools, never for ever.
+    # Calls of pools, each with a time limit.
 
     @staticmethod
     def checkout(pool: PoolAdapter[Any], timeout: float | None = None) -> PooledConnection:
         connection = Call(lambda: pool.checkout(timeout)).result()
         demand(
             isinstance(connection, PooledConnection),
-            f"checkout() returned {connection!r}, and no PooledConnection.",
+            f"checkout() returned {connection!r}, not a PooledConnection.",
         )
         demand(connection.raw is not None, "checkout() returned a connection whose raw is None.")
         return connection  # type: ignore[no-any-return]
@@ -197,7 +197,7 @@ class Bench:
         call = Call(lambda: pool.checkout(timeout))
         eventually(
             lambda: call.ended or pool.stats().waiting == before + 1,
-            f"A thread waits, and stats().waiting stays {before}",
+            f"A thread waits, but stats().waiting stays {before}",
         )
         if call.ended:
             got = "raised " + repr(call.error) if call.error else "returned a connection"
@@ -225,7 +225,7 @@ class Bench:
             started.result()
         except Broken:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is looked at
+        except Exception as error:  # noqa: BLE001 - any error is checked below
             demand(
                 self.is_operational(error),
                 f"{what} raised {error!r}; it must be the driver's OperationalError.",
@@ -236,7 +236,7 @@ class Bench:
         raise Broken(f"{what} raised nothing.")
 
     def is_operational(self, error: BaseException) -> bool:
-        """Whether *error* is an OperationalError (PEP 249) of the driver."""
+        """Whether *error* is the driver's OperationalError (PEP 249)."""
         return any(
             cls.__name__ == "OperationalError" and _package(cls) in self._drivers
             for cls in type(error).__mro__
@@ -244,11 +244,11 @@ class Bench:
 
     @cached_property
     def _drivers(self) -> set[str]:
-        """The packages that the driver's connections and exceptions are of."""
+        """The packages that define the driver's connections and exceptions."""
         classes = list(type(self.observer.raw).__mro__)
         try:
             self.ask("SELECT 1/0")
-        except Exception as error:  # noqa: BLE001 - it is what is asked for
+        except Exception as error:  # noqa: BLE001 - its class is wanted
             classes += type(error).__mro__
         return set(map(_package, classes)) - {"builtins"}
 
@@ -256,7 +256,7 @@ class Bench:
 
     @property
     def observer(self) -> PooledConnection:
-        """A connection of a pool of its own, kept until the end."""
+        """A connection from a separate pool, kept until the end."""
         if self._observer is None:
             config = PoolConfig(
                 "observer", self.parameters, self.adapter.options_for(size=1, timeout=5.0)
@@ -268,7 +268,7 @@ class Bench:
         return self._observer
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
-        """Ask the server, by the observer."""
+        """Run *sql* on the observer; return the rows."""
         raw = self.observer.raw
         return self._observers.execute_internal(raw, sql)
 
@@ -276,7 +276,7 @@ class Bench:
         return int(pool.execute_internal(raw, "SELECT pg_backend_pid()")[0][0])
 
     def alive(self) -> set[int]:
-        """The server processes of the connections that were configured, and still are."""
+        """The server processes of configured connections that are still alive."""
         if not self.pids:
             return set()
         pids = ", ".join(map(str, self.pids))

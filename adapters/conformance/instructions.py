@@ -1,6 +1,6 @@
 """Instructions: act before one instruction of the code that a thread runs.
 
-Timers hit only some of the moments of a race. Here each moment has a number, and each can be tried.
+Timers hit only some moments of a race. Here each moment has a number, so that each can be tried.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _KIT = str(Path(__file__).parent)
 
 
 class Instruction:
-    """The instruction with one number, among those that count.
+    """One of the instructions that count, by its number.
 
     :param number: counted from 1, in the order in which the thread runs them.
-    :param counts: whether the instructions of a file count, by its name.
-    :param act: is called once, before the instruction. What it raises is raised there.
-    :param ready: none counts until this is true.
+    :param counts: returns whether the instructions of a file count, given its name.
+    :param act: is called once, before the instruction. If it raises, the error is raised there.
+    :param ready: no instruction counts until this returns true.
     """
 
     def __init__(
@@ -36,15 +36,15 @@ class Instruction:
         self._act = act
         self._ready = ready
         self._known: dict[CodeType, bool] = {}
-        #: Whether there were so many.
+        #: Whether the thread reached it.
         self.reached = False
-        #: Which one it was: file, line and function.
+        #: Where it is: file, line and function.
         self.place = ""
 
     def watch(self, run: Callable[[], object]) -> None:
         """Call *run* in this thread."""
         before = sys.gettrace()
-        # Python 3.12 traces instructions if any frame had it so when the tracer was set.
+        # Python 3.12 traces instructions only if a frame asked for it when the tracer was set.
         sys._getframe().f_trace_opcodes = True
         sys.settrace(self._call)
         try:
@@ -61,7 +61,7 @@ class Instruction:
             self._known[code] = known
         if not known or self.reached:
             return None
-        # First, else Python 3.13 does not look at what follows.
+        # Before the next line, which Python 3.13 otherwise ignores.
         frame.f_trace = self._instruction
         frame.f_trace_lines, frame.f_trace_opcodes = False, True
         return self._instruction

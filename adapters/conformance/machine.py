@@ -1,4 +1,4 @@
-"""A state machine: all that can be done with a pool, in any order, in lockstep with a model."""
+"""A state machine: any calls of a pool, in any order, in lockstep with a model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .bench import Bench, Call, demand, eventually
 SIZE = 2
 WAITERS = 3
 
-#: Which of those that are checked out.
+#: Selects one of the checked-out connections.
 CHOICE = st.integers(0, SIZE - 1)
 
 
@@ -32,19 +32,19 @@ def run_machine(
     parameters: Mapping[str, Any],
     settings: hypothesis_settings,
 ) -> None:
-    """Run the machine; raise `Broken` where the pool and the model differ."""
+    """Run the machine; raise `Broken` if the pool and the model differ."""
     machine: Any = partial(PoolMachine, adapter, parameters)
     run_state_machine_as_test(machine, settings=settings)
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """A pool of two connections, and who has them, or waits for them."""
+    """A pool of two connections, their holders and the threads that wait."""
 
     def __init__(self, adapter: type[PoolAdapter[Any]], parameters: Mapping[str, Any]) -> None:
         super().__init__()
         self.bench = Bench(adapter, parameters)
         self.pool = self.bench.pool(SIZE, timeout=60.0)
-        #: Those checked out, and the server process of each.
+        #: The checked-out connections, and the server process of each.
         self.held: list[tuple[PooledConnection, int]] = []
         self.waiters: list[Call] = []
         #: Server processes that were killed while their connections were in the pool.
@@ -67,19 +67,22 @@ class PoolMachine(RuleBasedStateMachine):
         return len(self.held) == SIZE
 
     def take(self, connection: PooledConnection) -> None:
-        """One has been checked out: look at it, and enter it."""
+        """Check a connection that was just checked out, and record it."""
         pool, raw = self.pool, connection.raw
         if not self.killed:
             status = pool.transaction_status(raw)
-            demand(status == TransactionStatus.IDLE, f"checkout() gave one that is {status!r}.")
+            demand(
+                status == TransactionStatus.IDLE,
+                f"checkout() returned a connection in the status {status!r}.",
+            )
         demand(
             raw.autocommit is True, f"checkout() gave one whose autocommit is {raw.autocommit!r}."
         )
         demand(
             all(connection is not other for other, _ in self.held),
-            "A connection that is checked out was handed out.",
+            "A checked-out connection was handed out again.",
         )
-        # The server may have closed it while it was idle; then the engine discards it.
+        # If the server closed it while it was idle, the engine would discard it.
         if self.killed and not pool.ping(raw):
             self.bench.discard(pool, connection)
             if self.killed:
@@ -87,22 +90,22 @@ class PoolMachine(RuleBasedStateMachine):
             self.take(self.bench.checkout(pool))
             return
         pid = self.bench.pid(pool, raw)
-        demand(pid in self.bench.pids, "A connection was handed out that was not configured.")
+        demand(pid in self.bench.pids, "A connection was handed out without being configured.")
         self.held.append((connection, pid))
 
     def serve(self) -> None:
-        """One has come free: the first of those who wait has it."""
+        """A connection has come free: the first waiter must get it."""
         if self.waiters:
             first = self.waiters.pop(0)
             eventually(
-                lambda: first.ended, "One came free, and the first of those who wait waits on"
+                lambda: first.ended, "A connection came free, but the first waiter still waits"
             )
             self.take(first.result())
 
     def pick(self, choice: int) -> tuple[PooledConnection, int]:
         return self.held.pop(choice % len(self.held))
 
-    # What can be done.
+    # The steps.
 
     @precondition(lambda self: not self.full)
     @rule()
@@ -140,7 +143,10 @@ class PoolMachine(RuleBasedStateMachine):
     def break_and_discard(self, choice: int) -> None:
         connection, pid = self.pick(choice)
         self.bench.kill(pid)
-        demand(not self.pool.ping(connection.raw), "ping() is true of one that the server closed.")
+        demand(
+            not self.pool.ping(connection.raw),
+            "ping() is true for a connection that the server closed.",
+        )
         self.bench.discard(self.pool, connection)
         self.serve()
 
@@ -159,7 +165,10 @@ class PoolMachine(RuleBasedStateMachine):
         pool, raw = self.pool, connection.raw
         pool.execute_internal(raw, "BEGIN")
         status = pool.transaction_status(raw)
-        demand(status == TransactionStatus.IN_TRANSACTION, f"After BEGIN, it is {status!r}.")
+        demand(
+            status == TransactionStatus.IN_TRANSACTION,
+            f"After BEGIN, transaction_status() is {status!r}.",
+        )
         pool.execute_internal(raw, "ROLLBACK")
 
     @rule()
@@ -175,6 +184,6 @@ class PoolMachine(RuleBasedStateMachine):
         )
         demand(
             stats.waiting == len(self.waiters),
-            f"waiting is {stats.waiting}, with {len(self.waiters)} who wait.",
+            f"waiting is {stats.waiting}, with {len(self.waiters)} waiting.",
         )
         demand(stats.size <= SIZE, f"size is {stats.size}, of {SIZE} at most.")

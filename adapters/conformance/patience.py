@@ -1,12 +1,12 @@
-"""Patience: how long the kit waits for what should happen soon."""
+"""Patience: how long the kit waits for something that should happen soon."""
 
 from __future__ import annotations
 
 
 class Patience:
-    """It is long as long as nothing was waited for in vain, and half of it each time after that.
+    """A long time at first, which is halved each time that it runs out.
 
-    So an adapter on a slow machine is not blamed, and one that is broken does not take minutes.
+    So an adapter is not blamed for a slow machine, and a broken one does not take minutes.
     """
 
     #: Seconds at first, and at the end.
@@ -16,13 +16,13 @@ class Patience:
         self.seconds = self.LONG
 
     def renew(self) -> None:
-        """Begin again, for another adapter."""
+        """Start again, for another adapter."""
         self.seconds = self.LONG
 
     def lose(self) -> None:
-        """Something was waited for in vain."""
+        """Record that the time has run out."""
         self.seconds = max(self.SHORT, self.seconds / 2)
 
 
-#: That of the kit; it tests one adapter at a time.
+#: The kit's own. The kit tests one adapter at a time.
 patience = Patience()

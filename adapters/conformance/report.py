@@ -1,4 +1,4 @@
-"""Report: which rules an adapter has kept, and which it has not."""
+"""Report: which rules an adapter keeps, and which it breaks."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Report:
-    """What came out of each rule, by its name.
+    """The result of each rule, by its name.
 
-    :param adapter: the name of the class.
+    :param adapter: the name of the adapter class.
     """
 
     adapter: str
     held: list[str] = field(default_factory=list)
-    #: What was seen of each that is broken.
+    #: What was observed, for each broken rule.
     broken: dict[str, str] = field(default_factory=dict)
-    #: Why each was not tried.
+    #: Why each rule was not tried.
     left_out: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -1,4 +1,4 @@
-"""Rule: what an adapter is to keep, and what shows whether it does."""
+"""Rule: what an adapter must do, and the check that shows whether it does."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .bench import Bench
 
 
 def _never(adapter: type[PoolAdapter[Any]]) -> None:
-    """No reason: it is always tried."""
+    """Return no reason: the rule is always tried."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule: its name, what it says, and what raises `Broken` when it is not kept.
+    """A rule: its name, its text, and a check that raises `Broken` if it is not kept.
 
-    :param left_out: returns why it cannot be tried on an adapter; None if it can.
-    :param in_main_thread: where it is to run; else in a thread of its own, for it may never return.
+    :param left_out: returns why the rule cannot be tried on an adapter; None if it can.
+    :param in_main_thread: whether to run it there; by default it has a thread, as it may hang.
     """
 
     name: str
@@ -30,14 +30,14 @@ class Rule:
     in_main_thread: bool = False
 
 
-#: All of them, in the order in which they are tried.
+#: All rules, in the order in which they are tried.
 RULES: list[Rule] = []
 
 
 def rule(
     name: str, text: str, **more: Any
 ) -> Callable[[Callable[[Bench], None]], Callable[[Bench], None]]:
-    """Enter the decorated function as the check of a rule; *more* is the `Rule`'s."""
+    """Add the decorated function as the check of a rule; *more* are fields of `Rule`."""
 
     def register(check: Callable[[Bench], None]) -> Callable[[Bench], None]:
         RULES.append(Rule(name, text, check, **more))

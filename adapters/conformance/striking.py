@@ -1,4 +1,4 @@
-"""The rule about exceptions from outside, which strike at any instruction."""
+"""The rule about exceptions from outside, which may be raised at any instruction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .rule import rule
 from .strikes import struck_at
 
 _FOR_LEASES = ("checkout_into", "checkin_from", "discard_from")
-#: Instructions from one that is struck to the next, where each takes a new connection or a wait.
+#: The distance between struck instructions, if each strike costs a new connection or a wait.
 _STEP = 7
 
 
@@ -32,7 +32,7 @@ def _makes_no_claim(adapter: type[PoolAdapter[Any]]) -> str | None:
 
 @rule(
     "struck",
-    "An exception from outside loses no connection, whichever instruction it strikes.",
+    "An exception from outside loses no connection, whichever instruction raises it.",
     left_out=_makes_no_claim,
 )
 def struck(bench: Bench) -> None:
@@ -45,7 +45,7 @@ def struck(bench: Bench) -> None:
         pool.checkin_from(lease)
 
     def throw_away() -> None:
-        if lease.connection is not None:  # if it was struck, it is called again
+        if lease.connection is not None:  # because it is called again after a strike
             pool.discard_from(lease)
 
     _strike(bench, pool, lease, "checkout_into() and checkin_from()", take_and_give)
@@ -65,7 +65,7 @@ def struck(bench: Bench) -> None:
 
 
 class _Other:
-    """Another lease, which gives its connection to whoever waits for it."""
+    """Another lease, which checks its connection in while somebody waits for it."""
 
     def __init__(self, pool: PoolAdapter[Any]) -> None:
         self._pool = pool
@@ -99,24 +99,24 @@ def _strike(
     after: Callable[[], object] = lambda: None,
     step: int = 1,
 ) -> None:
-    """Strike *run* at each instruction in turn; demand each time that the pool is whole."""
+    """Strike at each instruction of *run* in turn; demand each time that the pool is intact."""
     packages = _packages(bench.adapter)
     for number in count(1, step):
         before()
         place = struck_at(number, run, *packages)
         after()
-        _demand_whole(bench, pool, lease, f"{what} was struck at {place}" if place else what)
+        _demand_whole(bench, pool, lease, f"an exception in {what} at {place}" if place else what)
         if place is None:
             break
 
 
 def _demand_whole(bench: Bench, pool: PoolAdapter[Any], lease: _Lease, when: str) -> None:
-    """What the lease has is checked out, and nothing else; and no lock is taken."""
+    """Demand that only the lease's connection is checked out, and that no lock is held."""
     held, in_use = lease.connection, pool.stats().in_use
     found = "no" if held is None else "a"
     demand(
         in_use == (held is not None),
-        f"After {when}, there is {found} connection in the lease, and in_use is {in_use}.",
+        f"After {when}, the lease has {found} connection and in_use is {in_use}.",
     )
     if held is not None:
         broken = pool.transaction_status(held.raw) == TransactionStatus.UNKNOWN
@@ -124,22 +124,25 @@ def _demand_whole(bench: Bench, pool: PoolAdapter[Any], lease: _Lease, when: str
         Call(lambda: end(lease)).result()
         demand(lease.connection is None, f"After {when}, the lease keeps its connection.")
     connection = bench.checkout(pool)
-    demand(pool.ping(connection.raw), f"After {when}, a connection is handed out that is broken.")
+    demand(pool.ping(connection.raw), f"After {when}, a broken connection is handed out.")
     bench.checkin(pool, connection)
     stats = pool.stats()
     seen = f"in_use is {stats.in_use} and waiting is {stats.waiting}"
-    demand(not (stats.in_use or stats.waiting), f"After {when}, {seen}, with nobody there.")
+    demand(
+        not (stats.in_use or stats.waiting),
+        f"After {when}, {seen} although nothing is checked out.",
+    )
 
 
 def _packages(adapter: type[Any]) -> list[ModuleType]:
-    """Return the packages, or modules, that *adapter* and what it inherits from are in."""
+    """Return the packages, or modules, that define *adapter* and its base classes."""
     found = {}
     for cls in adapter.__mro__:
         parts = cls.__module__.split(".")
         if parts[0] in sys.stdlib_module_names:
             continue
         names = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
-        # A namespace package has no file: others are in it, too.
+        # A namespace package has no file, and contains other distributions, too.
         name = next(name for name in names if sys.modules[name].__file__)
         found[name] = sys.modules[name]
     return list(found.values())

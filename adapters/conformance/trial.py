@@ -1,4 +1,4 @@
-"""Trial: an adapter, and the rules that it is tried by."""
+"""Trial: the rules, tried on one adapter."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from hypothesis import settings as hypothesis_settings
 
 from relet.core import PoolAdapter
 
-from . import rules, striking, waiting  # noqa: F401 - they enter the rules, in this order
+from . import rules, striking, waiting  # noqa: F401 - they register the rules, in this order
 from .bench import Bench, Broken, Call
 from .machine import run_machine
 from .patience import patience
 from .report import Report
 from .rule import RULES, Rule
 
-#: Seconds that a rule may take; then it hangs.
+#: Seconds after which a rule counts as hanging.
 RULE_SECONDS = 30.0
-#: Seconds after which no more is tried of an adapter that is known to be broken.
+#: Seconds after which no more rules are tried on an adapter that has broken one.
 BROKEN_SECONDS = 45.0
 #: Seconds that the state machine may take.
 MACHINE_SECONDS = 300.0
@@ -29,7 +29,7 @@ MACHINE = Broken.rule
 
 
 class Trial:
-    """The rules, one after the other, tried on one adapter."""
+    """Tries the rules on one adapter, one after another."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Trial:
         *,
         shrink: bool,
     ) -> Report:
-        """Try the rules with these *names*, or all; return what came out."""
+        """Try the rules with these *names*, or all; return the report."""
         patience.renew()
         known = [*(rule.name for rule in RULES), MACHINE]
         if unknown := set(names or ()).difference(known):
@@ -73,7 +73,7 @@ class Trial:
         return self.report
 
     def _why_not(self, rule: Rule | None) -> str | None:
-        """Return why *rule*, or the machine, cannot be tried, if it cannot."""
+        """Return why *rule*, or the machine, is not tried; None if it is."""
         if self.report.broken:
             if rule is None:
                 return "others are broken"
@@ -87,7 +87,7 @@ class Trial:
         return self._began + BROKEN_SECONDS - time.monotonic()
 
     def _try(self, rule: Rule) -> str | None:
-        """Return what breaks *rule*, if anything does."""
+        """Return how *rule* is broken; None if it holds."""
         seconds = RULE_SECONDS
         if self.report.broken:
             seconds = min(seconds, max(1.0, self._left()))
@@ -102,7 +102,7 @@ class Trial:
         return None
 
     def _try_machine(self, settings: hypothesis_settings | None, *, shrink: bool) -> str | None:
-        """Return what breaks the machine, and the steps to it, if anything does."""
+        """Return how the machine fails, with the steps; None if it does not."""
         if settings is None:
             settings = hypothesis_settings(max_examples=50, stateful_step_count=30)
         phases = settings.phases
@@ -118,7 +118,7 @@ class Trial:
         call = Call(lambda: run_machine(self._adapter, self._parameters, settings))
         try:
             call.result(threading.TIMEOUT_MAX if shrink else MACHINE_SECONDS)
-        except Exception as error:  # noqa: BLE001 - an adapter's, or Hypothesis' that it comes and goes
+        except Exception as error:  # noqa: BLE001 - an adapter's, or Hypothesis' "flaky"
             return "\n    ".join([_seen(error), *getattr(error, "__notes__", ())])
         return None
 

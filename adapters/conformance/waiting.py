@@ -1,4 +1,4 @@
-"""The rules about waiters that need more than two threads that take turns."""
+"""The rules about waiters that need a race between threads."""
 
 from __future__ import annotations
 
@@ -16,53 +16,58 @@ from .instructions import Instruction
 from .patience import patience
 from .rule import rule
 
-#: Seconds that somebody has to wait before nobody who comes later may be served first.
+#: Seconds of waiting after which no later thread may be served first.
 FAIRNESS = 0.1
-#: How often a connection comes free while somebody waits, and is wanted at once by somebody else.
+#: How often a connection comes free while one thread waits and another wants it at once.
 _TURNS = 30
-#: Seconds that somebody waits who is to wait in vain.
+#: The timeout, in seconds, of a waiter that must time out.
 _SHORT = 0.002
-#: Seconds that a handover takes at most, unless the waiter has a lock that it needs.
+#: Seconds that a handover takes at most, unless the waiter holds a lock that it needs.
 _HANDOVER = 0.005
-#: Instructions from one that is tried to the next. The instant in question has more.
+#: The distance between tried instructions. The critical section is longer than that.
 _STEP = 3
-#: The text of the error is made there, when the waiter has given up.
+#: Here the error is composed, after the waiter has timed out.
 _CORE = str(Path(next(iter(relet.core.__path__))))
 
 
-@rule("handover", "A connection that is handed to a waiter as it gives up is not lost.")
+@rule("handover", "A connection that is handed to a waiter as it times out is not lost.")
 def handover(bench: Bench) -> None:
-    pool = bench.pool(timeout=2 * patience.seconds)  # not the time that it is to wait
+    pool = bench.pool(timeout=2 * patience.seconds)  # longer than the waiter's own timeout
     for number in count(1, _STEP):
         race = _Race(bench, pool, number)
         if not race.instant.reached:
             break
-        lost = f"A waiter gave up at {race.instant.place} and was handed a connection there; "
+        lost = f"A waiter timed out at {race.instant.place} and was handed a connection there; "
         try:
-            eventually(lambda: not pool.stats().in_use, f"{lost}now it is nobody's, and in use")
+            eventually(
+                lambda: not pool.stats().in_use, f"{lost}now nobody has it, but it counts as in use"
+            )
             bench.checkin(pool, bench.checkout(pool))
         except Broken:
             raise
         except Exception as error:
-            raise Broken(f"{lost}now it cannot be had: {error}") from error
+            raise Broken(f"{lost}now checkout() fails: {error}") from error
 
 
-@rule("overtaking", "Who has waited for 0.1 s is served before all who come later.")
+@rule("overtaking", "A thread that has waited for 0.1 s is served before those that come later.")
 def overtaking(bench: Bench) -> None:
     pool = bench.pool()
     for _ in range(3):
         held = bench.checkout(pool)
         waiter = bench.waiter(pool)
         waiter.wait(FAIRNESS)
-        # Whoever gives a connection back and wants one again is there before the waiter has woken.
+        # A thread that checks in and out again is faster than the waiter that has to wake up.
         again = Call(partial(_overtakes, pool, held, waiter))
         bench.checkin(pool, waiter.result())
         turns = again.result()
-        demand(turns == 0, f"Others were served {turns} times before one who had waited longer.")
+        demand(
+            turns == 0,
+            f"Other threads were served {turns} times before one that had waited longer.",
+        )
 
 
 def _overtakes(pool: PoolAdapter[Any], held: PooledConnection, waiter: Call) -> int:
-    """Give back and take again until *waiter* is served; return how often that was too early."""
+    """Check in and out again until *waiter* is served; return how often this thread came first."""
     turns = 0
     for _ in range(_TURNS):
         pool.checkin(held)
@@ -75,7 +80,7 @@ def _overtakes(pool: PoolAdapter[Any], held: PooledConnection, waiter: Call) -> 
 
 
 class _Race:
-    """A waiter's time is up; a connection is handed to it before its instruction *number*."""
+    """A waiter times out, and is handed a connection before its instruction *number*."""
 
     def __init__(self, bench: Bench, pool: PoolAdapter[Any], number: int) -> None:
         self._bench = bench
@@ -111,5 +116,5 @@ class _Race:
 
     def _hand_over(self) -> None:
         self._pool.checkin(self._held)
-        # Some pools do it in a thread of their own.
+        # Some pools hand over in a thread of their own.
         comes_true(lambda: not self._pool.stats().waiting, _HANDOVER)

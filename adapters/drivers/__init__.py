@@ -1,9 +1,9 @@
-"""What adapters ask of drivers: a class for each, to be mixed into a `PoolAdapter`.
+"""What adapters need to know of drivers: a class for each, to mix into a `PoolAdapter`.
 
-An adapter is a pool and a driver. What concerns the driver alone is here, once::
+An adapter combines a pool and a driver. The driver's part is here::
 
     class ShopAdapter(Psycopg, PoolAdapter[psycopg.Connection[Any]]):
         ...
 
-`djangos.Driver` is the one that Django has picked. None of them is imported unless asked for.
+`default.Driver` is the driver that Django picks. Each driver is imported only when it is used.
 """

@@ -1,8 +1,8 @@
-"""Attributes: what is in a driver's connection, in a form that can be compared later.
+"""Attributes: the state of a driver's connection, in a form that can be compared later.
 
-No list of names says what to look at: a new version of a driver brings new ones, a project's own
-connection class has others, and a borrower can add any. So all attributes are taken, except those
-that the adapter names because they change by themselves.
+A list of names would never be complete: new versions of a driver add attributes, a project's
+connection class has its own, and a borrower can add any. So all attributes are compared, except
+those that change by themselves, which the adapter names.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _PLAIN = frozenset({bool, bytes, float, int, str})
 
 
 class Snapshot:
-    """Values of one moment, equal to those of another if each is the very same object.
+    """The values of one moment. Two snapshots are equal if their values are the same objects.
 
-    Objects decide themselves what they are equal to, so nobody asks them. Two typecasters of
-    psycopg2 are equal if they are for the same types, whatever they make of a value; comparing two
-    arrays of numpy raises. Only numbers and texts are the same if they are equal.
+    Objects are compared by identity, because their own ``==`` may mislead. Two typecasters of
+    psycopg2 are equal if they are for the same types, even if they convert values differently, and
+    comparing two numpy arrays raises. Only numbers and strings are compared by ``==``.
 
-    The objects are kept, so that no later one can have the address of one that is gone.
+    A snapshot keeps the objects alive, so that no new object can have the address of an old one.
     """
 
     __slots__ = ("_values",)
@@ -48,19 +48,20 @@ def attributes(raw: Any, volatile: Collection[str]) -> list[object]:
 
     :param volatile: names of attributes to leave out.
     """
-    found: Mapping[str, object] = getattr(raw, "__dict__", {})  # psycopg2's own have none
+    # psycopg2's own connections have no attributes of this kind.
+    found: Mapping[str, object] = getattr(raw, "__dict__", {})
     values: list[object] = []
     for name, value in found.items():
         if name not in volatile:
             values += name, value
-            # Drivers keep handlers and notifications in these. A dict is taken for a cache.
+            # Drivers keep handlers and notifications in lists and deques. A dict counts as a cache.
             if value.__class__ is list or value.__class__ is deque:
                 values += contents(value)
     return values
 
 
 def contents(container: Collection[object]) -> Iterable[object]:
-    """Return what is in *container*, for a `Snapshot`: of a dict, the keys and the values."""
+    """Return the items of *container*, for a `Snapshot`; of a dict, the keys and the values."""
     if isinstance(container, dict):
         return len(container), *container, *container.values()
     return len(container), *container

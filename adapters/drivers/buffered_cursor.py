@@ -1,4 +1,4 @@
-"""Cursors of psycopg2 that have their rows, whatever becomes of the connection."""
+"""Cursors of psycopg2 that keep their rows when the connection is closed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ else:
 class Buffered(Base):
     """Mixed in before a cursor class: reads all rows when a statement has run.
 
-    psycopg2 has them on the client by then, but refuses to hand them out when their connection is
-    closed. A lease ends with its statement, and the pool may close the connection at any moment:
-    because it is too old, or one too many, or because it broke under the next who had it.
+    By then psycopg2 has the rows on the client, but it refuses to return them once the connection
+    is closed. A lease ends with its statement, and after that the pool may close the connection at
+    any moment: because it is too old or superfluous, or because it broke in the next lease.
 
-    A server-side cursor, one with a name, keeps its lease, and is left as it is.
+    A server-side cursor, which has a name, keeps its lease, and is not buffered.
     """
 
-    #: The rows of the last statement, and how many have been handed out; None if it has none.
+    #: The rows of the last statement, None if it has none, and how many of them were fetched.
     _rows: list[Any] | None = None
     _next = 0
     _closed = False
@@ -53,7 +53,7 @@ class Buffered(Base):
 
     def _read(self) -> None:
         if self.name is None and self.description is not None:
-            # Closed already, by the handler of a signal: whoever fetches will hear of it.
+            # A signal handler may have closed the cursor; fetching then raises.
             with suppress(psycopg2.InterfaceError):
                 self._rows = super().fetchall()
 
@@ -64,7 +64,7 @@ class Buffered(Base):
     # Results.
 
     def _here(self) -> list[Any] | None:
-        """Return the rows; None if psycopg2 itself is to say what there is, or is not."""
+        """Return the rows; None if psycopg2 itself must return rows, or raise."""
         if self._closed and self._rows is not None:
             raise psycopg2.InterfaceError("cursor already closed")
         return self._rows

@@ -1,4 +1,4 @@
-"""Telling: what drivers' connections tell of themselves, for `relet.core.facts.Facts`."""
+"""Facts: what a driver's connection says of itself, for `relet.core.facts.Facts`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from relet.core import Facts
 
-#: The parameters that servers report.
+#: The settings that servers report by themselves.
 #: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC
 REPORTED = (
     *("application_name", "client_encoding", "DateStyle", "default_transaction_read_only"),
@@ -19,11 +19,11 @@ REPORTED = (
 
 
 def facts(raw: Any, *, told: Iterable[str], of_session: Set[str], **others: Any) -> Facts:
-    """Return the `Facts` of *raw*, a connection whose part ``info`` has most of them.
+    """Return the `Facts` of *raw*, a connection that has most of them in its attribute ``info``.
 
-    :param told: the connection's own attributes that only tell.
-    :param of_session: properties of its ``info`` that have no answer without a connection.
-    :param others: the other fields of `Facts`, but ``parts``.
+    :param told: the connection's own attributes that are only read.
+    :param of_session: properties of ``info`` that need a connection to be answered.
+    :param others: the other fields of `Facts`, except ``parts``.
     """
     info = raw.info
     return Facts(
@@ -40,13 +40,13 @@ def facts(raw: Any, *, told: Iterable[str], of_session: Set[str], **others: Any)
 
 
 def attributes(owner: Any, names: Iterable[str], part: str = "") -> dict[str, Any]:
-    """Return the attributes *names* of *owner*, those of a part with its name before theirs."""
+    """Return the attributes *names* of *owner*, prefixed with the name of the part, if any."""
     prefix = f"{part}." if part else ""
     return {f"{prefix}{name}": getattr(owner, name) for name in names if hasattr(owner, name)}
 
 
 def exceptions(kind: type) -> list[str]:
-    """Return the names of PEP 249's exceptions, where connections of class *kind* have them."""
+    """Return the names of PEP 249's exceptions that connections of class *kind* have."""
     return [name for name in dir(kind) if name in _EXCEPTIONS]
 
 
@@ -57,7 +57,7 @@ _EXCEPTIONS = {
 
 
 def reported(parameter: Callable[[str], str | None]) -> Callable[[str], str | None]:
-    """Return a function that tells what *parameter* does of what the server reports now."""
+    """Return a copy of the function *parameter* that answers with the settings of this moment."""
     return {name: parameter(name) for name in REPORTED}.get
 
 
@@ -68,4 +68,4 @@ def properties(kind: type) -> set[str]:
 
 
 def nothing(*args: object, **kwargs: object) -> None:
-    """Stand for what does nothing to a connection at rest, such as to cancel its statement."""
+    """Stand in for a method that does nothing to an idle connection, such as ``cancel()``."""

@@ -1,4 +1,4 @@
-"""Parameters: the keyword arguments of a driver's ``connect()``, and what is no such argument."""
+"""Parameters: which keyword arguments a driver's ``connect()`` accepts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import fields
 from relet.core import ConfigurationError, ReleasePolicy
 from relet.core.errors import did_you_mean
 
-#: What else ``OPTIONS`` can have: for Django, and for relet.
+#: Other keys of ``OPTIONS``, which Django or relet reads.
 _OPTIONS = (
     *("assume_role", "connection_parameters", "isolation_level", "policy", "pool"),
     "server_side_binding",
@@ -19,10 +19,10 @@ _POLICY = tuple(field.name for field in fields(ReleasePolicy))
 def refuse_unknown(
     unknown: Iterable[str], known: Collection[str], pool_keys: Collection[str]
 ) -> None:
-    """Raise `ConfigurationError` if there are *unknown* parameters: say what is meant by each.
+    """Raise `ConfigurationError` if there are *unknown* parameters, with a suggestion for each.
 
-    :param known: the parameters that the driver takes, as far as can be told.
-    :param pool_keys: the options of the pool.
+    :param known: the parameters that the driver is known to accept.
+    :param pool_keys: the pool's options.
     """
     meant = [f"{key!r}{_meant(key, known, pool_keys)}" for key in unknown]
     if meant:

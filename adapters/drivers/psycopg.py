@@ -22,7 +22,7 @@ from .parameters import refuse_unknown
 
 Connection = psycopg.Connection[Any]
 
-#: What a connection tells of itself, beside its `info`; and what of that, about its session alone.
+#: What a connection says of itself beside its `info`; and what `info` says of the session alone.
 _TOLD = (
     *("autocommit", "broken", "closed", "cursor_factory", "deferrable", "isolation_level"),
     *("prepare_threshold", "prepared_max", "read_only", "row_factory", "server_cursor_factory"),
@@ -34,21 +34,21 @@ _TRUE = (b"t", b"\x01")
 
 
 class Psycopg:
-    """The facts about psycopg 3, for adapters of pools of its connections."""
+    """psycopg 3's part of adapters of its pools."""
 
     #: The module, for its exceptions (PEP 249).
     dbapi: ClassVar[Any] = psycopg
-    #: Attributes of a connection that `driver_state` leaves out, because they change by themselves.
+    #: Attributes of a connection that `driver_state` ignores, because they change by themselves.
     volatile: ClassVar[frozenset[str]] = frozenset(
         {
-            "_adapters",  # made when they are first needed; looked into by `_adaptation`
+            "_adapters",  # made on first use; compared by `_adaptation`
             "_autocommit",  # relet sets it back
-            "_begin_statement",  # composed of the others when it is first needed
-            *("_created_at", "_expire_at", "_pool", "relet"),  # the pool's, and the adapter's
+            "_begin_statement",  # derived from the others on first use
+            *("_created_at", "_expire_at", "_pool", "relet"),  # belong to the pool and the adapter
         }
     )
 
-    #: Of the adapter that this is mixed into.
+    #: Set by the adapter that this is mixed into.
     pool_keys: ClassVar[Sequence[str]]
 
     @classmethod
@@ -73,7 +73,7 @@ class Psycopg:
         return self.transaction_status(raw) == TransactionStatus.IDLE
 
     def execute_internal(self, raw: Connection, sql: str) -> list[tuple[Any, ...]]:
-        # Whatever cursor and row factories are set. Several statements cannot be prepared.
+        # Independent of the factories that are set. Several statements cannot be prepared.
         cursor = psycopg.Cursor(raw, row_factory=tuple_row)
         cursor.execute(sql, prepare=False)
         return cursor.fetchall() if cursor.description else []
@@ -83,7 +83,7 @@ class Psycopg:
         snapshot = Snapshot(
             *attributes(raw, self.volatile),
             *(raw.prepare_threshold, raw.prepared_max),
-            # The process is another after reset(), and so is the session.
+            # After pgconn.reset() the server process, and so the session, is another one.
             *(pgconn.backend_pid, pgconn.nonblocking),
             *(pgconn.notice_handler, pgconn.notify_handler),
         )
@@ -105,11 +105,11 @@ class Psycopg:
         )
 
     def is_blocked(self, raw: Connection) -> bool:
-        # notifies(), stream() and copy() hold it until they end.
+        # notifies(), stream() and copy() hold the lock until they end.
         return raw.lock.locked()
 
     def undo_unseen(self, raw: Connection) -> None:
-        # libpq does not tell whether it writes what it sends and receives to somebody's file.
+        # libpq does not say whether a trace is on, which writes all messages to a file.
         raw.pgconn.untrace()
 
     @classmethod
@@ -129,25 +129,25 @@ class Psycopg:
 
 @cache
 def _known_parameters() -> frozenset[str]:
-    """Return the keyword arguments that psycopg takes, and those that its libpq does."""
+    """Return the keyword arguments that psycopg and its libpq accept."""
     own = inspect.signature(psycopg.Connection.connect).parameters
     libpq = (option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults())
     return frozenset({*own, *libpq} - {"kwargs"})
 
 
 def _adaptation(raw: Connection) -> object:
-    """Return the loaders, dumpers and types that *raw* has, to be compared later.
+    """Return the loaders, dumpers and types of *raw*, to be compared later.
 
     psycopg copies on write: a copy shares its maps with *raw* until something is registered in
-    either. So as long as nothing is, this compares the same objects, which costs nothing, and a
-    dumper that psycopg looks up by itself and keeps is no difference.
+    either. Until then the comparison is of the same objects, which costs nothing, and a dumper that
+    psycopg itself caches makes no difference.
     """
     copy = AdaptersMap(raw.adapters)
     return _maps(copy), _maps(copy.types)
 
 
 def _maps(owner: object) -> list[object]:
-    """Return what is in *owner*, except its types, and its flags of what it does not share."""
+    """Return the maps in *owner*, without its types and its copy-on-write flags."""
     found: Mapping[str, object] = getattr(owner, "__dict__", {})
     return [
         value for name, value in found.items() if name != "types" and not name.startswith("_own")

@@ -12,6 +12,7 @@ import psycopg2
 from psycopg2 import extensions, sql
 
 from relet.core import TransactionStatus
+from relet.core.sql.quoting import quote_identifier
 
 from .attributes import Snapshot, attributes, contents
 from .buffered_cursor import buffered
@@ -19,16 +20,16 @@ from .parameters import refuse_unknown
 
 
 class Psycopg2:
-    """The facts about psycopg2, for adapters of pools of its connections."""
+    """psycopg2's part of adapters of its pools."""
 
     #: The module, for its exceptions (PEP 249).
     dbapi: ClassVar[Any] = psycopg2
     keeps_notices: ClassVar[bool] = True
-    #: Attributes of a connection that `driver_state` leaves out, because they change by themselves.
-    #: psycopg2's own connections have none but those that `driver_state` names.
+    #: Attributes of a connection that `driver_state` ignores, because they change by themselves.
+    #: psycopg2's own connections have no others than those that `driver_state` names.
     volatile: ClassVar[frozenset[str]] = frozenset()
 
-    #: Of the adapter that this is mixed into.
+    #: Set by the adapter that this is mixed into.
     pool_keys: ClassVar[Sequence[str]]
 
     @classmethod
@@ -41,7 +42,7 @@ class Psycopg2:
     def connect(parameters: Mapping[str, Any]) -> Any:
         """Open a connection, in autocommit, whose cursors are `Buffered`."""
         factory = parameters.get("cursor_factory") or extensions.cursor
-        if isinstance(factory, type):  # else nobody knows what it makes
+        if isinstance(factory, type):  # a function may return any class
             factory = buffered(factory)
         raw = psycopg2.connect(**{**parameters, "cursor_factory": factory})
         raw.autocommit = True
@@ -60,11 +61,11 @@ class Psycopg2:
         return self.transaction_status(raw) == TransactionStatus.IDLE
 
     def execute_internal(self, raw: Any, sql: str) -> list[tuple[Any, ...]]:
-        # psycopg2 itself encodes as it did when it connected, whatever has been SET since; what
-        # the server would take for other characters must not arrive there.
+        # psycopg2 itself goes on with the encoding of the login, whatever has been SET since. The
+        # server would read other characters.
         name = raw.get_parameter_status("client_encoding")
         encoded = sql.encode(extensions.encodings.get(name, "ascii"))
-        # Whatever cursor factory is set.
+        # Independent of the cursor factory that is set.
         with extensions.cursor(raw) as cursor:
             cursor.execute(encoded)
             return list(cursor.fetchall()) if cursor.description else []
@@ -73,11 +74,11 @@ class Psycopg2:
         return Snapshot(
             *attributes(raw, self.volatile),
             *(raw.isolation_level, raw.readonly, raw.deferrable, raw.encoding),
-            raw.status,  # of a two-phase transaction, for one
+            raw.status,  # shows a two-phase transaction, for example
             raw.cursor_factory,
             *contents(raw.string_types),
             *contents(raw.binary_types),
-            raw.notices,  # `drop_notices` sees to what is in there
+            raw.notices,  # their contents are dropped by `drop_notices`
             raw.notifies,
             *(contents(raw.notifies) if isinstance(raw.notifies, list) else ()),
         )
@@ -104,9 +105,9 @@ class Psycopg2:
         return [value is True for value in values]
 
 
-#: The arguments of psycopg2's own.
+#: psycopg2's own arguments.
 _OWN = ("async", "async_", "connection_factory", "cursor_factory", "database", "dsn")
-#: Some of libpq's, to find out what was meant: it has no list of them.
+#: Some of libpq's parameters, for suggestions: psycopg2 has no list of them.
 _LIBPQ = (
     *("application_name", "client_encoding", "connect_timeout", "dbname", "gssencmode", "host"),
     *("hostaddr", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval"),
@@ -124,11 +125,11 @@ def _is_libpqs(key: str) -> bool:
 
 
 def _text(part: sql.Composable) -> str:
-    """Return what ``as_string()`` does, which asks a connection for its encoding."""
+    """Return what ``as_string()`` would, without the connection that it asks for the encoding."""
     if isinstance(part, sql.Composed):
         return "".join(map(_text, part.seq))
     if isinstance(part, sql.Identifier):
-        return ".".join('"' + name.replace('"', '""') + '"' for name in part.strings)
+        return ".".join(map(quote_identifier, part.strings))
     if isinstance(part, sql.Literal):
         adapted = extensions.adapt(part.wrapped)
         if hasattr(adapted, "encoding"):
@@ -136,6 +137,6 @@ def _text(part: sql.Composable) -> str:
         try:
             quoted: bytes = adapted.getquoted()
         except UnicodeError:
-            return "NULL"  # an array, say: no constant that says what a statement does
+            return "NULL"  # an array, say, which never decides what a statement does
         return quoted.decode(errors="replace")
     return str(part.as_string(None))  # type: ignore[arg-type]

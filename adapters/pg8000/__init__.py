@@ -1,4 +1,4 @@
-"""pg8000, as a driver that sends simple queries, and its adapter."""
+"""The adapter for pg8000, and a driver on top of pg8000 that sends simple queries."""
 
 from .adapter import Pg8000Adapter
 

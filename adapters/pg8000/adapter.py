@@ -1,4 +1,4 @@
-"""The adapter for pg8000's connections, in SQLAlchemy's QueuePool."""
+"""The adapter for pg8000's connections in SQLAlchemy's QueuePool."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from relet.adapters.drivers.attributes import Snapshot, attributes
 from relet.adapters.drivers.parameters import refuse_unknown
 from relet.adapters.queue_pool import QueuePoolAdapter
 from relet.core import Facts, TransactionStatus
+from relet.core.locks import depth
 
 from . import dbapi, settings
 from .connection import Connection
 from .cursor import Cursor, statement_text
 
-#: What a connection tells of itself, beside its `info`.
+#: What a connection says of itself, beside its `info`.
 _TOLD = (
     *("autocommit", "closed", "deferrable", "isolation_level", "read_only", "transaction_status"),
     "zone",
@@ -24,19 +25,18 @@ _TOLD = (
 
 
 class Pg8000Adapter(QueuePoolAdapter):
-    """A pool of SQLAlchemy's, of connections that pg8000 opens, and that send simple queries."""
+    """A pool of SQLAlchemy's, with connections that pg8000 opens and that send simple queries."""
 
     #: The module, for its exceptions (PEP 249).
     dbapi: ClassVar[Any] = dbapi
     keeps_notices: ClassVar[bool] = True
-    #: Attributes of a connection that `driver_state` leaves out, because they change by themselves.
+    #: Attributes of a connection that `driver_state` ignores, because they change by themselves.
     volatile: ClassVar[frozenset[str]] = frozenset(
         {
-            "_autocommit",  # relet sets it back
-            "_begin",  # composed of the others
+            "autocommit",  # relet sets it back
             *("_decode", "_encode", "loaders"),  # they follow the session's encoding
-            *("_rest", "transaction_status"),  # of the statement that runs
-            "notices",  # `drop_notices` sees to what is in there
+            *("_rest", "transaction_status"),  # change with each statement
+            "notices",  # their contents are dropped by `drop_notices`
         }
     )
 
@@ -50,32 +50,37 @@ class Pg8000Adapter(QueuePoolAdapter):
     @classmethod
     def check_connect(cls, parameters: Mapping[str, Any]) -> None:
         given = {name: value for name, value in parameters.items() if name != "texts"}
-        if given.get("connect") is None:  # else whatever is beside it is for that to judge
+        if given.get("connect") is None:  # else the other settings are arguments of that function
             known = (*settings.LIBPQ, *settings.PG8000, "connect")
             others = [name for name in given if name not in (*known, *settings.RESERVED)]
             refuse_unknown(others, known, cls.pool_keys)
         settings.check(given)
 
     def transaction_status(self, raw: Connection) -> int:
-        return raw.transaction_status
+        return raw.wire.transaction_status
 
     def ping(self, raw: Connection) -> bool:
         try:
-            raw.exchange("")
+            raw.wire.exchange("")
         except dbapi.Error:
             return False
-        return raw.transaction_status == TransactionStatus.IDLE
+        return raw.wire.transaction_status == TransactionStatus.IDLE
 
     def execute_internal(self, raw: Connection, sql: str) -> list[tuple[Any, ...]]:
         raw.begin()
         return raw.run(sql)
 
+    def is_in_call(self, raw: Connection) -> bool:
+        return depth(raw.wire.lock) > 0  # every call that waits for the server holds the lock
+
     def driver_state(self, raw: Connection) -> object:
+        session, wire, values = raw.session, raw.wire, raw.wire.values
+        parts = (raw, session, wire, values)
         return Snapshot(
-            *attributes(raw, self.volatile),
-            raw.notices,
-            raw.loaders is raw.loaders_for(raw.zone),
-            raw.timeout,
+            *(value for part in parts for value in attributes(part, self.volatile)),
+            *(raw.notices, wire.notices),
+            values.loaders is values.loaders_for(values.zone),
+            wire.timeout,
         )
 
     def facts(self, raw: Connection) -> Facts:

@@ -1,6 +1,6 @@
-"""Batches: a statement with many sets of parameters, in as few messages as there can be.
+"""Batches: a statement with many sets of parameters, in as few messages as possible.
 
-A message of several statements is one transaction, if it is sent out of one, and one round trip.
+A message of several statements is one round trip and, outside of a transaction, a transaction.
 
 https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
 """
@@ -10,108 +10,105 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from relet.core import TransactionStatus
 from relet.core.locks import locked
 
 from .errors import DatabaseError, Error, from_fields, whole_number
+from .loaders import Loaders
 from .results import Result
+from .session import Session
 from .templates import is_closed
 
-if TYPE_CHECKING:
-    from .connection import Connection
-    from .loaders import Loaders
-
 IDLE = TransactionStatus.IDLE
-#: What stands between statements; a comment at the end of one is ended by it.
-_BETWEEN = "\n;\n"
-#: How many characters a message has at most, if it has more than one statement. The server keeps
-#: all of a message, and what it has made of that, until it is done.
-_LONGEST = 1 << 20
+#: Separates statements. The line break ends a comment at the end of a statement.
+_SEPARATOR = "\n;\n"
+#: The maximal length, in characters, of a message with several statements. The server keeps the
+#: whole message, and its parse trees, until the last statement is done.
+_MAX_LENGTH = 1 << 20
 
-#: Texts, by which of the statements are in them.
+#: The text of each message, by the range of its statements.
 Messages = Mapping[range, str]
 
 
 class Batch:
-    """Statements of one text, with different parameters.
+    """One statement with many sets of parameters.
 
-    :param sql: the text, with placeholders.
-    :param statements: what has become of it, with each set of parameters.
+    :param sql: the statement, with placeholders.
+    :param statements: the statement with each set of parameters filled in.
     """
 
     def __init__(self, sql: str, statements: list[str]) -> None:
         self._statements = statements
-        # Where a string or a comment is not ended, the next statement would be taken for its end.
+        # An open string or comment would swallow the beginning of the next statement.
         self._joined = len(statements) > 1 and is_closed(sql)
         self._single = ";" not in sql.rstrip("; \t\r\n")
 
-    def send(self, connection: Connection, loaders: Loaders | None) -> list[Result]:
-        """Send all; return the results of all. Out of a transaction all are done, or none.
+    def send(self, session: Session, loaders: Loaders | None) -> list[Result]:
+        """Send all statements; return their results. Outside of a transaction, all succeed or none.
 
-        :raises DatabaseError: the server's, which tells of the set of parameters that has failed.
+        :raises DatabaseError: from the server; it names the set of parameters that failed.
         """
         messages = {
-            part: _BETWEEN.join(self._statements[part.start : part.stop]) for part in self._ranges()
+            part: _SEPARATOR.join(self._statements[part.start : part.stop])
+            for part in self._ranges()
         }
         if len(messages) > 1:
-            # What cannot be encoded is to be known before anything is sent.
+            # Check that all can be encoded before anything is sent.
             for message in messages.values():
-                connection.check(message)
-        return locked(connection._lock, lambda: self._send_all(connection, loaders, messages))
+                session.wire.check(message)
+        return locked(session.lock, lambda: self._send_all(session, loaders, messages))
 
     def _send_all(
-        self, connection: Connection, loaders: Loaders | None, messages: Messages
+        self, session: Session, loaders: Loaders | None, messages: Messages
     ) -> list[Result]:
-        connection.begin()
-        if len(messages) == 1 or connection.transaction_status != IDLE:
-            return self._send(connection, loaders, messages)
+        session.begin()
+        if len(messages) == 1 or session.wire.transaction_status != IDLE:
+            return self._send(session, loaders, messages)
         try:
-            connection.exchange("BEGIN")
-            results = self._send(connection, loaders, messages)
-            connection.commit()
+            session.wire.exchange("BEGIN")
+            results = self._send(session, loaders, messages)
+            session.commit()
         except BaseException:
             with suppress(Error):
-                connection.rollback()
+                session.rollback()
             raise
         return results
 
-    def _send(
-        self, connection: Connection, loaders: Loaders | None, messages: Messages
-    ) -> list[Result]:
+    def _send(self, session: Session, loaders: Loaders | None, messages: Messages) -> list[Result]:
         results: list[Result] = []
         for part, message in messages.items():
             try:
-                results += connection.exchange(message, loaders)
+                results += session.wire.exchange(message, loaders)
             except DatabaseError as error:
-                # What ends the connection has no place in a statement.
-                if connection.closed or (located := self._located(error, part)) is None:
+                # An error that ends the connection belongs to no statement.
+                if session.wire.closed or (located := self._locate(error, part)) is None:
                     raise
                 raise located from None
         return results
 
     def _ranges(self) -> Iterator[range]:
-        """Yield which statements are of one message."""
+        """Yield the range of the statements of each message."""
         first, length = 0, 0
         for at, statement in enumerate(self._statements):
-            length += len(statement) + len(_BETWEEN)
-            if at > first and (not self._joined or length > _LONGEST):
+            length += len(statement) + len(_SEPARATOR)
+            if at > first and (not self._joined or length > _MAX_LENGTH):
                 yield range(first, at)
-                first, length = at, len(statement) + len(_BETWEEN)
+                first, length = at, len(statement) + len(_SEPARATOR)
         yield range(first, len(self._statements))
 
-    def _located(self, error: Any, part: range) -> DatabaseError | None:
-        """Return *error* with its place in the statement that has failed; None if nobody knows."""
+    def _locate(self, error: Any, part: range) -> DatabaseError | None:
+        """Return *error* with its position in the statement that failed; None if it is unknown."""
         fields = dict(error.diag.fields) if hasattr(error, "diag") else {}
         place = whole_number(fields.get("P", ""))
         if place is not None:
-            lengths = (len(self._statements[at]) + len(_BETWEEN) for at in part)
+            lengths = (len(self._statements[at]) + len(_SEPARATOR) for at in part)
             starts = list(accumulate(lengths, initial=0))
             within = max(at for at in range(len(part)) if at == 0 or starts[at] < place)
             fields["P"] = str(place - starts[within])
         elif fields and self._single:
-            # What fails when all is committed counts for the last.
+            # An error at the commit counts as one of the last statement.
             within = min(error.completed, len(part) - 1)
         else:
             return None

@@ -1,7 +1,7 @@
-"""The text of arrays, ranges, records and hstore, taken apart.
+"""Parsers for the text of arrays, ranges, records and hstore.
 
-Each is read once, from left to right, and what is not as it should be is an error at once: so
-no text takes more than linear time.
+Each text is read once, from left to right, and the first mistake is an error. So no text takes
+more than linear time.
 
 https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
 https://www.postgresql.org/docs/current/rangetypes.html#RANGETYPES-IO
@@ -18,21 +18,21 @@ from typing import Any
 from .errors import DataError
 from .types import multirange_class, range_class
 
-#: Makes a value of its text, in UTF-8.
+#: Returns the value of a text, which is in UTF-8.
 Loader = Callable[[bytes], Any]
 
-#: So many dimensions may an array have, as the server has it.
+#: The server's limit for the dimensions of an array.
 _MOST_DIMENSIONS = 6
-#: How much of a text an error shows.
+#: How many bytes of a text an error shows.
 _SHOWN = 100
 
 _ARRAY_TOKEN = re.compile(rb'([{},])|"([^"\\]*)"|(")|([^{},"]+)')
-#: The bounds of each dimension, where they do not begin with 1.
+#: The bounds of the dimensions, which the server sends if one does not begin at 1.
 _DIMENSIONS = re.compile(rb"(?:\[[-+0-9:]*\])+=")
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
-#: What ends a quoted part, and what does not.
+#: A quote, which ends a quoted part, or an escaped character, which does not.
 _EDGE = re.compile(rb'\\.|"', re.DOTALL)
-# In records and ranges, a quote may be doubled, too, and a value may be in parts.
+# In records and ranges, a quote may also be doubled, and a value may have several parts.
 _DOUBLED_EDGE = re.compile(rb'\\.|""?', re.DOTALL)
 _PART = re.compile(rb'([^"\\,()\[\]]+)|\\(.)|"([^"\\]*)"(?!")|(")', re.DOTALL)
 _RECORD_PART = re.compile(rb'([^"\\,()]+)|\\(.)|"([^"\\]*)"(?!")|(")', re.DOTALL)
@@ -41,11 +41,11 @@ _HSTORE_QUOTED = re.compile(rb'"([^"\\]*)("?)')
 
 def _malformed(kind: str, data: bytes) -> DataError:
     text = data[:_SHOWN].decode(errors="replace")
-    return DataError(f"not the text of {kind}: {text!r}{'...' if len(data) > _SHOWN else ''}")
+    return DataError(f"malformed text of {kind}: {text!r}{'...' if len(data) > _SHOWN else ''}")
 
 
 def _quoted(data: bytes, begin: int, edge: re.Pattern[bytes]) -> tuple[bytes, int] | None:
-    """Return what is in the quotes that are open at *begin*, and where it ends; None if nowhere."""
+    """Return the quoted text that starts at *begin*, and its end; None if it has none."""
     for match in edge.finditer(data, begin):
         if match.group() == b'"':
             text = data[begin : match.start()]
@@ -59,11 +59,11 @@ def _quoted(data: bytes, begin: int, edge: re.Pattern[bytes]) -> tuple[bytes, in
 
 
 def array_loader(load: Loader) -> Loader:
-    """Return the loader of arrays of what *load* loads."""
+    """Return the loader of arrays whose elements *load* loads."""
 
     def load_array(data: bytes) -> list[Any]:
         if b'"' not in data and data.rfind(b"{") == 0 and data.find(b"}") == len(data) - 1:
-            # Most are of one dimension, without anything to be quoted.
+            # Most arrays have one dimension and nothing quoted.
             inner = data[1:-1]
             if not inner:
                 return []
@@ -115,7 +115,7 @@ def _nested(data: bytes, load: Loader) -> list[Any]:
 def _value(
     kind: str, data: bytes, position: int, pattern: re.Pattern[bytes]
 ) -> tuple[bytes | None, int]:
-    """Return the value at *position*, None if there is none; and where it ends."""
+    """Return the value at *position*, or None if it is empty, and its end."""
     parts: list[bytes] = []
     while (match := pattern.match(data, position)) is not None:
         plain, escaped, quoted, quote = match.groups()
@@ -130,7 +130,7 @@ def _value(
 
 
 def _range_reader(name: str, load: Loader) -> Callable[[bytes, int], tuple[Any, int]]:
-    """Return what reads the range at a position of a text, and tells where it ends."""
+    """Return a function that reads the range at a position of a text, and returns its end, too."""
     make = range_class(name)
 
     def read_range(data: bytes, position: int) -> tuple[Any, int]:
@@ -155,7 +155,7 @@ def _range_reader(name: str, load: Loader) -> Callable[[bytes, int], tuple[Any, 
 
 
 def range_loader(name: str, load: Loader) -> Loader:
-    """Return the loader of ranges *name*, of what *load* loads."""
+    """Return the loader of the range type *name*, whose bounds *load* loads."""
     read, make = _range_reader(name, load), range_class(name)
 
     def load_range(data: bytes) -> Any:
@@ -170,7 +170,7 @@ def range_loader(name: str, load: Loader) -> Loader:
 
 
 def multirange_loader(name: str, load: Loader) -> Loader:
-    """Return the loader of multiranges of the ranges *name*."""
+    """Return the loader of multiranges of the range type *name*."""
     read = _range_reader(name, load)
 
     def load_multirange(data: bytes) -> Any:
@@ -191,7 +191,7 @@ def multirange_loader(name: str, load: Loader) -> Loader:
 
 
 def load_record(data: bytes) -> tuple[str | None, ...]:
-    """Load a record, the types of whose fields the server does not tell: so they are texts."""
+    """Load a record. Its fields are strings, because the server does not send their types."""
     if data == b"()":
         return ()
     fields: list[str | None] = []
@@ -210,7 +210,7 @@ def load_record(data: bytes) -> tuple[str | None, ...]:
 
 
 def load_hstore(data: bytes) -> dict[str, str | None]:
-    """Load a value of the extension hstore."""
+    """Load a value of the type hstore."""
     pairs: dict[str, str | None] = {}
     position = 0
     while position < len(data):

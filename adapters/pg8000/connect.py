@@ -1,7 +1,6 @@
-"""How a connection is opened: as libpq's settings have it; or by whoever one asks to.
+"""Opening a connection by libpq's settings, or through a connector.
 
-The socket, and TLS on it, are made here, so that whatever goes wrong leaves none open. pg8000
-logs in.
+The socket, and TLS on it, are opened here, so that no failure leaves a socket open. pg8000 logs in.
 
 https://www.postgresql.org/docs/current/libpq-connect.html
 """
@@ -13,53 +12,55 @@ import pkgutil
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pg8000.core import CoreConnection
 
+from relet.adapters.opening import configure_or_close
 from relet.core import ConfigurationError
 from relet.core.background import BackgroundCall
 from relet.core.outside import from_handler, from_outside
 
 from . import errors, settings, tls
 from .connection import Connection
+from .errors import SOCKETS
 from .handshake import Deadline, Handshake
-from .wire import SOCKETS
 
 _PORT = 5432
-#: Seconds that are waited for a server that says nothing, as psycopg does.
-_PATIENCE = 130.0
-_NAMES = {"dbname": "database"}
+#: Seconds to wait for a silent server, as in psycopg.
+_CONNECT_TIMEOUT = 130.0
+_PG8000_NAMES = {"dbname": "database"}
 _KEEPALIVES = {
     "keepalives_idle": "TCP_KEEPIDLE",
     "keepalives_interval": "TCP_KEEPINTVL",
     "keepalives_count": "TCP_KEEPCNT",
     "tcp_user_timeout": "TCP_USER_TIMEOUT",
 }
-#: For each of ``target_session_attrs``: what a session is to be, as its server tells it.
+#: For each of ``target_session_attrs``: the SQL condition that the session must meet.
 _ATTRIBUTES = {
     "read-write": "NOT pg_is_in_recovery() AND NOT current_setting('transaction_read_only')::bool",
     "read-only": "pg_is_in_recovery() OR current_setting('transaction_read_only')::bool",
     "primary": "NOT pg_is_in_recovery()",
     "standby": "pg_is_in_recovery()",
 }
-#: What is sent to ask for TLS: the length, and the number of the request.
+#: SSLRequest: the length of the message, and its code.
 #: https://www.postgresql.org/docs/current/protocol-message-formats.html
 _SSL_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x2f"
 
 
-class _Place(NamedTuple):
-    """Where a server may be."""
+class Endpoint(NamedTuple):
+    """An address at which a server may listen."""
 
     host: str
     port: int
-    #: Where it really is, if names are not to be looked up.
+    #: ``hostaddr``, which replaces the look-up of `host`; "" if it is not set.
     address: str
 
     @property
     def local(self) -> bool:
-        """Whether it is a Unix socket, in the directory `host`."""
+        """Whether it is a Unix socket in the directory `host`."""
         return self.host.startswith("/")
 
     def __str__(self) -> str:
@@ -68,66 +69,67 @@ class _Place(NamedTuple):
         return f'at "{self.host}", port {self.port}'
 
 
-class _Elsewhere(Exception):
-    """The session is not what ``target_session_attrs`` asks for."""
+class _UnwantedSession(Exception):
+    """The session does not meet ``target_session_attrs``."""
 
 
 def connect(*, texts: frozenset[str] = frozenset(), **given: Any) -> Connection:
     """Open a connection.
 
-    :param given: settings by libpq's names, and some of pg8000's own; or ``connect``, a callable
-        or its dotted path, that is called with all the others and returns a connection of
-        pg8000's: Google's connectors have such.
+    :param given: settings by libpq's names, and some of pg8000's own. With ``connect``, a callable
+        or its dotted path, that callable gets the other settings and returns a connection of
+        pg8000's, as Google's connectors do.
     :param texts: names of types that are loaded as text.
-    :raises ConfigurationError: a setting is not known, or wrong.
-    :raises OperationalError: the server cannot be reached, or refuses.
+    :raises ConfigurationError: a setting is unknown or wrong.
+    :raises OperationalError: the server cannot be reached, or refuses the connection.
     """
     settings.check(given)
     if given.get("connect") is not None:
-        return Connection(_asked(**given), texts=texts)
-    known = settings.complete(given)
-    attributes = known.get("target_session_attrs", "any")
+        return Connection(_call_connector(**given), texts=texts)
+    parameters = settings.complete(given)
+    attributes = parameters.get("target_session_attrs", "any")
     wanted = ["standby", "any"] if attributes == "prefer-standby" else [attributes]
-    places = list(_places(known))
+    endpoints = list(_endpoints(parameters))
     failures: list[str] = []
     for attribute in wanted:
-        for place in places:
-            struck: BaseException | None = None
+        for endpoint in endpoints:
+            interruption: BaseException | None = None
             sockets: list[socket.socket] = []
             try:
-                return Connection(_open(known, place, attribute, sockets), texts=texts)
-            except _Elsewhere as error:
-                failures.append(_failure(place, error))
+                return Connection(_open(parameters, endpoint, attribute, sockets), texts=texts)
+            except _UnwantedSession as error:
+                failures.append(_failure_message(endpoint, error))
             except BaseException as error:
                 for sock in sockets:
-                    _hang_up(sock)
+                    _close_socket(sock)
                 if not isinstance(error, Exception):
                     raise
-                if (struck := _interruption(error)) is None:
-                    cause = _cause(error)
-                    failed: Any = errors.OperationalError(_failure(place, cause))
+                if (interruption := _error_from_outside(error)) is None:
+                    cause = _root_cause(error)
+                    failed: Any = errors.OperationalError(_failure_message(endpoint, cause))
                     failed.sqlstate = code = _sqlstate(cause) or None
-                    # Who is there, and says no, is whom one has asked for.
-                    if (code or "").startswith("28") or len(places) == 1:
+                    # A server that rejects the credentials is the right one; don't try others.
+                    if (code or "").startswith("28") or len(endpoints) == 1:
                         raise failed from cause
                     failures.append(str(failed))
-            if struck is not None:
+            if interruption is not None:
                 try:
-                    raise struck
+                    raise interruption
                 finally:
-                    del struck  # else it would keep itself, and what was being opened
+                    # Else the error would keep itself alive, and the half-open connection.
+                    del interruption
     raise errors.OperationalError("\n".join(failures))
 
 
-def _interruption(error: BaseException) -> BaseException | None:
-    """Return what was raised from outside, if that led to *error*: pg8000 may have wrapped it."""
-    return next((link for link in _links(error) if from_outside(link, *SOCKETS)), None)
+def _error_from_outside(error: BaseException) -> BaseException | None:
+    """Return the exception from outside that *error* is, or wraps; None if there is none."""
+    return next((link for link in _error_chain(error) if from_outside(link, *SOCKETS)), None)
 
 
-def _links(error: BaseException) -> list[BaseException]:
-    """Return *error* and those that led to it.
+def _error_chain(error: BaseException) -> list[BaseException]:
+    """Return *error* and the errors that led to it.
 
-    pg8000 closes its connection where it fails; that may fail in turn.
+    When pg8000 fails, it closes its connection, which may fail, too.
     """
     links: list[BaseException] = []
     link: BaseException | None = error
@@ -137,18 +139,18 @@ def _links(error: BaseException) -> list[BaseException]:
     return links
 
 
-def _cause(error: BaseException) -> BaseException:
-    """Return the server's error, if there is one among those that led to *error*.
+def _root_cause(error: BaseException) -> BaseException:
+    """Return the server's error among those that led to *error*; else *error* itself.
 
-    None of them keeps its frames, because the password is in them.
+    Their tracebacks are dropped, because the password is in the frames.
     """
-    links = _links(error)
+    links = _error_chain(error)
     for link in links:
         link.__traceback__ = None
     return next((link for link in reversed(links) if _sqlstate(link)), error)
 
 
-def _asked(connect: Callable[..., Any] | str, **others: Any) -> CoreConnection:
+def _call_connector(connect: Callable[..., Any] | str, **options: Any) -> CoreConnection:
     if isinstance(connect, str):
         try:
             connect = pkgutil.resolve_name(connect)
@@ -156,7 +158,7 @@ def _asked(connect: Callable[..., Any] | str, **others: Any) -> CoreConnection:
             raise ConfigurationError(
                 f"'connect': {connect!r} cannot be imported: {error}."
             ) from error
-    named = {_NAMES.get(name, name): value for name, value in others.items()}
+    named = {_PG8000_NAMES.get(name, name): value for name, value in options.items()}
     named.pop("client_encoding", None)
     try:
         opened = connect(**named)  # type: ignore[operator]
@@ -165,9 +167,9 @@ def _asked(connect: Callable[..., Any] | str, **others: Any) -> CoreConnection:
             raise
         raise errors.OperationalError(f"'connect' failed: {_reason(error)}") from error
     if not isinstance(opened, CoreConnection):
-        _close(opened)
+        _close_connector_result(opened)
         raise ConfigurationError(
-            f"'connect' returned {opened!r}; it is to return a connection of pg8000's, such as "
+            f"'connect' returned {opened!r}; it must return a connection of pg8000's, as "
             "pg8000.dbapi.connect() does."
         )
     if opened._usock is None:
@@ -175,8 +177,8 @@ def _asked(connect: Callable[..., Any] | str, **others: Any) -> CoreConnection:
     return opened
 
 
-def _close(opened: Any) -> None:
-    """Close what nobody else will."""
+def _close_connector_result(opened: Any) -> None:
+    """Close what a connector has returned, because nobody else will."""
     try:
         opened.close()
     except Exception as error:
@@ -184,29 +186,29 @@ def _close(opened: Any) -> None:
             raise
 
 
-def _hang_up(sock: socket.socket) -> None:
-    """End the connection, whoever still refers to *sock*: pg8000's files, in a traceback, do."""
+def _close_socket(sock: socket.socket) -> None:
+    """End the connection, even if pg8000's files, kept by a traceback, still refer to *sock*."""
     if sock.fileno() == -1:
         return
     try:
         sock.shutdown(socket.SHUT_RDWR)
-    except OSError as error:  # it is not connected
+    except OSError as error:  # not connected
         if from_outside(error, *SOCKETS):
             raise
     finally:
-        # close() would wait for these files.
+        # close() would wait until these files are closed.
         socket.close(sock.detach())
 
 
-def _places(known: Mapping[str, Any]) -> Iterator[_Place]:
-    """Yield where servers are looked for, in order."""
-    addresses = str(known.get("hostaddr", "")).split(",")
-    hosts = str(known["host"]).split(",") if "host" in known else [""] * len(addresses)
-    ports = str(known.get("port", "")).split(",")
+def _endpoints(parameters: Mapping[str, Any]) -> Iterator[Endpoint]:
+    """Yield the endpoints to try, in order."""
+    addresses = str(parameters.get("hostaddr", "")).split(",")
+    hosts = str(parameters["host"]).split(",") if "host" in parameters else [""] * len(addresses)
+    ports = str(parameters.get("port", "")).split(",")
     for number, host in enumerate(hosts):
         port = int(ports[number if len(ports) > 1 else 0] or _PORT)
-        address = addresses[number].strip() if "hostaddr" in known else ""
-        yield _Place(host.strip() or address or _default_host(port), port, address)
+        address = addresses[number].strip() if "hostaddr" in parameters else ""
+        yield Endpoint(host.strip() or address or _default_host(port), port, address)
 
 
 def _default_host(port: int) -> str:
@@ -218,121 +220,129 @@ def _default_host(port: int) -> str:
 
 
 def _open(
-    known: Mapping[str, Any], place: _Place, attribute: str, sockets: list[socket.socket]
+    parameters: Mapping[str, Any], endpoint: Endpoint, attribute: str, sockets: list[socket.socket]
 ) -> CoreConnection:
-    """Return a connection that is right.
+    """Return a connection to *endpoint* that meets *attribute*.
 
-    :param sockets: where those are put that were made for it. They are to be closed if it fails.
+    :param sockets: receives the sockets that are opened; the caller closes them if this fails.
     """
-    settled = {"user": getpass.getuser(), **known} if "user" not in known else known
-    # As with libpq, each host has all of the time, and each of its addresses.
-    limit = max(int(known.get("connect_timeout", 0)), 0) or _PATIENCE
-    deadline = Deadline(limit, known.get("timeout"))
-    pg = _logged_in(settled, place, deadline, sockets)
+    if "user" not in parameters:
+        parameters = {"user": getpass.getuser(), **parameters}
+    # As in libpq, each host, and each of its addresses, has the whole time.
+    limit = max(int(parameters.get("connect_timeout", 0)), 0) or _CONNECT_TIMEOUT
+    deadline = Deadline(limit, parameters.get("timeout"))
+    pg = _log_in(parameters, endpoint, deadline, sockets)
     handshake = pg._usock
     if pg.parameter_statuses.get("client_encoding") != "UTF8":
         pg.execute_simple("SET client_encoding TO 'UTF8'")
         if pg.parameter_statuses.setdefault("client_encoding", "UTF8") != "UTF8":
-            raise errors.OperationalError("the server does not take UTF8 as client_encoding")
+            raise errors.OperationalError("the server does not accept client_encoding UTF8")
     if attribute in _ATTRIBUTES:
         ((right,),) = pg.execute_simple(f"SELECT {_ATTRIBUTES[attribute]}").rows
         if not right:
-            _close(pg)
-            raise _Elsewhere(f"the session is not {attribute}")
+            _close_connector_result(pg)
+            raise _UnwantedSession(f"the session is not {attribute}")
     if pg._transaction_status not in (None, b"I"):
-        raise errors.OperationalError("the session is in a transaction from the start")
+        raise errors.OperationalError("the new session is already in a transaction")
     pg._usock = handshake.socket
-    pg._usock.settimeout(known.get("timeout"))
+    pg._usock.settimeout(parameters.get("timeout"))
     return pg
 
 
-def _logged_in(
-    known: Mapping[str, Any], place: _Place, deadline: Deadline, sockets: list[socket.socket]
+def _log_in(
+    parameters: Mapping[str, Any],
+    endpoint: Endpoint,
+    deadline: Deadline,
+    sockets: list[socket.socket],
 ) -> CoreConnection:
-    secret = known.get("password")
+    secret = parameters.get("password")
     if secret is None:
-        secret = settings.password(known, place.host, place.port)
-    ways = _ways(known, place)
+        secret = settings.password(parameters, endpoint.host, endpoint.port)
+    attempts = _tls_attempts(parameters, endpoint)
     refusal: BaseException | None = None
     while True:
-        context, needed = ways.pop(0)
-        sock = _socket(known, place, deadline)
+        context, needed = attempts.pop(0)
+        sock = _open_socket(parameters, endpoint, deadline)
         sockets.append(sock)
         try:
             if context is not None:
-                sock.settimeout(deadline.left())
-                sock = _secured(sock, context, place.host, needed)
+                sock.settimeout(deadline.remaining())
+                sock = _start_tls(sock, context, endpoint.host, needed)
                 sockets.append(sock)
             return CoreConnection(
-                known["user"],
-                host=place.host,
+                parameters["user"],
+                host=endpoint.host,
                 sock=Handshake(sock, deadline),
-                ssl_context=False,  # it is there already
-                database=known.get("dbname", known["user"]),
+                ssl_context=False,  # TLS is on already
+                database=parameters.get("dbname", parameters["user"]),
                 password=secret,
-                application_name=known.get(
-                    "application_name", known.get("fallback_application_name")
+                application_name=parameters.get(
+                    "application_name", parameters.get("fallback_application_name")
                 ),
-                startup_params=_startup(known),
+                startup_params=_startup_parameters(parameters),
             )
         except BaseException as error:
             secured = isinstance(sock, ssl.SSLSocket)
-            _hang_up(sock)
-            if not isinstance(error, Exception) or _interruption(error) is not None:
+            _close_socket(sock)
+            if not isinstance(error, Exception) or _error_from_outside(error) is not None:
                 raise
-            links = _links(error)
+            links = _error_chain(error)
             if secret is None and any(isinstance(link, AttributeError) for link in links):
-                # pg8000 takes for granted that there is one
+                # pg8000 assumes that there is a password
                 raise errors.OperationalError("no password supplied") from error
-            # The other way may do, where TLS fails, or what is allowed with it is not without.
+            # Try with, or without, TLS: if TLS fails, or if the server refuses only one of both.
             failed = any(isinstance(link, ssl.SSLError) for link in links)
             refused = any(_sqlstate(link).startswith("28") for link in links)
-            if ways and (failed or (refused and secured is not bool(ways[0][0]))):
+            if attempts and (failed or (refused and secured is not bool(attempts[0][0]))):
                 refusal = error
             elif refusal is None or secured or context is None:
                 raise
             else:
-                raise refusal from None  # no other way was found
+                raise refusal from None  # the other attempt failed, too
 
 
-def _socket(known: Mapping[str, Any], place: _Place, deadline: Deadline) -> socket.socket:
-    """Return a socket that is connected to the server."""
-    if place.local:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(deadline.left())
-            sock.connect(f"{place.host}/.s.PGSQL.{place.port}")
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-    sock = _connected(known, place, deadline)
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        alive = str(known.get("keepalives", known.get("tcp_keepalive", 1))) not in ("0", "False")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, alive)
-        for name, option in _KEEPALIVES.items():
-            if name in known and hasattr(socket, option):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), int(known[name]))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+def _open_socket(
+    parameters: Mapping[str, Any], endpoint: Endpoint, deadline: Deadline
+) -> socket.socket:
+    """Return a socket that is connected to *endpoint*."""
+    if endpoint.local:
+
+        def reach(sock: socket.socket) -> None:
+            sock.settimeout(deadline.remaining())
+            sock.connect(f"{endpoint.host}/.s.PGSQL.{endpoint.port}")
+
+        return configure_or_close(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), reach)
+    return configure_or_close(
+        _connect_tcp(parameters, endpoint, deadline), partial(_set_options, parameters)
+    )
 
 
-def _connected(known: Mapping[str, Any], place: _Place, deadline: Deadline) -> socket.socket:
-    """Return a socket for the first of the host's addresses that can be reached.
+def _set_options(parameters: Mapping[str, Any], sock: socket.socket) -> None:
+    """Set the TCP options of the settings."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    keepalives = parameters.get("keepalives", parameters.get("tcp_keepalive", 1))
+    on = str(keepalives) not in ("0", "False")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, on)
+    for name, option in _KEEPALIVES.items():
+        if name in parameters and hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), int(parameters[name]))
 
-    `socket.create_connection` would go on to the next where a signal handler has raised.
+
+def _connect_tcp(
+    parameters: Mapping[str, Any], endpoint: Endpoint, deadline: Deadline
+) -> socket.socket:
+    """Return a socket that is connected to the first reachable address of the host.
+
+    `socket.create_connection` would take an OSError of a signal handler for its own.
     """
     failure: OSError | None = None
-    for family, kind, protocol, _, address in _addresses(known, place, deadline):
+    for family, kind, protocol, _, address in _addresses(parameters, endpoint, deadline):
         if failure is not None:
             deadline.restart()
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(deadline.left())
-            if source := known.get("source_address"):
+            sock.settimeout(deadline.remaining())
+            if source := parameters.get("source_address"):
                 sock.bind(source)
             sock.connect(address)
             return sock
@@ -341,41 +351,41 @@ def _connected(known: Mapping[str, Any], place: _Place, deadline: Deadline) -> s
             if not isinstance(error, OSError) or from_outside(error, *SOCKETS):
                 raise
             failure = error
-    assert failure is not None  # there is at least one address, or an error
+    assert failure is not None  # getaddrinfo() returns an address or raises
     raise failure
 
 
-def _addresses(known: Mapping[str, Any], place: _Place, deadline: Deadline) -> list[Any]:
-    """Return the addresses of a host, as `socket.getaddrinfo` does; but in time, if there is one.
+def _addresses(parameters: Mapping[str, Any], endpoint: Endpoint, deadline: Deadline) -> list[Any]:
+    """Return the addresses of a host, as `socket.getaddrinfo` does, within ``connect_timeout``.
 
-    Nothing can end a look-up, so it is left behind.
+    A look-up cannot be cancelled. One that takes too long goes on in its thread.
     """
 
     def look_up(flags: int = 0) -> list[Any]:
-        host = place.address or place.host
-        return socket.getaddrinfo(host, place.port, type=socket.SOCK_STREAM, flags=flags)
+        host = endpoint.address or endpoint.host
+        return socket.getaddrinfo(host, endpoint.port, type=socket.SOCK_STREAM, flags=flags)
 
-    if "connect_timeout" not in known:
+    if "connect_timeout" not in parameters:
         return look_up()
     try:
         return look_up(socket.AI_NUMERICHOST)
-    except socket.gaierror as error:  # it is a name
+    except socket.gaierror as error:  # a name, not an address
         if from_outside(error, *SOCKETS):
             raise
     found: list[Any] = []
     call = BackgroundCall(lambda: found.extend(look_up()))
     call.start()
-    if not call.wait(deadline.left()):
-        raise TimeoutError("timed out while the host's name was looked up")
+    if not call.wait(deadline.remaining()):
+        raise TimeoutError("timed out while looking up the host name")
     if call.error is not None:
         raise call.error
     return found
 
 
-def _secured(
+def _start_tls(
     sock: socket.socket, context: ssl.SSLContext, host: str, needed: bool
 ) -> socket.socket:
-    """Return *sock* with TLS on it; as it is, if the server has none and none is *needed*."""
+    """Return *sock* with TLS; without, if the server has none and it is not *needed*."""
     sock.sendall(_SSL_REQUEST)
     answer = sock.recv(1)
     if answer == b"S":
@@ -384,34 +394,36 @@ def _secured(
         except ConnectionError as error:
             if from_outside(error, *SOCKETS):
                 raise
-            # Where the server does not like what it is shown, it may have no time to say so.
+            # A server that rejects the certificate may close the connection without a word.
             raise ssl.SSLError(f"the TLS handshake failed: {error}") from error
     if answer != b"N":
-        raise ssl.SSLError("the server does not answer the request for TLS")
+        raise ssl.SSLError("the server sent no valid answer to the request for TLS")
     if needed:
         raise errors.OperationalError("the server does not support SSL, but SSL was required")
     return sock
 
 
-def _startup(known: Mapping[str, Any]) -> dict[str, str]:
-    parameters = {"client_encoding": "UTF8", **(known.get("startup_params") or {})}
-    if "options" in known:
-        parameters["options"] = str(known["options"])
-    return parameters
+def _startup_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
+    startup = {"client_encoding": "UTF8", **(parameters.get("startup_params") or {})}
+    if "options" in parameters:
+        startup["options"] = str(parameters["options"])
+    return startup
 
 
-def _ways(known: Mapping[str, Any], place: _Place) -> list[tuple[ssl.SSLContext | None, bool]]:
-    """Return how to connect, in order: with which TLS, if any, and whether it must be.
+def _tls_attempts(
+    parameters: Mapping[str, Any], endpoint: Endpoint
+) -> list[tuple[ssl.SSLContext | None, bool]]:
+    """Return the attempts in order: a TLS context, or None, and whether TLS is required.
 
     https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION
     """
-    mode = settings.sslmode(known)
-    given = known.get("ssl_context")
-    if place.local or mode == "disable" or given is False:
+    mode = settings.sslmode(parameters)
+    given = parameters.get("ssl_context")
+    if endpoint.local or mode == "disable" or given is False:
         return [(None, False)]
     if given is not None:
-        return [(tls.context(known, "require") if given is True else given, True)]
-    context = tls.context(known, mode)
+        return [(tls.context(parameters, "require") if given is True else given, True)]
+    context = tls.context(parameters, mode)
     if mode == "allow":
         return [(None, False), (context, True)]
     if mode == "prefer":
@@ -424,9 +436,9 @@ def _sqlstate(error: BaseException) -> str:
     return str(fields.get("C", "")) if isinstance(fields, dict) else ""
 
 
-def _failure(place: _Place, error: BaseException) -> str:
-    """Say what went wrong, as libpq does."""
-    return f"connection to server {place} failed: {_reason(error)}"
+def _failure_message(endpoint: Endpoint, error: BaseException) -> str:
+    """Return the message that libpq would give."""
+    return f"connection to server {endpoint} failed: {_reason(error)}"
 
 
 def _reason(error: BaseException) -> str:
@@ -436,8 +448,8 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, errors.InterfaceError):
         if error.__cause__ is not None:
             return f"{error}: {error.__cause__}"
-        if str(error) == "network error":  # as pg8000 calls it
+        if str(error) == "network error":  # pg8000's message
             return "the server closed the connection unexpectedly"
     if not isinstance(error, (errors.Error, OSError)):
-        return f"the server sent what cannot be read ({type(error).__name__}: {error})"
+        return f"the server sent a message that cannot be read ({type(error).__name__}: {error})"
     return str(error)

@@ -1,7 +1,6 @@
-"""Connection: a connection of pg8000's, as PEP 249 and psycopg have it.
+"""Connection: a connection of pg8000's with the interface of PEP 249 and psycopg.
 
-pg8000 opens it, with all that belongs to that: TLS, passwords, startup. From then on, its
-statements are simple queries, see `wire`.
+pg8000 logs in. From then on, statements are simple queries; see `wire`.
 """
 
 from __future__ import annotations
@@ -11,21 +10,22 @@ from typing import Any
 
 from pg8000.core import CoreConnection
 
+from relet.adapters.opening import configure_or_close
 from relet.core import TransactionStatus
 
 from . import errors
-from .composites import load_hstore
 from .cursor import Cursor, NamedCursor
-from .exclusive import exclusive
 from .info import Adapters, Info
-from .loaders import Loaders, Zone
-from .wire import CLOSED, Wire
+from .loaders import Zone
+from .session import Session
+from .values import Values
+from .wire import Wire
 
 IDLE = TransactionStatus.IDLE
 
 
 class IsolationLevel(IntEnum):
-    """What ``BEGIN`` asks for; by psycopg's numbers, which Django's settings have."""
+    """An isolation level, by psycopg's numbers, which Django's settings use."""
 
     READ_UNCOMMITTED = 1
     READ_COMMITTED = 2
@@ -33,49 +33,43 @@ class IsolationLevel(IntEnum):
     SERIALIZABLE = 4
 
 
-class Connection(Wire):
-    """A connection; threads may share it.
+class Connection:
+    """A connection. Threads may share it.
 
-    :param pg: a connection of pg8000's, opened by whatever opens them; it is this one's now.
+    :param pg: a connection of pg8000's that is logged in. This object takes it over.
     :param texts: names of types that are loaded as text, as the server sends them.
     """
 
     def __init__(self, pg: CoreConnection, *, texts: frozenset[str] = frozenset()) -> None:
-        self._texts = texts
-        self._registered: list[tuple[Any, ...]] = []
-        self._loaders: dict[tuple[Zone, Any], Loaders] = {}
-        self._zone: Zone = "server"
-        #: Whether it is told of hstore, which a dict is then taken for.
-        self.has_hstore = False
-        self._autocommit = False
         self._isolation_level: IsolationLevel | None = None
         self._read_only: bool | None = None
         self._deferrable: bool | None = None
-        self._begin = "BEGIN"
-        super().__init__(pg)
-        try:
-            if pg._transaction_status not in (None, b"I"):
-                self.run("ROLLBACK")
-            if self.parameters.get("client_encoding") != "UTF8":
-                self.run("SET client_encoding TO 'UTF8'")
-        except BaseException:
-            self.close()
-            raise
+        #: The messages between the driver and the server, as psycopg's ``pgconn``.
+        self.wire = wire = Wire(pg, Values(texts))
+        #: What cursors send statements by.
+        self.session = Session(wire)
+        #: The server's latest notices.
+        self.notices = wire.notices
+        #: Notifications that have arrived, in order. The reader removes them.
+        self.notifies = wire.notifies
+        configure_or_close(self, Connection._start)
+
+    def _start(self) -> None:
+        """End a transaction that is open, and set the encoding: a connector may have opened it."""
+        if self.wire.pg._transaction_status not in (None, b"I"):
+            self.run("ROLLBACK")
+        if self.wire.parameters.get("client_encoding") != "UTF8":
+            self.run("SET client_encoding TO 'UTF8'")
 
     # Statements.
 
     def run(self, sql: str) -> list[tuple[Any, ...]]:
-        """Run *sql*, in autocommit or not; return the rows of the first statement that has some."""
-        for result in self.exchange(sql):
-            if result.columns is not None:
-                return result.rows
-        return []
+        """Run *sql*, and begin no transaction; return the rows of the first statement with rows."""
+        return self.session.run(sql)
 
-    @exclusive("_lock")
     def begin(self) -> None:
-        """Begin a transaction, if none has begun and this is not in autocommit."""
-        if not self._autocommit and self.transaction_status == IDLE:
-            self.exchange(self._begin)
+        """Begin a transaction, unless one is open or autocommit is on."""
+        self.session.begin()
 
     # PEP 249.
 
@@ -86,83 +80,92 @@ class Connection(Wire):
         scrollable: bool | None = None,
         withhold: bool = False,
     ) -> Cursor:
-        """Return a cursor; one with a *name* leaves its rows on the server.
+        """Return a cursor. A cursor with a *name* leaves its rows on the server.
 
-        :param scrollable: whether it can go back; None leaves it to the server.
+        :param scrollable: whether it can move backwards; None leaves it to the server.
         :param withhold: whether it outlives its transaction.
         """
-        if self._socket is None:
-            raise errors.OperationalError(CLOSED)
+        self.wire.check_open()
         if name is None:
-            return Cursor(self)
-        return NamedCursor(self, name, scrollable=scrollable, withhold=withhold)
+            return Cursor(self.session, self)
+        return NamedCursor(self.session, self, name, scrollable=scrollable, withhold=withhold)
 
     def commit(self) -> None:
-        """End the transaction, if there is one."""
-        self._end("COMMIT")
+        """Commit the transaction, if one is open."""
+        self.session.commit()
 
     def rollback(self) -> None:
-        """Undo the transaction, if there is one."""
-        self._end("ROLLBACK")
+        """Roll the transaction back, if one is open."""
+        self.session.rollback()
 
-    @exclusive("_lock")
-    def _end(self, sql: str) -> None:
-        if self._socket is None:
-            raise errors.OperationalError(CLOSED)
-        if self.transaction_status != IDLE:
-            self.exchange(sql)
+    def close(self) -> None:
+        """Close it; an open transaction is rolled back. Closing it again does nothing.
+
+        In a thread that waits for an answer, the statement raises OperationalError.
+        """
+        self.wire.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed or lost."""
+        return self.wire.closed
 
     # How transactions begin.
 
     @property
+    def transaction_status(self) -> int:
+        """The transaction status, one of `relet.core.TransactionStatus`."""
+        return self.wire.transaction_status
+
+    @property
     def autocommit(self) -> bool:
-        """Whether statements are transactions by themselves."""
-        return self._autocommit
+        """Whether each statement is a transaction of its own."""
+        return self.session.autocommit
 
     @autocommit.setter
     def autocommit(self, value: bool) -> None:
-        self._change("autocommit")
-        self._autocommit = bool(value)
+        self._check_can_change("autocommit")
+        self.session.autocommit = bool(value)
 
     @property
     def isolation_level(self) -> IsolationLevel | None:
-        """That of the transactions that begin; None for the server's default."""
+        """The isolation level of new transactions; None is the server's default."""
         return self._isolation_level
 
     @isolation_level.setter
     def isolation_level(self, value: int | None) -> None:
-        self._change("isolation_level")
+        self._check_can_change("isolation_level")
         self._isolation_level = None if value is None else IsolationLevel(value)
         self._compose_begin()
 
     @property
     def read_only(self) -> bool | None:
-        """Whether transactions only read; None for the server's default."""
+        """Whether new transactions are read-only; None is the server's default."""
         return self._read_only
 
     @read_only.setter
     def read_only(self, value: bool | None) -> None:
-        self._change("read_only")
+        self._check_can_change("read_only")
         self._read_only = value
         self._compose_begin()
 
     @property
     def deferrable(self) -> bool | None:
-        """Whether transactions wait for a snapshot that cannot fail; None for the default."""
+        """Whether new transactions are deferrable; None is the server's default."""
         return self._deferrable
 
     @deferrable.setter
     def deferrable(self, value: bool | None) -> None:
-        self._change("deferrable")
+        self._check_can_change("deferrable")
         self._deferrable = value
         self._compose_begin()
 
-    def _change(self, attribute: str) -> None:
-        if self._socket is None:
-            raise errors.OperationalError(CLOSED)
-        if self.transaction_status != IDLE:
+    def _check_can_change(self, attribute: str) -> None:
+        self.wire.check_open()
+        if self.wire.transaction_status != IDLE:
             raise errors.ProgrammingError(
-                f"{attribute} cannot be changed now: the connection is in a transaction"
+                f"{attribute} cannot be changed while the connection is in a transaction; "
+                "commit or roll back first"
             )
 
     def _compose_begin(self) -> None:
@@ -173,50 +176,49 @@ class Connection(Wire):
             words.append("READ ONLY" if self._read_only else "READ WRITE")
         if self._deferrable is not None:
             words.append("DEFERRABLE" if self._deferrable else "NOT DEFERRABLE")
-        self._begin = " ".join(words)
+        self.session.begin_sql = " ".join(words)
 
-    # What values are.
+    # Values.
 
     @property
     def zone(self) -> Zone:
-        """What a ``timestamptz`` is loaded in; see `relet.adapters.pg8000.loaders.Zone`."""
-        return self._zone
+        """The time zone in which a ``timestamptz`` is loaded; see `.loaders.Zone`."""
+        return self.wire.values.zone
 
     @zone.setter
     def zone(self, zone: Zone) -> None:
-        self._zone, self.loaders = zone, self.loaders_for(zone)
+        self.wire.values.zone = zone
 
-    def loaders_for(self, zone: Zone) -> Loaders:
-        """Return the loaders of this connection for another zone."""
-        key = zone, self._decode
-        if (loaders := self._loaders.get(key)) is None:
-            loaders = self._loaders[key] = Loaders(zone, self._texts, self._decode)
-            for what in self._registered:
-                loaders.register(*what)
-        return loaders
-
-    def register(self, name: str, oid: int, array_oid: int = 0) -> None:
-        """Tell it of a type that an extension has brought: hstore, or one loaded as text."""
-        what: tuple[Any, ...] = (name, oid, array_oid)
-        if name == "hstore":
-            what, self.has_hstore = (*what, load_hstore), True
-        self._registered.append(what)
-        for loaders in self._loaders.values():
-            loaders.register(*what)
-
-    def _follow_encoding(self) -> None:
-        super()._follow_encoding()
-        self.zone = self._zone
+    # The interface of psycopg and psycopg2.
 
     @property
     def info(self) -> Info:
-        """What is known of the session, by psycopg's names."""
-        return Info(self)
+        """Information about the session, by psycopg's names."""
+        return Info(self.wire)
 
     @property
     def adapters(self) -> Adapters:
-        """What psycopg, and so django.contrib.postgres, tells of types that extensions bring."""
-        return Adapters(self)
+        """Where psycopg, and so django.contrib.postgres, registers types of extensions."""
+        return Adapters(self.wire.values)
+
+    @property
+    def timeout(self) -> float | None:
+        """How many seconds the socket waits for the server; None is no limit."""
+        return self.wire.timeout
+
+    def fileno(self) -> int:
+        """Return the file descriptor of the socket, to wait until `poll` has something to read.
+
+        :raises OperationalError: it is closed.
+        """
+        return self.wire.fileno()
+
+    def poll(self) -> None:
+        """Read what the server has sent by itself, such as notifications, without waiting.
+
+        :raises OperationalError: the connection is closed or lost.
+        """
+        self.wire.poll()
 
     def __enter__(self) -> Connection:
         return self

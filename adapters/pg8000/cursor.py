@@ -1,4 +1,4 @@
-"""Cursors: statements with parameters, composed here, and their rows.
+"""Cursors: they put parameters into statements, send them, and return the rows.
 
 https://peps.python.org/pep-0249/#cursor-objects
 """
@@ -8,21 +8,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from relet.core import TransactionStatus
-from relet.core.locks import locked
 
 from .batches import Batch
 from .errors import InterfaceError, ProgrammingError
 from .exclusive import exclusive
 from .literals import HStore, compose, hstore_text, identifier, quote
+from .loaders import Loaders, Zone
 from .results import Column, Copying, Result
+from .session import Session
 from .templates import template
-
-if TYPE_CHECKING:
-    from .connection import Connection
-    from .loaders import Loaders, Zone
 
 Params = Sequence[Any] | Mapping[str, Any]
 Row = tuple[Any, ...]
@@ -32,7 +29,7 @@ _NOTHING = Result(None, [], "")
 
 
 class Sent:
-    """What a cursor has sent last; where psycopg has it, and Django looks for it."""
+    """The last statement of a cursor, in the place where psycopg has it and Django looks."""
 
     __slots__ = ("query",)
 
@@ -41,41 +38,46 @@ class Sent:
 
 
 class Cursor:
-    """A cursor whose rows are all on the client when `execute` returns."""
+    """A cursor that has all rows on the client when `execute` returns.
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        #: How many rows `fetchmany` returns by default.
-        self.arraysize = 1
-        self._closed = False
-        self._sql: str | None = None
-        #: All results, or, once `nextset` was called, those that follow.
+    :param connection: its connection, for callers that ask the cursor for it.
+    """
+
+    #: How many rows `fetchmany` returns by default.
+    arraysize = 1
+    _closed = False
+    _sql: str | None = None
+    _result = _NOTHING
+    _position = 0
+    _rowcount: int | None = None
+    _zone: tuple[Zone] | None = None
+
+    def __init__(self, session: Session, connection: object) -> None:
+        self._session = session
+        self.connection: Any = connection
+        #: All results; once `nextset` was called, the results that follow.
         self._results: list[Result] | deque[Result] = []
-        self._result = _NOTHING
-        self._position = 0
-        self._rowcount: int | None = None
-        self._zone: tuple[Zone] | None = None
 
     @property
     def zone(self) -> Zone:
-        """What a ``timestamptz`` is loaded in; the connection's by default."""
-        return self.connection.zone if self._zone is None else self._zone[0]
+        """The time zone in which a ``timestamptz`` is loaded; by default the connection's."""
+        return self._session.values.zone if self._zone is None else self._zone[0]
 
     @zone.setter
     def zone(self, zone: Zone) -> None:
         self._zone = (zone,)
 
     def _loaders(self) -> Loaders | None:
-        # Not kept: with the session's encoding, they change.
-        return None if self._zone is None else self.connection.loaders_for(*self._zone)
+        # Not cached, because they change with the session's encoding.
+        return None if self._zone is None else self._session.values.loaders_for(*self._zone)
 
     # Statements.
 
     def mogrify(self, query: Any, params: Params | None = None) -> str:
         """Return the statement that `execute` would send.
 
-        :raises ProgrammingError: the parameters do not fit, or one is of a type not known.
-        :raises DataError: one has no literal.
+        :raises ProgrammingError: the parameters do not fit, or the type of one is unknown.
+        :raises DataError: PostgreSQL has no such value.
         """
         sql = query if query.__class__ is str else statement_text(query)
         if params is None:
@@ -83,45 +85,39 @@ class Cursor:
         parts, names, tight = parsed = template(sql)
         if names is not None or params.__class__ not in _SIMPLE or len(params) + 1 != len(parts):
             params = parsed.values(params)
-        if self.connection.has_hstore:
+        if self._session.values.has_hstore:
             params = list(map(_with_hstore, params))
         return parsed.compose(params) if tight else compose(parts, params)
 
     def execute(
         self, query: Any, params: Params | None = None, /, *, copying: Copying | None = None
     ) -> Cursor:
-        """Run a statement, in one round trip; several of them, without parameters or with.
+        """Run one or several statements, in one round trip.
 
         :param query: SQL, with placeholders ``%s`` or ``%(name)s`` if there are *params*.
-        :raises Error: what the server, or the connection, has to say.
+        :raises Error: the server reports an error, or the connection is closed or lost.
         """
         if self._closed:
             raise InterfaceError("the cursor is closed")
-        connection = self.connection
-        self._sql = sql = self.mogrify(query, params)
+        plain = params is None and query.__class__ is str
+        self._sql = sql = query if plain else self.mogrify(query, params)
         self._results, self._result, self._position = [], _NOTHING, 0
         self._rowcount = None
-        if connection._autocommit:
-            results = connection.exchange(sql, self._loaders(), copying)
-        else:
-            # Else another thread's COMMIT could come between.
-            results = locked(connection._lock, lambda: self._begin_and_exchange(sql, copying))
+        loaders = None if self._zone is None else self._loaders()
+        results = self._session.send(sql, loaders, copying)
         if results:
             self._result = results[0]
             self._results = results
         return self
 
-    def _begin_and_exchange(self, sql: str, copying: Copying | None) -> list[Result]:
-        self.connection.begin()
-        return self.connection.exchange(sql, self._loaders(), copying)
-
     def executemany(self, query: Any, params: Iterable[Params], /) -> None:
-        """Run a statement with each of *params*; `rowcount` is that of all together.
+        """Run a statement with each of *params*; `rowcount` is the sum.
 
-        All is composed before anything is sent. Out of a transaction, all is done or nothing.
+        All statements are composed before the first is sent. Outside of a transaction, all succeed
+        or none.
 
-        :raises Error: what the server, or the connection, has to say. The server's has the index
-            of the parameters that have failed as ``executemany_index``, if that can be told.
+        :raises Error: the server reports an error, or the connection is closed or lost. An error of
+            the server has ``executemany_index``, the index of the failed parameters, if known.
         """
         if self._closed:
             raise InterfaceError("the cursor is closed")
@@ -131,7 +127,7 @@ class Cursor:
         self._rowcount = None
         if statements:
             self._sql = statements[-1]
-            results = Batch(sql, statements).send(self.connection, self._loaders())
+            results = Batch(sql, statements).send(self._session, self._loaders())
             self._results = results[-1:]
             self._result = results[-1]
             self._rowcount = sum(max(result.count, 0) for result in results)
@@ -139,7 +135,7 @@ class Cursor:
             self._rowcount = 0
 
     def callproc(self, name: str, args: Sequence[Any] | None = None) -> Sequence[Any] | None:
-        """Call a function, as psycopg's cursor of Django's does."""
+        """Call a function, as Django's cursors for psycopg do."""
         slots = ", ".join(["%s"] * len(args or ()))
         self.execute(f"SELECT * FROM {identifier(name)}({slots})", args or ())
         return args
@@ -161,7 +157,7 @@ class Cursor:
 
     @property
     def rowcount(self) -> int:
-        """How many rows the statement returned, or changed; -1 if that is not known."""
+        """How many rows the statement returned or changed; -1 if that is unknown."""
         return self._result.count if self._rowcount is None else self._rowcount
 
     @property
@@ -171,7 +167,7 @@ class Cursor:
 
     @property
     def statusmessage(self) -> str | None:
-        """What the server says has been done, such as ``INSERT 0 1``."""
+        """The command tag, such as ``INSERT 0 1``."""
         return self._result.tag or None
 
     def fetchone(self) -> Any:
@@ -184,37 +180,37 @@ class Cursor:
         return row
 
     def fetchmany(self, size: int | None = None) -> list[Any]:
-        """Return the next rows, *size* of them at most."""
+        """Return the next rows, at most *size*."""
         rows = self._rows()
         start = self._position
         self._position = min(start + (self.arraysize if size is None else size), len(rows))
         return rows[start : self._position]
 
     def fetchall(self) -> list[Any]:
-        """Return the rows that are left."""
+        """Return the remaining rows."""
         rows = self._rows()
         start, self._position = self._position, len(rows)
         return rows[start:] if start else rows
 
     def scroll(self, value: int, mode: str = "relative") -> None:
-        """Move to another row: *value* rows on, or, with the mode ``absolute``, to its index.
+        """Move by *value* rows or, in the mode ``absolute``, to the row with the index *value*.
 
         :raises IndexError: there is no such row.
         """
         rows = self._rows()
         if mode not in ("relative", "absolute"):
-            raise ValueError(f"mode is {mode!r}; it can be 'relative' or 'absolute'")
+            raise ValueError(f"mode is {mode!r}; it must be 'relative' or 'absolute'")
         position = value + (self._position if mode == "relative" else 0)
         if not 0 <= position < len(rows):
-            raise IndexError("position out of bound")
+            raise IndexError("scroll destination out of bounds")
         self._position = position
 
     def peek(self) -> list[Row]:
-        """Return the rows of the result, if there is one, and leave them to be fetched."""
+        """Return the rows of the result, without fetching them."""
         return self._result.rows
 
     def nextset(self) -> bool | None:
-        """Go on to the result of the next statement; None if there is none."""
+        """Move to the result of the next statement; return None if there is none."""
         if self._closed:
             raise InterfaceError("the cursor is closed")
         if isinstance(self._results, list):
@@ -236,11 +232,11 @@ class Cursor:
         while (row := self.fetchone()) is not None:
             yield row
 
-    # What Django looks for.
+    # What Django reads.
 
     @property
     def query(self) -> bytes | None:
-        """The statement that was sent last."""
+        """The last statement that was sent."""
         return None if self._sql is None else self._sql.encode(errors="replace")
 
     @property
@@ -248,7 +244,7 @@ class Cursor:
         query = self.query
         return None if query is None else Sent(query)
 
-    # Life.
+    # Closing.
 
     @property
     def closed(self) -> bool:
@@ -256,14 +252,14 @@ class Cursor:
         return self._closed
 
     def close(self) -> None:
-        """Close it; its rows are gone."""
+        """Close it, and drop its rows."""
         self._closed = True
 
     def setinputsizes(self, sizes: Any) -> None:
-        """Nothing, as PEP 249 allows."""
+        """Do nothing, as PEP 249 allows."""
 
     def setoutputsize(self, size: Any, column: Any = None) -> None:
-        """Nothing, as PEP 249 allows."""
+        """Do nothing, as PEP 249 allows."""
 
     def __enter__(self) -> Cursor:
         return self
@@ -273,27 +269,33 @@ class Cursor:
 
 
 class NamedCursor(Cursor):
-    """A cursor whose rows are on the server until they are fetched.
+    """A cursor whose rows stay on the server until they are fetched.
 
-    What it does depends on whether it is declared, and in which transaction, so it looks at that
-    and acts under the connection's lock: another thread may share the connection, or the cursor.
+    What its methods do depends on whether it is declared, and in which transaction. They check this
+    and act under the connection's lock, because another thread may share the connection.
 
     https://www.postgresql.org/docs/current/sql-declare.html
     """
 
-    #: How many rows are asked for at once, when it is iterated over.
+    #: How many rows an iteration fetches at a time.
     itersize = 100
 
     def __init__(
-        self, connection: Connection, name: str, *, scrollable: bool | None, withhold: bool
+        self,
+        session: Session,
+        connection: object,
+        name: str,
+        *,
+        scrollable: bool | None,
+        withhold: bool,
     ) -> None:
-        super().__init__(connection)
+        super().__init__(session, connection)
         self.name = name
         self.scrollable = scrollable
         self.withhold = withhold
         self._declared = False
 
-    @exclusive("connection._lock")
+    @exclusive("_session.lock")
     def execute(
         self, query: Any, params: Params | None = None, /, *, copying: Copying | None = None
     ) -> Cursor:
@@ -312,10 +314,10 @@ class NamedCursor(Cursor):
         return self
 
     def executemany(self, query: Any, params: Iterable[Params], /) -> None:
-        raise InterfaceError("executemany() makes no sense on a cursor with a name")
+        raise InterfaceError("executemany() is not supported on a named cursor")
 
     @property
-    @exclusive("connection._lock")
+    @exclusive("_session.lock")
     def description(self) -> list[Column] | None:
         if self._declared and self._result.columns is None:
             self._fetch("FORWARD 0")
@@ -335,16 +337,16 @@ class NamedCursor(Cursor):
     def fetchall(self) -> list[Any]:
         return self._fetch("FORWARD ALL")
 
-    @exclusive("connection._lock")
+    @exclusive("_session.lock")
     def scroll(self, value: int, mode: str = "relative") -> None:
         if mode not in ("relative", "absolute"):
-            raise ValueError(f"mode is {mode!r}; it can be 'relative' or 'absolute'")
+            raise ValueError(f"mode is {mode!r}; it must be 'relative' or 'absolute'")
         if self._declared and self._result.columns is None:
-            self._fetch("FORWARD 0")  # later, that would go back to a row
+            self._fetch("FORWARD 0")  # after the move, this would move back to a row
         self._move("MOVE", f"{mode.upper()} {int(value)}")
         self._position = int(value) + (self._position if mode == "relative" else 0)
 
-    @exclusive("connection._lock")
+    @exclusive("_session.lock")
     def _fetch(self, what: str) -> list[Any]:
         result = self._move("FETCH", what)
         self._position += len(result.rows)
@@ -357,15 +359,15 @@ class NamedCursor(Cursor):
         if not self._declared:
             raise ProgrammingError("no statement has been executed on this cursor")
         sql = f"{verb} {what} FROM {identifier(self.name)}"
-        return self.connection.exchange(sql, self._loaders())[0]
+        return self._session.wire.exchange(sql, self._loaders())[0]
 
     def __iter__(self) -> Iterator[Any]:
         while rows := self.fetchmany(self.itersize):
             yield from rows
 
-    @exclusive("connection._lock")
+    @exclusive("_session.lock")
     def close(self) -> None:
-        """Close it, here and on the server."""
+        """Close it, also on the server."""
         if not self._closed:
             self._closed = True
             if self._declared:
@@ -373,24 +375,25 @@ class NamedCursor(Cursor):
 
     def _close_on_server(self) -> None:
         self._declared = False
-        connection, status = self.connection, self.connection.transaction_status
+        session, wire = self._session, self._session.wire
+        status = wire.transaction_status
         close = f"CLOSE {identifier(self.name)}"
         if status == IDLE and self.withhold:
-            with suppress(ProgrammingError):  # closed by a statement already
-                connection.exchange(close)
-        # It is gone if it was made in another one, or after a savepoint that was gone back to.
-        elif status == IN_TRANSACTION and connection.run(
+            with suppress(ProgrammingError):  # a statement has closed it already
+                wire.exchange(close)
+        # It is gone if its transaction is over, or its savepoint was rolled back.
+        elif status == IN_TRANSACTION and session.run(
             f"SELECT FROM pg_cursors WHERE name = {quote(self.name)}"
         ):
-            connection.exchange(close)
-        # In a transaction that has failed nothing can be closed; it goes with that.
+            wire.exchange(close)
+        # A failed transaction accepts no CLOSE; the cursor ends with it.
 
 
 _SIMPLE = (tuple, list)
 
 
 def statement_text(query: Any) -> str:
-    """Return the SQL of what is no plain string: one of a subclass, bytes, psycopg's ``sql``."""
+    """Return the SQL of a subclass of str, of bytes, or of an object of ``psycopg.sql``."""
     if isinstance(query, str):
         return str.__str__(query)
     if isinstance(query, bytes):
@@ -401,7 +404,7 @@ def statement_text(query: Any) -> str:
 
 
 def _with_hstore(value: Any) -> Any:
-    """Return *value* with mappings made hstore, as psycopg does where it is registered."""
+    """Return *value* with dicts as hstore, as psycopg does once hstore is registered."""
     if isinstance(value, list):
         return list(map(_with_hstore, value))
     return HStore(hstore_text(value)) if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""pg8000 as a module of PEP 249, whose statements are simple queries.
+"""The driver's module by PEP 249: pg8000, with simple queries.
 
 https://peps.python.org/pep-0249/
 """
@@ -24,7 +24,7 @@ from .errors import (
     NotSupportedError,
     OperationalError,
     ProgrammingError,
-    Warning,
+    Warning,  # noqa: A004 - PEP 249 calls it so
 )
 from .literals import identifier, literal, register
 from .types import Int2, Int4, Int8, Json, Jsonb, Range
@@ -36,17 +36,17 @@ TimestampFromTicks = Timestamp.fromtimestamp
 
 
 def TimeFromTicks(ticks: float) -> datetime.time:  # noqa: N802 - PEP 249 calls it so
-    """Return the time of day, *ticks* seconds after the epoch."""
+    """Return the time of day *ticks* seconds after the epoch."""
     return TimestampFromTicks(ticks).time()
 
 
 def Binary(data: Any) -> bytes:  # noqa: N802 - PEP 249 calls it so
-    """Return what a parameter of the type ``bytea`` is to be; of bytes, and what is like them."""
+    """Return *data*, which supports the buffer protocol, as a parameter of the type ``bytea``."""
     return bytes(memoryview(data))
 
 
 class _Type(frozenset[int]):
-    """The types, by their OIDs, that PEP 249 has one name for."""
+    """The OIDs of the types that PEP 249 has one name for."""
 
     def __eq__(self, other: object) -> bool:
         return other in self if isinstance(other, int) else super().__eq__(other)

@@ -1,4 +1,4 @@
-"""What PostgreSQL's encodings are in Python.
+"""PostgreSQL's encodings in Python.
 
 https://www.postgresql.org/docs/current/multibyte.html
 """
@@ -11,12 +11,12 @@ from functools import cache
 
 from pg8000.converters import PG_PY_ENCODINGS
 
-#: Where pg8000 knows none, or one that takes some characters for others than the server does.
+#: Encodings that pg8000 does not know, or maps to one that differs from the server's.
 _ENCODINGS = {
     "euc_kr": "cp949",
     "koi8r": "koi8_r",
     "koi8u": "koi8_u",
-    "shift_jis_2004": "ascii",  # in Python's, a backslash is a yen sign
+    "shift_jis_2004": "ascii",  # in Python's codec, a backslash is a yen sign
     "sjis": "cp932",
     "win866": "cp866",
     **{f"iso_8859_{part}": f"iso8859_{part}" for part in (5, 6, 7, 8)},
@@ -24,7 +24,7 @@ _ENCODINGS = {
 
 
 def python_encoding(name: str) -> str:
-    """Return what Python calls PostgreSQL's encoding *name*; ASCII, if it has none."""
+    """Return Python's name of PostgreSQL's encoding *name*; ASCII if Python lacks it."""
     name = name.lower()
     try:
         found = _ENCODINGS.get(name) or PG_PY_ENCODINGS.get(name, name)
@@ -35,9 +35,9 @@ def python_encoding(name: str) -> str:
 
 @cache
 def codec(name: str) -> tuple[Callable[[str], bytes], Callable[[bytes], str]]:
-    """Return what encodes and decodes as PostgreSQL's encoding *name* does.
+    """Return the functions that encode and decode text in PostgreSQL's encoding *name*.
 
-    Of one that Python does not have, what is not ASCII is an error.
+    If Python lacks the encoding, characters other than ASCII raise an error.
     """
     python = python_encoding(name)
     if python == "utf-8":
@@ -45,10 +45,12 @@ def codec(name: str) -> tuple[Callable[[str], bytes], Callable[[bytes], str]]:
 
     def encode(text: str) -> bytes:
         data = text.encode(python)
-        # Python makes a backslash of a yen sign, for one: in a literal, it could be an escape.
+        # Python encodes a yen sign, for example, as a backslash, which could escape a quote.
         if data.decode(python) != text:
             at = next(i for i, letter in enumerate(text) if not _returns(letter, python))
-            raise UnicodeEncodeError(python, text, at, at + 1, "another character would arrive")
+            raise UnicodeEncodeError(
+                python, text, at, at + 1, "the server would read another character"
+            )
         return data
 
     return encode, lambda data: data.decode(python)

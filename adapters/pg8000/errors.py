@@ -1,4 +1,4 @@
-"""PEP 249's exceptions, as pg8000 has them, and which of them the server's errors are.
+"""PEP 249's exceptions, which are pg8000's, and the exception for each error of the server.
 
 https://peps.python.org/pep-0249/#exceptions
 https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -26,6 +26,7 @@ from pg8000.dbapi import (
 )
 
 __all__ = [
+    "SOCKETS",
     "DataError",
     "DatabaseError",
     "Diagnostic",
@@ -41,7 +42,10 @@ __all__ = [
     "from_fields",
 ]
 
-#: The classes of SQLSTATEs, or their first letters, by what psycopg, and so Django, takes them for.
+#: The packages whose exceptions come from pg8000 or its socket, not from outside.
+SOCKETS = ("pg8000", "scramp", "asn1crypto", "gevent", "eventlet")
+
+#: The classes of SQLSTATEs, or their first letters, by psycopg's exception for them.
 _CLASSES: dict[type[DatabaseError], str] = {
     OperationalError: "08 27 28 2F 38 39 3B 40 53 54 55 57 58 F H",
     ProgrammingError: "10 20 21 26 34 3D 3F 42 44 P",
@@ -76,14 +80,14 @@ _FIELDS = {
 
 
 class DuplicateDatabase(ProgrammingError):
-    """There is a database of that name; what Django asks for when it makes test databases."""
+    """The database exists already. Django checks for this when it creates test databases."""
 
 
 _BY_CODE: dict[str, type[DatabaseError]] = {"42P04": DuplicateDatabase}
 
 
 class Diagnostic:
-    """What the server said of an error: psycopg's ``Diagnostic``, by its names.
+    """The fields of an error or notice, by the names of psycopg's ``Diagnostic``.
 
     https://www.psycopg.org/psycopg3/docs/api/errors.html#psycopg.errors.Diagnostic
     """
@@ -95,7 +99,7 @@ class Diagnostic:
 
     @property
     def fields(self) -> Mapping[str, str]:
-        """All of it, by the letters of the protocol."""
+        """All fields, by the letters of the protocol."""
         return self._fields
 
     def __getattr__(self, name: str) -> str | None:
@@ -108,7 +112,7 @@ class Diagnostic:
 
 
 def error_class(sqlstate: str) -> type[DatabaseError]:
-    """Return the exception that an error of the server is raised as."""
+    """Return the exception class for an error of the server."""
     return (
         _BY_CODE.get(sqlstate)
         or _BY_CLASS.get(sqlstate[:2])
@@ -117,9 +121,9 @@ def error_class(sqlstate: str) -> type[DatabaseError]:
 
 
 def from_fields(fields: Mapping[str, str], sql: str | None = None) -> DatabaseError:
-    """Return the exception for an ErrorResponse, with `sqlstate` and `diag`, as psycopg's has.
+    """Return the exception for an ErrorResponse, with `sqlstate` and `diag`, as in psycopg.
 
-    :param sql: the statement, of which the place is shown.
+    :param sql: the statement, to show the position of the error.
     """
     code = fields.get("C", "")
     error: Any = error_class(code)(_message(fields, sql))
@@ -128,7 +132,7 @@ def from_fields(fields: Mapping[str, str], sql: str | None = None) -> DatabaseEr
 
 
 def _message(fields: Mapping[str, str], sql: str | None) -> str:
-    """Return what libpq, and so psycopg, would say."""
+    """Return the message that libpq, and so psycopg, gives."""
     lines = [fields.get("M", "")]
     if sql is not None and (position := whole_number(fields.get("P", ""))):
         lines += _place(sql, position - 1)
@@ -143,22 +147,22 @@ def _message(fields: Mapping[str, str], sql: str | None) -> str:
 
 
 def whole_number(text: str) -> int | None:
-    """Return the number that the server writes as *text*; None if that is none.
+    """Return the number in *text*; None if *text* is not a number of fewer than 20 digits.
 
-    Of more digits, Python would make none either, or take its time.
+    Python refuses very long numbers, or takes long to read them.
     """
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
 
 
-#: How wide a line is at most, and how much of it is shown after the place.
+#: The maximal width of a shown line, and how much of it follows the position.
 _WIDTH, _AFTER = 60, 10
 
 
 def _place(sql: str, index: int) -> list[str]:
-    """Return the line of *sql* that has the character at *index*, cut, and what points to that."""
+    """Return the line of *sql* around *index*, shortened, and a line that points to it."""
     before = re.split(r"\r\n|[\r\n]", sql[:index])
     column = len(before[-1])
-    # No more than can be shown: it may be that all the rows of an INSERT are one line.
+    # Only as much as can be shown, because an INSERT may be one very long line.
     first = max(column - 2 * _WIDTH, 0)
     rest = re.split(r"[\r\n]", sql[index : index + 2 * _WIDTH], maxsplit=1)[0]
     line = (before[-1][first:] + rest).replace("\t", " ")
@@ -180,5 +184,5 @@ def _place(sql: str, index: int) -> list[str]:
 
 
 def _columns(character: str) -> int:
-    """How wide *character* is on a terminal."""
+    """Return the width of *character* on a terminal."""
     return 0 if combining(character) else 1 + (east_asian_width(character) in "WF")

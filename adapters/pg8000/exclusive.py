@@ -1,4 +1,4 @@
-"""Exclusive: methods that run under the lock of their connection. No interrupt leaves it taken."""
+"""Exclusive: methods that run under the connection's lock, which no interrupt leaves held."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 def exclusive(path: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Return a decorator of methods.
+    """Return a decorator for such methods.
 
-    :param path: where their owner has the lock.
+    :param path: the attribute of the object that is the lock, with dots.
     """
     lock = attrgetter(path)
 

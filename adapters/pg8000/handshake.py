@@ -1,6 +1,6 @@
-"""What pg8000 logs in through: a socket that never waits too long, or for what makes no sense.
+"""Handshake: the socket for pg8000's login, which limits each wait and each message.
 
-pg8000 believes whatever length a message says it has, and waits for each part of it anew.
+pg8000 believes any length that a message claims, and its timeout starts again for each part.
 
 https://www.postgresql.org/docs/current/protocol-message-formats.html
 """
@@ -15,25 +15,25 @@ from typing import Any
 from relet.core.outside import from_outside
 
 from . import errors
-from .wire import SOCKETS
+from .errors import SOCKETS
 
 _header = Struct("!ci").unpack_from
 _HEADER = 5
-#: The messages that pg8000 knows what to do with, while it logs in or runs a statement.
+#: The kinds of messages that pg8000 handles while it logs in or runs a statement.
 _KINDS = b"RKSZENATDCI"
-#: How many bytes may come until the session is ready.
+#: How many bytes the server may send until the session is ready.
 _LONGEST = 1 << 20
 _TERMINATE = b"X\0\0\0\x04"
 _CHUNK = 1 << 13
-#: How many of them an error shows.
+#: How many bytes an error shows.
 _SHOWN = 80
 
 
 class Deadline:
-    """The end of an attempt to connect.
+    """The time limit of an attempt to connect.
 
-    :param seconds: how long it may take.
-    :param each: how long one wait may take, if that is less.
+    :param seconds: how long the attempt may take.
+    :param each: how long a single wait may take, if that is less.
     """
 
     def __init__(self, seconds: float, each: float | None = None) -> None:
@@ -41,27 +41,27 @@ class Deadline:
         self.restart()
 
     def restart(self) -> None:
-        """Begin anew: with another address."""
+        """Start again, for another address."""
         self._end = monotonic() + self._seconds
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Return how many seconds the next wait may take.
 
-        :raises TimeoutError: it has passed.
+        :raises TimeoutError: the time is over.
         """
-        if (left := self._end - monotonic()) <= 0:
+        if (remaining := self._end - monotonic()) <= 0:
             raise TimeoutError("timed out")
-        return left if self._each is None else min(left, self._each)
+        return remaining if self._each is None else min(remaining, self._each)
 
 
 class Handshake:
-    """A socket until pg8000 has logged in on it."""
+    """A socket on which pg8000 logs in."""
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self.socket = sock
         self._deadline = deadline
 
-    # pg8000 binds the channel where the socket has TLS.
+    # pg8000 uses channel binding if the socket is an SSLSocket.
     __class__ = property(lambda self: type(self.socket))
 
     def __getattr__(self, name: str) -> Any:
@@ -73,10 +73,10 @@ class Handshake:
 
 
 class HandshakeFile:
-    """The file of a socket until pg8000 has logged in on it.
+    """The file of a socket on which pg8000 logs in.
 
-    A buffered file of Python's would wait for each part of a message as long as for the first, and
-    send again what could not be sent when it is collected.
+    A buffered file of Python's would restart the timeout for each part of a message. When it is
+    collected, it would try again to send what it could not send.
     """
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
@@ -88,20 +88,20 @@ class HandshakeFile:
         self._count = 0
 
     def write(self, data: bytes) -> None:
-        """Keep *data* until `flush`."""
+        """Buffer *data* until `flush`."""
         self._to_send += data
 
     def flush(self) -> None:
-        """Send what was written."""
+        """Send the buffered data."""
         data, self._to_send = self._to_send, bytearray()
         if data == _TERMINATE:
-            self._say_goodbye()
+            self._send_terminate()
             return
-        self._socket.settimeout(self._deadline.left())
+        self._socket.settimeout(self._deadline.remaining())
         self._socket.sendall(data)
 
-    def _say_goodbye(self) -> None:
-        """Tell the server that this is the end, if it can be told at once."""
+    def _send_terminate(self) -> None:
+        """Send Terminate, if that needs no waiting."""
         try:
             self._socket.settimeout(0)
             self._socket.sendall(_TERMINATE)
@@ -112,9 +112,9 @@ class HandshakeFile:
     def read(self, size: int) -> bytes:
         """Return *size* bytes: the header of a message and its body, in turn.
 
-        :raises TimeoutError: they do not come in time.
-        :raises ConnectionResetError: they do not come.
-        :raises OperationalError: it is no message of PostgreSQL's.
+        :raises TimeoutError: they do not arrive in time.
+        :raises ConnectionResetError: the server has closed the connection.
+        :raises OperationalError: the bytes are no message of PostgreSQL's protocol.
         """
         self._fill(size)
         if self._at_header:
@@ -126,24 +126,24 @@ class HandshakeFile:
                 )
         self._at_header = not self._at_header
         self._count += size
-        return self._taken(size)
+        return self._take(size)
 
     def read1(self, size: int) -> bytes:
-        """Return what has been received already."""
-        return self._taken(size)
+        """Return what has already been received."""
+        return self._take(size)
 
-    def _taken(self, size: int) -> bytes:
+    def _take(self, size: int) -> bytes:
         taken = bytes(self._received[:size])
         del self._received[:size]
         return taken
 
     def _fill(self, size: int) -> None:
         while len(self._received) < size:
-            self._socket.settimeout(self._deadline.left())
+            self._socket.settimeout(self._deadline.remaining())
             chunk = self._socket.recv(_CHUNK)
             if not chunk:
                 raise ConnectionResetError("the server closed the connection unexpectedly")
             self._received += chunk
 
     def close(self) -> None:
-        """Nothing: it has no socket of its own."""
+        """Do nothing: the socket is the caller's."""

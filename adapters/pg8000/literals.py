@@ -1,17 +1,16 @@
 """Values as literals of SQL.
 
-Two rules make that no value can be more than a literal, whatever the session's settings:
+Two rules ensure that a value can only ever be a literal, whatever the session's settings are:
 
-- What is quoted has its quotes doubled. If there is a backslash in it, it is an escape string,
-  ``E'...'``, with backslashes doubled, too: that is read the same, however
-  ``standard_conforming_strings`` is set.
-- What is not quoted is a number, and written by its own base class. A negative one begins with
-  a space, so that no ``-`` stands before it: two would begin a comment.
+- In a quoted literal, quotes are doubled. If it has a backslash, it is an escape string,
+  ``E'...'``, with backslashes doubled, too. ``standard_conforming_strings`` does not affect that.
+- A literal without quotes is a number, and is written by Python's own base class. A negative one
+  begins with a space, because after a ``-`` its own ``-`` would begin a comment.
 
 https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-CONSTANTS
 
-What a value becomes is what psycopg's ``ClientCursor`` makes of it, so that the server takes
-both for the same.
+Values become the literals that psycopg's ``ClientCursor`` writes, so that the server treats them
+alike.
 """
 
 from __future__ import annotations
@@ -33,27 +32,29 @@ from json import dumps
 from typing import Any
 from uuid import UUID
 
+from relet.core.sql.quoting import quote_identifier
+
 from .errors import DataError, ProgrammingError
 from .types import INTEGERS, JSON, MULTIRANGES, RANGES, is_date
 
-#: Makes of a value a literal, or the text of one.
+#: Returns the literal, or its text, for a value.
 Writer = Callable[[Any], str]
 
-# Not the methods of a subclass: what they do, nobody knows. These return a plain str, always.
+# The methods of the base classes, not of a subclass: these always return a plain str.
 _str, _replace, _has = str.__str__, str.replace, str.__contains__
 _int, _float = int.__repr__, float.__repr__
 
 
 def quote(text: str) -> str:
-    """Return *text* as a string literal, of no type yet.
+    """Return *text* as a string literal, whose type is open.
 
-    :raises DataError: there is a NUL in it.
+    :raises DataError: it contains a NUL.
     """
     if _has(text, "\0"):
         raise DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
     quoted = _replace(text, "'", "''")
     if "\\" in quoted:
-        # A space, for an E after a letter would be part of a word.
+        # A space, because an E after a letter would be part of a word.
         return " E'" + quoted.replace("\\", "\\\\") + "'"
     return f"'{quoted}'"
 
@@ -61,14 +62,14 @@ def quote(text: str) -> str:
 def identifier(name: str) -> str:
     """Return *name* as a quoted identifier.
 
-    :raises ProgrammingError: there is a NUL in it.
+    :raises ProgrammingError: it contains a NUL.
     """
     if _has(name, "\0"):
         raise ProgrammingError("an identifier cannot contain NUL (0x00) characters")
-    return '"' + _replace(name, '"', '""') + '"'
+    return quote_identifier(name)
 
 
-# The text of values, as the server's input functions read it.
+# The text of values, for the server's input functions.
 
 
 def _bool_text(value: bool) -> str:
@@ -94,22 +95,24 @@ def _date_text(value: date) -> str:
 
 def _time_text(value: time) -> str:
     if value.tzinfo is not None and value.utcoffset() is None:
-        raise DataError(f"the offset of {value.tzinfo} cannot be told without a date")
+        raise DataError(f"the UTC offset of {value.tzinfo} depends on the date, which a time lacks")
     return time.isoformat(value)
 
 
 def _datetime_text(value: datetime) -> str:
-    # PostgreSQL has no offsets of parts of a second.
+    # PostgreSQL has no offsets with a fraction of a second.
     if (offset := value.utcoffset()) is not None and offset.microseconds:
         try:
             value = value.astimezone(timezone.utc)
         except OverflowError:
-            raise DataError(f"PostgreSQL has no offset {offset} of {value.tzinfo}") from None
+            raise DataError(
+                f"PostgreSQL cannot store the UTC offset {offset} of {value.tzinfo}"
+            ) from None
     return datetime.isoformat(value, " ")
 
 
 def _timedelta_text(value: timedelta) -> str:
-    # Each part with its sign: with IntervalStyle sql_standard, the first one's would be for all.
+    # Each part has a sign: with IntervalStyle sql_standard, the first sign would apply to all.
     return f"{value.days} day {value.seconds:+d} second {value.microseconds:+d} microsecond"
 
 
@@ -127,25 +130,25 @@ def _dict_text(value: dict[Any, Any]) -> str:
 
 
 class HStore(str):
-    """The text of a value of the extension hstore."""
+    """The text of an hstore value."""
 
     __slots__ = ()
 
 
 def hstore_text(value: Mapping[Any, Any]) -> str:
-    """Return a mapping of strings to strings, or None, as ``hstore``.
+    """Return a mapping of strings to strings or None as the text of an hstore.
 
-    :raises DataError: a key or a value is something else.
+    :raises DataError: a key or a value is of another type.
     """
     pairs = []
     for key, item in value.items():
         if not isinstance(key, str) or not (item is None or isinstance(item, str)):
-            raise DataError("hstore has keys that are strings, and values that are, or None")
+            raise DataError("hstore keys must be strings, and its values strings or None")
         pairs.append(f"{_in_quotes(key)}=>{'NULL' if item is None else _in_quotes(item)}")
     return ",".join(pairs)
 
 
-# What has others in it.
+# Composite values.
 
 _PLAIN_ELEMENT = re.compile(r'(?!(?i:null)\Z)[^\s"\\{},()\[\]]+')
 
@@ -155,7 +158,7 @@ def _in_quotes(text: str) -> str:
 
 
 def _element(text: str) -> str:
-    """Return *text*, of whatever class, as an element of an array, a range or a record."""
+    """Return *text*, a str of any class, as an element of an array, a range or a record."""
     return _str(text) if _PLAIN_ELEMENT.fullmatch(text) else _in_quotes(text)
 
 
@@ -189,7 +192,7 @@ def _list_text(value: list[Any]) -> str:
     return "{" + ",".join(items) + "}"
 
 
-# The types, as the server is told them. A string is of no type yet: its place decides.
+# The types of literals for the server. The type of a string is open: its context decides.
 
 
 def _range_type(value: Any) -> str:
@@ -199,13 +202,13 @@ def _range_type(value: Any) -> str:
         if is_date(bound):
             return "daterange"
         if isinstance(bound, datetime):
-            # Django has no others than with a zone, and passes naive ones; so its place decides.
+            # Django passes naive bounds for tstzrange, too, so the context decides.
             return "" if bound.tzinfo is None else "tstzrange"
     return ""
 
 
 def _int_type(value: int) -> str:
-    value = int.__pos__(value)  # for a subclass may compare in a way of its own
+    value = int.__pos__(value)  # because a subclass may override comparisons
     for bits, name in (15, "int2"), (31, "int4"), (63, "int8"):
         if -(1 << bits) <= value < 1 << bits:
             return name
@@ -224,7 +227,7 @@ _WIDER = ("int2", "int4", "int8", "numeric")
 
 
 def _list_type(value: list[Any]) -> str:
-    found: dict[str, type] = {}  # the types by their names; for each, what it was found for
+    found: dict[str, type] = {}  # by the name of the type: the class of the first such item
 
     def look(items: list[Any]) -> None:
         for item in items:
@@ -235,7 +238,7 @@ def _list_type(value: list[Any]) -> str:
 
     look(value)
     if len(found) > 1 and found.get("") in RANGES:
-        # Ranges whose type cannot be told, such as empty ones, are of the others'.
+        # Ranges of unknown type, such as empty ones, take the type of the others.
         del found[""]
     if len(found) > 1:
         if not found.keys() <= set(_WIDER) or Decimal in found.values():
@@ -248,8 +251,8 @@ def _list_type(value: list[Any]) -> str:
     return name and f"{name}[]"
 
 
-def _bare(text: Writer) -> Writer:
-    """Make literals of numbers, which are not quoted."""
+def _unquoted_writer(text: Writer) -> Writer:
+    """Return a writer of literals without quotes, for numbers."""
 
     def write(value: Any) -> str:
         written = text(value)
@@ -276,8 +279,8 @@ def _decimal_literal(value: Decimal) -> str:
     return f" {text}" if text[0] == "-" else text
 
 
-def _quoted(text: Writer, cast: str | Writer) -> Writer:
-    """Make literals that are quoted, and cast."""
+def _quoted_writer(text: Writer, cast: str | Writer) -> Writer:
+    """Return a writer of literals with quotes and a cast."""
     if isinstance(cast, str):
         suffix = f"::{cast}" if cast else ""
         return lambda value: quote(text(value)) + suffix
@@ -290,7 +293,7 @@ def _quoted(text: Writer, cast: str | Writer) -> Writer:
 
 
 _ADDRESSES = (IPv4Address, IPv6Address, IPv4Interface, IPv6Interface)
-#: For each type: what makes its text, and its type for the server, or what finds that.
+#: For each class: the writer of its text, and the server's type, or a function that finds it.
 _TYPES: dict[type, tuple[Writer, str | Writer]] = {
     str: (_str, ""),
     int: (_int, _int_type),
@@ -317,64 +320,64 @@ _TYPES: dict[type, tuple[Writer, str | Writer]] = {
     **dict.fromkeys(RANGES, (_range_text, _range_type)),
     **dict.fromkeys(MULTIRANGES, (_multirange_text, "")),
 }
-#: What is written without quotes, or with something of its own.
+#: The writers of literals. Some classes have no quotes, or a special form.
 _LITERALS: dict[type, Writer] = {
-    **{kind: _quoted(*how) for kind, how in _TYPES.items()},
+    **{kind: _quoted_writer(*how) for kind, how in _TYPES.items()},
     type(None): lambda value: "NULL",
     str: quote,
     bool: _bool_literal,
     float: _float_literal,
     Decimal: _decimal_literal,
-    **dict.fromkeys((int, *(kind for kind, _ in INTEGERS)), _bare(_int)),
+    **dict.fromkeys((int, *(kind for kind, _ in INTEGERS)), _unquoted_writer(_int)),
 }
 
 
 def register(kind: type, convert: Callable[[Any], Any]) -> None:
-    """Take values of *kind* for what *convert* makes of them, a type that is known."""
+    """Write values of *kind* as *convert* returns them, which must be of a known class."""
     _TYPES[kind] = lambda value: text_of(convert(value)), lambda value: _type_of(convert(value))
     _LITERALS[kind] = lambda value: literal(convert(value))
 
 
-def _find(known: Mapping[type, Any], value: object) -> Any:
-    """Return what is known of the type of *value*, or of the nearest one above it.
+def _look_up(known: Mapping[type, Any], value: object) -> Any:
+    """Return the entry for the class of *value*, or for its nearest base class.
 
-    :raises ProgrammingError: nothing is.
+    :raises ProgrammingError: there is none.
     """
     for kind in type(value).__mro__:
         if (found := known.get(kind)) is not None:
             return found
     name = f"{type(value).__module__}.{type(value).__qualname__}"
     raise ProgrammingError(
-        f"cannot make a literal of a value of type {name!r}: pass one of a type that PostgreSQL "
-        "knows, such as a str, or a list for an array"
+        f"cannot make a literal of a value of type {name!r}: convert it to a str, a number, a "
+        "list or another supported type, or register() its type"
     )
 
 
 def text_of(value: object) -> str:
-    """Return *value* as text that the server's input functions read."""
-    return _find(_TYPES, value)[0](value)  # type: ignore[no-any-return]
+    """Return the text of *value* for the server's input functions."""
+    return _look_up(_TYPES, value)[0](value)  # type: ignore[no-any-return]
 
 
 def _type_of(value: object) -> str:
-    cast = _find(_TYPES, value)[1]
+    cast = _look_up(_TYPES, value)[1]
     return cast if isinstance(cast, str) else cast(value)
 
 
 def literal(value: object) -> str:
     """Return *value* as a literal.
 
-    :raises ProgrammingError: its type is not known.
+    :raises ProgrammingError: its class is unknown.
     :raises DataError: PostgreSQL has no such value: a NUL in a string, an array of several types.
     """
-    return (_LITERALS.get(type(value)) or _find(_LITERALS, value))(value)
+    return (_LITERALS.get(type(value)) or _look_up(_LITERALS, value))(value)
 
 
 def compose(parts: tuple[str, ...], values: Iterable[object]) -> str:
-    """Return the statement that *parts* are of, with *values* between them."""
+    """Return the statement made of *parts* with *values* between them."""
     known = _LITERALS.get
     pieces = [parts[0]]
     add = pieces.append
     for value, part in zip(values, parts[1:], strict=True):
-        add((known(type(value)) or _find(_LITERALS, value))(value))
+        add((known(type(value)) or _look_up(_LITERALS, value))(value))
         add(part)
     return "".join(pieces)

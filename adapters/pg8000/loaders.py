@@ -1,7 +1,7 @@
-"""What the server sends, in text, as values of Python.
+"""Loaders: they convert the text that the server sends to Python's values.
 
-What Python has no value for, such as ``infinity`` or a year beyond 9999, is a `DataError`, as
-it is with psycopg. So are dates and intervals in another style than PostgreSQL's default.
+A value that Python cannot represent, such as ``infinity`` or a year beyond 9999, is a `DataError`,
+as in psycopg. So are dates and intervals in another style than PostgreSQL's default.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .results import Column, columns_of
 
 V = TypeVar("V")
 
-#: How a ``timestamptz`` is loaded: in that zone; in none, as the server's clock shows it;
-#: or with the offset that the server sends.
+#: How a ``timestamptz`` is loaded: in a time zone; naive, in the session's time zone (None); or
+#: with the offset that the server sends ("server").
 Zone = tzinfo | Literal["server"] | None
 
 _decode = bytes.decode
@@ -75,12 +75,12 @@ _SHORT_OFFSET = re.compile(r"[-+]\d\d$")
 
 
 def _iso(parse: Callable[[str], V]) -> Callable[[str], V]:
-    """Return *parse*, a ``fromisoformat()``, that takes what PostgreSQL writes."""
+    """Return *parse*, a ``fromisoformat()``, made to accept PostgreSQL's output."""
     if sys.version_info >= (3, 11):
         return parse
 
     def older(text: str) -> V:
-        # Until 3.10, of three or six digits, and with minutes.
+        # Python 3.10 needs three or six digits, and minutes in the offset.
         text = _FRACTION.sub(lambda match: f".{match.group(1):0<6}", text)
         return parse(text + ":00" if _SHORT_OFFSET.search(text) else text)
 
@@ -93,7 +93,8 @@ _time_of = _iso(time.fromisoformat)
 
 def _no_such(kind: str, data: bytes) -> DataError:
     return DataError(
-        f"Python has no {kind} {_decode(data)!r}; or the session's DateStyle is not ISO"
+        f"cannot load the {kind} {_decode(data)!r}: Python cannot represent it, "
+        "or DateStyle is not ISO"
     )
 
 
@@ -127,7 +128,7 @@ def timestamptz_loader(zone: Zone) -> Loader:
 
     def load(data: bytes) -> datetime:
         try:
-            # The offset tells the instant, whatever TimeZone the session has.
+            # The offset determines the instant, whatever the session's TimeZone is.
             return _datetime_of(_decode(data)).astimezone(zone)
         except (ValueError, OverflowError):
             raise _no_such("timestamptz", data) from None
@@ -145,12 +146,12 @@ def _interval(data: bytes) -> timedelta:
     match = _INTERVAL.fullmatch(data)
     if match is None or not data:
         raise DataError(
-            f"not an interval: {_decode(data)!r}; the session's IntervalStyle is to be postgres"
+            f"cannot load the interval {_decode(data)!r}: IntervalStyle must be postgres"
         )
     years, months, days, sign, *clock, fraction = match.groups()
     hours, minutes, seconds = (int(part or 0) for part in clock)
     try:
-        # A year has 365 days, and a month 30, as psycopg has it.
+        # As in psycopg, a year has 365 days and a month 30.
         whole = timedelta(int(years or 0) * 365 + int(months or 0) * 30 + int(days or 0))
         part = timedelta(
             hours=hours,
@@ -160,10 +161,12 @@ def _interval(data: bytes) -> timedelta:
         )
         return whole - part if sign == b"-" else whole + part
     except OverflowError:
-        raise DataError(f"Python has no timedelta of {_decode(data)!r}") from None
+        raise DataError(
+            f"cannot load the interval {_decode(data)!r}: it is too long for a timedelta"
+        ) from None
 
 
-#: For each type: its OID, that of arrays of it, and what loads it.
+#: For each type: its OID, the OID of its array type, and its loader.
 #: https://github.com/postgres/postgres/blob/master/src/include/catalog/pg_type.dat
 _BASE: dict[str, tuple[int, int, Loader]] = {
     "bool": (16, 1000, _bool),
@@ -193,8 +196,8 @@ _BASE: dict[str, tuple[int, int, Loader]] = {
     "uuid": (2950, 2951, _uuid),
     "jsonb": (3802, 3807, _json),
 }
-#: The server's other types, which are loaded as text: their OIDs, and those of arrays of them.
-#: There is no box, whose arrays have semicolons.
+#: Other types of the server, which are loaded as text: their OIDs, and those of their array types.
+#: box is missing, because its arrays are separated by semicolons.
 _TEXTS = [
     (name, int(oid), int(array_oid))
     for name, oid, array_oid in re.findall(
@@ -211,7 +214,7 @@ _TEXTS = [
         """,
     )
 ]
-#: Likewise for ranges, with the type that they are of, and the OIDs of multiranges.
+#: For each range type: its OIDs, those of its multirange type, and the type of its bounds.
 _RANGES: dict[str, tuple[int, int, int, int, str]] = {
     "int4range": (3904, 3905, 4451, 6150, "int4"),
     "numrange": (3906, 3907, 4532, 6151, "numeric"),
@@ -222,15 +225,15 @@ _RANGES: dict[str, tuple[int, int, int, int, str]] = {
 }
 
 
-#: How many descriptions of results are remembered.
+#: How many descriptions of results are cached.
 _DESCRIPTIONS = 1000
 
 
 class Loaders:
-    """What loads which type of a connection, by OID.
+    """The loaders of a connection, by the OID of the type.
 
-    :param texts: names of types that are left as text, as the server sends them.
-    :param decode: what makes text of what the server sends, in the session's encoding.
+    :param texts: names of types that are loaded as text, as the server sends them.
+    :param decode: decodes text in the session's encoding.
     """
 
     def __init__(
@@ -259,7 +262,7 @@ class Loaders:
             )
 
     def register(self, name: str, oid: int, array_oid: int = 0, load: Loader | None = None) -> None:
-        """Load the type *name* by *load*, as text by default, and arrays of it."""
+        """Load the type *name*, and arrays of it, by *load*; by default as text."""
         load = load or _decode
         self._described.clear()
         if oid:
@@ -268,9 +271,9 @@ class Loaders:
             self._by_oid[array_oid], self._names[array_oid] = array_loader(load), f"{name}[]"
 
     def describe(self, data: bytes) -> tuple[tuple[Column, ...], tuple[Loader, ...]]:
-        """Return the columns that a RowDescription tells of, and what loads each.
+        """Return the columns of a RowDescription, and the loader of each.
 
-        A type that is not known is loaded as text.
+        Unknown types are loaded as text.
         """
         known = self._described.get(data)
         if known is None:
@@ -286,10 +289,10 @@ class Loaders:
         return known
 
     def _for_session(self, load: Loader) -> Loader:
-        """Return *load*, which takes UTF-8, for what comes in the session's encoding.
+        """Return *load*, which expects UTF-8, adapted to the session's encoding.
 
-        What is nested cannot be taken apart before: in SJIS, say, a byte that is a backslash in
-        ASCII can be a part of a letter.
+        A value is converted before it is parsed, because in SJIS, for example, the byte of a
+        backslash can be part of a letter.
         """
         decode = self._session_decode
         if decode is bytes.decode:

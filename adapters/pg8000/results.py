@@ -1,4 +1,4 @@
-"""What comes back: results and their columns; and the files of ``COPY``."""
+"""Results and their columns, and the files of ``COPY``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NUMERIC = 1700
 _BITS = (1560, 1562)  # bit, varbit
 _TIMED = (1083, 1114, 1184, 1186, 1266)
 _HEADER = 4
-#: How much of a file is sent at once.
+#: How much of a file is sent at a time.
 _CHUNK = 1 << 15
 
 
@@ -29,21 +29,21 @@ class _Description(NamedTuple):
 
 
 class Column(_Description):
-    """A column of a result: an item of PEP 249's `description`, with names.
+    """A column of a result: an item of PEP 249's `description`, as a named tuple.
 
     https://peps.python.org/pep-0249/#description
     """
 
-    #: The name of its type; "" if that is not known without asking.
+    #: The name of its type; "" if only the server knows it.
     type_display: str = ""
 
 
 def columns_of(
     data: bytes, type_names: Mapping[int, str], decode: Callable[[bytes], str] = bytes.decode
 ) -> tuple[Column, ...]:
-    """Return the columns that a RowDescription tells of.
+    """Return the columns of a RowDescription.
 
-    :param type_names: the names of the types that are known, by OID.
+    :param type_names: the names of known types, by OID.
     """
     found = []
     position = 2
@@ -57,7 +57,7 @@ def columns_of(
         position = end + 1 + _FIELD.size
         display_size = precision = scale = None
         if modifier >= 0:
-            # As the types' own functions of modifiers have it, numerictypmodout and others.
+            # As in the server's functions for type modifiers, such as numerictypmodout.
             if oid in _SIZED:
                 display_size = modifier - _HEADER
             elif oid in _BITS:
@@ -66,7 +66,7 @@ def columns_of(
                 precision = (modifier - _HEADER) >> 16 & 0xFFFF
                 scale = ((modifier - _HEADER & 0x7FF) ^ 1024) - 1024
             elif oid in _TIMED:
-                # Of an interval with fields, all bits are set where none is said.
+                # An interval with fields but without a precision has all bits set.
                 precision = None if modifier & 0xFFFF == 0xFFFF else modifier & 0xFFFF
         column = Column(name, oid, display_size, size if size >= 0 else None, precision, scale)
         column.type_display = type_names.get(oid, "")
@@ -75,7 +75,7 @@ def columns_of(
 
 
 class Result:
-    """What one statement has returned."""
+    """The result of one statement."""
 
     __slots__ = ("columns", "rows", "tag")
 
@@ -84,12 +84,12 @@ class Result:
     ) -> None:
         self.columns = columns
         self.rows = rows
-        #: What the server says has been done, such as ``INSERT 0 1``.
+        #: The command tag, such as ``INSERT 0 1``.
         self.tag = tag
 
     @property
     def count(self) -> int:
-        """How many rows it has, or the statement changed; -1 if it was about none."""
+        """How many rows it has, or the statement changed; -1 if neither applies."""
         if self.columns is not None:
             return len(self.rows)  # the tag of SHOW and EXPLAIN has no number
         number = whole_number(self.tag.rpartition(" ")[2])
@@ -97,21 +97,21 @@ class Result:
 
 
 class Copying:
-    """The files of a ``COPY``: what is read, and what is written.
+    """The file that a ``COPY`` reads or writes.
 
-    Text files are encoded and decoded as the session is.
+    The text of text files is encoded and decoded in the session's encoding.
     """
 
     def __init__(self, file: Any) -> None:
         self._file = file
-        # As all of Python's text files have, those that `tempfile` wraps, too.
+        # All text files of Python's have it, also those that `tempfile` wraps.
         self._text = hasattr(file, "encoding")
 
     def chunks(self, encode: Callable[[str], bytes]) -> Iterator[bytes]:
-        """Yield what the file has, to be sent."""
+        """Yield the contents of the file."""
         while chunk := self._file.read(_CHUNK):
             yield encode(chunk) if isinstance(chunk, str) else chunk
 
     def write(self, data: bytes, decode: Callable[[bytes], str]) -> None:
-        """Write what has been received: a row of text, or a part of what is binary."""
+        """Write *data*, which is a row of text, or a part of binary data."""
         self._file.write(decode(data) if self._text else data)

@@ -1,7 +1,7 @@
-"""The settings of a connection, by libpq's names: what may be said, and where else it is found.
+"""The settings of a connection, by libpq's names.
 
-What is not said is looked for in the service file, in the environment, and, if it is the
-password, in the password file.
+A setting that is not given is looked up in the service file, then in the environment; a password
+also in the password file.
 
 https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 https://www.postgresql.org/docs/current/libpq-envars.html
@@ -22,7 +22,7 @@ from typing import Any
 from relet.core import ConfigurationError
 from relet.core.policy import check_keys
 
-#: libpq's settings, and the variables of the environment that they are looked for in.
+#: libpq's settings, and the environment variable of each.
 LIBPQ: dict[str, str | None] = {
     "application_name": "PGAPPNAME",
     "client_encoding": None,
@@ -50,17 +50,17 @@ LIBPQ: dict[str, str | None] = {
     "tcp_user_timeout": None,
     "user": "PGUSER",
 }
-#: Settings of pg8000's own.
+#: pg8000's own settings.
 #: https://codeberg.org/tlocke/pg8000#pg8000dbapiconnect
 PG8000 = ("source_address", "ssl_context", "startup_params", "tcp_keepalive", "timeout")
 
-#: Where servers have their Unix sockets, if nothing else is said.
+#: The default directories of servers' Unix sockets.
 SOCKET_DIRECTORIES = ("/var/run/postgresql", "/tmp")
 
 RESERVED = {
-    "server_side_binding": "simple queries have their parameters in them",
+    "server_side_binding": "simple queries contain their parameters",
     "prepare_threshold": "simple queries cannot be prepared",
-    "cursor_factory": "there is one kind of cursors here, which sends simple queries",
+    "cursor_factory": "all cursors of this driver send simple queries",
 }
 _CHOICES = {
     "gssencmode": ("prefer", "disable"),
@@ -76,16 +76,16 @@ _WHOLE_NUMBERS = (
 
 
 def check(given: Mapping[str, Any]) -> None:
-    """Raise `ConfigurationError` for settings that are not known, or wrong.
+    """Raise `ConfigurationError` for settings that are unknown or wrong.
 
-    With ``connect``, whatever is beside it is for that to judge. What is None, or empty, is as
-    if it were not there.
+    With ``connect``, the others are that callable's arguments, and are not checked. A setting that
+    is None or empty counts as not given.
     """
     if (connect := given.get("connect")) is not None:
         if not callable(connect) and not isinstance(connect, str):
             raise ConfigurationError(
-                f"'connect' is {connect!r}; it can be a callable that returns a connection of "
-                "pg8000's, or the dotted path of one."
+                f"'connect' is {connect!r}; it must be a callable that returns a connection of "
+                "pg8000's, or its dotted path."
             )
         return
     unset = [name for name in RESERVED if given.get(name) is None or given[name] is False]
@@ -101,50 +101,54 @@ def _check_values(given: Mapping[str, Any]) -> None:
     for name, choices in _CHOICES.items():
         if given.get(name, choices[0]) not in choices:
             known = ", ".join(map(repr, choices))
-            raise ConfigurationError(f"{name!r} is {given[name]!r}; it can be {known}.")
+            raise ConfigurationError(f"{name!r} is {given[name]!r}; it must be one of {known}.")
     for name in _WHOLE_NUMBERS:
         if not re.fullmatch(r"[-+]?\d+", str(given.get(name, 0)), re.ASCII):
             raise ConfigurationError(f"{name!r} is {given[name]!r}; it must be a whole number.")
     timeout = given.get("timeout", 1)
     if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout > 0:
         raise ConfigurationError(
-            f"'timeout' is {timeout!r}; it must be a number of seconds, more than 0."
+            f"'timeout' is {timeout!r}; it must be a positive number of seconds."
         )
     encoding = str(given.get("client_encoding", "utf8"))
     if re.sub(r"[\W_]", "", encoding).lower() not in ("utf8", "unicode", "auto"):
-        raise ConfigurationError(f"'client_encoding' is {encoding!r}; this driver speaks 'UTF8'.")
+        raise ConfigurationError(
+            f"'client_encoding' is {encoding!r}; this driver supports only 'UTF8'."
+        )
     _check_tls(given)
-    _check_places(given)
+    _check_endpoints(given)
 
 
 def _check_tls(given: Mapping[str, Any]) -> None:
     if not isinstance(context := given.get("ssl_context"), (SSLContext, bool, NoneType)):
         raise ConfigurationError(
-            f"'ssl_context' is {context!r}; it can be an ssl.SSLContext, True or False."
+            f"'ssl_context' is {context!r}; it must be an ssl.SSLContext, True or False."
         )
     if "ssl_context" in given and "sslmode" in given:
-        raise ConfigurationError("'ssl_context' and 'sslmode' say the same; give one of them.")
+        raise ConfigurationError(
+            "'ssl_context' and 'sslmode' exclude each other; give one of them."
+        )
     if given.get("sslrootcert") == "system" and sslmode(given) != "verify-full":
         raise ConfigurationError(
-            f"'sslmode' is {given['sslmode']!r}, which is too weak for the 'sslrootcert' "
-            "'system', where anybody's certificate is trusted: it must be 'verify-full'."
+            f"'sslmode' is {given['sslmode']!r}, but 'sslrootcert' is 'system', which trusts "
+            "certificates of any host: set 'sslmode' to 'verify-full'."
         )
 
 
-def _check_places(given: Mapping[str, Any]) -> None:
+def _check_endpoints(given: Mapping[str, Any]) -> None:
     count = None
     for name in "hostaddr", "host":
         if name in given:
             hosts, count = count, len(str(given[name]).split(","))
             if hosts not in (None, count):
                 raise ConfigurationError(
-                    f"'host' names {count} hosts and 'hostaddr' {hosts}; they must be as many."
+                    f"'host' names {count} hosts but 'hostaddr' {hosts}; give as many of each."
                 )
     ports = str(given.get("port", "")).split(",")
     if len(ports) not in (1, count or 1):
         raise ConfigurationError(
-            f"'port' names {len(ports)} ports for the {count or 1} hosts of 'host'; give one, or "
-            "as many as there are hosts."
+            f"'port' names {len(ports)} ports for the {count or 1} hosts of 'host'; give one port, "
+            "or one for each host."
         )
     for port in ports:
         if port and not (re.fullmatch(r"\s*\d+\s*", port, re.ASCII) and 0 < int(port) < 65536):
@@ -152,16 +156,15 @@ def _check_places(given: Mapping[str, Any]) -> None:
 
 
 def sslmode(known: Mapping[str, Any]) -> str:
-    """Return what is asked for, or libpq's default."""
+    """Return the ``sslmode``: the given one, or libpq's default."""
     default = "verify-full" if known.get("sslrootcert") == "system" else "prefer"
     return str(known.get("sslmode", default))
 
 
 def complete(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *given* with what the service file and the environment say beside it.
+    """Return *given* with the settings of the service file and the environment added.
 
-    :raises ConfigurationError: there is no such service, or something in it, or in the
-        environment, is wrong.
+    :raises ConfigurationError: the service was not found, or one of these settings is wrong.
     """
     settings = {name: value for name, value in given.items() if value not in (None, "")}
     found = {
@@ -181,13 +184,13 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     except ConfigurationError as error:
         names = ", ".join(sorted(found))
         raise ConfigurationError(
-            f"{error} (The environment, or the service file, has: {names}.)"
+            f"{error} (Set by the environment or the service file: {names}.)"
         ) from None
     return complete
 
 
 def _service(name: str) -> dict[str, str]:
-    """Return what the service file says of *name*.
+    """Return the settings of the service *name*.
 
     https://www.postgresql.org/docs/current/libpq-pgservice.html
     """
@@ -197,7 +200,7 @@ def _service(name: str) -> dict[str, str]:
         parser = configparser.ConfigParser(
             delimiters=("=",),
             comment_prefixes=("#",),
-            default_section="\0",  # there is none
+            default_section="\0",  # no section has defaults
             interpolation=None,
             strict=False,
         )
@@ -213,21 +216,21 @@ def _service(name: str) -> dict[str, str]:
                     f"unknown {', '.join(map(repr, unknown))}."
                 )
             return found
-    raise ConfigurationError(f"'service' is {name!r}, of which no service file knows.")
+    raise ConfigurationError(f"'service' is {name!r}, which was not found in any service file.")
 
 
-#: Host, port, database, role and password; a backslash is before what is meant literally.
+#: Host, port, database, role and password; a backslash escapes a character.
 _LINE = re.compile(":".join([r"([^\\:]*(?:\\(?:.|$)[^\\:]*)*)"] * 5))
 
 
 def password(settings: Mapping[str, Any], host: str, port: int) -> str | None:
-    """Return what the password file has for a server; None if it has nothing.
+    """Return the password file's password for a server; None if it has none.
 
     https://www.postgresql.org/docs/current/libpq-pgpass.html
     """
     path = Path(settings.get("passfile") or Path.home() / ".pgpass")
     try:
-        # libpq takes no notice of it where others may read it.
+        # libpq ignores a file that others may read.
         if os.name == "posix" and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             return None
         text = path.read_text(encoding="utf-8", errors="replace")

@@ -1,6 +1,6 @@
-"""Statements with placeholders, ``%s`` and ``%(name)s``: where the parameters go.
+"""Templates: statements with placeholders, ``%s`` and ``%(name)s``.
 
-As in psycopg, a ``%`` is doubled where there are parameters, also inside of quotes; see
+As in psycopg, a statement with parameters has ``%`` doubled, also inside of quotes; see
 https://www.psycopg.org/psycopg3/docs/basic/params.html
 """
 
@@ -18,29 +18,29 @@ from .errors import ProgrammingError
 from .literals import literal
 
 _PERCENT = re.compile(r"%(?:(%)|\(([^)]*)\)(.?)|(.?))", re.DOTALL)
-#: psycopg's placeholders for a format, of which there is one here.
+#: psycopg's placeholders for formats. They mean the same here.
 _FORMATS = ("s", "t", "b")
-#: What binds tighter than the minus of a negative number; comments may stand before it.
+#: An operator that binds tighter than the minus of a negative number, perhaps after comments.
 _TIGHT = re.compile(r"(?:\s|--[^\r\n]*[\r\n]|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)*(::|\[)", re.ASCII)
-#: How much of a text an error shows.
+#: How many characters of a text an error shows.
 _SHOWN = 100
-#: Longer ones, such as those of bulk inserts, are seldom met twice.
+#: The maximal length of a cached statement. Longer ones, such as bulk inserts, seldom recur.
 _LONGEST = 4096
 
 
 class Template(NamedTuple):
-    """A statement, cut where its placeholders were."""
+    """A statement, split at its placeholders."""
 
-    #: One more than there are placeholders.
+    #: The text around the placeholders: one part more than there are placeholders.
     parts: tuple[str, ...]
-    #: The names of the placeholders, or None where they go by their positions.
+    #: The names of the placeholders; None if they are positional.
     names: tuple[str, ...] | None
-    #: Which placeholders have something after them that binds tighter than a minus: ``::`` or
-    #: ``[``, by their positions.
+    #: By the position of a placeholder: the operator after it that binds tighter than a minus,
+    #: ``::`` or ``[``.
     tight: Mapping[int, str]
 
     def values(self, params: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
-        """Return what of *params* goes to each placeholder, in order.
+        """Return the value for each placeholder, in order.
 
         :raises ProgrammingError: they do not fit.
         :raises TypeError: they are neither a sequence nor a mapping.
@@ -48,7 +48,7 @@ class Template(NamedTuple):
         if self.names is not None:
             if not isinstance(params, Mapping):
                 raise TypeError(
-                    "the statement has placeholders with names, %(name)s: its parameters must be "
+                    "the statement has named placeholders, %(name)s: its parameters must be "
                     f"a mapping, not {type(params).__name__}"
                 )
             if missing := sorted(set(self.names).difference(params)):
@@ -59,7 +59,7 @@ class Template(NamedTuple):
             return ()
         if not isinstance(params, Sequence) or isinstance(params, (str, bytes)):
             raise TypeError(
-                "the parameters of placeholders by position, %s, must be a sequence, "
+                "the statement has positional placeholders, %s: its parameters must be a sequence, "
                 f"not {type(params).__name__}"
             )
         if len(params) != count:
@@ -69,11 +69,11 @@ class Template(NamedTuple):
         return params
 
     def compose(self, values: Iterable[object]) -> str:
-        """Return the statement with *values*, where something binds `tight`.
+        """Return the statement with *values*, if there are operators in `tight`.
 
-        Parentheses are only put around what would mean something else without them. Around any
-        other value they would do harm: ``x%s::int`` is a bit string, ``date %s::text`` a constant,
-        and with parentheses they would be calls of functions.
+        A value gets parentheses only if it would mean something else without them. Elsewhere they
+        would do harm: ``x%s::int`` is a bit string and ``date %s::text`` a constant, but with
+        parentheses both would be function calls.
         https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-PRECEDENCE
         """
         literals = list(map(literal, values))
@@ -85,16 +85,16 @@ class Template(NamedTuple):
                     in_code = places_in_code(self.parts)
                 if at in in_code:
                     literals[at] = f"({literals[at]})"
-        return _interleaved(self.parts, literals)
+        return _interleave(self.parts, literals)
 
 
 def template(sql: str) -> Template:
     """Return *sql* as a template.
 
-    :raises ProgrammingError: a ``%`` is neither doubled nor a placeholder's, or there are
-        placeholders of both kinds.
+    :raises ProgrammingError: a ``%`` is neither doubled nor part of a placeholder, or there are
+        both named and positional placeholders.
     """
-    return _cached(sql) if len(sql) <= _LONGEST else _parse(sql)
+    return _parse_cached(sql) if len(sql) <= _LONGEST else _parse(sql)
 
 
 def _parse(sql: str) -> Template:
@@ -111,8 +111,8 @@ def _parse(sql: str) -> Template:
             continue
         if (letter if name is None else format_of_name) not in _FORMATS:
             raise ProgrammingError(
-                f"{match.group()[:_SHOWN]!r} is no placeholder: those are %s and %(name)s; "
-                "any other % is to be written as %%"
+                f"{match.group()[:_SHOWN]!r} is not a placeholder: use %s or %(name)s, "
+                "and write any other % as %%"
             )
         names.append(name)
         parts.append("".join(part))
@@ -121,46 +121,46 @@ def _parse(sql: str) -> Template:
     parts.append("".join(part))
     named = [name for name in names if name is not None]
     if named and len(named) != len(names):
-        raise ProgrammingError("placeholders with names and by position cannot be mixed")
+        raise ProgrammingError("named and positional placeholders cannot be mixed")
     tight = {at: found[1] for at, after in enumerate(parts[1:]) if (found := _TIGHT.match(after))}
     return Template(tuple(parts), tuple(named) if named else None, tight)
 
 
 def places_in_code(parts: tuple[str, ...]) -> frozenset[int]:
-    """Return which placeholders stand in no quotes, and in no comment, by their positions."""
-    return _cached_in_code(parts) if sum(map(len, parts)) <= _LONGEST else _in_code(parts)
+    """Return the positions of the placeholders outside of quotes and comments."""
+    return _in_code_cached(parts) if sum(map(len, parts)) <= _LONGEST else _in_code(parts)
 
 
 def _in_code(parts: tuple[str, ...], *, escapes: bool = False) -> frozenset[int]:
     marks = {f"${_FIRST + at}": at for at in range(len(parts) - 1)}
-    marked = _interleaved(parts, [f" {mark} " for mark in marks])
+    marked = _interleave(parts, [f" {mark} " for mark in marks])
     return frozenset(
         marks[token.text] for token in tokens(marked, escapes=escapes) if token.text in marks
     )
 
 
 def is_closed(sql: str) -> bool:
-    """Return whether *sql* has all of its placeholders in code, and ends there.
+    """Return whether *sql* ends outside of quotes and comments, as do all its placeholders.
 
     Then another statement may follow it, whatever the parameters are.
     """
     with suppress(ProgrammingError):
         (*parts, last) = template(sql).parts
         marked = (*parts, f"{last}\n;", "")
-        # Whether a backslash escapes depends on the session.
+        # Whether a backslash escapes a quote depends on the session.
         return all(
             len(_in_code(marked, escapes=escapes)) == len(parts) + 1 for escapes in (False, True)
         )
     return False
 
 
-def _interleaved(parts: tuple[str, ...], between: list[str]) -> str:
+def _interleave(parts: tuple[str, ...], between: list[str]) -> str:
     pieces = [""] * (len(parts) + len(between))
     pieces[::2], pieces[1::2] = parts, between
     return "".join(pieces)
 
 
-#: A number of a parameter that no statement has.
+#: A parameter number that no statement has.
 _FIRST = 10**9
-_cached = lru_cache(maxsize=1000)(_parse)
-_cached_in_code = lru_cache(maxsize=100)(_in_code)
+_parse_cached = lru_cache(maxsize=1000)(_parse)
+_in_code_cached = lru_cache(maxsize=100)(_in_code)

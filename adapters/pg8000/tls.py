@@ -1,7 +1,7 @@
-"""TLS contexts, as libpq's settings have them.
+"""TLS contexts, by libpq's settings.
 
-One is kept for all connections with the same settings: the system's authorities take 20 ms to load,
-and what OpenSSL does to make one is not safe while the process forks.
+Connections with the same settings share one context. Loading the system's authorities takes 20 ms,
+and OpenSSL must not make a context while the process forks.
 
 https://www.postgresql.org/docs/current/libpq-ssl.html
 """
@@ -22,39 +22,39 @@ from relet.core.outside import from_outside
 
 from . import errors
 
-#: How many are kept: passwords and files that change make others.
+#: How many contexts are cached. A changed password or file makes another one.
 _KEPT = 64
 _contexts: OrderedDict[tuple[Any, ...], ssl.SSLContext] = OrderedDict()
 _lock = RLock()
 
 
-def context(known: Mapping[str, Any], mode: str) -> ssl.SSLContext:
-    """Return what to connect with, by the settings and the ``sslmode``.
+def context(parameters: Mapping[str, Any], mode: str) -> ssl.SSLContext:
+    """Return the context for *parameters* and the ``sslmode`` *mode*.
 
-    :raises OperationalError: a file is not there, or is wrong.
+    :raises OperationalError: a file is missing or invalid.
     """
-    root = known.get("sslrootcert")
+    root = parameters.get("sslrootcert")
     default = Path.home() / ".postgresql" / "root.crt"
     if root is None and (mode.startswith("verify") or default.exists()):
         root = default
     if mode in ("allow", "prefer") or (mode == "require" and root is None):
-        authorities, of_name = None, False
+        authorities, check_hostname = None, False
     elif root == "system":
-        authorities, of_name = "system", True
+        authorities, check_hostname = "system", True
     else:
-        # With a file, it trusts that one alone, and not the system's authorities beside it.
-        authorities, of_name = str(root), mode == "verify-full"
+        # A context with a file trusts only the authorities in it, not the system's.
+        authorities, check_hostname = str(root), mode == "verify-full"
         if not Path(authorities).exists():
             raise errors.OperationalError(
                 f'the root certificate file "{authorities}" does not exist: give one as '
                 "sslrootcert, use the system's with sslrootcert=system, or change sslmode"
             )
-    own = tuple(known.get(name) for name in ("sslcert", "sslkey", "sslpassword"))
-    key = (authorities, of_name, own, *map(_version, (*_files(authorities), *own[:2])))
+    own = tuple(parameters.get(name) for name in ("sslcert", "sslkey", "sslpassword"))
+    key = (authorities, check_hostname, own, *map(_file_version, (*_files(authorities), *own[:2])))
 
     def find() -> ssl.SSLContext:
         if (found := _contexts.get(key)) is None:
-            found = _make(authorities, of_name, own)
+            found = _make_context(authorities, check_hostname, own)
             _contexts[key] = found
             if len(_contexts) > _KEPT:
                 _contexts.popitem(last=False)
@@ -71,8 +71,8 @@ def _files(authorities: str | None) -> tuple[str | None, ...]:
     return paths.cafile, paths.capath
 
 
-def _version(path: Any) -> tuple[Any, ...] | None:
-    """Return what tells whether a file is another than before; None if there is none."""
+def _file_version(path: Any) -> tuple[Any, ...] | None:
+    """Return a value that differs once a file has changed; None if there is no file."""
     try:
         found = Path(path).stat()
     except (OSError, TypeError, ValueError) as error:
@@ -82,9 +82,11 @@ def _version(path: Any) -> tuple[Any, ...] | None:
     return str(path), found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _make(authorities: str | None, of_name: bool, own: tuple[Any, ...]) -> ssl.SSLContext:
+def _make_context(
+    authorities: str | None, check_hostname: bool, own: tuple[Any, ...]
+) -> ssl.SSLContext:
     if authorities is None:
-        # Whoever verifies nothing needs none of the system's authorities.
+        # A context that verifies nothing needs no authorities.
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         made.check_hostname = False
         made.verify_mode = ssl.CERT_NONE
@@ -92,8 +94,8 @@ def _make(authorities: str | None, of_name: bool, own: tuple[Any, ...]) -> ssl.S
         made = ssl.create_default_context()
     else:
         made = ssl.create_default_context(cafile=authorities)
-        made.check_hostname = of_name
-        # Since Python 3.13 it is, and authorities of one's own seldom are.
+        made.check_hostname = check_hostname
+        # The default of Python 3.13, which few private authorities satisfy.
         made.verify_flags &= ~ssl.VERIFY_X509_STRICT
     certificate, key, password = own
     if certificate is not None:
@@ -110,8 +112,8 @@ def _make(authorities: str | None, of_name: bool, own: tuple[Any, ...]) -> ssl.S
 
 @cache
 def _hold_back_forks() -> None:
-    """Have forks wait for a context that is being made.
+    """Make forks wait until no context is being made.
 
-    A child that is forked in the middle would find OpenSSL's locks taken, for good.
+    In a child that is forked in between, OpenSSL's locks would be held forever.
     """
     at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

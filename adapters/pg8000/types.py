@@ -1,8 +1,8 @@
-"""Types of values that Python has none for: JSON, integers of a size, ranges.
+"""Types for values that Python has no type for: JSON, sized integers, ranges.
 
-They have the names and the ways of psycopg's, which Django's fields are written for. Where
-psycopg or psycopg2 is installed, what django.contrib.postgres takes for a range is a range
-of theirs, so those are what is loaded: see `range_class`.
+They have the names and interfaces of psycopg's types, which Django's fields expect. If psycopg or
+psycopg2 is installed, django.contrib.postgres expects its ranges, so these are loaded: see
+`range_class`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ T = TypeVar("T")
 
 
 class Int2(int):
-    """An integer that is a ``smallint``; it matters in arrays."""
+    """An integer of the type ``smallint``, which matters in arrays."""
 
 
 class Int4(int):
-    """An integer that is an ``integer``; it matters in arrays."""
+    """An integer of the type ``integer``, which matters in arrays."""
 
 
 class Int8(int):
-    """An integer that is a ``bigint``; it matters in arrays."""
+    """An integer of the type ``bigint``, which matters in arrays."""
 
 
 class Json:
-    """A value to be passed as ``json``.
+    """A value to pass as ``json``.
 
-    :param dumps: what makes text of it; `json.dumps` by default.
+    :param dumps: converts it to text; by default `json.dumps`.
     """
 
     __slots__ = ("dumps", "obj")
@@ -44,19 +44,19 @@ class Json:
 
 
 class Jsonb(Json):
-    """A value to be passed as ``jsonb``."""
+    """A value to pass as ``jsonb``."""
 
     __slots__ = ()
 
 
 @total_ordering
 class Range(Generic[T]):
-    """A range of values, as psycopg's ``Range``.
+    """A range of values, like psycopg's ``Range``.
 
     :param lower: the lower bound, or None if there is none.
     :param upper: the upper bound, or None if there is none.
     :param bounds: one of ``()``, ``[)``, ``(]`` and ``[]``.
-    :param empty: whether it is the empty range, whatever the bounds.
+    :param empty: whether it is the empty range; then the bounds are ignored.
     :raises ValueError: *bounds* is something else.
     """
 
@@ -70,9 +70,9 @@ class Range(Generic[T]):
         empty: bool = False,
     ) -> None:
         if bounds not in ("()", "[)", "(]", "[]"):
-            raise ValueError(f"bounds is {bounds!r}; it can be '()', '[)', '(]' or '[]'")
+            raise ValueError(f"bounds is {bounds!r}; it must be '()', '[)', '(]' or '[]'")
         self._lower, self._upper = (None, None) if empty else (lower, upper)
-        self._bounds = "" if empty else _open(lower, upper, bounds)
+        self._bounds = "" if empty else _open_bounds(lower, upper, bounds)
 
     @property
     def lower(self) -> T | None:
@@ -137,7 +137,7 @@ class Range(Generic[T]):
         return hash(self._key())
 
     def __lt__(self, other: object) -> bool:
-        # Only to put them in some order, as psycopg does.
+        # Some order is enough, as in psycopg.
         if not isinstance(other, Range):
             return NotImplemented
         return self._order() < other._order()
@@ -167,20 +167,19 @@ class Range(Generic[T]):
         return type(self), (None, None, "[)", True)
 
 
-def _open(lower: object, upper: object, bounds: str) -> str:
-    """Return *bounds* without those that are not there, as PostgreSQL has it."""
+def _open_bounds(lower: object, upper: object, bounds: str) -> str:
+    """Return *bounds* with missing bounds excluded, as PostgreSQL does."""
     return ("(" if lower is None else bounds[0]) + (")" if upper is None else bounds[1])
 
 
-#: The ranges of other drivers, and of this one; lists of ranges; and what they have for JSON
-#: and for integers of a size.
+#: The classes of this driver and of others: of ranges, multiranges, JSON and sized integers.
 RANGES: list[type] = [Range]
 MULTIRANGES: list[type] = []
 JSON: list[tuple[type, str]] = [(Json, "json"), (Jsonb, "jsonb")]
 INTEGERS: list[tuple[type, str]] = [(Int2, "int2"), (Int4, "int4"), (Int8, "int8")]
 
 
-def _theirs() -> Callable[[str], type[Any]]:
+def _find_range_class() -> Callable[[str], type[Any]]:
     try:
         from psycopg.types import json as psycopg_json
         from psycopg.types import numeric
@@ -208,12 +207,12 @@ def _theirs() -> Callable[[str], type[Any]]:
     return lambda name: classes.get(name, extras.NumericRange)
 
 
-#: Return the class that a value of the range type *name* is loaded as.
-range_class = _theirs()
-#: The class that a multirange is loaded as.
+#: Returns the class for values of a range type, given its name.
+range_class = _find_range_class()
+#: The class for multiranges.
 multirange_class: Callable[[list[Any]], Any] = MULTIRANGES[0] if MULTIRANGES else list
 
 
 def is_date(bound: object) -> bool:
-    """Whether *bound* is a date, and no datetime."""
+    """Whether *bound* is a date and not a datetime."""
     return isinstance(bound, date) and not isinstance(bound, datetime)

@@ -1,7 +1,7 @@
-"""Wire: the simple-query protocol, and nothing else, on a connection that pg8000 has opened.
+"""Wire: the simple-query protocol on a connection that pg8000 has opened.
 
-Each statement is one Query message, and what comes back is read here: one round trip, and one
-loop over what has been received, where pg8000 reads each message by itself.
+Each statement is one Query message and one round trip. The answer is read in one loop over the
+received bytes, while pg8000 reads each message separately.
 
 https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SIMPLE-QUERY
 """
@@ -26,9 +26,11 @@ from relet.core.outside import from_handler, from_outside
 
 from . import errors
 from .encodings import codec
+from .errors import SOCKETS
 from .exclusive import exclusive
 from .loaders import Loaders
 from .results import Copying, Result
+from .values import Values
 
 IDLE, ACTIVE, UNKNOWN = TransactionStatus.IDLE, TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN
 _STATUSES = {
@@ -38,35 +40,33 @@ _STATUSES = {
 }
 _size = Struct("!i").unpack_from
 _header = Struct("!ci").pack
-#: How much is asked for at once.
+#: How many bytes are read at a time.
 _CHUNK = 1 << 16
 _LARGE_CHUNK = 1 << 20
 _FATAL = ("FATAL", "PANIC")
 CLOSED = "the connection is closed"
 _NUL = "a statement cannot contain NUL (0x00) characters"
-_RUNS = "a statement runs on this connection already"
-_ENDED = "the server closed it unexpectedly"
-#: What a socket says whose other end has gone.
-_GONE = (ConnectionError, SSLError)
-#: The packages that raise what sockets, and pg8000, have to say.
-SOCKETS = ("pg8000", "scramp", "asn1crypto", "gevent", "eventlet")
-#: Seconds that `Wire.close` waits for who reads an answer, and has been told to end.
-_SOON = 1.0
-#: What a socket says that would have to wait.
-_NOT_NOW = (BlockingIOError, InterruptedError, SSLWantReadError, SSLWantWriteError)
+_BUSY = "the connection is already running a statement"
+_CLOSED_BY_SERVER = "the server closed the connection unexpectedly"
+#: The errors of a socket whose peer has gone.
+_PEER_GONE = (ConnectionError, SSLError)
+#: Seconds that `Wire.close` waits for a thread that reads an answer and was told to end.
+_CLOSE_TIMEOUT = 1.0
+#: The errors of a non-blocking socket that would have to wait.
+_WOULD_BLOCK = (BlockingIOError, InterruptedError, SSLWantReadError, SSLWantWriteError)
 
 # https://www.postgresql.org/docs/current/protocol-message-formats.html
 _DATA_ROW, _ROW_DESCRIPTION, _COMMAND_COMPLETE, _READY = b"DTCZ"
 _ERROR, _NOTICE, _NOTIFICATION, _PARAMETER, _EMPTY = b"ENASI"
 _COPY_IN, _COPY_OUT, _COPY_DATA, _COPY_DONE = b"GHdc"
-#: Those that may be long, and those that are never longer than `_SHORT`.
+#: The kinds of messages that may be long, and those that are never longer than `_SHORT`.
 _LONG_KINDS, _SHORT_KINDS, _SHORT = b"TDdENA", b"CZSIGHc", 1 << 20
-#: What Python says of a message in which something is missing, or is what it cannot be.
+#: Python's errors for a message that is incomplete or invalid.
 _UNREADABLE = (ValueError, LookupError, StructError)
 
 
 class Notify(NamedTuple):
-    """What another session has sent by ``NOTIFY``."""
+    """A notification by ``NOTIFY``."""
 
     channel: str
     payload: str
@@ -74,68 +74,71 @@ class Notify(NamedTuple):
 
 
 class Wire:
-    """The messages of a connection. Threads may share it: they take turns.
+    """Sends and receives the messages of a connection. Threads may share it: they take turns.
 
-    :param pg: a connection of pg8000's, opened by whatever opens them; it is this one's now.
+    :param pg: a connection of pg8000's that is logged in. This object takes it over.
+    :param values: loads the values of rows, and is told the session's encoding.
     """
 
-    #: What makes values of rows.
-    loaders: Loaders
-
-    def __init__(self, pg: CoreConnection) -> None:
+    def __init__(self, pg: CoreConnection, values: Values) -> None:
         self.pg = pg
-        # A cycle, for which it, and its socket, would wait to be collected where they are dropped.
+        self.values = values
+        # A reference cycle, which would keep a dropped connection open until garbage collection.
         pg.message_types = {}
         self._socket: Any = pg._usock
-        # What has come and has not been read; at first, where pg8000 has read more than it has
-        # taken. It grows in place, and what is read goes from its front without a copy of the rest.
-        self._rest = bytearray(_buffered(pg))
-        self._lock = RLock()
+        # Received bytes that are not parsed yet; at first, those that pg8000 has buffered. They are
+        # added and removed in place, so that the rest is not copied.
+        self._rest = bytearray(_take_buffered(pg))
+        self.lock = RLock()
         #: The transaction status, one of `relet.core.TransactionStatus`.
         self.transaction_status: int = IDLE
-        #: The server's settings that it reports, such as ``TimeZone``.
+        #: The settings that the server reports, such as ``TimeZone``.
         self.parameters: dict[str, str] = dict(pg.parameter_statuses)
-        #: Messages of the server, the last ones.
+        #: The server's latest notices.
         self.notices: deque[errors.Diagnostic] = deque(maxlen=50)
-        #: What has been sent by ``NOTIFY`` and arrived, in order; whoever reads it clears it.
+        #: Notifications that have arrived, in order. The reader removes them.
         self.notifies: deque[Notify] = deque()
         self._follow_encoding()
 
     def _follow_encoding(self) -> None:
         self._encode, self._decode = codec(self.parameters.get("client_encoding", "UTF8"))
+        self.values.follow(self._decode)
 
     def exchange(
         self, sql: str, loaders: Loaders | None = None, copying: Copying | None = None
     ) -> list[Result]:
         """Send *sql* as a Query message; return the results of its statements.
 
-        :param loaders: what makes values of rows; `loaders` by default.
-        :param copying: what ``COPY`` reads or writes.
-        :raises Error: the server's, or `OperationalError` when the connection is lost.
+        :param loaders: loads the values of rows; by default the loaders of `values`.
+        :param copying: the file that ``COPY`` reads or writes.
+        :raises Error: the server reports an error, or the connection is closed or lost.
         """
         data = self._encode(sql)
         if b"\0" in data:
             raise errors.ProgrammingError(_NUL)
         try:
             return locked(
-                self._lock, lambda: self._exchange(data, sql, loaders or self.loaders, copying)
+                self.lock,
+                lambda: self._exchange(data, sql, loaders or self.values.loaders, copying),
             )
         except OSError as error:
             if self._socket is not None or from_outside(error, *SOCKETS):
-                raise  # it is the file's, of a COPY, or interrupts this
+                raise  # from the file of a COPY, or from outside
             raise errors.OperationalError(f"the connection is lost: {error}") from error
         except _UNREADABLE as error:
             if self._socket is not None or from_outside(error, *SOCKETS):
-                raise  # it is of a value, or of the file of a COPY
-            raise errors.InterfaceError(f"the server sent what cannot be read: {error}") from error
+                raise  # from a value, the file of a COPY, or from outside
+            raise errors.InterfaceError(
+                f"the server sent a message that cannot be read: {error}"
+            ) from error
         except AttributeError as error:
             if self._socket is not None or error.obj is not None:
                 raise
-            # A signal's handler, or the file of a COPY, has closed it meanwhile.
+            # A signal handler, or the file of a COPY, has closed the connection meanwhile.
             raise errors.OperationalError(CLOSED) from None
 
     def check(self, sql: str) -> None:
-        """Raise what `exchange` would raise for *sql* before it is sent."""
+        """Raise the error that `exchange` would raise before it sends *sql*."""
         if b"\0" in self._encode(sql):
             raise errors.ProgrammingError(_NUL)
 
@@ -150,24 +153,24 @@ class Wire:
         size = _size
         while True:
             try:
-                # The header; then all of the message.
+                # First the header, then the whole message.
                 end = position + 1 + size(data, position + 1)[0]
                 missing = end - len(data)
-            except StructError:  # not even the header is there
+            except StructError:  # the header is incomplete
                 end, missing = 0, 1
             if missing > 0:
                 if end:
                     _check_header(data[position], end - position - 1)
                 try:
-                    data = self._more(data[position:], (end - position) if end else 5)
+                    data = self._receive_more(data[position:], (end - position) if end else 5)
                 except OSError as error:
                     if failure is None or from_outside(error, *SOCKETS):
                         raise
                     if not (isinstance(failure, errors.OperationalError) or _is_fatal(failure)):
                         raise error from failure
-                    # It has said why: an administrator's command, say.
+                    # The server has said why, such as an administrator's command.
                     self._abort()
-                    raise _lost(failure) from None
+                    raise _connection_lost(failure) from None
                 position = 0
                 continue
             kind = data[position]
@@ -187,14 +190,14 @@ class Wire:
                 except Exception as error:
                     if from_outside(error, *SOCKETS):
                         raise
-                    # Of a value that Python does not have. The rest is to be read all the same.
+                    # Python cannot represent a value. The rest must be read all the same.
                     if failure is None:
-                        failure = _of_value(error, data[position + 5 : end])
+                        failure = _load_error(error, data[position + 5 : end])
                     load = ()
                 if at != end and (failure is None or end < at):
-                    raise _nonsense(kind)
+                    raise _unreadable_message(kind)
             elif end < position + 5:
-                raise _nonsense(kind)
+                raise _unreadable_message(kind)
             elif kind == _ROW_DESCRIPTION:
                 columns, load = loaders.describe(data[position + 5 : end])
                 rows = []
@@ -203,7 +206,7 @@ class Wire:
                 columns, rows = None, []
             elif kind == _READY:
                 if end != position + 6:
-                    raise _nonsense(kind)
+                    raise _unreadable_message(kind)
                 if self._socket is None:
                     raise errors.OperationalError(CLOSED)
                 self._rest += data[end:]
@@ -214,14 +217,14 @@ class Wire:
             elif kind == _ERROR:
                 told: Any = errors.from_fields(self._fields(data[position + 5 : end]), sql)
                 told.completed = len(results)
-                # What ends the connection is the reason for that, whatever was wrong before.
+                # An error that ends the connection takes precedence over earlier errors.
                 if failure is None or _is_fatal(told):
                     failure = told
             elif kind == _EMPTY:
                 results.append(Result(None, [], ""))
             elif kind == _COPY_IN:
                 failure = self._copy_in(copying) or failure
-                # What has come while it was sent.
+                # Bytes that were received while the file was sent.
                 data += self._rest
                 self._rest.clear()
             elif kind in (_COPY_DATA, _COPY_OUT):
@@ -234,49 +237,49 @@ class Wire:
     def _exchange(
         self, data: bytes, sql: str, loaders: Loaders, copying: Copying | None
     ) -> list[Result]:
-        """Do it, under the lock."""
+        """Send and receive, under the lock."""
         if self._socket is None:
             raise errors.OperationalError(CLOSED)
         if self.transaction_status == ACTIVE:
-            raise errors.ProgrammingError(_RUNS)
+            raise errors.ProgrammingError(_BUSY)
         try:
             self.transaction_status = ACTIVE
-            self._ask(data)
+            self._send_query(data)
             return self._receive(sql, loaders, copying)
         finally:
             if self.transaction_status == ACTIVE:
-                self._abort()  # in the middle of an answer, so nobody can go on
+                self._abort()  # in the middle of an answer, so the connection is unusable
 
-    def _ask(self, data: bytes) -> None:
-        # A function of its own: Python does not guard the instruction of a ``try`` in a ``try``.
+    def _send_query(self, data: bytes) -> None:
+        # A function of its own, because the ``try`` instruction of a nested ``try`` is not guarded.
         try:
             self._socket.sendall(b"".join((_header(b"Q", len(data) + 5), data, b"\0")))
-        except _GONE as error:
-            # What it has said before it went is still to be read.
+        except _PEER_GONE as error:
+            # The messages that the peer sent before are still to be read.
             if from_outside(error, *SOCKETS):
                 raise
 
-    def _more(self, data: bytes, needed: int) -> bytes:
-        """Return *data* and what comes after it, *needed* bytes of it at least."""
+    def _receive_more(self, data: bytes, needed: int) -> bytes:
+        """Return *data* and the bytes that follow, at least *needed* in all."""
         if not data:
             data = self._socket.recv(_CHUNK)
             if len(data) >= needed:
                 return data
             if not data:
-                raise ConnectionResetError(_ENDED)
+                raise ConnectionResetError(_CLOSED_BY_SERVER)
         chunks, length = [data], len(data)
         while length < needed:
             chunk = self._socket.recv(min(max(_CHUNK, needed - length), _LARGE_CHUNK))
             if not chunk:
-                raise ConnectionResetError(_ENDED)
+                raise ConnectionResetError(_CLOSED_BY_SERVER)
             chunks.append(chunk)
             length += len(chunk)
         return b"".join(chunks)
 
     def _asynchronous(self, kind: int, data: bytes) -> None:
-        """Take a message that may come at any time.
+        """Handle a message that the server may send at any time.
 
-        :raises InterfaceError: it is none of these, or cannot be read. The connection is closed.
+        :raises InterfaceError: it is another message, or unreadable. The connection is closed.
         """
         try:
             self._take_asynchronous(kind, data)
@@ -284,7 +287,7 @@ class Wire:
             if from_outside(error, *SOCKETS):
                 raise
             self._abort()
-            raise _nonsense(kind) from error
+            raise _unreadable_message(kind) from error
 
     def _take_asynchronous(self, kind: int, data: bytes) -> None:
         if kind == _PARAMETER:
@@ -300,7 +303,7 @@ class Wire:
             self.notifies.append(Notify(self._text(channel), self._text(payload), pid))
         else:
             self._abort()
-            raise _unknown(kind)
+            raise _unknown_message(kind)
 
     def _fields(self, data: bytes) -> dict[str, str]:
         return {chr(field[0]): self._text(field[1:]) for field in data.split(b"\0") if field}
@@ -312,7 +315,7 @@ class Wire:
             return data.decode("ascii", errors="replace")
 
     def _copy_in(self, copying: Copying | None) -> BaseException | None:
-        """Send what a ``COPY`` is to read; return what went wrong with that."""
+        """Send the file of a ``COPY``; return the error of the file, if there was one."""
         try:
             for chunk in _chunks(copying, self._encode):
                 if isinstance(chunk, Exception):
@@ -321,20 +324,22 @@ class Wire:
                     return chunk
                 self._send(_header(b"d", len(chunk) + 4) + chunk)
             self._send(_header(b"c", 4))
-        except _GONE as error:
-            # What it has said before it went is still to be read.
+        except _PEER_GONE as error:
+            # The messages that the peer sent before are still to be read.
             if from_outside(error, *SOCKETS):
                 raise
         return None
 
     def _copy_out(self, copying: Copying | None, data: bytes, begins: bool) -> BaseException | None:
-        """Write what has come; return what went wrong."""
+        """Write *data* to the file of a ``COPY``; return the error, if there was one."""
         try:
             if copying is None:
-                raise errors.ProgrammingError("COPY TO STDOUT writes to a file: use copy_expert()")
+                raise errors.ProgrammingError(
+                    "COPY TO STDOUT needs a file to write to: use copy_expert()"
+                )
             if not begins:
                 copying.write(data, self._decode)
-        except Exception as error:  # whatever a file raises
+        except Exception as error:  # a file may raise anything
             if from_handler(error):
                 raise
             return error
@@ -345,7 +350,7 @@ class Wire:
         return text.encode("ascii", errors="backslashreplace") + b"\0"
 
     def _send(self, data: bytes) -> None:
-        """Send *data*, and take what comes meanwhile: it may be that the server waits for that."""
+        """Send *data*, and read meanwhile, because the server may wait until it can send."""
         sock, rest = self._socket, memoryview(data)
         timeout = sock.gettimeout()
         sock.settimeout(0)
@@ -353,55 +358,53 @@ class Wire:
             while rest:
                 try:
                     rest = rest[sock.send(rest) :]
-                except _NOT_NOW as error:
+                except _WOULD_BLOCK as error:
                     if from_outside(error, *SOCKETS):
                         raise
                     with DefaultSelector() as selector:
                         selector.register(sock, EVENT_READ | EVENT_WRITE)
                         if not selector.select(timeout):
                             raise TimeoutError("timed out") from None
-                    self._take()
+                    self._read_available()
         finally:
             if self._socket is not None:
                 sock.settimeout(timeout)
 
-    def _take(self) -> None:
-        """Read what has arrived, from a socket that does not wait."""
+    def _read_available(self) -> None:
+        """Read the bytes that have arrived on a non-blocking socket."""
         try:
             while chunk := self._socket.recv(_CHUNK):
                 self._rest += chunk
-        except _NOT_NOW as error:
+        except _WOULD_BLOCK as error:
             if from_outside(error, *SOCKETS):
                 raise
         else:
-            raise ConnectionResetError(_ENDED)
+            raise ConnectionResetError(_CLOSED_BY_SERVER)
 
     def fileno(self) -> int:
-        """Return the file descriptor of its socket, to wait for what `poll` takes.
+        """Return the file descriptor of the socket, to wait until `poll` has something to read.
 
         :raises OperationalError: it is closed.
         """
-        if self._socket is None:
-            raise errors.OperationalError(CLOSED)
+        self.check_open()
         return int(self._socket.fileno())
 
     @property
     def timeout(self) -> float | None:
-        """For how many seconds its socket waits for the server; None is for good."""
+        """How many seconds the socket waits for the server; None is no limit."""
         seconds: float | None = self._socket.gettimeout()
         return seconds
 
-    @exclusive("_lock")
+    @exclusive("lock")
     def poll(self) -> None:
-        """Take what the server has sent by itself, such as `notifies`, without waiting for it.
+        """Read what the server has sent by itself, such as notifications, without waiting.
 
-        :raises OperationalError: the connection is closed, or lost.
+        :raises OperationalError: the connection is closed or lost.
         """
-        if self._socket is None:
-            raise errors.OperationalError(CLOSED)
+        self.check_open()
         if self.transaction_status == ACTIVE:
-            raise errors.ProgrammingError(_RUNS)
-        lost = self._take_now()
+            raise errors.ProgrammingError(_BUSY)
+        lost = self._read_without_waiting()
         rest = self._rest
         while len(rest) >= 5:
             end = 1 + _size(rest, 1)[0]
@@ -411,21 +414,21 @@ class Wire:
             kind, data = rest[0], bytes(rest[5:end])
             del rest[:end]
             if kind == _ERROR:
-                # It says why it closes the connection.
+                # The server says why it closes the connection.
                 self._abort()
-                raise _lost(errors.from_fields(self._fields(data)))
+                raise _connection_lost(errors.from_fields(self._fields(data)))
             self._asynchronous(kind, data)
         if lost is not None:
             self._abort()
             raise errors.OperationalError(f"the connection is lost: {lost}") from lost
 
-    def _take_now(self) -> OSError | None:
-        """Take what has come, and wait for nothing; return why the connection is lost, if so."""
+    def _read_without_waiting(self) -> OSError | None:
+        """Read without waiting; return the error if the connection is lost."""
         sock = self._socket
         timeout = sock.gettimeout()
         try:
             sock.settimeout(0)
-            self._take()
+            self._read_available()
             sock.settimeout(timeout)
         except BaseException as error:
             if self._socket is not None:
@@ -443,45 +446,50 @@ class Wire:
             raise
 
     def close(self) -> None:
-        """Close it; what was begun is undone. Closing it again does nothing.
+        """Close it; an open transaction is rolled back. Closing it again does nothing.
 
-        A thread that waits for an answer is told that it is closed.
+        In a thread that waits for an answer, the statement raises OperationalError.
         """
         if self.transaction_status == ACTIVE and (sock := self._socket) is not None:
             _shut_down(sock)
-        # It may have been left taken, by a thread that an interrupt has ended.
-        taken = self._lock.acquire(timeout=_SOON)
+        # The timeout is for a lock that a thread has left held, ended by an interrupt.
+        taken = self.lock.acquire(timeout=_CLOSE_TIMEOUT)
         try:
             self._abort()
         finally:
             if taken:
-                self._lock.release()
+                self.lock.release()
 
     def _abort(self) -> None:
-        """Close the socket. It may be called again, and does what is left to do."""
+        """Close the socket. Calling this again completes it."""
         self.transaction_status = UNKNOWN
         self._socket, sock = None, self.pg._usock
         if sock is None:
             return
         try:
-            sock.settimeout(0)  # else it would wait for a server that does not read
+            sock.settimeout(0)  # else it would wait if the server does not read
             self.pg.close()
         except (errors.Error, OSError, AttributeError) as error:
             if from_outside(error, *SOCKETS):
                 raise
         finally:
-            if sock.fileno() != -1:  # pg8000's functions refer to it, which a traceback keeps
+            if sock.fileno() != -1:  # a traceback may keep frames of pg8000's, which refer to it
                 _shut_down(sock)
                 sock.close()
 
     @property
     def closed(self) -> bool:
-        """Whether it is closed, or lost."""
+        """Whether it is closed or lost."""
         return self._socket is None
 
+    def check_open(self) -> None:
+        """Raise `OperationalError` if it is closed or lost."""
+        if self._socket is None:
+            raise errors.OperationalError(CLOSED)
 
-def _buffered(pg: CoreConnection) -> bytes:
-    """Return what pg8000 has read from the socket, and not taken yet."""
+
+def _take_buffered(pg: CoreConnection) -> bytes:
+    """Return the bytes that pg8000 has read from the socket but not parsed."""
     timeout = pg._usock.gettimeout()
     pg._usock.settimeout(0)
     try:
@@ -492,15 +500,15 @@ def _buffered(pg: CoreConnection) -> bytes:
         return b""
     finally:
         file, pg._sock = pg._sock, pg._usock.makefile("rwb", buffering=0)
-        _dispose(file)
+        _close_file(file)
         pg._usock.settimeout(timeout)
 
 
-def _dispose(file: Any) -> None:
-    """Close a buffered file of a socket, which does not wait now.
+def _close_file(file: Any) -> None:
+    """Close a buffered file of a non-blocking socket.
 
-    What it could not send, it would try to send again when it is collected, and nobody could catch
-    what that raises: Python writes it to stderr.
+    When collected, it would try again to send what it could not send, and Python would write the
+    error to stderr.
     """
     try:
         file.close()
@@ -510,33 +518,33 @@ def _dispose(file: Any) -> None:
 
 
 def _chunks(copying: Copying | None, encode: Callable[[str], bytes]) -> Iterator[bytes | Exception]:
-    """Yield what a ``COPY`` is to read; at last, what went wrong."""
+    """Yield the contents of the file of a ``COPY``, and the error at the end, if there is one."""
     try:
         if copying is None:
-            raise errors.ProgrammingError("COPY FROM STDIN reads a file: use copy_expert()")
+            raise errors.ProgrammingError("COPY FROM STDIN needs a file to read: use copy_expert()")
         yield from copying.chunks(encode)
-    except Exception as error:  # whatever a file raises
+    except Exception as error:  # a file may raise anything
         if from_handler(error):
             raise
         yield error
 
 
 def _shut_down(sock: Any) -> None:
-    """End the connection of *sock*, now."""
+    """Shut the connection of *sock* down."""
     try:
         sock.shutdown(SHUT_RDWR)
-    except OSError as error:  # it has ended
+    except OSError as error:  # already shut down
         if from_outside(error, *SOCKETS):
             raise
 
 
 def _is_fatal(failure: BaseException) -> bool:
-    """Return whether *failure* is what the server said when it ended the connection."""
+    """Return whether *failure* is an error by which the server ended the connection."""
     diag: Any = getattr(failure, "diag", None)
     return diag is not None and (diag.severity_nonlocalized or diag.severity) in _FATAL
 
 
-def _lost(failure: BaseException) -> errors.OperationalError:
+def _connection_lost(failure: BaseException) -> errors.OperationalError:
     if isinstance(failure, errors.OperationalError):
         return failure
     lost: Any = errors.OperationalError(f"the connection is lost: {failure}")
@@ -546,27 +554,27 @@ def _lost(failure: BaseException) -> errors.OperationalError:
 
 
 def _check_header(kind: int, length: int) -> None:
-    """Raise for a message that cannot be: what is no message might say it has a gigabyte."""
+    """Raise if no message has this header: garbage could claim a gigabyte."""
     if kind not in _LONG_KINDS and kind not in _SHORT_KINDS:
-        raise _unknown(kind)
+        raise _unknown_message(kind)
     if length < 4 or (length > _SHORT and kind in _SHORT_KINDS):
-        raise _nonsense(kind)
+        raise _unreadable_message(kind)
 
 
-def _unknown(kind: int) -> errors.InterfaceError:
+def _unknown_message(kind: int) -> errors.InterfaceError:
     return errors.InterfaceError(f"the server sent a message of kind {chr(kind)!r}")
 
 
-def _nonsense(kind: int) -> errors.InterfaceError:
+def _unreadable_message(kind: int) -> errors.InterfaceError:
     return errors.InterfaceError(
         f"the server sent a message of kind {chr(kind)!r} that cannot be read"
     )
 
 
-def _of_value(error: Exception, data: bytes) -> Exception:
-    """Return what to raise where a value of a DataRow could not be loaded because of *error*.
+def _load_error(error: Exception, data: bytes) -> Exception:
+    """Return the exception for a DataRow with a value that could not be loaded due to *error*.
 
-    :raises InterfaceError: it is no row.
+    :raises InterfaceError: *data* is no row.
     """
     at = 2
     try:
@@ -575,11 +583,9 @@ def _of_value(error: Exception, data: bytes) -> Exception:
     except StructError:
         at = -1
     if at != len(data):
-        raise _nonsense(_DATA_ROW) from error
+        raise _unreadable_message(_DATA_ROW) from error
     if isinstance(error, (errors.Error, UnicodeError)):
         return error
-    failure: Exception = errors.DataError(
-        f"a value cannot be loaded: {type(error).__name__}: {error}"
-    )
+    failure: Exception = errors.DataError(f"cannot load a value: {type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure

@@ -28,7 +28,7 @@ from .unpooled import Unpooled
 
 Pool = psycopg_pool.ConnectionPool[Connection]
 
-#: The key of the attempt to open a pool.
+#: The key of the attempt in `_attempts`.
 _FIRST = "first"
 
 _POOL_OPTIONS = [
@@ -40,15 +40,15 @@ _WHOLE_NUMBERS = ("min_size", "max_size", "max_waiting", "num_workers")
 _SECONDS = ("timeout", "max_lifetime", "max_idle", "reconnect_timeout")
 _FUNCTIONS = ("configure", "check", "reset", "reconnect_failed")
 _RESERVED = {
-    "policy": "it belongs beside this, in OPTIONS['policy']",
+    "policy": "it belongs in OPTIONS['policy'], not in OPTIONS['pool']",
     "kwargs": "connection parameters belong in DATABASES[alias] and its OPTIONS",
-    "open": "the pool is opened with its first lease",
-    "close_returns": "relet closes connections to throw them away",
+    "open": "relet opens the pool with its first lease",
+    "close_returns": "relet relies on it to discard connections",
 }
 
 
 class PsycopgAdapter(Psycopg, SlotAdapter):
-    """A `psycopg_pool.ConnectionPool`; `Unpooled` where pooling is off."""
+    """A `psycopg_pool.ConnectionPool`, or `Unpooled` if pooling is off."""
 
     pool_keys: ClassVar[Sequence[str]] = [name for name in _POOL_OPTIONS if name not in _RESERVED]
     timeout_error: ClassVar[type[Exception] | None] = PoolTimeout
@@ -57,19 +57,19 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         super().__init__(config)
         self._callbacks = Callbacks(config)
         self._pool = pool = _make_pool(config, self._callbacks)
-        #: What leases go through.
+        #: Serves the leases.
         self._desk: LeanPool | PlainPool | Unpooled
         if isinstance(pool, (LeanPool, Unpooled)):
             self._desk = pool
         else:
             self._desk = PlainPool(pool, config)
         if isinstance(pool, LeanPool):
-            adapter = weakref.ref(self)  # else it would be collected late
+            adapter = weakref.ref(self)  # a cycle would delay its collection
             pool.normalize = lambda raw: _normalize(adapter(), raw)
         self._opened = isinstance(pool, Unpooled)
-        #: The attempt to open the pool that is under way, if there is one, at one key.
+        #: The attempt to open the pool that is under way, if any, at one key.
         self._attempts: dict[str, BackgroundCall] = {}
-        # Looked up once: they are called for every statement.
+        # Looked up once, because they are called for every statement.
         self._take: Callable[[Any, float | None], None] = self._desk.checkout_into
         self._give: Callable[[Any], None] = self._desk.checkin_from
         if isinstance(pool, LeanPool) and pool.checks:
@@ -86,8 +86,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
             elif key in _FUNCTIONS:
                 check_function(key, value)
         try:
-            # Closed pools start no thread and make no connection: the pool itself
-            # is the judge of its values.
+            # The pool checks its own values. A closed pool starts no thread and no connection.
             psycopg_pool.ConnectionPool(open=False, **options)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"{error}.") from error
@@ -105,8 +104,8 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
             return
         if self.closed:
             raise self._was_closed()
-        # All that come meanwhile wait for the same attempt, so there is one connection more than
-        # those of the pool at most, however many they are, and however long it takes.
+        # All threads wait for the same attempt, so at most one connection is opened beside the
+        # pool, however many threads there are and however long it takes.
         attempt = self._attempts.setdefault(_FIRST, BackgroundCall(self._reach))
         attempt.start()
         seconds = self._pool.timeout  # type: ignore[union-attr]
@@ -118,12 +117,12 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
             self._fail(attempt.error)
 
     def _reach(self) -> None:
-        """Open the pool, in a thread where no exception from outside is raised."""
+        """Open the pool, in a thread in which no exception from outside is raised."""
         try:
             self._desk.reach()  # type: ignore[union-attr]
             self._opened = not self.closed
         finally:
-            self._attempts.pop(_FIRST, None)  # so whoever comes next tries again
+            self._attempts.pop(_FIRST, None)  # so that the next call tries again
             if self.closed:  # meanwhile
                 self._pool.close()
 
@@ -165,7 +164,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         return psycopg.OperationalError(f"DATABASES[{self.config.alias!r}]: the pool was closed.")
 
     def _fail(self, error: BaseException) -> NoReturn:
-        """Raise what connecting has raised in another thread."""
+        """Raise the error that connecting raised in another thread."""
         cause = error.__cause__
         if isinstance(error, Failed) and cause is not None:
             self._fail(cause)
@@ -174,16 +173,16 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         raise self.cannot_connect(error) if isinstance(error, psycopg.Error) else error
 
     def _refused(self, error: Refused, cause: psycopg.Error) -> Exception:
-        """Return *cause*, which a function of the options has raised, saying which that was."""
+        """Return *cause*, which a callback of the options raised, with the name of the callback."""
         refused = type(cause)(
             f"DATABASES[{self.config.alias!r}]['OPTIONS']['pool'][{error.option!r}] refuses each "
-            f"new connection: {str(cause).strip()}\nCorrect that function, or what it asks for."
+            f"new connection: {str(cause).strip()}\nFix that function, or what it checks."
         )
         refused.__cause__ = cause
         return refused
 
     def _explain(self, error: psycopg.OperationalError) -> NoReturn:
-        """Raise *error* again, saying whose pool it was and what can be done."""
+        """Raise *error* with the alias of the pool and a remedy."""
         pool, desk, stats = self._pool, self._desk, self.stats()
         prefix = f"DATABASES[{self.config.alias!r}]: {error}. "
         if isinstance(pool, Unpooled) or isinstance(desk, Unpooled):
@@ -193,23 +192,26 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         if isinstance(error, psycopg_pool.TooManyRequests):
             raise psycopg_pool.TooManyRequests(
                 f"{prefix}Raise OPTIONS['pool']['max_waiting'] ({pool.max_waiting}), or "
-                f"'max_size' ({stats.max_size}) to have fewer wait."
+                f"'max_size' ({stats.max_size}) so that fewer threads wait."
             ) from error
         if isinstance(error, PoolTimeout):
             said = f"{error}"
-            # Nobody holds them all, so none could be opened: say why.
+            # The pool is not exhausted, so no connection could be opened: say why.
             if stats.in_use < pool.max_size:
                 if (failure := desk.failure or self._callbacks.refused) is not None:
                     self._fail(failure)
                 if connecting := len(desk.connecting):
-                    said += f", while the server has not answered; {connecting} are being opened"
+                    said += (
+                        f", because the server has not answered; {connecting} connections are "
+                        "being opened"
+                    )
             cure = "raise OPTIONS['pool']['max_size'] or ['timeout']"
             raise self.exhausted(PoolTimeout, said, cure) from error
         raise error
 
 
 def _normalize(adapter: PsycopgAdapter | None, raw: Any) -> bool:
-    """Make a connection as leases have it, whoever has used it; return whether that can be."""
+    """Prepare a connection that other code has used for leases; return whether that worked."""
     if raw.autocommit is not True:
         raw.autocommit = True
     return adapter is None or adapter.is_as_it_was(raw, raw.relet)

@@ -1,4 +1,4 @@
-"""Callbacks: the functions in the pool's options that look at each connection."""
+"""Callbacks: the functions in the pool's options that get each connection."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 
 from relet.adapters.drivers.psycopg import Connection
+from relet.adapters.opening import configure_or_close
 from relet.core import PoolConfig
 from relet.core.outside import from_handler
 
@@ -15,9 +16,9 @@ Callback = Callable[[Connection], object]
 
 
 class Refused(psycopg.OperationalError):
-    """A callback refuses a connection that works; its `__cause__` is why.
+    """A callback refuses a connection that works; the reason is its `__cause__`.
 
-    :ivar option: the option of the pool that is the callback.
+    :ivar option: the pool's option with the callback.
     """
 
     def __init__(self, option: str, reason: str) -> None:
@@ -29,31 +30,30 @@ class Refused(psycopg.OperationalError):
 
 
 class Callbacks:
-    """What a pool is to call: relet's own ``configure``, and the user's callbacks."""
+    """The callbacks of a pool: relet's own ``configure``, and the user's."""
 
     def __init__(self, config: PoolConfig) -> None:
         self._own = config.configure
         options: Mapping[str, Any] = config.options or {}
         self._configure: Callback | None = options.get("configure")
         self._check: Callback | None = options.get("check")
-        #: What went wrong the last time, if anything did; psycopg_pool tells its log alone.
+        #: The last refusal, None if the last call succeeded; psycopg_pool only logs it.
         self.refused: Refused | None = None
 
     @property
     def options(self) -> dict[str, Callback]:
-        """The pool's options by which it calls them."""
+        """The pool's options with these callbacks."""
         checks = {} if self._check is None else {"check": self.check}
         return {"configure": self.configure, **checks}
 
     def configure(self, raw: Connection) -> None:
-        try:
-            self._own(raw)
-            if self._configure is not None:
-                self._call("configure", self._configure, raw)
-        except BaseException:
-            # The pool would leave it open until it is collected.
-            raw.close()
-            raise
+        # The pool would leave the connection open until garbage collection.
+        configure_or_close(raw, self._configure_both)
+
+    def _configure_both(self, raw: Connection) -> None:
+        self._own(raw)
+        if self._configure is not None:
+            self._call("configure", self._configure, raw)
 
     def check(self, raw: Connection) -> None:
         if self._check is not None:
@@ -63,7 +63,9 @@ class Callbacks:
         try:
             callback(raw)
         except Exception as error:
-            if raw.closed or from_handler(error):  # it is not the callback that says so
+            if raw.closed or from_handler(
+                error
+            ):  # broken, or interrupted: the callback did not refuse it
                 raise
             self.refused = Refused(option, str(error))
             raise self.refused from error

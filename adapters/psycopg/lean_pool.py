@@ -1,4 +1,4 @@
-"""LeanPool: psycopg_pool's ConnectionPool, with a checkout and a checkin made for leases."""
+"""LeanPool: psycopg_pool's ConnectionPool, with a fast checkout and checkin for leases."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ from relet.core.outside import from_handler
 
 from .callbacks import Refused
 
-#: Seconds between one attempt to connect and the next, at most, while somebody waits.
-_AGAIN = 0.5
-_IN_VAIN = "couldn't get a connection after {:.2f} sec"
+#: The maximal interval, in seconds, between attempts to connect while a thread waits.
+_RETRY_INTERVAL = 0.5
+_TIMED_OUT = "couldn't get a connection after {:.2f} sec"
 
 
 class Failed(psycopg.OperationalError):
-    """A connection could not be opened, and that is nothing that time mends; `__cause__` is why."""
+    """A connection cannot be opened, and retrying is useless; the reason is the `__cause__`."""
 
 
 class _Attempt(AddConnection):
-    """An attempt to connect that is made later; sooner, and still once, if somebody waits."""
+    """An attempt to connect that is scheduled for later, or for now if a thread waits."""
 
     def __init__(self, pool: LeanPool, later: AddConnection) -> None:
         super().__init__(pool, later.attempt, growing=later.growing)
-        #: When it may be made at the soonest, in seconds of `time.monotonic`; None: it will.
-        self.soonest: float | None = monotonic() + _AGAIN
+        #: The earliest time for it, in seconds of `time.monotonic`; None once it was hastened.
+        self.soonest: float | None = monotonic() + _RETRY_INTERVAL
 
     def tick(self) -> None:
         pool: Any = self.pool()
@@ -58,7 +58,7 @@ class _Attempt(AddConnection):
 
 
 class _Need(MaintenanceTask):
-    """Somebody waits: the pool is to grow, and to make attempts now that it was to make later."""
+    """A thread waits: grow the pool, and hasten the attempts that are scheduled for later."""
 
     def _run(self, pool: Any) -> None:
         with pool._lock:
@@ -74,11 +74,11 @@ class _Need(MaintenanceTask):
 
 
 class _Return(MaintenanceTask):
-    """A connection that is to be reset, or, if it is closed, replaced; once, however often told."""
+    """Reset a connection or, if it is closed, replace it; only once, even if called again."""
 
     def __init__(self, pool: LeanPool, raw: Connection, *, expired: bool = False) -> None:
         super().__init__(pool)
-        #: None if whoever told of it takes it back.
+        #: None once the task is withdrawn.
         self.raw: Connection | None = raw
         self.expired = expired
 
@@ -99,7 +99,7 @@ class _Return(MaintenanceTask):
             pool._return_connection(raw, from_getconn=False)
 
     def _run(self, pool: Any) -> None:
-        """Not called."""
+        """Never called."""
 
 
 class _StopScheduler(MaintenanceTask):
@@ -111,49 +111,47 @@ class _StopScheduler(MaintenanceTask):
         self._sched.enter(0, None)
 
     def _run(self, pool: Any) -> None:
-        """Not called."""
+        """Never called."""
 
 
 class LeanPool(psycopg_pool.ConnectionPool[Connection]):
-    """A `ConnectionPool` with a checkout and a checkin made for leases.
+    """A `ConnectionPool` with a fast checkout and checkin for leases.
 
-    A lease is one of each for every statement. What there is to decide takes the
-    pool few steps; the others, mostly log calls and look-ups, and two locks for each
-    wait, are a fifth of the CPU of a ``SELECT 1``. Here what is to be done is done in one step,
-    under the pool's own lock, and what is rare is left to the pool: to grow, to
-    replace, to reset, to expire. Those who wait are served in order. Of the connections
-    that are ready, the last to come back is the first to go: its server process is
-    warm, has the prepared statements, and those not needed stay idle, to be closed.
+    With leases, each statement is a checkout and a checkin. psycopg_pool's own spend a fifth of the
+    CPU of a ``SELECT 1``, mostly on log calls, look-ups, and two locks for each wait. Here each is
+    one step under the pool's lock. Rare tasks are left to the pool: growing, replacing, resetting,
+    expiring. Waiting threads are served in order. The idle connection that was used last is the
+    first to be reused: its server process is warm and has the prepared statements, and superfluous
+    connections stay idle, so that the pool closes them.
 
     An exception from outside may be raised at any instruction. A connection is moved in steps that
-    are undone, or completed, before the lock is released; and what takes the pool's own code to do
-    is put into its queue of tasks, in one step, and done by its threads, where no such exception is
-    raised. psycopg_pool itself cleans up after an `Exception` only, and not everywhere: its queues
-    and events are written in Python, and a `KeyboardInterrupt` in the middle of them leaves a lock
-    taken, a place in the queue that a connection is given to, or a pool that never grows again.
+    are undone or completed before the lock is released. Tasks that need the pool's own code are put
+    into its queue, in one step, and done by its threads, in which no such exception is raised.
+    psycopg_pool itself cleans up only after an `Exception`, and not everywhere. Its queues and
+    events are written in Python: a `KeyboardInterrupt` in the middle of them can leave a lock held,
+    hand a connection to a waiter that has gone, or keep the pool from ever growing again.
 
-    Where connections cannot be opened, psycopg_pool waits twice as long each time before it
-    tries again: when the server is back, requests would wait for that. So while somebody waits
-    it tries every half second.
+    When connecting fails, psycopg_pool doubles the delay before each retry, so requests would wait
+    long after the server is back. Here it retries every half second while a thread waits.
 
-    They rely on the pool's insides, see `LEAN`.
+    This class relies on private parts of the pool, see `LEAN`.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._attempts: dict[_Attempt, bool] = {}
         super().__init__(*args, **options)
-        #: Whether a `_Need` is among the tasks. Changed under the lock.
+        #: Whether a `_Need` is queued. Changed under the lock.
         self._needed = False
-        #: Makes a connection as leases have it; returns whether that can be.
+        #: Prepares a connection that other code has used; returns whether that worked.
         self.normalize: Callable[[Connection], bool] = lambda raw: True
-        #: What is checked out.
+        #: The checked-out connections.
         self.in_use: set[PooledConnection] = set()
-        #: What went wrong the last time, if connecting did.
+        #: The error of the last attempt to connect; None if it succeeded.
         self.failure: Exception | None = None
         #: The threads that are connecting.
         self.connecting: set[int] = set()
         self._held = self._lock._is_owned  # type: ignore[attr-defined]
-        # Their `put()` is one step, and may be interrupted.
+        # These classes are written in C: their `put()` is one step, even if interrupted.
         self._tasks: Any = SimpleQueue()
         self._sched = Scheduler()
 
@@ -162,8 +160,8 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
     def checkout_into(self, slot: Any, timeout: float | None = None) -> None:
         """See `relet.core.PoolAdapter.checkout_into`.
 
-        :raises PoolTimeout: none came free in time.
-        :raises TooManyRequests: there are ``max_waiting`` waiting.
+        :raises PoolTimeout: no connection came free in time.
+        :raises TooManyRequests: ``max_waiting`` threads wait already.
         :raises PoolClosed: the pool is closed.
         """
         lock = self._lock
@@ -172,8 +170,8 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
             lock.acquire()
             ready = self._pool
             if ready and not self._closed:
-                # Until it is taken out, nothing is called: a signal handler that uses the pool in
-                # the middle of this finds it before or after.
+                # Call nothing before it is taken out: a signal handler that uses the pool must find
+                # it either in the pool or checked out.
                 raw: Any = ready[-1]
                 connection = raw.relet
                 connection.raw = raw
@@ -189,7 +187,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
             lock.release()
         except BaseException:
             if depth(lock) > held:
-                self._settle(slot)
+                self._settle_checkout(slot)
                 release_to(lock, held)
             raise
         self._wait_into(slot, timeout)
@@ -209,7 +207,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
                 lock.acquire()
                 if not (self._waiting or self._closed):
                     self.in_use.discard(connection)
-                    connection.raw = raw._pool = None  # no reference loop in the pool
+                    connection.raw = raw._pool = None  # avoid a reference cycle
                     slot.connection = None
                     self._pool.append(raw)
                     lock.release()
@@ -218,7 +216,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
             except BaseException:
                 if depth(lock) > held:
                     if raw not in self._pool:
-                        self._own(raw, slot)
+                        self._attach(raw, slot)
                     release_to(lock, held)
                 raise
         self._pass_on(slot, raw)
@@ -234,83 +232,83 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         connection.raw = None
         slot.connection = None
 
-    # What is rare.
+    # Rare cases.
 
     @property
     def checks(self) -> bool:
-        """Whether each connection is to be looked at by its user's ``check``."""
+        """Whether the options have a ``check`` for each connection."""
         return self._check is not None
 
-    def _settle(self, slot: Any) -> None:
-        """A checkout was struck, under the lock: have it done, or not at all."""
+    def _settle_checkout(self, slot: Any) -> None:
+        """Complete or undo a checkout that was interrupted, under the lock."""
         connection = slot.connection
         if connection is None:
             if self._pool:
-                self._disown(self._pool[-1])
+                self._detach(self._pool[-1])
         elif connection.raw in self._pool:
             slot.connection = None
-            self._disown(connection.raw)
+            self._detach(connection.raw)
         else:
             self.in_use.add(connection)
 
-    def _own(self, raw: Connection, slot: Any) -> None:
-        """Put *raw*, which nobody else has, into *slot*."""
+    def _attach(self, raw: Connection, slot: Any) -> None:
+        """Put *raw*, which has no other owner, into *slot*."""
         connection: PooledConnection = raw.relet  # type: ignore[attr-defined]
         connection.raw = raw
         raw._pool = self
         self.in_use.add(connection)
         slot.connection = connection
 
-    def _disown(self, raw: Connection) -> None:
+    def _detach(self, raw: Connection) -> None:
         connection: PooledConnection = raw.relet  # type: ignore[attr-defined]
         self.in_use.discard(connection)
         connection.raw = raw._pool = None
 
     def _wait_into(self, slot: Any, timeout: float | None) -> None:
-        """None was ready: wait for one."""
+        """Wait for a connection, because none is idle."""
         seconds = self.timeout if timeout is None else timeout
         began = monotonic()
-        place = Waiter()
+        waiter = Waiter()
         error: BaseException | None = None
         lock = self._lock
         held = self._held() and depth(lock)
-        # Errors of the pool's are raised at the end, for a handler may be struck, too.
+        # The pool's errors are raised at the end, because an except clause may be interrupted, too.
         try:
             lock.acquire()
             queued = self._closed or not self._pool
             if queued and (error := self._refusal()) is None:
-                self._queue_up(place)
+                self._queue_up(waiter)
             lock.release()
             if queued and error is None:
-                place.wait(seconds)
-                if place.conn is None:
+                waiter.wait(seconds)
+                if waiter.conn is None:
                     lock.acquire()
-                    place.leave(self._waiting)
+                    waiter.leave(self._waiting)
                     lock.release()
-                if place.conn is None:  # else it has come at the last moment
-                    error = place.error or PoolTimeout(_IN_VAIN.format(seconds))
+                if waiter.conn is None:  # else a connection came at the last moment
+                    error = waiter.error or PoolTimeout(_TIMED_OUT.format(seconds))
                 else:
-                    self._own(place.conn, slot)
+                    self._attach(waiter.conn, slot)
                 self._stats["requests_wait_ms"] += int(1000 * (monotonic() - began))
         except BaseException:
             release_to(lock, held)
             with lock:
-                place.leave(self._waiting)
-            if place.conn is not None and slot.connection is None:
+                waiter.leave(self._waiting)
+            if waiter.conn is not None and slot.connection is None:
                 given = Slot()
-                self._own(place.conn, given)
+                self._attach(waiter.conn, given)
                 self.checkin_from(given)
-            self._tasks.put(_Need(self))  # for others, if it was struck before it did so
+            self._tasks.put(_Need(self))  # for other waiters, if it was not queued yet
             self._stats["requests_errors"] += 1
             raise
         if error is not None:
             self._stats["requests_errors"] += 1
             raise error
-        if not queued:  # one has come back meanwhile
+        if not queued:  # a connection has come back meanwhile
             self.checkout_into(slot, timeout)
 
     def _refusal(self) -> psycopg.OperationalError | None:
-        """Return why nobody may queue up."""
+        """Return the error if no thread may wait now."""
         if self._closed:
             when = "is already closed" if self._opened else "is not open yet"
             return PoolClosed(f"the pool {self.name!r} {when}")
@@ -318,18 +316,18 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
             return TooManyRequests(f"the pool {self.name!r} has already {waiting} requests waiting")
         return None
 
-    def _queue_up(self, place: Waiter) -> None:
-        """Put *place* into the queue, and have the pool grow for it. Called under the lock."""
+    def _queue_up(self, waiter: Waiter) -> None:
+        """Queue *waiter*, and let the pool grow for it. Called under the lock."""
         self._stats["requests_num"] += 1
         self._stats["requests_queued"] += 1
-        self._waiting.append(place)  # type: ignore[arg-type]
+        self._waiting.append(waiter)  # type: ignore[arg-type]
         grows = not self._growing and self._nconns < self._max_size
         if (grows or self._attempts) and not self._needed:
             self._needed = True
             self._tasks.put(_Need(self))
 
     def _pass_on(self, slot: Any, raw: Connection) -> None:
-        """Check in where that is more than to put it back: for who waits, a reset, or no more."""
+        """Check in if the connection must be handed to a waiter, reset, or closed."""
         lock = self._lock
         held = self._held() and depth(lock)
         try:
@@ -338,8 +336,8 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
                 if (
                     self._reset is not None
                     or self._pool_full_event is not None
-                    # Somebody else's, which is woken in steps that may be interrupted.
-                    or any(isinstance(place, WaitingClient) for place in self._waiting)
+                    # A getconn() of other code, whose waking could be interrupted.
+                    or any(isinstance(waiter, WaitingClient) for waiter in self._waiting)
                 ):
                     self._leave_to_worker(slot, raw)
                 else:
@@ -361,42 +359,42 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
             slot.connection = None
             self._tasks.put(task)
         except BaseException:
-            # It may be there; but whoever comes to it waits for the lock first.
+            # The task may be queued, but the worker waits for the lock first.
             task.raw = None
-            self._own(raw, slot)
+            self._attach(raw, slot)
             raise
 
     def _give(self, slot: Any, raw: Connection) -> None:
-        """Give *raw* to whoever has waited longest; to the pool, if nobody waits any more."""
+        """Hand *raw* to the first waiter, or put it back if none is left."""
         waiting: Any = self._waiting
-        place: Waiter | None = None
+        waiter: Waiter | None = None
         try:
-            self._disown(raw)
+            self._detach(raw)
             slot.connection = None
             while waiting:
-                # Nothing is called until it is given, as in `checkout_into`.
-                place = waiting[0]
-                if not (place.left or place.conn is not None or place.error is not None):
-                    place.conn = raw
+                # Call nothing before it is handed over, as in `checkout_into`.
+                waiter = waiting[0]
+                if not (waiter.left or waiter.conn is not None or waiter.error is not None):
+                    waiter.conn = raw
                 del waiting[0]
-                if place.conn is raw:
-                    place.wake()
+                if waiter.conn is raw:
+                    waiter.wake()
                     return
-            place = None
+            waiter = None
             self._pool.append(raw)
         except BaseException:
-            if place is not None and place.conn is raw:
+            if waiter is not None and waiter.conn is raw:
                 with suppress(ValueError):
-                    waiting.remove(place)
-                place.wake()
+                    waiting.remove(waiter)
+                waiter.wake()
             elif raw not in self._pool:
-                self._own(raw, slot)
+                self._attach(raw, slot)
             raise
 
     def checkout_checked_into(self, slot: Any, timeout: float | None = None) -> None:
-        """The same, where the pool is to ``check`` each connection.
+        """`checkout_into` for a pool that must ``check`` each connection.
 
-        :raises Refused: a connection that is new, and works, fails.
+        :raises Refused: a new connection works, but ``check`` refuses it.
         """
         seconds = self.timeout if timeout is None else timeout
         began = monotonic()
@@ -415,26 +413,26 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
             new = raw._created_at >= began
             self.discard_from(slot)
             if new and isinstance(failed, Refused):
-                # Those that follow would be refused, too, until the time is over.
+                # The next ones would be refused, too, until the timeout.
                 raise failed
             now = monotonic()
             if new:
-                # As `getconn` does it. Of those that were idle there are only so many.
+                # Back off as `getconn` does. The idle ones that fail are limited in number.
                 if attempt is None:
                     attempt = AttemptWithBackoff(timeout=deadline - now)
                 else:
                     attempt.update_delay(now)
             if now >= deadline or (attempt is not None and attempt.time_to_give_up(now)):
-                raise PoolTimeout(_IN_VAIN.format(seconds)) from failed
+                raise PoolTimeout(_TIMED_OUT.format(seconds)) from failed
             if new and attempt is not None:
                 sleep(attempt.delay)
 
     # Opening, connecting, closing.
 
     def reach(self) -> None:
-        """Open the pool, and its first connection. To be called where nothing strikes.
+        """Open the pool and its first connection, in a thread that is never interrupted.
 
-        :raises Exception: whatever connecting does. It may be called again.
+        :raises Exception: connecting failed. This may be called again.
         """
         self.open()
         with self._lock:
@@ -468,7 +466,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         try:
             raw: Any = super()._connect(timeout)
         except Exception as error:
-            # psycopg's error keeps itself, and the connection that was being opened with it.
+            # psycopg's error refers to itself, and so keeps the half-open connection alive.
             forget_frames(error)
             told = error
             if isinstance(error, psycopg.Error) and not isinstance(error, Refused):
@@ -485,10 +483,10 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         return raw  # type: ignore[no-any-return]
 
     def _fail_waiting(self, error: Exception) -> None:
-        """Tell those who wait of *error*: the next attempt would end in the same way.
+        """Make waiting threads raise *error*, because the next attempt would fail, too.
 
-        Where connections are in use, whoever waits may get one of those; so each attempt that
-        fails is told to one of them alone. Called under the lock.
+        If connections are in use, waiters may still get one of those, so each failed attempt is
+        reported to only one waiter. Called under the lock.
         """
         waiting: Any = self._waiting
         count = 1 if self.in_use else len(waiting)
@@ -500,7 +498,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
             count -= 1
 
     def _reset_connection(self, conn: Connection) -> None:
-        # Of those that others have had by the pool's own way in, and may have changed.
+        # Other code had this connection by getconn(), and may have changed it.
         super()._reset_connection(conn)
         if conn.pgconn.transaction_status == TransactionStatus.IDLE and not self.normalize(conn):
             self._close_connection(conn)
@@ -510,11 +508,11 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
             task = _Attempt(self, task)
             self._attempts[task] = True
             if self._waiting:
-                delay = min(delay, _AGAIN)
+                delay = min(delay, _RETRY_INTERVAL)
         super().schedule_task(task, delay)
 
     def _hasten(self) -> None:
-        """Have attempts made that were to be made later."""
+        """Make the scheduled attempts as soon as possible."""
         now = monotonic()
         for attempt in list(self._attempts):
             if attempt.soonest is not None:
@@ -522,11 +520,11 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
                 attempt.soonest = None
 
     def close(self, timeout: float = 5.0) -> None:
-        """Close it, whether it was opened or not. Who was interrupted here calls it again."""
+        """Close it, whether it was opened or not. After an interrupt, call this again."""
         locked(self._lock, self._close_what_is_ready)
         deadline = monotonic() + timeout
         for worker in self._signal_stop_worker():
-            # Those that connect, in vain, take as long as all of them together.
+            # All workers share the timeout, because some may still be connecting.
             gather(worker, timeout=max(deadline - monotonic(), 0))
         locked(self._lock, self._turn_away)
 
@@ -550,5 +548,5 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         return stopped
 
 
-#: Whether this psycopg_pool is one that `LeanPool` has been read against.
+#: Whether `LeanPool` was written for this version of psycopg_pool.
 LEAN = psycopg_pool.__version__.split(".")[:2] == ["3", "3"]

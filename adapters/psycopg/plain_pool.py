@@ -1,4 +1,4 @@
-"""PlainPool: leases on a ConnectionPool that `LeanPool` has not been read against."""
+"""PlainPool: leases on a version of ConnectionPool that `LeanPool` was not written for."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from relet.adapters.opening import opened
 from relet.core import PoolConfig, PooledConnection
 from relet.core.background import BackgroundCall
 
-#: Seconds for which whoever has waited in vain waits once more, to be told why.
-_A_MOMENT = 0.15
-#: The key of the attempt to connect.
+#: Seconds that a thread waits, after a timeout, for the reason.
+_PROBE_TIMEOUT = 0.15
+#: The key of the attempt in `_probes`.
 _PROBE = "probe"
 
 
 class PlainPool:
-    """What `LeanPool` does, by the public methods of a `ConnectionPool` alone.
+    """Does what `LeanPool` does, but only by public methods of a `ConnectionPool`.
 
-    They are not safe from exceptions from outside at every instruction.
+    An exception from outside may lose a connection at some instructions.
     """
 
     def __init__(self, native: psycopg_pool.ConnectionPool[Connection], config: PoolConfig) -> None:
         self.native = native
         self._config = config
-        #: Threads that are connecting, as far as is known.
+        #: Threads that are known to be connecting.
         self.connecting: set[int] = set()
         self._probes: dict[str, BackgroundCall] = {}
         self.in_use: set[PooledConnection] = set()
@@ -58,7 +58,7 @@ class PlainPool:
             connection.raw = None
             self.native.putconn(raw)
         except BaseException:
-            if raw._pool is self.native:  # it is so until the pool has it back
+            if raw._pool is self.native:  # true until the pool has it back
                 connection.raw = raw
                 self.in_use.add(connection)
             else:
@@ -77,13 +77,12 @@ class PlainPool:
         slot.connection = None
 
     def reach(self) -> None:
-        """Open the pool, if the server can be reached. To be called where nothing strikes.
+        """Open the pool if the server can be reached, in a thread that is never interrupted.
 
-        The pool connects in threads of its own and keeps what goes wrong there to its log. Whoever
-        waits learns after a while that there was no connection, never that the password is wrong.
-        So that is asked once, directly.
+        The pool connects in threads of its own and only logs errors there: a waiting thread gets a
+        timeout, and does not learn that the password is wrong. So this first connects directly.
 
-        :raises Exception: whatever connecting does. It may be called again.
+        :raises Exception: connecting failed. This may be called again.
         """
         self._probe()
         self.native.open()
@@ -96,10 +95,10 @@ class PlainPool:
 
     @property
     def failure(self) -> Exception | None:
-        """What goes wrong now, if connecting does. One at a time tries it."""
+        """The error of connecting now, if it fails. One thread at a time tries."""
         probe = self._probes.setdefault(_PROBE, BackgroundCall(self._probe))
         probe.start()
-        if not probe.wait(_A_MOMENT):
+        if not probe.wait(_PROBE_TIMEOUT):
             return None
         self._probes.pop(_PROBE, None)
         return probe.error if isinstance(probe.error, Exception) else None

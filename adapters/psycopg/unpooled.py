@@ -1,4 +1,4 @@
-"""Unpooled: what stands in for a pool where there is to be none."""
+"""Unpooled: stands in for a pool if pooling is off."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from relet.core import PoolConfig, PooledConnection
 
 
 class Unpooled:
-    """In place of a pool where there is to be none: connects, and disconnects.
+    """Stands in for a pool if pooling is off: connects for each checkout, and then disconnects.
 
-    psycopg_pool's NullConnectionPool would do, but for the threads it starts, which
-    somebody would have to stop for each wrapper that goes away.
+    psycopg_pool's NullConnectionPool starts threads, which somebody would have to stop for each
+    wrapper that goes away.
     """
 
     min_size = max_size = max_waiting = 0

@@ -1,4 +1,4 @@
-"""SQLAlchemy's connection pools, without the rest of SQLAlchemy, and without a driver.
+"""SQLAlchemy's connection pools, without the rest of SQLAlchemy, for any driver.
 
 https://docs.sqlalchemy.org/en/20/core/pooling.html
 """

@@ -1,4 +1,4 @@
-"""QueuePoolAdapter: what adapters of SQLAlchemy's pools have in common, whatever the driver."""
+"""QueuePoolAdapter: the base of adapters of SQLAlchemy's pools, for any driver."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ from relet.core.status import TransactionStatus
 from .lean_queue_pool import LEAN, REMEMBERED, CannotConnect, LeanQueuePool, PoolClosed
 
 _RESERVED = {
-    "policy": "it belongs beside this, in OPTIONS['policy']",
+    "policy": "it belongs in OPTIONS['policy'], not in OPTIONS['pool']",
     "creator": "connection parameters belong in DATABASES[alias] and its OPTIONS",
-    "dialect": "Django is what speaks to the database",
-    "reset_on_return": "relet gives connections back clean, and asks the driver whether they are",
+    "dialect": "Django has its own dialect",
+    "reset_on_return": "relet itself checks that connections are clean before they go back",
 }
 _REFUSED = {
-    "SingletonThreadPool": "it keeps a connection for each thread, which is what leases are to "
-    "do away with, and closes those of other threads, in use or not, when there are too many",
-    "StaticPool": "it hands the same connection to all threads at once",
-    "AssertionPool": "it raises an AssertionError where a thread has to wait for its turn; use a "
+    "SingletonThreadPool": "it keeps a connection for each thread, which leases are meant "
+    "to avoid, and closes other threads' connections, even in use, when there are too many",
+    "StaticPool": "it hands the same connection to all threads at the same time",
+    "AssertionPool": "it raises an AssertionError where a thread would have to wait; use a "
     "QueuePool with a pool_size of 1 and a max_overflow of 0",
-    "AsyncAdaptedQueuePool": "it is for asyncio's connections; Django's are synchronous",
+    "AsyncAdaptedQueuePool": "it is for asyncio; Django's connections are synchronous",
 }
-#: Values that a pool would take, and stumble over later, when they are less.
+#: The least values of options. A pool would accept smaller ones, and fail later.
 _NUMBERS = {"pool_size": 0, "max_overflow": -1, "timeout": 0, "recycle": -1}
 _OPTIONS = ("recycle", "echo", "logging_name", "events", "pre_ping")
 _QUEUE_OPTIONS = ("pool_size", "max_overflow", "timeout", "use_lifo", *_OPTIONS)
 
 
 class QueuePoolAdapter(SlotAdapter):
-    """A pool of SQLAlchemy's. Mix a driver's facts in, and the way to connect.
+    """A pool of SQLAlchemy's. Mix a driver in.
 
-    It is a `LeanQueuePool` unless another class is asked for, whose connections come with a
-    proxy, and are waited for as that class has it. Listeners to a pool's events ``checkout``,
-    ``checkin`` and ``reset`` are given that proxy, too; they must be there when it is opened.
+    It is a `LeanQueuePool`, unless the options name another class. Connections of another class
+    come with a proxy, and how threads wait is up to that class. Listeners to the events
+    ``checkout``, ``checkin`` and ``reset`` need the proxy, too; add them before the pool is opened.
     """
 
     pool_keys: ClassVar[Sequence[str]] = ["class", *_QUEUE_OPTIONS]
@@ -58,7 +58,7 @@ class QueuePoolAdapter(SlotAdapter):
     #: The driver's module, for its exceptions.
     dbapi: ClassVar[Any]
 
-    #: Whether the pool is somebody else's.
+    #: Whether other code made the pool.
     adopted = False
 
     def __init__(self, config: PoolConfig) -> None:
@@ -70,7 +70,7 @@ class QueuePoolAdapter(SlotAdapter):
         self._lean: LeanQueuePool | None = None
         if isinstance(self._pool, LeanQueuePool) and not self.adopted:
             self._lean = self._pool
-            adapter = weakref.ref(self)  # else it would be collected late
+            adapter = weakref.ref(self)  # a cycle would delay its collection
             self._pool.normalize = lambda entry: _normalize_entry(adapter(), entry)
 
     @staticmethod
@@ -85,21 +85,21 @@ class QueuePoolAdapter(SlotAdapter):
         return pool_class(self._creator(), reset_on_return=None, **arguments)
 
     def _creator(self) -> Callable[[], Any]:
-        """Return what opens and configures connections. It does not refer to this adapter."""
+        """Return the function that opens connections. It does not refer to this adapter."""
         connect = self.connect
         if self.dbapi.__name__ == "psycopg2":
-            return partial(opened, lambda told: connect(_patient(told)), self.config)
+            return partial(opened, lambda told: connect(_with_connect_timeout(told)), self.config)
         return partial(opened, connect, self.config)
 
     @classmethod
     def _arguments(
         cls, options: Mapping[str, Any] | Literal[False]
     ) -> tuple[type[Pool], dict[str, Any]]:
-        """Return the class of the pool, and what it is to be called with."""
+        """Return the class of the pool, and its keyword arguments."""
         if options is False:
             return NullPool, {}
         arguments = dict(options)
-        # The wrapper pings, and only what was idle: a pool would ask each time.
+        # The wrapper pings, only after idle time; the pool would ping at each checkout.
         arguments.pop("pre_ping", None)
         return _pool_class(arguments.pop("class", QueuePool)), arguments
 
@@ -108,7 +108,7 @@ class QueuePoolAdapter(SlotAdapter):
         if options is False:
             return
         pool_class, arguments = cls._arguments(options)
-        known: Sequence[str] = list(options)  # a class of one's own knows best
+        known: Sequence[str] = list(options)  # a custom class checks its own options
         if pool_class in (LeanQueuePool, QueuePool):
             known = cls.pool_keys
         elif pool_class is NullPool:
@@ -122,24 +122,24 @@ class QueuePoolAdapter(SlotAdapter):
         cls,
         pool_class: type[Pool],
         arguments: Mapping[str, Any],
-        written: Callable[[str], str] = str,
+        key_name: Callable[[str], str] = str,
     ) -> None:
-        """Raise `ConfigurationError` for values that are wrong.
+        """Raise `ConfigurationError` for wrong values.
 
-        :param written: how a key is written in the settings.
+        :param key_name: returns how a key is written in the settings.
         """
         for key, least in _NUMBERS.items():
             value = arguments.get(key, least)
             if key == "timeout" and value is None:
-                continue  # it is no limit
+                continue  # no limit
             whole = key in ("pool_size", "max_overflow")
             unless = ", or None for no limit" if key == "timeout" else ""
-            check_number(written(key), value, whole=whole, least=least, unless=unless)
+            check_number(key_name(key), value, whole=whole, least=least, unless=unless)
         for key in "use_lifo", "echo", "pre_ping":
             if (value := arguments.get(key)) != "debug" or key != "echo":
-                check_boolean(written(key), value)
+                check_boolean(key_name(key), value)
         try:
-            # Connects to nothing: the pool itself is the judge of its arguments.
+            # The pool checks its own arguments. This opens no connection.
             pool_class(lambda: None, **arguments)  # type: ignore[arg-type]
         except (TypeError, ValueError, exc.SQLAlchemyError) as error:
             raise ConfigurationError(f"{error}.") from error
@@ -158,7 +158,7 @@ class QueuePoolAdapter(SlotAdapter):
 
     def open(self) -> None:
         if self._opened:
-            return  # leases may have begun, one way or the other
+            return  # leases rely on the choice that was made
         events: Any = self._pool.dispatch
         if events.checkout or events.checkin or events.reset:
             self._lean = None
@@ -177,7 +177,7 @@ class QueuePoolAdapter(SlotAdapter):
             return
         except (CannotConnect, PoolClosed, exc.TimeoutError) as failed:
             error = failed
-        raise self._explained(error)
+        raise self._explain(error)
 
     def checkin_from(self, lease: Any) -> None:
         if self.keeps_notices:
@@ -202,7 +202,7 @@ class QueuePoolAdapter(SlotAdapter):
         if isinstance(self._pool, LeanQueuePool):
             self._pool.close()
         else:
-            _dispose(self._pool)
+            _close_idle(self._pool)
 
     def stats(self) -> PoolStats:
         pool: Any = self._pool
@@ -223,7 +223,7 @@ class QueuePoolAdapter(SlotAdapter):
             wait_ms=pool.wait_ms if lean else 0,
         )
 
-    # Where entries come with a proxy. That is SQLAlchemy's to keep safe from interrupts.
+    # Entries with a proxy. SQLAlchemy itself is responsible for interrupts.
 
     def _checkout_proxy_into(self, lease: Any) -> None:
         entry: Any = None
@@ -234,7 +234,7 @@ class QueuePoolAdapter(SlotAdapter):
             entry = self._pool.connect()
             connection = entry.info.get(REMEMBERED) or self._remember(entry)
             connection.raw, connection.entry = entry.dbapi_connection, entry
-            # Whoever had it last may have used it in another way.
+            # Other code may have had it last, and used it in another way.
             _normalize(self, connection.raw)
             self._in_use.add(connection)
             lease.connection = connection
@@ -244,7 +244,7 @@ class QueuePoolAdapter(SlotAdapter):
                 entry.invalidate()
             forget_frames(error)
             if isinstance(error, (exc.SQLAlchemyError, self.dbapi.Error)):
-                raise self._explained(error) from error
+                raise self._explain(error) from error
             raise
 
     def _remember(self, entry: Any) -> PooledConnection:
@@ -258,12 +258,12 @@ class QueuePoolAdapter(SlotAdapter):
         try:
             entry.close()
             if self.closed:
-                _dispose(self._pool)
+                _close_idle(self._pool)
         except BaseException:
-            if not entry.is_valid:  # it is in the pool
-                self._let(lease)
+            if not entry.is_valid:  # the pool has it back
+                self._clear_lease(lease)
             raise
-        self._let(lease)
+        self._clear_lease(lease)
 
     def _discard_proxy_from(self, lease: Any, broken: bool) -> None:
         entry: Any = lease.connection.entry
@@ -272,22 +272,22 @@ class QueuePoolAdapter(SlotAdapter):
                 self._pool._invalidate(entry)
             else:
                 entry.invalidate()
-        self._let(lease)
+        self._clear_lease(lease)
 
-    def _let(self, lease: Any) -> None:
+    def _clear_lease(self, lease: Any) -> None:
         connection = lease.connection
         self._in_use.discard(connection)
         connection.raw = connection.entry = lease.connection = None
 
-    # What is not on the hot path.
+    # Not on the hot path.
 
-    def _setting(self, key: str) -> str:
-        """Return how *key* of the pool is written in the settings."""
+    def _setting_path(self, key: str) -> str:
+        """Return where the pool's option *key* is in the settings."""
         first, *others = self.options_setting
         return first + "".join(f"[{name!r}]" for name in (*others, key))
 
-    def _explained(self, error: Exception) -> BaseException:
-        """Return what to raise for *error*, saying whose pool it was and what can be done."""
+    def _explain(self, error: Exception) -> BaseException:
+        """Return the error to raise for *error*, with the alias of the pool and a remedy."""
         explained: BaseException
         if isinstance(error, CannotConnect):
             cause = error.__cause__
@@ -297,30 +297,32 @@ class QueuePoolAdapter(SlotAdapter):
         if isinstance(error, self.dbapi.Error):
             explained = self.cannot_connect(error)
         elif isinstance(error, exc.TimeoutError):
-            explained = self._timed_out(error)
+            explained = self._timeout_error(error)
         else:
             explained = self.dbapi.OperationalError(f"DATABASES[{self.config.alias!r}]: {error}.")
         explained.__cause__ = error
         return explained
 
-    def _timed_out(self, error: Exception) -> Exception:
+    def _timeout_error(self, error: Exception) -> Exception:
         said = f"{error}"
         if (pool := self._lean) is not None:
             failure, opening, stats = pool.failure, len(pool.opening), self.stats()
-            # Nobody holds them all, so none could be opened: say why.
+            # The pool is not exhausted, so no connection could be opened: say why.
             if isinstance(failure, self.dbapi.Error):
                 if stats.max_size is None or stats.in_use < stats.max_size:
                     return self.cannot_connect(failure)
             elif opening:
-                said += f", while the server has not answered; {opening} are being opened"
-        keys = map(self._setting, ("pool_size", "max_overflow", "timeout"))
+                said += (
+                    f", because the server has not answered; {opening} connections are being opened"
+                )
+        keys = map(self._setting_path, ("pool_size", "max_overflow", "timeout"))
         return self.exhausted(self.dbapi.OperationalError, said, f"raise {', '.join(keys)}")
 
 
-def _patient(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return *parameters*, with psycopg 3's default of ``connect_timeout`` if nothing else says it.
+def _with_connect_timeout(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return *parameters*, with psycopg 3's default of ``connect_timeout`` if it is not set.
 
-    psycopg2 would wait for ever for a server that says nothing, and the pool for psycopg2.
+    psycopg2 would wait forever for a silent server, and the pool for psycopg2.
     """
     told = {"connect_timeout", "dsn", "service"} & parameters.keys()
     if told or {"PGCONNECT_TIMEOUT", "PGSERVICE"} & os.environ.keys():
@@ -329,30 +331,31 @@ def _patient(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _normalize_entry(adapter: QueuePoolAdapter | None, entry: Any) -> None:
-    """The same for what others have had by the pool's own way in, and may have changed."""
+    """Prepare an entry for leases that other code had by ``connect()``, and may have changed."""
     _normalize(adapter, raw := entry.dbapi_connection)
     remembered = entry.info.get(REMEMBERED)
     if adapter is not None and remembered is not None:
         if adapter.keeps_notices:
             adapter.drop_notices(raw)
         if not adapter.is_as_it_was(raw, remembered):
-            raise PoolClosed("the connection was changed")
+            raise PoolClosed("a borrower changed the connection")
 
 
 def _normalize(adapter: QueuePoolAdapter | None, raw: Any) -> None:
-    """Make a connection as leases have it, whoever has used it."""
+    """Prepare a connection for leases that other code may have used."""
     if adapter is None:
         raise PoolClosed("the pool is gone")
     if adapter.transaction_status(raw) != TransactionStatus.IDLE:
         raw.rollback()
         if adapter.transaction_status(raw) != TransactionStatus.IDLE:
-            adapter.execute_internal(raw, "ROLLBACK")  # psycopg2, in autocommit, has not begun it
+            # In autocommit, psycopg2 ignores transactions that it did not begin.
+            adapter.execute_internal(raw, "ROLLBACK")
     if raw.autocommit is not True:
         raw.autocommit = True
 
 
-def _dispose(pool: Pool) -> None:
-    """Close what is idle, as ``dispose()``, which forgets what is not, and so loses count."""
+def _close_idle(pool: Pool) -> None:
+    """Close idle connections, as ``dispose()`` does, which would also lose count of the others."""
     if not isinstance(pool, QueuePool):
         pool.dispose()
         return
@@ -367,7 +370,7 @@ def _dispose(pool: Pool) -> None:
 
 
 def _pool_class(given: object) -> type[Pool]:
-    """Return the class that ``OPTIONS["pool"]["class"]`` means."""
+    """Return the class that ``OPTIONS["pool"]["class"]`` names."""
     found = given
     if isinstance(given, str):
         module, _, name = given.rpartition(".")
@@ -377,7 +380,7 @@ def _pool_class(given: object) -> type[Pool]:
             raise ConfigurationError(f"'class': {given!r} cannot be imported: {error}.") from error
     if not (inspect.isclass(found) and issubclass(found, Pool)):
         raise ConfigurationError(
-            f"'class' is {given!r}; it can be a pool class of SQLAlchemy, its name, such as "
+            f"'class' is {given!r}; it must be a pool class of SQLAlchemy, its name, such as "
             "'NullPool', or the dotted path of a subclass."
         )
     for name, why in _REFUSED.items():

@@ -1,4 +1,4 @@
-"""LeanQueuePool: SQLAlchemy's QueuePool, with a checkout and a checkin made for leases."""
+"""LeanQueuePool: SQLAlchemy's QueuePool, with a fast checkout and checkin for leases."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from relet.core import PooledConnection
 from relet.core.background import BackgroundCall
 from relet.core.locks import depth, locked, release_to
 
-#: The key, in the `info` of a pool's entry, of what relet remembers of its connection.
-#: SQLAlchemy empties `info` when it connects again.
+#: The key of the `PooledConnection` in the `info` of a pool's entry. SQLAlchemy clears `info`
+#: when it reconnects.
 REMEMBERED = "relet"
 
-#: Seconds that somebody waits at least for whom a connection is being opened.
-_A_MOMENT = 0.2
-#: In place of None, which `LeanQueuePool.leased` has for each entry.
+#: The minimal wait, in seconds, while connections are being opened.
+_MIN_WAIT = 0.2
+#: A default that differs from None, the value of each entry in `LeanQueuePool.leased`.
 _NOT_LEASED = object()
-_IN_VAIN = "couldn't get a connection after {:.2f} sec"
+_TIMED_OUT = "couldn't get a connection after {:.2f} sec"
 
 
 class PoolClosed(exc.SQLAlchemyError):
@@ -38,61 +38,59 @@ class PoolClosed(exc.SQLAlchemyError):
 
 
 class CannotConnect(exc.SQLAlchemyError):
-    """A connection could not be opened; its `__cause__` is why."""
+    """A connection could not be opened; the reason is the `__cause__`."""
 
 
 class LeanQueuePool(QueuePool):
-    """A `QueuePool` whose entries can be had without the proxy around them.
+    """A `QueuePool` whose entries can be checked out without a proxy.
 
-    ``connect()`` makes a proxy and a finalizer for each checkout, and asks for the time
-    and the log level; a lease, which is one of each for every statement, needs none of that.
-    `checkout_into` and `checkin_from` do what is to be done in one step under the queue's own lock.
+    For each checkout, ``connect()`` makes a proxy and a finalizer, and reads the clock and the log
+    level. With leases, each statement is a checkout, which needs none of this. `checkout_into` and
+    `checkin_from` take one step under the queue's lock.
 
-    They are fair. QueuePool lets whoever comes have a connection that was just returned,
-    before those who have been woken for it; here it is handed to whoever has waited longest.
-    When a connection could not be opened, or was thrown away, its place goes to whoever waits,
-    who else would wait in vain.
+    They are fair. In QueuePool, a thread that comes later can take a returned connection before the
+    thread that was woken for it. Here the thread that has waited longest gets the connection. When
+    a connection cannot be opened, or is discarded, a waiting thread gets its place.
 
-    Connections are opened in threads of their own, one for each, while those who want them wait in
-    the queue. So nobody waits longer than he has said, whatever the server does; those
-    that are being opened are among those the pool may have, so they are never too many; and no
-    exception from outside is raised in the middle of it.
+    Each connection is opened in a thread of its own, while the threads that want one wait in the
+    queue. So no thread waits longer than its timeout, whatever the server does. Connections being
+    opened count, so there are never too many. And no exception from outside interrupts an opening.
 
-    Such an exception may be raised at any instruction of the rest. A connection is moved in steps
-    that are undone, or completed, before the lock is released. How many there are is not
-    counted: they are in one of three places, `idle`, `leased`, `opening`.
+    Elsewhere such an exception may be raised at any instruction. A connection is moved in steps
+    that are undone or completed before the lock is released. There is no counter of connections:
+    each is in one of `idle`, `leased` and `opening`.
 
-    All of QueuePool's methods work beside it, and see the same entries.
+    All other methods of QueuePool work as usual, on the same entries.
 
-    They rely on the pool's insides, see `LEAN`.
+    This class relies on private parts of the pool, see `LEAN`.
     """
 
-    #: What SQLAlchemy names the logger after: it is that of a QueuePool.
+    #: The name of SQLAlchemy's logger, which is the one of QueuePool.
     _sqla_logger_namespace = f"{QueuePool.__module__}.{QueuePool.__name__}"
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        #: Entries that are checked out.
+        #: Checked-out entries.
         self.leased: dict[Any, None] = {}
         #: Entries whose connections are being opened.
         self.opening: dict[Any, BackgroundCall] = {}
         super().__init__(*args, **options)
         queue: Any = self._pool
-        #: Entries that are ready.
+        #: Idle entries.
         self.idle: deque[Any] = queue.queue
         self._lock = queue.mutex
         self._held = self._lock._is_owned
-        self._next = -1 if queue.use_lifo else 0
-        self._kept: int = queue.maxsize
+        self._next_index = -1 if queue.use_lifo else 0
+        self._max_idle: int = queue.maxsize
         self._waiting: deque[Waiter] = deque()
-        #: The ``record_info`` of entries that were thrown away, for those that take their place.
+        #: The ``record_info`` of discarded entries, for their replacements.
         self._record_infos: deque[dict[Any, Any]] = deque()
         self.closed = False
-        #: Makes an entry that others have used through `connect()` as leases have it, or raises.
+        #: Prepares an entry that other code has used by `connect()`, or raises.
         self.normalize: Callable[[Any], object] = lambda entry: None
-        #: Those whose checkout was logged. The level may be set at any time, and is looked at once
-        #: a lease: to look takes time.
+        #: Connections whose checkout was logged. The log level may change at any time, and is read
+        #: once for each lease, because reading it takes time.
         self.logged: set[PooledConnection] = set()
-        #: What went wrong the last time, if connecting did.
+        #: The error of the last attempt to connect; None if it succeeded.
         self.failure: BaseException | None = None
         #: See `relet.core.PoolStats`.
         self.checkouts = self.waits = self.wait_ms = 0
@@ -103,13 +101,13 @@ class LeanQueuePool(QueuePool):
 
     @property
     def _overflow(self) -> int:
-        """How many there are more than ``pool_size``, or fewer."""
+        """How many more connections there are than ``pool_size``; negative if fewer."""
         size: int = self._pool.maxsize
         return len(self.leased) + len(self.opening) + len(self.idle) - size
 
     @_overflow.setter
     def _overflow(self, value: int) -> None:
-        """QueuePool would count."""
+        """Ignore the value: QueuePool counts, this class does not."""
 
     # Leases. This is the hot path.
 
@@ -117,7 +115,7 @@ class LeanQueuePool(QueuePool):
         """See `relet.core.PoolAdapter.checkout_into`.
 
         :param timeout: seconds; by default the pool's own.
-        :raises sqlalchemy.exc.TimeoutError: none came free in time.
+        :raises sqlalchemy.exc.TimeoutError: no connection came free in time.
         :raises CannotConnect: a connection could not be opened.
         :raises PoolClosed: the pool is closed.
         """
@@ -128,9 +126,9 @@ class LeanQueuePool(QueuePool):
         try:
             lock.acquire()
             if idle and not self.closed:
-                # Until it is taken out, nothing is called: a finalizer, or a signal handler, that
-                # uses the pool in the middle of this finds it before or after.
-                entry = idle[self._next]
+                # Call nothing before it is taken out: a finalizer, or a signal handler, that uses
+                # the pool must find it either idle or checked out.
+                entry = idle[self._next_index]
                 since = entry.starttime
                 if not (
                     now - since > recycle > -1
@@ -141,16 +139,16 @@ class LeanQueuePool(QueuePool):
                     connection.raw, connection.entry = entry.dbapi_connection, entry
                     slot.connection = connection
                     self.leased[entry] = None
-                    del idle[self._next]
+                    del idle[self._next_index]
                     self.checkouts += 1
                     lock.release()
                     return
             lock.release()
         except BaseException:
             if depth(lock) > held:
-                if entry in idle:  # else it is done
+                if entry in idle:  # else the checkout is complete
                     self.leased.pop(entry, None)
-                    self._disown(entry)
+                    self._detach(entry)
                     slot.connection = None
                 release_to(lock, held)
             raise
@@ -165,9 +163,9 @@ class LeanQueuePool(QueuePool):
         held = self._held() and depth(lock)
         try:
             lock.acquire()
-            # Nobody waits where there are as many as are kept.
-            if not (self.closed or 0 < self._kept <= len(idle)):
-                connection.raw = connection.entry = slot.connection = None  # no reference loops
+            # If the maximum is idle, no thread waits.
+            if not (self.closed or 0 < self._max_idle <= len(idle)):
+                connection.raw = connection.entry = slot.connection = None  # avoid reference cycles
                 del self.leased[entry]
                 idle.append(entry)
                 if waiting:
@@ -179,10 +177,10 @@ class LeanQueuePool(QueuePool):
         except BaseException:
             if depth(lock) > held:
                 if passed_on or entry in idle:
-                    self._mend()
+                    self._complete_struck()
                 else:
                     self.leased[entry] = None
-                    self._own(entry, slot)
+                    self._attach(entry, slot)
                 release_to(lock, held)
             raise
         self.discard_from(slot)
@@ -190,8 +188,8 @@ class LeanQueuePool(QueuePool):
     def discard_from(self, slot: Any, *, broken: bool = False) -> None:
         """See `relet.core.PoolAdapter.discard_from`.
 
-        :param broken: the server has closed it. It may have closed all that are as old, so
-            they are not used again, as with SQLAlchemy's Engine.
+        :param broken: the server has closed it. Connections of the same age may be closed, too, so
+            they are not reused, as in SQLAlchemy's Engine.
         """
         connection = slot.connection
         self.logged.discard(connection)
@@ -199,10 +197,10 @@ class LeanQueuePool(QueuePool):
             self._discard(entry, broken=broken)
         connection.raw = connection.entry = slot.connection = None
 
-    # The log, as SQLAlchemy has it for each checkout and checkin through `connect()`.
+    # The log messages that SQLAlchemy writes for `connect()`.
 
     def log_checkout(self, connection: PooledConnection) -> None:
-        """Log that *connection* is checked out; then so is its checkin."""
+        """Log that *connection* is checked out; its checkin is logged, too."""
         self.logged.add(connection)
         self.logger.debug("Connection %r checked out from pool", connection.raw)
 
@@ -212,35 +210,35 @@ class LeanQueuePool(QueuePool):
             self.logged.discard(connection)
             self.logger.debug("Connection %r being returned to pool", connection.raw)
 
-    # What is rare. Methods that say so are called under the lock.
+    # Rare cases. Methods marked "under the lock" are called with the lock held.
 
     @property
     def _has_room(self) -> bool:
         return self._max_overflow == -1 or self._overflow < self._max_overflow
 
     @staticmethod
-    def _own(entry: Any, slot: Any) -> None:
-        """Put *entry*, which is leased and which nobody else has, into *slot*."""
+    def _attach(entry: Any, slot: Any) -> None:
+        """Put *entry*, which is leased and has no other owner, into *slot*."""
         connection = entry.info[REMEMBERED]
         connection.raw, connection.entry = entry.dbapi_connection, entry
         slot.connection = connection
 
     @staticmethod
-    def _disown(entry: Any) -> None:
+    def _detach(entry: Any) -> None:
         if (connection := entry.info.get(REMEMBERED)) is not None:
             connection.raw = connection.entry = None
 
     def _wait_into(self, slot: Any, timeout: float | None) -> None:
-        """None was ready: wait for one."""
+        """Wait for a connection, because none is idle."""
         seconds: float | None = self._timeout if timeout is None else timeout
-        if seconds is None:  # as in SQLAlchemy, it is the pool's option
+        if seconds is None:  # the pool's option, as in SQLAlchemy
             seconds = inf
         began = monotonic()
-        place = Waiter()
+        waiter = Waiter()
         error: BaseException | None = None
         lock = self._lock
         held = self._held() and depth(lock)
-        # Errors of the pool's are raised at the end, for a handler may be struck, too.
+        # The pool's errors are raised at the end, because an except clause may be interrupted, too.
         try:
             lock.acquire()
             if self.closed:
@@ -248,47 +246,47 @@ class LeanQueuePool(QueuePool):
             else:
                 self.checkouts += 1
                 self.waits += 1
-                self._waiting.append(place)
+                self._waiting.append(waiter)
                 self._serve()
             lock.release()
             if error is None:
-                place.wait(max(seconds, _A_MOMENT) if self.opening else seconds)
-                if place.conn is None:
+                waiter.wait(max(seconds, _MIN_WAIT) if self.opening else seconds)
+                if waiter.conn is None:
                     lock.acquire()
-                    place.leave(self._waiting)
+                    waiter.leave(self._waiting)
                     lock.release()
-                if place.conn is None:  # else it has come at the last moment
-                    error = place.error or exc.TimeoutError(_IN_VAIN.format(seconds))
+                if waiter.conn is None:  # else a connection came at the last moment
+                    error = waiter.error or exc.TimeoutError(_TIMED_OUT.format(seconds))
                 else:
-                    self._own(place.conn, slot)
+                    self._attach(waiter.conn, slot)
                 self.wait_ms += int(1000 * (monotonic() - began))
         except BaseException:
             if depth(lock) == held:
                 lock.acquire()
-            self._mend()
-            place.leave(self._waiting)
-            if place.conn is not None and slot.connection is None:
-                self._disown(place.conn)
-                self._put_back(place.conn)
+            self._complete_struck()
+            waiter.leave(self._waiting)
+            if waiter.conn is not None and slot.connection is None:
+                self._detach(waiter.conn)
+                self._put_back(waiter.conn)
             release_to(lock, held)
             raise
         if error is not None:
             raise error
 
     def _serve(self) -> None:
-        """Give what there is to those who wait, and open more for the others. Under the lock.
+        """Hand idle connections to waiters, and open more for the other waiters. Under the lock.
 
-        What was struck in the middle is completed by calling it again.
+        If this is interrupted, calling it again completes it.
         """
         idle, waiting, recycle = self.idle, self._waiting, self._recycle
         while True:
             now = time.time() if recycle > -1 else 0.0
             if not waiting:
                 return
-            # Nothing is called until it is given, as in `checkout_into`.
-            place = waiting[0]
+            # Call nothing before it is handed over, as in `checkout_into`.
+            waiter = waiting[0]
             entry = idle[0] if idle else None
-            if place.conn is None and place.error is None:
+            if waiter.conn is None and waiter.error is None:
                 if (
                     entry is None
                     or now - entry.starttime > recycle > -1
@@ -299,24 +297,24 @@ class LeanQueuePool(QueuePool):
                         return
                     self._open(entry or self._new_entry())
                     continue
-                place.conn = entry
-            if place.conn is not None:
-                self.leased[place.conn] = None
-                if entry is place.conn:
+                waiter.conn = entry
+            if waiter.conn is not None:
+                self.leased[waiter.conn] = None
+                if entry is waiter.conn:
                     del idle[0]
-            place.wake()
-            if waiting and waiting[0] is place:
+            waiter.wake()
+            if waiting and waiting[0] is waiter:
                 del waiting[0]
 
     def _new_entry(self) -> Any:
-        """Return an entry that has no connection yet. Under the lock."""
+        """Return an entry without a connection. Under the lock."""
         entry: Any = _ConnectionRecord(self, connect=False)
         if self._record_infos:
             entry.record_info.update(self._record_infos.popleft())
         return entry
 
-    def _mend(self) -> None:
-        """Complete what was struck, under the lock."""
+    def _complete_struck(self) -> None:
+        """Complete what was interrupted. Under the lock."""
         for entry, call in list(self.opening.items()):
             if entry in self.idle:
                 self.idle.remove(entry)
@@ -326,15 +324,15 @@ class LeanQueuePool(QueuePool):
     # Opening.
 
     def _open(self, entry: Any) -> None:
-        """Have the connection of *entry* opened, again if it is too old. Under the lock."""
-        # As whoever wants it would: what is asked for parameters may look at the context.
+        """Open the connection of *entry*, or reopen one that is too old. Under the lock."""
+        # In the context of this thread, which a function for credentials may read.
         call = BackgroundCall(partial(copy_context().run, self._connect_entry, entry))
         if self.idle and self.idle[0] is entry:
             self.opening[entry] = call
             del self.idle[0]
         elif entry.dbapi_connection is None:
             self.opening[entry] = call
-        else:  # a signal handler has taken it meanwhile
+        else:  # a signal handler has taken the entry meanwhile
             return
         self._start(entry, call)
 
@@ -342,21 +340,21 @@ class LeanQueuePool(QueuePool):
         try:
             call.start()
         except RuntimeError as error:
-            self._failed(entry, error)
+            self._connect_failed(entry, error)
 
     def _connect_entry(self, entry: Any) -> None:
-        """Open it, in a thread where no exception from outside is raised."""
+        """Connect, in a thread in which no exception from outside is raised."""
         try:
             entry.get_connection()
             entry.info[REMEMBERED] = PooledConnection(None, monotonic())
-        except BaseException as error:  # noqa: BLE001 - for whoever waits
+        except BaseException as error:  # noqa: BLE001 - for the waiter
             with self._lock:
-                self._failed(entry, error)
+                self._connect_failed(entry, error)
                 self._serve()
         else:
             self.failure = None
             with self._lock:
-                # It is new, even if what is older than nothing is too old.
+                # It counts as new, even with a recycle time of 0.
                 if self._waiting:
                     del self.opening[entry]
                     self.leased[entry] = None
@@ -364,8 +362,8 @@ class LeanQueuePool(QueuePool):
                 else:
                     self._put_back(entry)
 
-    def _failed(self, entry: Any, error: BaseException) -> None:
-        """*entry* could not be opened: tell whoever has waited longest. Under the lock."""
+    def _connect_failed(self, entry: Any, error: BaseException) -> None:
+        """Report that *entry* could not connect to the first waiter. Under the lock."""
         self.opening.pop(entry, None)
         self.failure = error
         if self._waiting:
@@ -375,8 +373,8 @@ class LeanQueuePool(QueuePool):
             del self._waiting[0]
 
     def _put_back(self, entry: Any) -> None:
-        """*entry* is in use no more, or has been opened. Under the lock."""
-        if self.closed or 0 < self._kept <= len(self.idle):
+        """Make *entry* idle, after use or when it has been opened. Under the lock."""
+        if self.closed or 0 < self._max_idle <= len(self.idle):
             self._close_entry(entry)
         else:
             self.idle.append(entry)
@@ -387,7 +385,7 @@ class LeanQueuePool(QueuePool):
     # Closing.
 
     def _discard(self, entry: Any, *, broken: bool = False) -> None:
-        """Close *entry*; its place goes to whoever waits. It may be called again."""
+        """Close *entry*, and serve a waiter in its place. This may be called again."""
         if broken and self._invalidate_time < entry.starttime:
             self._invalidate_time = time.time()
             self.logger.info(
@@ -405,12 +403,12 @@ class LeanQueuePool(QueuePool):
             lock.release()
         except BaseException:
             if depth(lock) > held:
-                self._mend()
+                self._complete_struck()
                 release_to(lock, held)
             raise
 
     def _close_entry(self, entry: Any, *, broken: bool = False) -> None:
-        # By itself, first: SQLAlchemy logs what is raised in the middle of it, and goes on.
+        # Close it here first, because SQLAlchemy would swallow an exception and only log it.
         if (raw := entry.dbapi_connection) is not None:
             raw.close()
         if broken:
@@ -419,7 +417,7 @@ class LeanQueuePool(QueuePool):
             entry.close()
 
     def close(self) -> None:
-        """Close what is idle now, and the rest when it comes back; turn away who waits."""
+        """Close idle connections now, others when they come back; make waiting threads fail."""
         locked(self._lock, self._turn_away)
         self.dispose()
 
@@ -429,7 +427,7 @@ class LeanQueuePool(QueuePool):
             self._waiting[0].fail(PoolClosed("the pool was closed"))
             del self._waiting[0]
 
-    # QueuePool's own way in and out, and its end.
+    # QueuePool's own methods, for `connect()` and `dispose()`.
 
     def _do_get(self) -> ConnectionPoolEntry:
         slot = Slot()
@@ -443,12 +441,12 @@ class LeanQueuePool(QueuePool):
         return entry
 
     def _do_return_conn(self, record: Any) -> None:
-        if record.dbapi_connection is None:  # it was invalidated
+        if record.dbapi_connection is None:  # invalidated
             self._discard(record)
             return
         try:
             self.normalize(record)
-            if REMEMBERED not in record.info:  # SQLAlchemy has connected again
+            if REMEMBERED not in record.info:  # SQLAlchemy has reconnected
                 record.info[REMEMBERED] = PooledConnection(None, monotonic())
         except BaseException as error:
             self._discard(record, broken=True)
@@ -459,7 +457,7 @@ class LeanQueuePool(QueuePool):
                 self._put_back(record)
 
     def dispose(self) -> None:
-        # QueuePool's own forgets those that are checked out, and would open too many.
+        # QueuePool's own method forgets checked-out connections, and then opens too many.
         locked(self._lock, self._dispose)
 
     def _dispose(self) -> None:
@@ -470,5 +468,5 @@ class LeanQueuePool(QueuePool):
         self.logger.info("Pool disposed. %s", self.status())
 
 
-#: Whether this SQLAlchemy is one that `LeanQueuePool` has been read against.
+#: Whether `LeanQueuePool` was written for this version of SQLAlchemy.
 LEAN = sqlalchemy.__version__.split(".")[:2] in (["2", "0"], ["2", "1"])

@@ -8,13 +8,11 @@ statement applies to the connection that it leases.
 
 from __future__ import annotations
 
-import sys
 from _thread import get_ident
 from asyncio import _get_running_loop
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings as django_settings
@@ -40,20 +38,6 @@ if TYPE_CHECKING:
     from django.db.backends.utils import CursorWrapper
 
     from relet.backends.typing import WrapperBase
-
-
-def _is_called(raw: Any) -> bool:
-    """Whether this thread is inside a method of *raw*, a driver's connection.
-
-    Code that uses the driver's connection directly is not known to the runner, so look for it on
-    the stack.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_varnames[:1] == ("self",) and frame.f_locals.get("self") is raw:
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _driver_settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -243,7 +227,7 @@ class LeasingWrapper(LazyTransactions):
             # Close when the checkout has ended.
             runner.leave(_close_host)
             return
-        if runner.is_busy() and _is_called(lease.connection.raw):  # type: ignore[union-attr]
+        if runner.is_busy() and lease.pool.is_in_call(lease.connection.raw):  # type: ignore[union-attr]
             # A signal handler calls this during a call of the driver.
             runner.cut_off()
             return

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relet.core.sql.effects import ALL, Kind
+from relet.core.sql.quoting import quote_identifier, quote_literal
 
 #: Kind -> the SQL that undoes all state of that kind.
 #: https://www.postgresql.org/docs/current/sql-discard.html lists the parts of DISCARD ALL, which
@@ -84,7 +85,7 @@ class Baseline:
         :param settings: names of settings that have been set. ``pg_settings`` lists the server's
             own and those of extensions, but not custom ones such as ``app.tenant``.
         """
-        custom = [_literal(name) for name in settings if "." in name]
+        custom = [quote_literal(name) for name in settings if "." in name]
         if not custom:
             return _BASELINE
         return (
@@ -131,14 +132,14 @@ class Baseline:
         if ambiguous or Kind.LIBRARY in left or not self.known:
             return None
         parts = ["SET SESSION AUTHORIZATION DEFAULT"]
-        parts += [f"SET SESSION AUTHORIZATION {_literal(self.session_user)}", "RESET ALL"]
+        parts += [f"SET SESSION AUTHORIZATION {quote_literal(self.session_user)}", "RESET ALL"]
         if self.settings:
             calls = (
-                f"pg_catalog.set_config({_literal(name)}, {_literal(value)}, false)"
+                f"pg_catalog.set_config({quote_literal(name)}, {quote_literal(value)}, false)"
                 for name, value in self.settings.items()
             )
             parts.append(f"SELECT {', '.join(calls)}")
-        parts.append(f"SET ROLE {'NONE' if self.role == 'none' else _literal(self.role)}")
+        parts.append(f"SET ROLE {'NONE' if self.role == 'none' else quote_literal(self.role)}")
         parts += [sql for kind, sql in _UNDO.items() if kind not in self.kinds]
         if {Kind.PREPARED, Kind.UNKNOWN} & left:
             parts.append(_DEALLOCATE)
@@ -152,12 +153,6 @@ def reset(name: str, baseline: Baseline | None) -> str:
     """
     for known, value in baseline.settings.items() if baseline is not None else ():
         if known.lower() == name:
-            return f"SELECT pg_catalog.set_config({_literal(known)}, {_literal(value)}, false)"
-    parts = (part.replace('"', '""') for part in name.split("."))
-    return "RESET " + ".".join(f'"{part}"' for part in parts)
-
-
-def _literal(text: str) -> str:
-    # In E'' a backslash means the same whatever standard_conforming_strings is set to.
-    escaped = text.replace("\\", "\\\\").replace("'", "''")
-    return f"E'{escaped}'"
+            setting = f"{quote_literal(known)}, {quote_literal(value)}"
+            return f"SELECT pg_catalog.set_config({setting}, false)"
+    return "RESET " + ".".join(map(quote_identifier, name.split(".")))

@@ -82,14 +82,15 @@ def test_every_name_is_known(pool, raw, known):
 
 def test_every_attribute_of_the_instance_is_looked_at(pool, raw, known):
     before = pool.driver_state(raw)
-    found = getattr(raw, "__dict__", {})
     assert pool.volatile == known.VOLATILE.keys()
-    for name in found.keys() - known.VOLATILE.keys():
-        value, found[name] = found[name], _like(found[name])
-        changed = pool.driver_state(raw)
-        found[name] = value
-        assert changed != before, name
-        assert pool.driver_state(raw) == before, name
+    for prefix in known.INSTANCES:
+        found = getattr(known.PARTS[prefix](raw), "__dict__", {})
+        for name in found.keys() - known.VOLATILE.keys():
+            value, found[name] = found[name], _like(found[name])
+            changed = pool.driver_state(raw)
+            found[name] = value
+            assert changed != before, f"{prefix}{name}"
+            assert pool.driver_state(raw) == before, f"{prefix}{name}"
 
 
 def _like(value):

@@ -156,7 +156,7 @@ class Deaf(LeanQueuePool):
             raise exc.TimeoutError("in vain")
         if waiter.error is not None:
             raise waiter.error
-        self._own(waiter.conn, slot)
+        self._attach(waiter.conn, slot)
 
 
 @breaks("handover")
@@ -284,8 +284,8 @@ class DoesNotCountWhoHasWaited(SQLAlchemyAdapter):
 
 
 class Forgetful(LeanQueuePool):
-    def _failed(self, entry, error):
-        super()._failed(entry, error)
+    def _connect_failed(self, entry, error):
+        super()._connect_failed(entry, error)
         self.leased[entry] = None
 
 

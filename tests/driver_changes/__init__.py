@@ -2,9 +2,10 @@
 
 A module has ``CHANGES``; ``EXCEPTIONS``, which are the other names that the connection has, each
 with the reason why nothing of it is there for the next one; ``PARTS``, the objects of the
-connection whose names are looked at, by the prefix they have in both; ``VOLATILE``, which are
-attributes that change by themselves, with the reason; and ``ORDINARY``, functions that are given
-the connection, in autocommit, and use it as anybody would.
+connection whose names are looked at, by the prefix they have in both; ``INSTANCES``, the prefixes
+of those whose attributes are looked at one by one; ``VOLATILE``, which are attributes that change
+by themselves, with the reason; and ``ORDINARY``, functions that are given the connection, in
+autocommit, and use it as anybody would.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from importlib import import_module
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 
@@ -46,12 +48,16 @@ class Change(NamedTuple):
         return self.name.partition("(")[0].rstrip()
 
 
-def setting(name: str, value: object) -> Change:
-    """Return the change that sets an attribute of the connection."""
+def setting(name: str, value: object, prefix: str = "") -> Change:
+    """Return the change that sets an attribute of the connection, or of a part of it."""
+
+    def owner(raw: Any) -> Any:
+        return attrgetter(prefix[:-1])(raw) if prefix else raw
+
     return Change(
-        name,
-        lambda raw: setattr(raw, name, value),
-        lambda raw: getattr(raw, name),
+        f"{prefix}{name}",
+        lambda raw: setattr(owner(raw), name, value),
+        lambda raw: getattr(owner(raw), name),
     )
 
 

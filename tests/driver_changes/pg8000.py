@@ -22,10 +22,15 @@ PARTS = {
     "": lambda raw: raw,
     "adapters.": lambda raw: raw.adapters,
     "adapters.types.": lambda raw: raw.adapters.types,
+    "session.": lambda raw: raw.session,
+    "wire.": lambda raw: raw.wire,
+    "wire.values.": lambda raw: raw.wire.values,
 }
+INSTANCES = ["", "session.", "wire.", "wire.values."]
 
 INFO = SimpleNamespace(name="int4", oid=23, array_oid=1007)  # to be loaded as text
 ZONE = datetime.timezone(datetime.timedelta(hours=3))
+ZONED = Loaders(ZONE)
 
 
 def loaded(raw: Any) -> object:
@@ -34,7 +39,8 @@ def loaded(raw: Any) -> object:
 
 def is_own(raw: Any) -> list[int | None]:
     """Tell in whose hands messages are: the driver's keep 50 notices."""
-    return [raw.notices.maxlen, raw.notifies.maxlen]
+    kept = raw.notices, raw.notifies, raw.wire.notices, raw.wire.notifies
+    return [messages.maxlen for messages in kept]
 
 
 def parameter(name: str) -> Any:
@@ -47,12 +53,17 @@ CHANGES = [
     setting("read_only", True),
     setting("deferrable", False),
     setting("zone", ZONE),
-    setting("has_hstore", True),
-    Change("loaders", lambda raw: setattr(raw, "loaders", Loaders(ZONE)), loaded),
-    Change("register", lambda raw: raw.register("int4", 23, 1007), loaded),
+    setting("zone", ZONE, "wire.values."),
+    setting("has_hstore", True, "wire.values."),
+    Change("wire.values.loaders", lambda raw: setattr(raw.wire.values, "loaders", ZONED), loaded),
+    Change("wire.values.register", lambda raw: raw.wire.values.register("int4", 23, 1007), loaded),
     Change(
-        "register (hstore)", lambda raw: raw.register("hstore", 999_999), lambda raw: raw.has_hstore
+        "wire.values.register (hstore)",
+        lambda raw: raw.wire.values.register("hstore", 999_999),
+        lambda raw: raw.wire.values.has_hstore,
     ),
+    setting("autocommit", False, "session.")._replace(kept=Kept.SET_BACK),
+    setting("begin_sql", "BEGIN READ ONLY", "session."),
     Change("adapters.types.add", lambda raw: raw.adapters.types.add(INFO), loaded),
     Change("adapters.add", lambda raw: raw.adapters.add(INFO), loaded),
     Change("notices", lambda raw: setattr(raw, "notices", deque(maxlen=7)), is_own),
@@ -60,7 +71,9 @@ CHANGES = [
     Change(
         "notifies (put in)", lambda raw: raw.notifies.append("x"), lambda raw: list(raw.notifies)
     ),
-    Change("timeout", lambda raw: raw.pg._usock.settimeout(7), lambda raw: raw.timeout),
+    Change("wire.notices", lambda raw: setattr(raw.wire, "notices", deque(maxlen=7)), is_own),
+    Change("wire.notifies", lambda raw: setattr(raw.wire, "notifies", deque(maxlen=7)), is_own),
+    Change("timeout", lambda raw: raw.wire.pg._usock.settimeout(7), lambda raw: raw.timeout),
     Change(
         "run",
         lambda raw: raw.run("SET application_name = 'somebody'"),
@@ -68,8 +81,8 @@ CHANGES = [
         kept=Kept.SESSION,
     ),
     Change(
-        "exchange",
-        lambda raw: raw.exchange("SET client_encoding = 'LATIN1'"),
+        "wire.exchange",
+        lambda raw: raw.wire.exchange("SET client_encoding = 'LATIN1'"),
         parameter("client_encoding"),
         kept=Kept.SESSION,
     ),
@@ -152,28 +165,47 @@ EXCEPTIONS = {
     "adapters.types.register_loader": _NOTHING,
     "adapters.types.types": "itself",
     "begin": _SQL,
-    "check": _READ,
     "close": "the connection is closed, and so discarded",
     "closed": _READ,
     "commit": _SQL,
     "cursor": "a cursor has attributes of its own",
     "fileno": "what is done to the socket itself, nobody sees, but for its timeout",
     "info": _READ,
-    "loaders_for": "relet's own; types are made known by register()",
-    "parameters": "what the server has told; it tells again when it changes",
-    "pg": "it has opened the connection, and sends nothing any more",
     "poll": "it takes what has come",
     "rollback": _SQL,
+    "session": "see session.",
+    "session.begin": _SQL,
+    "session.commit": _SQL,
+    "session.lock": "see wire.lock",
+    "session.rollback": _SQL,
+    "session.run": _SQL,
+    "session.send": _SQL,
+    "session.values": "see wire.values.",
+    "session.wire": "see wire.",
     "transaction_status": "each statement sets it",
+    "wire": "see wire.",
+    "wire.check": _READ,
+    "wire.check_open": _READ,
+    "wire.close": "the connection is closed, and so discarded",
+    "wire.closed": _READ,
+    "wire.fileno": "what is done to the socket itself, nobody sees, but for its timeout",
+    "wire.lock": "relet's own: whoever takes it releases it",
+    "wire.parameters": "what the server has told; it tells again when it changes",
+    "wire.pg": "it has opened the connection, and sends nothing any more",
+    "wire.poll": "it takes what has come",
+    "wire.timeout": _READ,
+    "wire.transaction_status": "each statement sets it",
+    "wire.values": "see wire.values.",
+    "wire.values.follow": "relet's own; the wire calls it when the session's encoding changes",
+    "wire.values.loaders_for": "relet's own; types are made known by register()",
 }
 
 #: Why an instance attribute is not in settings().
 VOLATILE = {
-    "_autocommit": "it is set back; see autocommit",
-    "_begin": "it is composed of isolation_level, read_only and deferrable",
     "_decode": "it follows the session's encoding",
     "_encode": "it follows the session's encoding",
     "_rest": "what has come and has not been read",
+    "autocommit": "it is set back",
     "loaders": "they follow the zone and the session's encoding, which is compared",
     "notices": "what is in there is dropped; the list itself is compared",
     "transaction_status": "each statement sets it",

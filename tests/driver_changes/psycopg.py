@@ -22,6 +22,7 @@ from psycopg.types.string import StrDumper, TextLoader
 
 from . import Change, Kept, enter, kept_open, setting
 
+INSTANCES = [""]
 PARTS = {
     "": lambda raw: raw,
     "adapters.": lambda raw: raw.adapters,

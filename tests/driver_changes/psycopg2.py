@@ -12,6 +12,7 @@ from psycopg2 import extensions, extras
 
 from . import Change, Kept, setting
 
+INSTANCES = [""]
 PARTS = {"": lambda raw: raw}
 
 SERIALIZABLE = extensions.ISOLATION_LEVEL_SERIALIZABLE

@@ -22,8 +22,8 @@ def table(admin):
 @pytest.fixture(params=["one message", "some", "one each"])
 def size(request, monkeypatch):
     """How long messages may be."""
-    longest = {"one message": batches._LONGEST, "some": 120, "one each": 0}[request.param]
-    monkeypatch.setattr(batches, "_LONGEST", longest)
+    longest = {"one message": batches._MAX_LENGTH, "some": 120, "one each": 0}[request.param]
+    monkeypatch.setattr(batches, "_MAX_LENGTH", longest)
 
 
 @pytest.fixture
@@ -177,19 +177,19 @@ def test_much(connect, wire, table):
     first, *messages, last = wire.statements
     assert (first, last) == ("BEGIN", "COMMIT")
     assert len(messages) == 3
-    assert max(map(len, messages)) <= batches._LONGEST
+    assert max(map(len, messages)) <= batches._MAX_LENGTH
     assert len(table()) == 300
 
 
 def test_an_interrupt_between_messages(raw, table, size, monkeypatch):
-    send = type(raw).exchange
+    send = type(raw.wire).exchange
 
     def exchange(self, sql, *others):
         if "(2)" in sql:
             raise KeyboardInterrupt
         return send(self, sql, *others)
 
-    monkeypatch.setattr(type(raw), "exchange", exchange)
+    monkeypatch.setattr(type(raw.wire), "exchange", exchange)
     with pytest.raises(KeyboardInterrupt):
         raw.cursor().executemany(INSERT, [[n] for n in (1, 2, 3)])
     assert raw.transaction_status == TransactionStatus.IDLE

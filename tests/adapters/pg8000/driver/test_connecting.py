@@ -218,11 +218,11 @@ class TestTimeouts:
 
     @pytest.mark.parametrize("none", [None, "", 0, "0", -1])
     def test_no_limit(self, connect, none):
-        assert connect(connect_timeout=none).pg._usock.gettimeout() is None
+        assert connect(connect_timeout=none).wire.pg._usock.gettimeout() is None
 
     def test_it_is_for_connecting_only(self, connect):
-        assert connect(connect_timeout=1).pg._usock.gettimeout() is None
-        assert connect(connect_timeout=1, timeout=7).pg._usock.gettimeout() == 7
+        assert connect(connect_timeout=1).wire.pg._usock.gettimeout() is None
+        assert connect(connect_timeout=1, timeout=7).wire.pg._usock.gettimeout() == 7
 
 
 class TestServices:
@@ -269,7 +269,10 @@ class TestServices:
             ("nonsense=1\n", "unknown 'nonsense'"),
             ("connect=os.system\n", "unknown 'connect'"),
             ("service=other\n", "unknown 'service'"),
-            ("sslmode=maybe\n", "'sslmode' is 'maybe'; it can be 'disable'.*service file.*sslmode"),
+            (
+                "sslmode=maybe\n",
+                "'sslmode' is 'maybe'; it must be one of 'disable'.*service file.*sslmode",
+            ),
             ("name=\xff\n", "services'"),
         ],
     )
@@ -307,7 +310,7 @@ class TestEnvironment:
     )
     def test_what_is_wrong_in_it(self, monkeypatch, variable, value):
         monkeypatch.setenv(variable, value)
-        with pytest.raises(ConfigurationError, match=f"{value}|3 ports.*The environment"):
+        with pytest.raises(ConfigurationError, match=f"{value}|3 ports.*Set by the environment"):
             dbapi.connect()
 
     def test_a_context_comes_before_its_sslmode(self, monkeypatch):
@@ -594,9 +597,9 @@ class TestTLS:
         """Not beside those of the system: any of them could sign for the server."""
         monkeypatch.setenv("SSL_CERT_FILE", certificates["stranger.crt"])
         assert ssl.create_default_context().get_ca_certs()
-        place = connecting._Place("db.example", 5432, "")
+        place = connecting.Endpoint("db.example", 5432, "")
         known = {"sslmode": "verify-full", "sslrootcert": certificates["authority.crt"]}
-        ((context, needed),) = connecting._ways(known, place)
+        ((context, needed),) = connecting._tls_attempts(known, place)
         (authority,) = context.get_ca_certs()
         assert authority["subject"] == ((("commonName", "authority"),),)
         assert needed
@@ -617,7 +620,7 @@ class TestTLS:
         assert tls.secured == 1
         with pytest.raises(dbapi.OperationalError, match="verify failed"):
             connect(**{**given, "host": "127.0.0.1"})
-        with pytest.raises(ConfigurationError, match="must be 'verify-full'"):
+        with pytest.raises(ConfigurationError, match="set 'sslmode' to 'verify-full'"):
             connect(**given, sslmode="require")
 
     def test_a_clients_certificate(self, connect, parameters, certificates):
@@ -748,20 +751,26 @@ WRONG = [
     ({"sslmod": "require"}, r"unknown 'sslmod' \(did you mean 'sslmode'\?\); known are"),
     ({"nonsense": None}, "unknown 'nonsense'"),
     ({"server_side_binding": True}, "'server_side_binding' cannot be set: simple queries"),
-    ({"cursor_factory": object}, "'cursor_factory' cannot be set: there is one kind of cursors"),
+    ({"cursor_factory": object}, "'cursor_factory' cannot be set: all cursors of this driver"),
     ({"prepare_threshold": 0}, "'prepare_threshold' cannot be set: simple queries"),
-    ({"client_encoding": "LATIN1"}, "'client_encoding' is 'LATIN1'; this driver speaks 'UTF8'"),
-    ({"sslmode": "maybe"}, "'sslmode' is 'maybe'; it can be 'disable', 'allow'"),
-    ({"target_session_attrs": "best"}, "'target_session_attrs' is 'best'; it can be 'any'"),
+    (
+        {"client_encoding": "LATIN1"},
+        "'client_encoding' is 'LATIN1'; this driver supports only 'UTF8'",
+    ),
+    ({"sslmode": "maybe"}, "'sslmode' is 'maybe'; it must be one of 'disable', 'allow'"),
+    ({"target_session_attrs": "best"}, "'target_session_attrs' is 'best'; it must be one of 'any'"),
     ({"connect_timeout": "soon"}, "'connect_timeout' is 'soon'; it must be a whole number"),
     ({"keepalives_idle": 1.5}, "'keepalives_idle' is 1.5; it must be a whole number"),
-    ({"timeout": "5"}, "'timeout' is '5'; it must be a number of seconds, more than 0"),
-    ({"timeout": 0}, "'timeout' is 0; it must be a number of seconds, more than 0"),
-    ({"ssl_context": "yes"}, "'ssl_context' is 'yes'; it can be an ssl.SSLContext"),
-    ({"ssl_context": True, "sslmode": "require"}, "'ssl_context' and 'sslmode' say the same"),
-    ({"hostaddr": "127.0.0.1,127.0.0.2", "host": "a"}, "'host' names 1 hosts and 'hostaddr' 2"),
-    ({"gssencmode": "require"}, "'gssencmode' is 'require'; it can be 'prefer', 'disable'"),
-    ({"connect": 7}, "'connect' is 7; it can be a callable"),
+    ({"timeout": "5"}, "'timeout' is '5'; it must be a positive number of seconds"),
+    ({"timeout": 0}, "'timeout' is 0; it must be a positive number of seconds"),
+    ({"ssl_context": "yes"}, "'ssl_context' is 'yes'; it must be an ssl.SSLContext"),
+    ({"ssl_context": True, "sslmode": "require"}, "'ssl_context' and 'sslmode' exclude each other"),
+    (
+        {"hostaddr": "127.0.0.1,127.0.0.2", "host": "a"},
+        "'host' names 1 hosts but 'hostaddr' 2",
+    ),
+    ({"gssencmode": "require"}, "'gssencmode' is 'require'; it must be one of 'prefer', 'disable'"),
+    ({"connect": 7}, "'connect' is 7; it must be a callable"),
 ]
 
 
@@ -973,7 +982,7 @@ class TestConnect:
 
     def test_with_a_timeout(self, asked):
         raw = asked(lambda connection: connection._usock.settimeout(7))
-        assert raw.pg._usock.gettimeout() == 7
+        assert raw.wire.pg._usock.gettimeout() == 7
 
     def test_one_that_the_server_has_ended(self, asked, admin):
         def kill(connection):

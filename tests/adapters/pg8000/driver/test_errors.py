@@ -389,7 +389,7 @@ class TestStillUsable:
         raw.autocommit = status == TransactionStatus.IDLE
         cursor = raw.cursor()
         cursor.execute("SELECT 1")
-        with pytest.raises(dbapi.DataError, match="Python has no"):
+        with pytest.raises(dbapi.DataError, match="Python cannot represent it"):
             cursor.execute(sql)
         assert cursor.description is None
         assert usable(raw, status)
@@ -542,7 +542,7 @@ class TestCopies:
     @pytest.mark.parametrize("sql", ["COPY t FROM STDIN", "COPY t TO STDOUT"])
     def test_without_a_file(self, copied, sql):
         copied.execute("INSERT INTO t VALUES ('x'), ('y')")
-        with pytest.raises(dbapi.ProgrammingError, match=r"a file: use copy_expert\(\)"):
+        with pytest.raises(dbapi.ProgrammingError, match=r"a file to .*: use copy_expert\(\)"):
             copied.execute(sql)
         assert usable(copied.connection)
 
@@ -569,7 +569,7 @@ class TestCopies:
                 copied.copy_expert(sql, File())
             assert lost(raw)
         else:
-            with pytest.raises(dbapi.ProgrammingError, match="a statement runs on this"):
+            with pytest.raises(dbapi.ProgrammingError, match="already running a statement"):
                 copied.copy_expert(sql, File())
             assert usable(raw)
 

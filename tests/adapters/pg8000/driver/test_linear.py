@@ -80,12 +80,13 @@ def counted(connect):
 
     def counted(sock, call):
         raw = connect()
-        kept, raw._socket = raw._socket, sock
-        raw._rest = (Buffer if isinstance(raw._rest, bytearray) else Chunk)(raw._rest)
+        wire = raw.wire
+        kept, wire._socket = wire._socket, sock
+        wire._rest = (Buffer if isinstance(wire._rest, bytearray) else Chunk)(wire._rest)
         Counted.copied = 0
         call(raw)
-        assert not raw._rest
-        raw._socket = kept
+        assert not wire._rest
+        wire._socket = kept
         return Counted.copied
 
     return counted
@@ -130,7 +131,9 @@ def test_a_large_message(arriving):
 
 
 def test_what_comes_while_something_is_sent(arriving):
-    few, many = (arriving(NOTICE * n, 1000, lambda raw: raw._take()) for n in (400, 1600))
+    few, many = (
+        arriving(NOTICE * n, 1000, lambda raw: raw.wire._read_available()) for n in (400, 1600)
+    )
     assert many < 4.2 * few
 
 

@@ -111,13 +111,17 @@ def test_through_django(db):
     ("answer", "says", "sqlstate"),
     [
         # An error of a statement is not why the connection has ended.
-        (DIVISION, "^the connection is lost: the server closed it unexpectedly$", None),
+        (DIVISION, "^the connection is lost: the server closed the connection unexpectedly$", None),
         (DIVISION + TERMINATED, "^terminating connection due to administrator", "57P01"),
         (DIVISION + IDLE, "^the connection is lost: terminating .* idle-in-transaction", "25P03"),
         (TERMINATED, "^terminating connection due to administrator", "57P01"),
-        (TERMINATED[:-5], "^the connection is lost: the server closed it unexpectedly$", None),
+        (
+            TERMINATED[:-5],
+            "^the connection is lost: the server closed the connection unexpectedly$",
+            None,
+        ),
         (IDLE + TERMINATED, "^terminating connection due to administrator", "57P01"),
-        (b"", "^the connection is lost: the server closed it unexpectedly$", None),
+        (b"", "^the connection is lost: the server closed the connection unexpectedly$", None),
         (error("ERROR", "08P01", "query_wait_timeout"), "^query_wait_timeout$", "08P01"),
     ],
     ids=["error", "error, killed", "error, idle", "killed", "cut", "idle, killed", "", "pooler"],
@@ -151,7 +155,9 @@ def test_a_value_that_python_has_not_is_none_of_it():
     with Fake(WELCOME, description + row) as server:
         raw = dbapi.connect(**server.place, sslmode="disable")
         raw.autocommit = True
-        with pytest.raises(dbapi.OperationalError, match="the server closed it unexpectedly"):
+        with pytest.raises(
+            dbapi.OperationalError, match="the server closed the connection unexpectedly"
+        ):
             raw.run("SELECT 'infinity'::date")
 
 
@@ -165,7 +171,7 @@ def test_what_has_come_before_it_was_cut_off():
     with Fake(answer) as server:
         raw = dbapi.connect(**server.place, sslmode="disable")
         raw.autocommit = True
-        raw.pg._usock.shutdown(socket.SHUT_WR)
+        raw.wire.pg._usock.shutdown(socket.SHUT_WR)
         with pytest.raises(dbapi.OperationalError, match="idle-in-transaction") as caught:
             raw.run(f"SELECT '{'x' * 3_000_000}'")
         assert caught.value.sqlstate == "25P03"

@@ -23,13 +23,13 @@ def anew(monkeypatch, tmp_path):
 @pytest.fixture
 def made(monkeypatch):
     """What was made."""
-    make, made = tls._make, []
+    make, made = tls._make_context, []
 
     def count(*args):
         made.append(args)
         return make(*args)
 
-    monkeypatch.setattr(tls, "_make", count)
+    monkeypatch.setattr(tls, "_make_context", count)
     return made
 
 
@@ -114,7 +114,7 @@ def test_what_fails_is_not_kept(made, tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 def test_no_fork_in_the_middle(monkeypatch):
     """A child would wait for OpenSSL's locks, and for this module's own, for good."""
-    make, begun, ended = tls._make, threading.Event(), []
+    make, begun, ended = tls._make_context, threading.Event(), []
 
     def slow(*args):
         begun.set()
@@ -123,7 +123,7 @@ def test_no_fork_in_the_middle(monkeypatch):
         ended.append(made)
         return made
 
-    monkeypatch.setattr(tls, "_make", slow)
+    monkeypatch.setattr(tls, "_make_context", slow)
     thread = threading.Thread(target=tls.context, args=({}, "prefer"))
     thread.start()
     begun.wait()

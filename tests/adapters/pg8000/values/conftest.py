@@ -73,6 +73,6 @@ def with_hstore(connect: Callable[..., Any]) -> Iterator[Any]:
     ((oid, array_oid),) = connection.run(
         "SELECT oid::int, typarray::int FROM pg_type WHERE typname = 'hstore'"
     )
-    connection.register("hstore", oid, array_oid)
+    connection.wire.values.register("hstore", oid, array_oid)
     yield connection
     connection.close()

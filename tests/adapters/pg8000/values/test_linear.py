@@ -166,7 +166,7 @@ def test_four_times_as_long_is_four_times_as_much(name: str) -> None:
 
 def test_results_are_gone_through_once() -> None:
     def go_through(count: int) -> None:
-        cursor = Cursor(SimpleNamespace())  # type: ignore[arg-type]
+        cursor = Cursor(SimpleNamespace(), None)  # type: ignore[arg-type]
         cursor._results = Items(Result(None, [], "") for _ in range(count))
         cursor._result = cursor._results[0]
         while cursor.nextset():
@@ -221,7 +221,7 @@ MALFORMED: dict[str, tuple[Callable[[bytes], object], list[str]]] = {
 def test_what_is_malformed_is_an_error(kind: str) -> None:
     load, texts = MALFORMED[kind]
     for text in texts:
-        with pytest.raises(DataError, match="not the text of"):
+        with pytest.raises(DataError, match="malformed text of"):
             load(text.encode())
 
 

@@ -183,7 +183,7 @@ def test_intervals_of_every_sign(years: int, months: int, days: int, microsecond
 @pytest.mark.parametrize("style", ["sql_standard", "postgres_verbose", "iso_8601"])
 def test_another_style_of_intervals(style: str, fresh: Any) -> None:
     fresh.run(f"SET IntervalStyle = {style}")
-    with pytest.raises(DataError, match="IntervalStyle is to be postgres"):
+    with pytest.raises(DataError, match="IntervalStyle must be postgres"):
         ask(fresh, "SELECT interval '1 year 2 mons -3 days'")
     assert ask(fresh, "SELECT 1") == 1
 
@@ -192,7 +192,7 @@ def test_another_style_of_intervals(style: str, fresh: Any) -> None:
 def test_another_style_of_dates(style: str, fresh: Any) -> None:
     fresh.run(f"SET DateStyle = '{style}'")
     for name in "date", "timestamp", "timestamptz":
-        with pytest.raises(DataError, match=f"Python has no {name[:9]}.* DateStyle is not ISO"):
+        with pytest.raises(DataError, match=f"cannot load the {name[:9]}.* DateStyle is not ISO"):
             ask(fresh, f"SELECT '2001-02-03'::{name}")
     assert ask(fresh, "SELECT 1") == 1
 
@@ -221,7 +221,7 @@ def test_what_python_has_not(
     for sql in f"SELECT {value}", f"SELECT ARRAY[{value}]", twice:
         if sys.version_info >= (3, 14) and "24:00" in sql:
             continue  # it takes that for midnight
-        with pytest.raises(DataError, match="Python has no"):
+        with pytest.raises(DataError, match=r"cannot load the (date|time|interval)"):
             cursor.execute(sql)
         assert cursor.execute("SELECT 1").fetchall() == [(1,)]
     assert cursor.execute(f"SELECT ({value})::text, 2").fetchall()[0][1] == 2
@@ -252,7 +252,7 @@ def test_what_is_next_to_the_end_of_time(fresh: Any) -> None:
     fresh.run("SET TimeZone = 'UTC'")
     cursor = fresh.cursor()
     cursor.zone = ZoneInfo("Asia/Tokyo")
-    with pytest.raises(DataError, match="Python has no timestamptz"):
+    with pytest.raises(DataError, match="cannot load the timestamptz"):
         cursor.execute("SELECT '9999-12-31 23:00+00'::timestamptz")
     cursor.zone = timezone.utc
     cursor.execute("SELECT '9999-12-31 23:00+00'::timestamptz")
@@ -296,9 +296,9 @@ def test_what_is_nested_is_taken_apart() -> None:
         "b": "NULL",
     }
     for text in b'{"1",{2}', b"[0:1]=", b'{"1"}}', b'{"1"}{2}':
-        with pytest.raises(DataError, match="not the text of an array"):
+        with pytest.raises(DataError, match="malformed text of an array"):
             loaders.array_loader(bytes.decode)(text)
-    with pytest.raises(DataError, match="not the text of a range"):
+    with pytest.raises(DataError, match="malformed text of a range"):
         loaders.range_loader("int4range", int)(b"[1")
 
 
