@@ -7,15 +7,23 @@ after ``--`` is passed on: ``nox -s "tests(python='3.13', django='6.1')" -- test
 from __future__ import annotations
 
 import argparse
+import ast
 import datetime
+import functools
+import json
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nox
 
 nox.needs_version = ">=2025.5.1"
+# With uv, which `pip install 'nox[uv]'` brings, an environment takes seconds, else half a minute.
+nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["lint", "typing", "imports", "docs", "package", "tests"]
 nox.options.reuse_venv = "yes"
 nox.options.error_on_external_run = True
@@ -41,6 +49,7 @@ def djangos(python: str) -> list[str]:
 
 NEWEST = PYTHONS[-1]
 PAIRS = [(python, django) for python in PYTHONS for django in djangos(python)]
+ON_THE_NEWEST = (".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
 
 
 FEWER_EXAMPLES = {
@@ -49,10 +58,65 @@ FEWER_EXAMPLES = {
 }
 
 
+#: What pip's configuration says, and the variable by which uv is told the same; what is between
+#: several values of it.
+PIP_TO_UV = {
+    "index-url": ("UV_DEFAULT_INDEX", " "),
+    "extra-index-url": ("UV_INDEX", " "),
+    "find-links": ("UV_FIND_LINKS", ","),
+    "constraint": ("UV_CONSTRAINT", " "),
+    "build-constraint": ("UV_BUILD_CONSTRAINT", " "),
+    "trusted-host": ("UV_INSECURE_HOST", " "),
+    "cert": ("SSL_CERT_FILE", " "),
+}
+
+
+@functools.cache
+def pip_for_uv() -> dict[str, str]:
+    """Return pip's configuration as environment variables of uv, which does not read it."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True).stdout
+    # pip takes the best of all indexes, uv that of the first one that has the package.
+    found = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
+    # pip lists its files first, then the environment, which wins.
+    for line in listed.splitlines():
+        name, _, value = line.partition("=")
+        section, _, option = name.rpartition(".")
+        if option in PIP_TO_UV and section in ("global", "install", ":env:"):
+            variable, between = PIP_TO_UV[option]
+            found[variable] = between.join(ast.literal_eval(value).split())
+    return {variable: value for variable, value in found.items() if variable not in os.environ}
+
+
 def install(session: nox.Session, *requirements: str, group: str | None = None) -> None:
     """Install *requirements*, and what pyproject.toml lists under *group*."""
     listed = nox.project.dependency_groups(PYPROJECT, group) if group else ()
-    session.install(*requirements, *listed)
+    session.install(*requirements, *listed, env=pip_for_uv())
+
+
+def run_tests(
+    session: nox.Session,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    may_skip_all: bool = False,
+) -> None:
+    """Run pytest with *arguments*; some test has to pass.
+
+    :param may_skip_all: whether none has to: what they test cannot be had on each machine.
+    """
+    report = Path(session.virtualenv.location, "tests.xml")
+    session.run("python", "-m", "pytest", f"--junitxml={report}", *arguments, env=env)
+    if not may_skip_all and not passed(report):
+        session.error("no test has passed")
+
+
+def passed(report: Path) -> int:
+    """Return how many tests have passed, by the *report* of pytest."""
+    names = ("errors", "failures", "skipped")
+    return sum(
+        int(suite.get("tests", 0)) - sum(int(suite.get(name, 0)) for name in names)
+        for suite in ElementTree.parse(report).iter("testsuite")
+    )
 
 
 @nox.session
@@ -61,36 +125,47 @@ def tests(session: nox.Session, django: str) -> None:
     """The tests, on the wheel as a user would install it."""
     install(session, ".[dev]", f"django~={django}.0")
     # README's command generates more.
-    session.run("python", "-m", "pytest", *session.posargs, env={**FEWER_EXAMPLES, **FEW_STRIKES})
+    run_tests(session, *session.posargs, env={**FEWER_EXAMPLES, **FEW_STRIKES})
 
 
-#: They take a minute and more, or have little to do with versions.
-OF_README = ("conformance/test_faults.py", "faults", "servers", "backends/test_storms.py")
+#: They have little to do with versions, and README's command runs them.
+OF_README = ("conformance/test_faults.py", "faults", "repo", "backends/test_storms.py")
 #: One instruction of so many is struck; of README's, one of 23.
 FEW_STRIKES = {"RELET_STRIKES_STEP": "97"}
 
 
-@nox.session(python=False)
-def oldest_and_newest(session: nox.Session) -> None:
-    """The tests on the oldest and the newest pair of those whose Python is here.
+def but_for(*paths: str) -> list[str]:
+    """Return the arguments of pytest that leave *paths* out, which are below tests/."""
+    return [f"--ignore=tests/{path}" for path in paths]
 
-    What has little to do with versions is left out, for README's command has run it.
-    """
+
+@nox.session(python=False)
+def oldest(session: nox.Session) -> None:
+    """The tests on the oldest pair of those whose Python is here, but for those of any version."""
     found = [python for python in PYTHONS if runs(python)]
     if not found:
         session.error(f"none of python{', python'.join(PYTHONS)} is here")
-    if missing := {PYTHONS[0], NEWEST} - set(found):
-        session.warn(f"not here, so not tested: Python {' and '.join(sorted(missing))}")
-    oldest, newest = found[0], found[-1]
-    for python, django, left_out in (
-        (oldest, djangos(oldest)[0], (*OF_README, "adapters/pg8000/values")),
+    if found[0] != PYTHONS[0]:
+        session.warn(f"not here, so not tested: Python {PYTHONS[0]}")
+    session.notify(
+        f"tests(python='{found[0]}', django='{djangos(found[0])[0]}')",
+        session.posargs or but_for(*OF_README, "servers", "adapters/pg8000/values"),
+    )
+
+
+@nox.session(python=NEWEST)
+def newest(session: nox.Session) -> None:
+    """The tests on the newest pair, with what `servers` and `tenants` need; and then `chaos`."""
+    install(session, *ON_THE_NEWEST, *SERVERS, *TENANTS)
+    install_pgbouncer(session)
+    run_tests(
+        session,
         # The sessions of the engines are on the newest pair, too, and run these.
-        (newest, djangos(newest)[-1], (*OF_README, "adapters/pg8000", "conformance")),
-    ):
-        session.notify(
-            f"tests(python='{python}', django='{django}')",
-            session.posargs or [f"--ignore=tests/{path}" for path in left_out],
-        )
+        *(session.posargs or but_for(*OF_README, "adapters/pg8000", "conformance")),
+        env={**FEWER_EXAMPLES, **FEW_STRIKES},
+    )
+    if not session.posargs:
+        run_chaos(session)
 
 
 def runs(python: str) -> bool:
@@ -104,7 +179,7 @@ def runs(python: str) -> bool:
 @nox.session(python=NEWEST)
 def coverage(session: nox.Session) -> None:
     """The tests, and which lines and branches of the three packages they run."""
-    install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
+    install(session, *ON_THE_NEWEST)
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
     session.run("coverage", "combine", "--quiet")
@@ -153,10 +228,7 @@ def package(session: nox.Session) -> None:
     session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
     (wheel,) = dist.glob("*.whl")
     install(session, f"{wheel}[dev]")
-    session.run(
-        *("python", "-m", "pytest", "tests/repo/test_packaging.py"),
-        env={"RELET_TEST_DIST": str(dist)},
-    )
+    run_tests(session, "-n0", "tests/repo/test_packaging.py", env={"RELET_TEST_DIST": str(dist)})
     session.run("relet", "adapters")
 
 
@@ -177,7 +249,13 @@ def django_suite(session: nox.Session, django: str, engine: str) -> None:
 
 def install_from_debian(session: nox.Session, *packages: str) -> None:
     """Install *packages* where this is root's Debian; what is missing, tests skip, and say so."""
-    if os.geteuid() == 0 and shutil.which("apt-get"):
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return
+    import fcntl  # where there is apt-get
+
+    # Two at the same time would be one too many for apt-get, and `gate` runs two sessions.
+    with (session.cache_dir / "apt-get.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         for command in ("update",), ("install", "--no-install-recommends", *packages):
             session.run(
                 *("apt-get", "-qq", *command),
@@ -190,30 +268,40 @@ def install_from_debian(session: nox.Session, *packages: str) -> None:
 @nox.session(python=NEWEST)
 def postgis(session: nox.Session) -> None:
     """Django's PostGIS backend; what that needs is installed where this is root's Debian."""
-    install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
+    install(session, *ON_THE_NEWEST)
     install_from_debian(session, "postgresql-postgis", "gdal-bin")  # with the server, GEOS and PROJ
     # Debian has initdb and pg_ctl there, and not on PATH.
     programs = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"))]
-    session.run(
-        *("python", "-m", "pytest", "tests/backends/test_postgis.py", *session.posargs),
+    run_tests(
+        *(session, "tests/backends/test_postgis.py", *session.posargs),
         env={"PATH": os.pathsep.join([*session.bin_paths, *programs, os.environ["PATH"]])},
+        may_skip_all=True,
     )
+
+
+#: What servers and others need beside what is in ``.[dev]``.
+SERVERS = ("celery>=5.5", "uvicorn>=0.30")
+TENANTS = ("django-tenants>=4",)
 
 
 @nox.session(python=NEWEST)
 def servers(session: nox.Session) -> None:
     """gunicorn, uvicorn, Celery, runserver and PgBouncer."""
-    install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0", "celery>=5.5", "uvicorn>=0.30")
+    install(session, *ON_THE_NEWEST, *SERVERS)
+    install_pgbouncer(session)
+    run_tests(session, "tests/servers", *session.posargs)
+
+
+def install_pgbouncer(session: nox.Session) -> None:
     if not shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin"):
         install_from_debian(session, "pgbouncer")
-    session.run("python", "-m", "pytest", "tests/servers", *session.posargs)
 
 
 @nox.session(python=NEWEST)
 def tenants(session: nox.Session) -> None:
     """django-tenants, and backends like it."""
-    install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0", "django-tenants>=4")
-    session.run("python", "-m", "pytest", "tests/backends/test_other_backends.py", *session.posargs)
+    install(session, *ON_THE_NEWEST, *TENANTS)
+    run_tests(session, "tests/backends/test_other_backends.py", *session.posargs)
 
 
 OTHERS = nox.project.load_toml("tests/others/packages.toml")
@@ -235,23 +323,27 @@ ENGINES_OF_FAULTS = ("psycopg", "sqlalchemy", "dj_db_conn_pool", "pg8000")
 @nox.session(python=NEWEST)
 def chaos(session: nox.Session) -> None:
     """A minute of chaos on each engine, and other faults on all but README's, at the same time."""
-    install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
+    install(session, *ON_THE_NEWEST)
+    run_chaos(session, *session.posargs)
+
+
+def run_chaos(session: nox.Session, *arguments: str) -> None:
     test, soak = "tests/faults/test_chaos.py", "tests/faults/test_soak.py"
     others = ["tests/faults", f"--ignore={test}", f"--ignore={soak}"]
     seconds = os.environ.get("RELET_CHAOS_SECONDS", "60")
     runs = {}
     for engine in ENGINES_OF_FAULTS:
         env = {"RELET_TEST_ENGINE": engine, "RELET_CHAOS_SECONDS": seconds}
-        runs[f"{engine}-chaos"] = [test, *session.posargs], env
+        runs[f"{engine}-chaos"] = [test, *arguments], env
         if engine != "psycopg":
-            runs[f"{engine}-faults"] = [*others, *session.posargs], env
+            runs[f"{engine}-faults"] = [*others, *arguments], env
     at_the_same_time(session, runs)
 
 
 @nox.session(python=NEWEST)
 def soak(session: nox.Session) -> None:
     """Chaos and interrupts on each engine at the same time, for ``--minutes N``; 1 by default."""
-    install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
+    install(session, *ON_THE_NEWEST)
     parser = argparse.ArgumentParser(prog="nox -s soak --", allow_abbrev=False)
     parser.add_argument("--minutes", type=float, default=1.0, help="how long it takes")
     given, posargs = parser.parse_known_args(session.posargs)
@@ -274,15 +366,14 @@ def at_the_same_time(
         log = logs / f"{name}.log"
         with log.open("w") as output:
             running[log] = subprocess.Popen(
-                [*command, *arguments],
+                [*command, f"--junitxml={log.with_suffix('.xml')}", *arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **env},
             )
     failed = []
     for log, process in running.items():
-        # With no test run it is 5.
-        if process.wait() != 0:
+        if process.wait() != 0 or not passed(log.with_suffix(".xml")):
             failed.append(log.stem)
         session.log(f"{log.stem}:")
         print(log.read_text(), flush=True)
@@ -301,6 +392,8 @@ ENGINES = {
 }
 #: Packages that are not to be there, for each driver that is not psycopg 3.
 ABSENT = {"psycopg2": ("psycopg",), "pg8000": ("psycopg", "psycopg2")}
+#: Engines on psycopg 3 whose adapters README's command and `newest` test as well.
+ADAPTERS_ELSEWHERE = ("stack", "dj_db_conn_pool")
 #: What they test is the same on each of them, or has a session of its own.
 OF_NO_ENGINE = ("classifier_oracle", "commands", "demo", "postgis")
 
@@ -322,12 +415,55 @@ def engines(session: nox.Session, engine: str) -> None:
     install(session, ".[testing]", *ENGINES[engine], *needed, f"django~={djangos(NEWEST)[-1]}.0")
     adapter = engine.partition("-")[0]
     assert_absent(session, engine.rpartition("-")[2])
-    session.run(
-        *("python", "-m", "pytest", "tests/adapters", "tests/backends"),
-        *("tests/conformance/test_conformance.py", *session.posargs),
-        *(f"--ignore=tests/backends/test_{name}.py" for name in OF_NO_ENGINE),
+    run_tests(
+        *(session, "tests/backends", "tests/conformance/test_conformance.py"),
+        *(() if engine in ADAPTERS_ELSEWHERE else ("tests/adapters",)),
+        *(*but_for(*(f"backends/test_{name}.py" for name in OF_NO_ENGINE)), *session.posargs),
         env={**FEWER_EXAMPLES, **FEW_STRIKES, "RELET_TEST_ENGINE": adapter},
     )
+
+
+#: What the gate runs beside README's command: what mostly waits for the network and runs on one
+#: processor, and at the same time the tests. Of psycopg2 one engine of two is enough.
+CHECKS = ("postgis", "lint", "imports", "docs", "package", "typing")
+TESTS = (
+    *("oldest", "newest"),
+    *(f"engines(engine='{engine}')" for engine in ENGINES if engine != "dj_db_conn_pool-psycopg2"),
+)
+
+
+@nox.session(python=False)
+def gate(session: nox.Session) -> None:
+    """All that a change has to pass, beside README's command; nothing may be left out."""
+    log = session.cache_dir / "checks.log"
+    reports = {names: session.cache_dir / f"{names[0]}.json" for names in (CHECKS, TESTS)}
+    for report in reports.values():
+        report.unlink(missing_ok=True)
+    with log.open("w") as output:
+        checks = subprocess.Popen(
+            nox_for(CHECKS, reports[CHECKS]), stdout=output, stderr=subprocess.STDOUT
+        )
+    subprocess.run(nox_for(TESTS, reports[TESTS]))
+    checks.wait()
+    print(log.read_text(), flush=True)
+    bad = [name for names, report in reports.items() for name in no_success(names, report)]
+    if bad:
+        session.error(f"failed, or not run: {', '.join(bad)}")
+
+
+def nox_for(names: Sequence[str], report: Path) -> list[str]:
+    return [sys.executable, "-m", "nox", "--report", str(report), "--sessions", *names]
+
+
+def no_success(names: Sequence[str], report: Path) -> list[str]:
+    """Return which of the sessions *names* are no success in nox's *report*, and of all in it.
+
+    Nox itself takes one that was skipped for a success.
+    """
+    found = json.loads(report.read_text())["sessions"] if report.exists() else []
+    bad = [result["signatures"][0] for result in found if result["result"] != "success"]
+    known = {signature for result in found for signature in result["signatures"]}
+    return bad + [name for name in names if name not in known]
 
 
 @nox.session(python=NEWEST)
@@ -335,14 +471,14 @@ def nightly(session: nox.Session) -> None:
     """What the tests generate, at length: an hour and more. Then other packages' tests."""
     for package in OTHERS:
         session.notify(f"others(package='{package}')", [])
-    install(session, ".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
+    install(session, *ON_THE_NEWEST)
     generated = ("classifier_oracle", "invariants", "session_machine")
     files = [f"tests/backends/test_{name}.py" for name in generated]
     files += ["tests/faults/test_chaos.py", "tests/backends/test_storms.py"]
     files += [f"tests/{where}/test_strikes.py" for where in ("adapters", "backends")]
     files.append("tests/backends/test_import_strikes.py")
-    session.run(
-        *("python", "-m", "pytest", "-rP"),
+    run_tests(
+        *(session, "-rP"),
         *(session.posargs or [*files, "tests/adapters/pg8000/values/test_round_trips.py"]),
         env={
             "RELET_CHAOS_SECONDS": os.environ.get("RELET_CHAOS_SECONDS", "1800"),

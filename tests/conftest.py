@@ -1,7 +1,7 @@
 """What all tests share: Django's settings, and a PostgreSQL server.
 
-The server is what ``RELET_TEST_DSN``, a libpq URI, points to, else one from a wheel. It
-is started when a test first asks for it. The engine is `engine.ENGINE`.
+The server is what ``RELET_TEST_DSN``, a libpq URI, points to, else one from a wheel, for
+each worker of xdist. It is started when a test first asks for it. The engine is `engine.ENGINE`.
 """
 
 from __future__ import annotations
@@ -10,20 +10,28 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import django
 import pytest
 from django.conf import settings
 
-from .engine import ENGINE, put_small_pool
+from .support.dsn import database_of, parameters_for, parameters_of, uri_of
+from .support.engine import ENGINE, put_small_pool
 
 HERE = Path(__file__).parent
+#: What is closed when all workers have ended, and the directory that they copy servers from.
+_AFTER_ALL = pytest.StashKey[ExitStack]()
+_TEMPLATE = pytest.StashKey[str]()
 
 
 def pytest_configure() -> None:
+    # Where Python is told to write no bytecode, as in many containers, each worker and each process
+    # that a test starts would compile all modules anew.
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # `python -m pytest` puts the repo's root on the path, and from there `import core`
     # would be a second copy of relet.core.
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != HERE.parent]
@@ -38,6 +46,13 @@ def pytest_configure() -> None:
         USE_TZ=True,
     )
     django.setup()
+
+
+def pytest_collection_finish() -> None:
+    # What is there before the first test is no garbage of a test's. Without it, to collect garbage
+    # takes a hundredth of the time, and tests do so often.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -55,26 +70,53 @@ def garbage() -> Iterator[None]:
     gc.collect()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker, before it starts, what it has in common with the others."""
+    config = node.config
+    if _TEMPLATE not in config.stash:
+        # Here, and not in the workers: the wheel makes a user for root's servers, and two workers
+        # that do so at the same time make two of that name.
+        from .support.server import new_template
+
+        config.stash[_AFTER_ALL] = after_all = ExitStack()
+        config.stash[_TEMPLATE] = str(after_all.enter_context(new_template()))
+    node.workerinput["template"] = config.stash[_TEMPLATE]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _AFTER_ALL in config.stash:
+        config.stash[_AFTER_ALL].close()
+
+
 @pytest.fixture(scope="session")
-def server() -> Iterator[dict[str, Any]]:
+def template(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A server's data directory with nothing in it, to copy."""
+    from .support.server import new_template
+
+    if worker := getattr(request.config, "workerinput", None):
+        yield Path(worker["template"])
+        return
+    with new_template() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     """What ``DATABASES[alias]`` says to reach a PostgreSQL server; for `dict.update`."""
     if dsn := os.environ.get("RELET_TEST_DSN"):
-        yield _from_dsn(dsn)
+        yield database_of(parameters_of(dsn))
         return
-    from relet.backends.embedded import embedded_postgres
+    from .support.server import VOLATILE, new_server
 
-    unsafe = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-    with embedded_postgres(unsafe) as embedded:
-        yield embedded.database()
+    with new_server(request.getfixturevalue("template"), VOLATILE) as made:
+        yield database_of(made.local)
 
 
 @pytest.fixture(scope="session")
 def server_uri(server: dict[str, Any]) -> str:
     """The libpq URI of the server."""
-    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host"}
-    names["PORT"] = "port"
-    libpq = {theirs: str(server[ours]) for ours, theirs in names.items() if server.get(ours)}
-    return f"postgresql://?{urlencode(libpq)}"
+    return uri_of(parameters_for(server))
 
 
 @pytest.fixture(scope="session")
@@ -92,19 +134,3 @@ def database(server: dict[str, Any]) -> Iterator[None]:
     connection.creation.destroy_test_db(name, verbosity=0)
     connections.close_all()
     pools.close_all()
-
-
-def _from_dsn(dsn: str) -> dict[str, Any]:
-    parts = urlsplit(dsn)
-    options = {
-        "dbname": parts.path.lstrip("/"),
-        "user": parts.username,
-        "password": parts.password,
-        "host": parts.hostname,
-        "port": parts.port,
-        **dict(parse_qsl(parts.query)),
-    }
-    names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST"}
-    names["port"] = "PORT"
-    found = {theirs: str(options.pop(ours, None) or "") for ours, theirs in names.items()}
-    return {**found, "OPTIONS": options}

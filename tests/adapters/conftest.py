@@ -9,6 +9,8 @@ import pytest
 
 from relet.core import registry
 
+from ..support.dsn import parameters_for
+
 #: File -> what is missing.
 _LEFT_OUT = {
     f"test_{name}.py": missing
@@ -27,6 +29,4 @@ def pytest_report_header() -> list[str]:
 @pytest.fixture
 def parameters(server: dict[str, Any]) -> dict[str, str]:
     """Keyword arguments of a driver's ``connect()``, in libpq's words."""
-    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host"}
-    names["PORT"] = "port"
-    return {theirs: server[ours] for ours, theirs in names.items() if server[ours]}
+    return parameters_for(server)

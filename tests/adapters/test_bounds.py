@@ -10,7 +10,8 @@ import pytest
 
 from relet.core import PoolConfig, registry
 
-from ..silent import SilentServer
+from ..support.silent_server import SilentServer
+from ..support.waiting import until
 
 SIZE, CLIENTS = 3, 24
 
@@ -81,8 +82,7 @@ def test_a_server_that_says_nothing(make: Any, silent: SilentServer) -> None:
 def test_those_who_open_are_told_that_it_is_closed(make: Any, silent: SilentServer) -> None:
     pool = make(silent, 60)
     clients = [Client(pool) for _ in range(4)]
-    while not silent.most:
-        pass
+    until(lambda: silent.most)
     pool.close()
     for client in clients:
         assert isinstance(error := client.end(), pool.dbapi.OperationalError)
@@ -93,8 +93,7 @@ def test_a_server_that_goes_is_told_of(make: Any, silent: SilentServer) -> None:
     """Whoever comes next is told of it, too, and not of time."""
     pool = make(silent, 20)
     client = Client(pool)
-    while not silent.most:
-        pass
+    until(lambda: silent.most)
     silent.end()
     for error in client.end(), Client(pool).end():
         assert isinstance(error, pool.dbapi.OperationalError)

@@ -12,8 +12,8 @@ import pytest
 
 from relet.core import PoolAdapter, PoolConfig, registry
 
-from .. import driver_changes
-from ..driver_changes import Change, Kept, kept_open, names
+from ..support import driver_changes
+from ..support.driver_changes import Change, Kept, kept_open, names
 
 #: An engine for each driver that there is.
 ENGINES = [

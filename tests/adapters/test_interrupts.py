@@ -11,7 +11,7 @@ import pytest
 from relet.adapters.semaphore import FairSemaphore
 from relet.core import PoolConfig, registry
 
-from ..interrupts import TIMES, Shield, interrupted, possible, timers
+from ..support.interrupts import TIMES, Shield, interrupted, possible, timers
 
 pytestmark = timers
 

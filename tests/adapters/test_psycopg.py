@@ -9,6 +9,9 @@ import pytest
 from relet.adapters.psycopg import PsycopgAdapter, lean_pool
 from relet.core import ConfigurationError, PoolConfig, TransactionStatus
 
+from ..support.dsn import parameters_for
+from ..support.waiting import until
+
 
 @pytest.fixture
 def adapter(server):
@@ -19,10 +22,7 @@ def adapter(server):
 
 
 def make(server, **options):
-    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host"}
-    names["PORT"] = "port"
-    connect = {theirs: server[ours] for ours, theirs in names.items() if server[ours]}
-    connect["autocommit"] = True
+    connect = {**parameters_for(server), "autocommit": True}
     options = {"min_size": 1, "max_size": 1, "timeout": 5, **options}
     return PsycopgAdapter(PoolConfig("alias", connect, options))
 
@@ -151,8 +151,7 @@ def test_i11_an_interrupted_waiter_loses_no_connection(adapter, monkeypatch, ser
     thread = threading.Thread(target=waiter)
     thread.start()
     if served:
-        while not adapter.stats().waiting:
-            pass
+        until(lambda: adapter.stats().waiting)
         adapter.checkin(held)
     thread.join(20)
     monkeypatch.undo()
@@ -201,8 +200,7 @@ def test_waiters_are_told_when_the_pool_closes(adapter):
 
     thread = threading.Thread(target=waiter)
     thread.start()
-    while not adapter.stats().waiting:
-        pass
+    until(lambda: adapter.stats().waiting)
     adapter.close()
     thread.join(20)
     assert isinstance(caught[0], psycopg_pool.PoolClosed)

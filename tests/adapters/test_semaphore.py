@@ -7,6 +7,8 @@ import pytest
 from relet.adapters import semaphore as module
 from relet.adapters.semaphore import FairSemaphore, SemaphoreClosed
 
+from ..support.waiting import until
+
 
 class Waiter:
     """A thread that wants to get in."""
@@ -16,8 +18,7 @@ class Waiter:
         before = semaphore.waiting
         self.thread = threading.Thread(target=self.run, args=(semaphore, timeout))
         self.thread.start()
-        while semaphore.waiting == before and self.thread.is_alive():
-            pass
+        until(lambda: semaphore.waiting != before or not self.thread.is_alive())
 
     def run(self, semaphore, timeout):
         try:

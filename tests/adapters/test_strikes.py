@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +13,9 @@ from relet.adapters.semaphore import FairSemaphore
 from relet.adapters.waiter import Waiter
 from relet.core import PoolConfig, registry
 
-from ..opcodes import each_instruction
+from ..support.strikes import each_instruction
+from ..support.threads import Thread
+from ..support.waiting import until
 
 #: What is struck while it is opened is closed by its finalizer.
 pytestmark = [
@@ -37,41 +38,12 @@ class Lease:
     connection: Any = None
 
 
-class Other(threading.Thread):
-    """Another thread: it finds a lock that was left taken, and the striker's own does not."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self._calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._outcomes: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.start()
-
-    def run(self) -> None:
-        while call := self._calls.get():
-            try:
-                self._outcomes.put((call(), None))
-            except BaseException as error:
-                self._outcomes.put((None, error))
-
-    def begin(self, call: Callable[[], Any]) -> None:
-        self._calls.put(call)
-
-    def end(self) -> Any:
-        result, error = self._outcomes.get(timeout=20)
-        if error is not None:
-            raise error
-        return result
-
-    def __call__(self, call: Callable[[], Any]) -> Any:
-        self.begin(call)
-        return self.end()
-
-
 @pytest.fixture(scope="module")
-def other() -> Iterator[Other]:
-    other = Other()
+def other() -> Iterator[Thread]:
+    """Another thread: it finds a lock that was left taken, and the striker's own does not."""
+    other = Thread()
     yield other
-    other.begin(None)  # type: ignore[arg-type]
+    other.end()
 
 
 @pytest.fixture(params=ours())
@@ -89,7 +61,7 @@ def make(request: pytest.FixtureRequest, parameters: dict[str, str]) -> Iterator
         pool.close()
 
 
-def settled(pool: Any, lease: Lease, other: Other) -> None:
+def settled(pool: Any, lease: Lease, other: Thread) -> None:
     """What the lease has is checked out, and nothing else; then nothing is, and the pool works."""
     held = lease.connection
     assert pool.stats().in_use == (held is not None)
@@ -112,7 +84,7 @@ def use(pool: Any) -> None:
         pool.checkin(connection)
 
 
-def test_checkout_and_checkin(make: Any, other: Other) -> None:
+def test_checkout_and_checkin(make: Any, other: Thread) -> None:
     pool = make()
     pool.open()
     pool.checkin(pool.checkout())
@@ -130,7 +102,7 @@ def test_checkout_and_checkin(make: Any, other: Other) -> None:
     assert lease.connection is None
 
 
-def test_discard(make: Any, other: Other) -> None:
+def test_discard(make: Any, other: Thread) -> None:
     pool = make()
     pool.open()
     lease = Lease()
@@ -143,15 +115,14 @@ def test_discard(make: Any, other: Other) -> None:
         settled(pool, lease, other)
 
 
-def test_waiting(make: Any, other: Other) -> None:
+def test_waiting(make: Any, other: Thread) -> None:
     """Another gives its connection back meanwhile."""
     pool = make()
     pool.open()
     lease, held = Lease(), Lease()
 
     def give() -> None:
-        while not pool.stats().waiting and not done.is_set():
-            pass
+        until(lambda: pool.stats().waiting or done.is_set())
         pool.checkin_from(held)
 
     def before() -> None:
@@ -167,13 +138,13 @@ def test_waiting(make: Any, other: Other) -> None:
 
     done = threading.Event()
     for _ in each_instruction(run, before=before):
-        other.end()
+        other.result()
         settled(pool, lease, other)
-    other.end()
+    other.result()
     pool.checkin_from(lease)
 
 
-def test_giving_to_who_waits(make: Any, other: Other) -> None:
+def test_giving_to_who_waits(make: Any, other: Thread) -> None:
     pool = make()
     pool.open()
     lease, taken = Lease(), Lease()
@@ -181,20 +152,19 @@ def test_giving_to_who_waits(make: Any, other: Other) -> None:
     def before() -> None:
         pool.checkout_into(lease)
         other.begin(lambda: pool.checkout_into(taken))
-        while not pool.stats().waiting:
-            pass
+        until(lambda: pool.stats().waiting)
 
     for _ in each_instruction(lambda: pool.checkin_from(lease), before=before):
         if lease.connection is not None:
             pool.discard_from(lease)
-        other.end()
+        other.result()
         other(lambda: pool.checkin_from(taken))
         settled(pool, lease, other)
-    other.end()
+    other.result()
     pool.checkin_from(taken)
 
 
-def test_giving_up(make: Any, other: Other) -> None:
+def test_giving_up(make: Any, other: Thread) -> None:
     pool = make()
     pool.open()
     lease, held = Lease(), Lease()
@@ -211,7 +181,7 @@ def test_giving_up(make: Any, other: Other) -> None:
     settled(pool, lease, other)
 
 
-def test_the_first_checkout(make: Any, other: Other) -> None:
+def test_the_first_checkout(make: Any, other: Thread) -> None:
     """I15: while the pool is opened, too."""
     pools: list[Any] = []
     lease = Lease()
@@ -232,7 +202,7 @@ def test_the_first_checkout(make: Any, other: Other) -> None:
     pools[0].checkin_from(lease)
 
 
-def test_growing(make: Any, other: Other) -> None:
+def test_growing(make: Any, other: Thread) -> None:
     pools: list[Any] = []
     lease, held = Lease(), Lease()
 
@@ -277,7 +247,7 @@ WAYS: dict[str, list[dict[str, Any]]] = {
         for options in WAYS.get(name, ())
     ],
 )
-def test_rare_ways(parameters: dict[str, str], other: Other, name: str, options: Any) -> None:
+def test_rare_ways(parameters: dict[str, str], other: Thread, name: str, options: Any) -> None:
     adapter = registry.load(name)
     given = {**adapter.options_for(size=1, timeout=20), **options}
     pool = adapter(PoolConfig("struck", parameters, given))
@@ -302,7 +272,7 @@ def test_rare_ways(parameters: dict[str, str], other: Other, name: str, options:
 
 
 @pytest.mark.skipif("psycopg" not in ours(), reason="max_waiting is psycopg_pool's")
-def test_too_many_wait(parameters: dict[str, str], other: Other) -> None:
+def test_too_many_wait(parameters: dict[str, str], other: Thread) -> None:
     adapter = registry.load("psycopg")
     options = {**adapter.options_for(size=1, timeout=20), "max_waiting": 1}
     pool = adapter(PoolConfig("struck", parameters, options))
@@ -310,8 +280,7 @@ def test_too_many_wait(parameters: dict[str, str], other: Other) -> None:
     held, lease, third = Lease(), Lease(), Lease()
     pool.checkout_into(held)
     other.begin(lambda: pool.checkout_into(lease))
-    while not pool.stats().waiting:
-        pass
+    until(lambda: pool.stats().waiting)
 
     def run() -> None:
         with pytest.raises(pool.dbapi.OperationalError, match="max_waiting"):
@@ -321,7 +290,7 @@ def test_too_many_wait(parameters: dict[str, str], other: Other) -> None:
         assert third.connection is None
         assert (pool.stats().in_use, pool.stats().waiting) == (1, 1)
     pool.checkin_from(held)
-    other.end()
+    other.result()
     settled(pool, lease, other)
     pool.close()
 
@@ -373,7 +342,7 @@ def test_close(make: Any) -> None:
 
 
 class TestFairSemaphore:
-    def test_alone(self, other: Other) -> None:
+    def test_alone(self, other: Thread) -> None:
         semaphore = FairSemaphore(1)
 
         def run() -> None:
@@ -395,24 +364,23 @@ class TestFairSemaphore:
             assert other(lambda: semaphore.acquire(20))
             other(semaphore.release)
 
-    def test_somebody_is_let_in(self, other: Other) -> None:
+    def test_somebody_is_let_in(self, other: Thread) -> None:
         semaphore = FairSemaphore(1)
 
         def before() -> None:
             assert semaphore.acquire(0)
             other.begin(lambda: semaphore.acquire(20))
-            while not semaphore.waiting:
-                pass
+            until(lambda: semaphore.waiting)
 
         for _ in each_instruction(semaphore.release, before=before):
             if semaphore.waiting:  # it was struck before it had begun
                 semaphore.release()
-            assert other.end()
+            assert other.result()
             assert (semaphore.in_use, semaphore.waiting) == (1, 0)
             semaphore.release()
-        other.end()
+        other.result()
 
-    def test_whoever_gives_up(self, other: Other) -> None:
+    def test_whoever_gives_up(self, other: Thread) -> None:
         semaphore = FairSemaphore(1)
         assert semaphore.acquire(0)
         for _ in each_instruction(lambda: semaphore.acquire(0.0001)):

@@ -4,44 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from django.db import connections
 
-from relet.backends.pools import pools
-
-from ..adapters.pg8000.driver.wire import Wire
-from ..engine import put_pool, put_small_pool
-from . import driver
+from ..support import driver
+from ..support.aliases import Aliases
+from ..support.engine import put_pool, put_small_pool
+from ..support.pools import at_rest
+from ..support.wire import Wire
 
 Make = Callable[..., Any]
-
-
-def stats(wrapper: Any) -> Any:
-    """The counts of the pool of *wrapper*."""
-    return wrapper._runner.find_pool().pool.stats()
-
-
-def at_rest(wrapper: Any) -> bool:
-    """I4: it holds no connection, and the pool agrees."""
-    return wrapper.connection is None and stats(wrapper).in_use == 0
-
-
-def backend_pid(wrapper: Any) -> int:
-    with wrapper.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        return int(cursor.fetchone()[0])
-
-
-def all_pids(wrapper: Any) -> list[int]:
-    """The server processes of all connections of the pool of *wrapper*."""
-    with ExitStack() as leases:
-        copies = [wrapper.copy() for _ in range(stats(wrapper).max_size)]
-        for copied in copies:
-            leases.enter_context(copied.temporary_connection())
-        return [copied.connection.info.backend_pid for copied in copies]
 
 
 @pytest.fixture
@@ -61,7 +35,6 @@ def make(database: None) -> Iterator[Make]:
 
     ``pool`` is for tests about options; the others give its size and timeout.
     """
-    made: list[Any] = []
 
     def make(
         alias: str = "extra",
@@ -82,14 +55,10 @@ def make(database: None) -> Iterator[Make]:
             put_pool(merged, pool)
         if policy is not None:
             options["policy"] = policy
-        wrapper = type(template)(merged, alias)
-        made.append(wrapper)
-        return wrapper
+        return aliases.make(alias, merged, type(template))
 
-    yield make
-    for wrapper in made:
-        wrapper.close()
-        pools.close_alias(wrapper.alias)
+    with Aliases() as aliases:
+        yield make
 
 
 @pytest.fixture
@@ -98,11 +67,6 @@ def observer(database: None) -> Iterator[driver.Observer]:
     names = ("dbname", "user", "password", "host", "port")
     with driver.connect(**{name: params[name] for name in names if name in params}) as observer:
         yield observer
-
-
-def kill(observer: driver.Observer, pid: int) -> None:
-    """End a server process, and wait until it is gone."""
-    observer.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 
 
 @pytest.fixture

@@ -9,11 +9,10 @@ from time import monotonic
 import pytest
 from django.db import DatabaseError
 
-from .. import engine
-from . import driver
-from .conftest import at_rest, backend_pid, kill, stats
-from .test_threads import wait_until
-from .threads import in_thread
+from ..support import driver, engine
+from ..support.pools import at_rest, backend_pid, stats
+from ..support.sessions import kill, until_true
+from ..support.threads import in_thread
 
 SQLALCHEMYS = ("sqlalchemy", "pg8000")
 
@@ -82,7 +81,7 @@ class TestConfigure:
             errors.append(caught)  # with all that their frames refer to
         assert stats(wrapper).in_use == 0
         left = "SELECT count(*) = %s FROM pg_stat_activity WHERE application_name = 'called'"
-        wait_until(observer, left, 0)
+        until_true(observer, left, 0)
         callback.error = None
         assert backend_pid(wrapper)
         assert at_rest(wrapper)

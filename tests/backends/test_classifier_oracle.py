@@ -33,9 +33,9 @@ from relet.core.session.ledger import SessionLedger
 from relet.core.sql.classifier import classify
 from relet.core.sql.effects import Change, Control, Move
 
+from ..support.driver import Observer
+from ..support.fingerprint import AS_RESET, PARTS, Fingerprint, difference, fingerprint
 from . import generated_sql
-from .driver import Observer
-from .fingerprint import AS_RESET, PARTS, Fingerprint, difference, fingerprint
 from .generated_sql import Text, Writer
 
 psycopg = pytest.importorskip("psycopg", reason="the oracle asks through psycopg 3")

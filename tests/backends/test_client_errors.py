@@ -8,9 +8,9 @@ from django.db import DatabaseError, connections, transaction
 
 from relet import ReleasePolicy, policies
 
-from . import driver
-from .conftest import at_rest
-from .threads import Thread
+from ..support import driver
+from ..support.pools import at_rest
+from ..support.threads import Thread
 
 LEFT = """
 SELECT 'setting', current_setting('app.x', true) WHERE current_setting('app.x', true) <> ''

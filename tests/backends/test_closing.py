@@ -9,8 +9,9 @@ from django.db import connections, transaction
 
 from relet import close_all
 
-from .. import engine
-from .conftest import at_rest, backend_pid, stats
+from ..support import engine
+from ..support.pools import at_rest, backend_pid, stats
+from ..support.waiting import until
 
 ALIVE = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(%s)"
 
@@ -19,8 +20,7 @@ def test_idle_connections_are_closed(make, observer):
     wrappers = [make("one"), make("other")]
     pids = [backend_pid(wrapper) for wrapper in wrappers]
     assert close_all(20)
-    while observer.execute(ALIVE, [pids]).fetchone() != (0,):
-        pass
+    until(lambda: observer.execute(ALIVE, [pids]).fetchone() == (0,))
     # And are made anew.
     assert not {backend_pid(wrapper) for wrapper in wrappers} & set(pids)
 
@@ -33,8 +33,7 @@ def test_leased_ones_are_closed_when_they_come_back(make, observer):
     assert backend_pid(wrapper) == pid  # the transaction goes on
     wrapper.commit()
     wrapper.set_autocommit(True)
-    while observer.execute(ALIVE, [[pid]]).fetchone() != (0,):
-        pass
+    until(lambda: observer.execute(ALIVE, [[pid]]).fetchone() == (0,))
     assert backend_pid(wrapper) != pid
     assert at_rest(wrapper)
 
@@ -47,8 +46,7 @@ def test_it_waits_no_longer_than_it_is_told(make, monkeypatch):
     monkeypatch.setattr(pool, "close", lambda: over.wait(20) and close())
     assert not close_all(0.01)
     over.set()
-    while not pool.closed:
-        pass
+    until(lambda: pool.closed)
 
 
 def test_without_pools_there_is_nothing_to_do(db):
@@ -111,8 +109,7 @@ def test_the_interpreters_exit(database, observer, leave, call, code):
     before = observer.execute(counting).fetchone()
     result = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert (result.returncode, result.stdout, result.stderr) == (code, "", "")
-    while observer.execute(counting).fetchone() > before:
-        pass
+    until(lambda: observer.execute(counting).fetchone() <= before)
 
 
 def test_nothing_is_in_use_after_all(db):

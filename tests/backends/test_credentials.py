@@ -13,11 +13,11 @@ from relet.backends import build
 from relet.backends.checks import check_databases
 from relet.backends.pools import pools
 
-from .. import engine
-from .conftest import all_pids, at_rest, backend_pid, kill, stats
-from .driver import Django
-from .test_threads import wait_until
-from .threads import in_thread
+from ..support import engine
+from ..support.driver import Django
+from ..support.pools import all_pids, at_rest, backend_pid, stats
+from ..support.sessions import kill, until_true
+from ..support.threads import in_thread
 
 ROLE = "relet_rotating"
 
@@ -57,7 +57,7 @@ def write(observer, path, text):
     observer.execute("SELECT pg_reload_conf()")
     rules = "SELECT count(*) = %s FROM pg_hba_file_rules"
     count = sum(bool(line.strip()) and line.strip()[0] != "#" for line in text.splitlines())
-    wait_until(observer, rules, count)
+    until_true(observer, rules, count)
 
 
 class TestPassword:

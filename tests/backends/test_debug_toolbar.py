@@ -6,8 +6,8 @@ from django.db import transaction
 from django.test import override_settings
 from testapp.models import Item
 
-from . import driver
-from .conftest import stats
+from ..support import driver
+from ..support.pools import stats
 
 
 class Logger:

@@ -18,12 +18,11 @@ from relet import ReleasePolicy, policies
 from relet.core.lease import TABLES
 from relet.core.policy import STATE_MODES
 
-from .. import driver_changes, engine
-from ..driver_changes import Kept, kept_open
-from . import driver
-from .conftest import at_rest, backend_pid, stats
-from .driver import execute, needs
-from .threads import in_thread
+from ..support import driver, driver_changes, engine
+from ..support.driver import execute, needs
+from ..support.driver_changes import Kept, kept_open
+from ..support.pools import at_rest, backend_pid, stats
+from ..support.threads import in_thread
 
 KNOWN = driver_changes.of(driver.dbapi)
 

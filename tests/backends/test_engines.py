@@ -12,8 +12,7 @@ from django.db import connections
 from relet.backends import build
 from relet.core import AdapterSpec, hookimpl, registry
 
-from .. import engine
-from . import driver
+from ..support import driver, engine
 
 
 class Stranger:

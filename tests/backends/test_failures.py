@@ -2,16 +2,17 @@
 
 import signal
 import threading
-from time import monotonic
+from contextlib import suppress
 
 import pytest
 from django.db import OperationalError, transaction
 from testapp.models import Item
 
-from ..interrupts import TIMES, Interrupt, interrupted, possible
-from . import driver
-from .conftest import all_pids, at_rest, backend_pid, kill, stats
-from .test_threads import wait_until
+from ..support import driver
+from ..support.interrupts import TIMES, Interrupt, interrupted, possible
+from ..support.pools import all_pids, at_rest, backend_pid, stats
+from ..support.sessions import kill, until_true
+from ..support.waiting import until
 
 
 @pytest.fixture
@@ -29,12 +30,11 @@ def interrupt():
 def interrupt_when(observer, sql):
     """Send SIGALRM to the main thread when the server says that *sql* is true."""
     # A statement that was interrupted before may go on there, for a second.
-    deadline = monotonic() + 5
-    while observer.execute(sql).fetchone()[0] and monotonic() < deadline:
-        pass
+    with suppress(AssertionError):
+        until(lambda: not observer.execute(sql).fetchone()[0], 5)
 
     def run():
-        wait_until(observer, sql)
+        until_true(observer, sql)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
 
     thread = threading.Thread(target=run)
@@ -76,8 +76,7 @@ def test_keyboard_interrupt_while_waiting_for_a_connection(make, interrupt):
         other = type(keeper)(keeper.settings_dict, keeper.alias)
         with other.temporary_connection():
             kept.set()
-            while not stats(keeper).waiting and not over.is_set():
-                pass
+            until(lambda: stats(keeper).waiting or over.is_set())
             signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
             over.wait(20)
 

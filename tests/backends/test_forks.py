@@ -18,11 +18,12 @@ from relet import ReleasePolicy, close_all, hold, policies
 from relet.backends.pools import pools
 from relet.core import Kind, registry
 
-from .. import engine
-from . import driver
-from .conftest import at_rest, backend_pid, stats
-from .forks import child_of, fork, needs_fork, untouched
-from .threads import in_thread
+from ..support import driver, engine
+from ..support.forks import child_of, fork, needs_fork, untouched
+from ..support.holder import holding
+from ..support.pools import at_rest, backend_pid, stats
+from ..support.threads import in_thread
+from ..support.waiting import until
 
 pytestmark = needs_fork
 
@@ -384,8 +385,7 @@ def test_a_child_leaves_nothing_of_its_own_and_all_of_its_parents(db, observer):
     theirs = int(os.read(reading, 100))
     os.close(reading)
     os.close(writing)
-    while observer.execute(ALIVE, [[theirs]]).fetchone() != (0,):
-        pass
+    until(lambda: observer.execute(ALIVE, [[theirs]]).fetchone() == (0,))
     assert observer.execute(ALIVE, [[pid]]).fetchone() == (1,)
 
 
@@ -425,13 +425,11 @@ def test_with_waiters_and_a_statement_under_way(make, observer):
 
     threads = [threading.Thread(target=run)]
     threads[0].start()
-    while not observer.execute(WAITS).fetchone()[0]:
-        pass
+    until(lambda: observer.execute(WAITS).fetchone()[0])
     for number in range(3):
         threads.append(threading.Thread(target=wait, args=(number,)))
         threads[-1].start()
-        while stats(keeper).waiting <= number:
-            pass
+        until(lambda number=number: stats(keeper).waiting > number)
 
     def child():
         assert backend_pid(keeper)
@@ -471,26 +469,6 @@ def _locks(wrapper):
     return {name: lock for name, lock in found.items() if lock is not None}
 
 
-@contextmanager
-def held_elsewhere(lock):
-    """Another thread has *lock*."""
-    held, over = threading.Event(), threading.Event()
-
-    def run():
-        with lock:
-            held.set()
-            over.wait(20)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert held.wait(20)
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(20)
-
-
 def use_everything(wrapper):
     assert backend_pid(wrapper)
     registry.specs()
@@ -508,7 +486,7 @@ def test_no_lock_is_inherited_in_a_bad_state(make, db):
     wrapper = make("locked")
     backend_pid(wrapper)
     for name, lock in _locks(wrapper).items():
-        with held_elsewhere(lock):
+        with holding(lambda lock=lock: lock):
             assert child_of(lambda: use_everything(wrapper)) == 0, name
 
 

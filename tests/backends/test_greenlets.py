@@ -11,8 +11,8 @@ import sys
 import pytest
 from django.db import connections
 
-from .. import engine
-from . import driver
+from ..support import driver, engine
+from ..support.waiting import until
 
 pytest.importorskip("gevent", reason="gevent is not installed")
 pytestmark = pytest.mark.skipif(
@@ -233,5 +233,4 @@ def test_killed_at_any_moment(database, observer):
     # The server does not see that who waits for the lock is gone, before it has it.
     observer.execute("SELECT pg_advisory_unlock(30)")
     assert (result.returncode, result.stdout.split()) == (0, MOMENTS), result.stderr
-    while observer.execute(OTHERS).fetchone() != (0,):
-        pass
+    until(lambda: observer.execute(OTHERS).fetchone() == (0,))

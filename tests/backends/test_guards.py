@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import SimpleTestCase
 from testapp.models import Item
 
-from .conftest import at_rest, stats
+from ..support.pools import at_rest, stats
 
 
 class Refused(Exception):

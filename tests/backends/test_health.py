@@ -3,8 +3,10 @@
 import pytest
 from django.db import OperationalError
 
-from .. import engine
-from .conftest import all_pids, at_rest, backend_pid, kill
+from ..support import engine
+from ..support.pools import all_pids, at_rest, backend_pid
+from ..support.sessions import kill
+from ..support.waiting import until
 
 
 def statements(observer, pid):
@@ -75,8 +77,7 @@ def test_one_to_which_the_server_has_said_something_else_is_kept(pings, observer
         raw = wrapper._runner.lease.connection.raw
     assert not pool.has_unread_data(raw)
     observer.execute("NOTIFY something")
-    while not pool.has_unread_data(raw):
-        pass
+    until(lambda: pool.has_unread_data(raw))
     assert backend_pid(wrapper) == pid
     assert len(count) == 1
     assert backend_pid(wrapper) == pid

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from .. import engine, opcodes
+from ..support import engine
+from ..support import strikes as opcodes
 
 #: Every so many instructions; each of them takes a process and a fifth of a second.
 STEP = opcodes.STEP * 97

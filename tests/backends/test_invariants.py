@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from relet.backends.pools import pools
 from relet.core import State
 
-from ..engine import put_small_pool
-from . import driver
-from .threads import Thread
+from ..support import driver
+from ..support.engine import put_small_pool
+from ..support.threads import Thread
 
 ACTORS = 2
 APPLICATION = "relet machine"

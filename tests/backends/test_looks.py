@@ -8,9 +8,9 @@ import pytest
 from django.db import OperationalError, connections, transaction
 from testapp.models import Item
 
-from . import driver
-from .conftest import at_rest, stats
-from .threads import Thread
+from ..support import driver
+from ..support.pools import at_rest, stats
+from ..support.threads import Thread
 
 psycopg = driver.needs("psycopg", "pipelines and functions of that kind")
 pytestmark = pytest.mark.skipif(

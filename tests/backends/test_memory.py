@@ -12,7 +12,7 @@ import pytest
 from django.db import DatabaseError, connections, transaction
 from testapp.models import Item
 
-from .conftest import at_rest
+from ..support.pools import at_rest
 
 #: How often each thing is done before memory is looked at again.
 TIMES = 50

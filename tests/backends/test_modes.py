@@ -3,7 +3,7 @@
 from django.db import transaction
 from testapp.models import Item
 
-from .conftest import at_rest, backend_pid, stats
+from ..support.pools import at_rest, backend_pid, stats
 
 
 def test_cursor_mode_releases_with_the_last_cursor(make):

@@ -7,8 +7,9 @@ from django.db import transaction
 from django.db.backends.signals import connection_created
 from testapp.models import Item
 
-from .conftest import at_rest, backend_pid, kill, stats
-from .driver import LOST
+from ..support.driver import LOST
+from ..support.pools import at_rest, backend_pid, stats
+from ..support.sessions import kill
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from django.db import OperationalError
 
 from relet.core import PoolTimeout
 
-from . import driver
-from .conftest import at_rest, stats
-from .threads import in_thread
+from ..support import driver
+from ..support.pools import at_rest, stats
+from ..support.threads import in_thread
 
 
 def copy(cursor):

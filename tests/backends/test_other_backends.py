@@ -21,9 +21,10 @@ from relet.backends import build
 from relet.backends.compat import tracked_settings
 from relet.backends.leases import session_rules as session_state
 
-from .. import engine
-from .conftest import at_rest, backend_pid, kill, stats
-from .driver import Django
+from ..support import engine
+from ..support.driver import Django
+from ..support.pools import at_rest, backend_pid, stats
+from ..support.sessions import kill
 
 TENANTS = ("red", "blue")
 PROJECT = Path(__file__).with_name("tenants_project")

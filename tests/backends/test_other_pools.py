@@ -13,7 +13,8 @@ from django.db.utils import load_backend
 pytest.importorskip("sqlalchemy")
 pool_container = pytest.importorskip("dj_db_conn_pool.core").pool_container
 
-from .conftest import at_rest, backend_pid, kill, stats  # noqa: E402
+from ..support.pools import at_rest, backend_pid, stats  # noqa: E402
+from ..support.sessions import kill  # noqa: E402
 
 SERVER = ("NAME", "USER", "PASSWORD", "HOST", "PORT")
 

@@ -14,9 +14,9 @@ from testapp.models import Item
 
 from relet import ReleasePolicy, hold, policies
 
-from . import driver
-from .conftest import at_rest, stats
-from .threads import Thread, in_thread
+from ..support import driver
+from ..support.pools import at_rest, stats
+from ..support.threads import Thread, in_thread
 
 MODES = ["statement", "cursor", "request"]
 
@@ -532,7 +532,8 @@ def test_a_log_handler_that_writes(make, log_in_the_database, mode, level, caplo
 def test_a_log_handler_that_writes_when_a_session_cannot_be_restored(
     db, observer, log_in_the_database, caplog
 ):
-    from .conftest import backend_pid, kill
+    from ..support.pools import backend_pid
+    from ..support.sessions import kill
 
     caplog.set_level(logging.DEBUG, "relet")
     run("SET app.owner = 'lost'")

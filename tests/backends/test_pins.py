@@ -8,8 +8,9 @@ from testapp.models import Item
 
 from relet.core.sql.classifier import EFFECTS
 
-from . import driver
-from .conftest import at_rest, kill, stats
+from ..support import driver
+from ..support.pools import at_rest, stats
+from ..support.sessions import kill
 
 copies = driver.needs("psycopg", "cursor.copy()")
 streams = driver.needs("psycopg", "cursor.stream()")

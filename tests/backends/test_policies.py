@@ -18,11 +18,11 @@ from relet import ReleasePolicy, hold, policies
 from relet.backends import SessionStateError
 from relet.core import ConfigurationError, Kind, RegistryError, hookimpl, registry
 
-from .. import engine
-from .conftest import at_rest, backend_pid, kill, stats
-from .driver import CONNECTION_LOST, execute
+from ..support import engine
+from ..support.driver import CONNECTION_LOST, execute
+from ..support.pools import at_rest, backend_pid, stats
+from ..support.sessions import kill, until_true
 from .test_session_state import in_session, run
-from .test_threads import wait_until
 
 #: What tests/conftest.py has in DATABASES["default"].
 SETTINGS = ReleasePolicy(check_idle=3600)
@@ -650,7 +650,7 @@ class TestHold:
             cursor.execute("SELECT current_setting('app.tenant', true)")
             assert cursor.fetchone() in [("",), (None,)]
             # Without a pool it goes with its connection, whose server process may take its time.
-            wait_until(observer, "SELECT NOT EXISTS (SELECT 1 FROM pg_locks WHERE objid = 77)")
+            until_true(observer, "SELECT NOT EXISTS (SELECT 1 FROM pg_locks WHERE objid = 77)")
             assert wrapper._runner.lease.session is None
 
     @pytest.mark.parametrize("release", ["statement", "cursor", "request"])

@@ -16,10 +16,10 @@ from relet.backends.config.copying import copy_settings
 from relet.backends.pools import Pools, pools
 from relet.core import ReleasePolicy
 
-from ..opcodes import each_instruction
-from .conftest import backend_pid
+from ..support.pools import backend_pid
+from ..support.strikes import each_instruction
+from ..support.threads import Thread
 from .test_vanished_pools import aliases, gone
-from .threads import Thread
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from relet.backends.pools import pools
 from relet.core import registry
 
 from ..django_suite.server import postgres
-from .conftest import at_rest, backend_pid, stats
+from ..support.pools import at_rest, backend_pid, stats
 
 psycopg = pytest.importorskip("psycopg", reason="with psycopg2, connections are told of no types")
 

@@ -17,7 +17,7 @@ from django.urls import path
 
 from relet import policies
 
-from .conftest import at_rest, backend_pid, stats
+from ..support.pools import at_rest, backend_pid, stats
 from .test_session_state import in_session, run
 
 SEEN = []

@@ -6,10 +6,10 @@ from django.db import OperationalError, transaction
 from relet import hold, policies
 from relet.core.sql.readonly import FUNCTIONS
 
-from . import driver
-from .conftest import at_rest, backend_pid, kill, stats
-from .test_threads import wait_until
-from .threads import Thread
+from ..support import driver
+from ..support.pools import at_rest, backend_pid, stats
+from ..support.sessions import kill, until_true
+from ..support.threads import Thread
 
 READ = "SELECT name FROM testapp_item"
 WRITE = "INSERT INTO testapp_item (name) VALUES ('once')"
@@ -98,7 +98,7 @@ def test_nothing_that_was_sent(retrying, observer):
 
     worker._todo.put(read)
     waits = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE pid = %s AND NOT granted)"
-    wait_until(observer, waits, pid)
+    until_true(observer, waits, pid)
     kill(observer, pid)
     worker._done.get(timeout=30)
     observer.execute("ROLLBACK")

@@ -8,10 +8,9 @@ from django.db.backends.ddl_references import Statement, Table
 
 from relet.backends import build
 
-from .. import engine
-from . import driver
-from .conftest import at_rest, backend_pid
-from .driver import Django
+from ..support import driver, engine
+from ..support.driver import Django
+from ..support.pools import at_rest, backend_pid
 
 CREATE = "CREATE EXTENSION IF NOT EXISTS plpgsql"
 

@@ -30,10 +30,10 @@ from relet.backends import SessionStateError
 from relet.backends.leases.hold import Hold
 from relet.backends.pools import pools
 
-from ..engine import put_small_pool
-from . import driver
-from .fingerprint import fingerprint
-from .threads import Thread
+from ..support import driver
+from ..support.engine import put_small_pool
+from ..support.fingerprint import fingerprint
+from ..support.threads import Thread
 
 ACTORS = 3
 CONNECTIONS = 2

@@ -20,11 +20,12 @@ from relet.core import Kind, State
 from relet.core.session.baseline import Baseline
 from relet.core.sql.fingerprint import fingerprint as fingerprint_of
 
-from . import driver
-from .conftest import at_rest, backend_pid, kill, stats
-from .driver import execute, needs
-from .driver import sql as composed
-from .fingerprint import fingerprint
+from ..support import driver
+from ..support.driver import execute, needs
+from ..support.driver import sql as composed
+from ..support.fingerprint import fingerprint
+from ..support.pools import at_rest, backend_pid, stats
+from ..support.sessions import kill
 
 MADE = {
     "SET": "SET statement_timeout = '55s'",

@@ -10,10 +10,10 @@ from django.db import OperationalError, connections
 
 from relet.core import PoolAdapter, PoolConfig
 
-from .. import engine
-from . import driver
-from .conftest import at_rest, backend_pid, stats
-from .threads import in_thread
+from ..support import driver, engine
+from ..support.pools import at_rest, backend_pid, stats
+from ..support.threads import in_thread
+from ..support.waiting import until
 
 #: Options that are wrong, of the pools of the engines that come with relet.
 WRONG = {
@@ -362,8 +362,7 @@ def test_too_many_waiting(make):
     with keeper.temporary_connection():
         waiter = threading.Thread(target=lambda: backend_pid(keeper.copy()))
         waiter.start()
-        while not stats(keeper).waiting:
-            pass
+        until(lambda: stats(keeper).waiting)
         with pytest.raises(OperationalError, match=r"DATABASES\['busy'\].*max_waiting") as caught:
             in_thread(lambda: backend_pid(keeper.copy()))
         assert "max_size" in str(caught.value)

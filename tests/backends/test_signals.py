@@ -11,9 +11,10 @@ from testapp.models import Item
 from relet import hold
 from relet.core import IllegalEvent
 
-from . import driver
-from .conftest import at_rest, backend_pid, stats
-from .test_threads import wait_until
+from ..support import driver
+from ..support.pools import at_rest, backend_pid, stats
+from ..support.sessions import until_true
+from ..support.waiting import until
 
 #: psycopg2 tells Python of signals when what it does has come to its end, and not before.
 interruptible = pytest.mark.skipif(
@@ -43,7 +44,7 @@ def blocked(db, observer):
     yield
     observer.execute("SELECT pg_advisory_unlock(4712)")
     # The server has not heard of those who were closed while they waited.
-    wait_until(observer, f"SELECT NOT ({BUSY})")
+    until_true(observer, f"SELECT NOT ({BUSY})")
     observer.execute("DELETE FROM testapp_item")
 
 
@@ -57,7 +58,7 @@ def when_it_waits(observer, blocked):
 
         def work():
             try:
-                wait_until(observer, WAITS)
+                until_true(observer, WAITS)
             except AssertionError:
                 observer.execute("SELECT pg_advisory_unlock(4712)")  # or it waits for ever
                 raise
@@ -311,8 +312,7 @@ def test_close_while_a_connection_is_waited_for(make):
     previous = signal.signal(signal.SIGALRM, lambda number, frame: handler())
 
     def strike():
-        while not stats(wrapper).waiting:
-            pass
+        until(lambda: stats(wrapper).waiting)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
 
     striking = threading.Thread(target=strike)

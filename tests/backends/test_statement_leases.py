@@ -6,9 +6,9 @@ import pytest
 from django.db import OperationalError, ProgrammingError, connection, connections
 from testapp.models import Item
 
-from . import driver
-from .conftest import at_rest, backend_pid, stats
-from .threads import in_thread
+from ..support import driver
+from ..support.pools import at_rest, backend_pid, stats
+from ..support.threads import in_thread
 
 
 def test_connection_is_back_when_execute_returns(db):

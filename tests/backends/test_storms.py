@@ -23,11 +23,11 @@ from testapp.models import Item
 
 from relet.core import PoolAdapter, registry
 
-from .. import engine
-from ..interrupts import possible
-from .conftest import stats
+from ..support import engine
+from ..support.interrupts import possible
+from ..support.pools import stats
+from ..support.threads import Thread
 from .test_client_errors import LEFT
-from .threads import Thread
 
 ATOMIC = transaction.Atomic.__enter__.__code__, transaction.Atomic.__exit__.__code__
 SECONDS = float(os.environ.get("RELET_STORM_SECONDS", "3"))

@@ -15,12 +15,11 @@ import relet.core
 from relet import hold, policies
 from relet.core import PoolAdapter, State, registry
 
-from .. import engine
-from ..opcodes import STEP, strike_at
-from . import driver
-from .conftest import stats
-from .fingerprint import fingerprint
-from .threads import Thread
+from ..support import driver, engine
+from ..support.fingerprint import fingerprint
+from ..support.pools import stats
+from ..support.strikes import STEP, strike_at
+from ..support.threads import Thread
 
 RELET = (relet.core, relet.adapters, relet.backends)
 

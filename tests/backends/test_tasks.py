@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from contextlib import contextmanager
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -10,8 +11,9 @@ from testapp.models import Item
 
 from relet import hold
 
-from .conftest import backend_pid, stats
-from .threads import in_thread
+from ..support.holder import holding
+from ..support.pools import backend_pid, stats
+from ..support.threads import in_thread
 
 WAITS = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
 
@@ -45,8 +47,6 @@ def at_the_lock(observer):
 
 @sensitive
 def test_while_waiting_for_a_connection(db, observer, thread_sensitive):
-    over = threading.Event()
-
     async def main():
         task = asyncio.ensure_future(
             sync_to_async(Item.objects.count, thread_sensitive=thread_sensitive)()
@@ -54,20 +54,14 @@ def test_while_waiting_for_a_connection(db, observer, thread_sensitive):
         await until(lambda: stats(db).waiting == 1)
         await cancelled(task)
 
-    def holder():
+    @contextmanager
+    def in_transaction():
         with transaction.atomic():
-            backend_pid(connections["default"])
-            held.set()
-            over.wait(20)
+            yield backend_pid(connections["default"])
 
-    held = threading.Event()
-    thread = threading.Thread(target=holder)
-    thread.start()
-    assert held.wait(20)
     loop = asyncio.new_event_loop()
-    loop.run_until_complete(main())
-    over.set()
-    thread.join(20)
+    with holding(in_transaction):
+        loop.run_until_complete(main())
     assert usable(db)
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()

@@ -5,7 +5,7 @@ from django.db import connections
 
 from relet.backends.pools import pools
 
-from .conftest import backend_pid
+from ..support.pools import backend_pid
 
 
 @pytest.fixture

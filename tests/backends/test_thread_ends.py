@@ -11,9 +11,11 @@ from testapp.models import Item
 
 from relet import hold
 
-from . import driver
-from .conftest import at_rest, backend_pid, stats
-from .threads import in_thread
+from ..support import driver
+from ..support.holder import staying
+from ..support.pools import at_rest, backend_pid, stats
+from ..support.threads import in_thread
+from ..support.waiting import until
 
 ALIVE = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
 
@@ -97,8 +99,7 @@ class Waiter:
 
         self.thread = threading.Thread(target=run)
         self.thread.start()
-        while not stats(wrapper).waiting:
-            pass
+        until(lambda: stats(wrapper).waiting)
 
     def served(self):
         self.thread.join(20)
@@ -107,8 +108,7 @@ class Waiter:
 
 def assert_discarded(wrapper, observer, caplog, waiter, pid):
     assert waiter.served() not in (None, pid)
-    while observer.execute(ALIVE, [pid]).fetchone() != (0,):
-        pass
+    until(lambda: observer.execute(ALIVE, [pid]).fetchone() == (0,))
     assert at_rest(wrapper)
     assert stats(wrapper).size <= 1
     assert caplog.text.count("ended without closing its connection") == 1
@@ -117,21 +117,10 @@ def assert_discarded(wrapper, observer, caplog, waiter, pid):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("take", TAKES)
 def test_whatever_keeps_the_lease(ending, observer, caplog, take, garbage):
-    kept, pids, over = [], [], threading.Event()
-
-    def run():
-        pids.append(take(kept))
-        taken.set()
-        over.wait(20)
-
-    taken = threading.Event()
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert taken.wait(20)
-    waiter = Waiter(ending)
-    over.set()
-    thread.join(20)
-    assert_discarded(ending, observer, caplog, waiter, *pids)
+    kept = []
+    with staying(lambda: take(kept)) as pid:
+        waiter = Waiter(ending)
+    assert_discarded(ending, observer, caplog, waiter, pid)
 
 
 class End(Exception):
@@ -154,21 +143,9 @@ def exits():
 @pytest.mark.parametrize("daemon", [False, True])
 def test_however_the_thread_ends(ending, observer, caplog, monkeypatch, how, daemon):
     monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
-    pids, taken, over = [], threading.Event(), threading.Event()
-
-    def run():
-        pids.append(in_transaction([]))
-        taken.set()
-        over.wait(20)
-        how()
-
-    thread = threading.Thread(target=run, daemon=daemon)
-    thread.start()
-    assert taken.wait(20)
-    waiter = Waiter(ending)
-    over.set()
-    thread.join(20)
-    assert_discarded(ending, observer, caplog, waiter, *pids)
+    with staying(lambda: in_transaction([]), how, daemon=daemon) as pid:
+        waiter = Waiter(ending)
+    assert_discarded(ending, observer, caplog, waiter, pid)
 
 
 def test_a_worker_of_an_executor_that_is_shut_down(ending, observer, caplog):
@@ -181,20 +158,13 @@ def test_a_worker_of_an_executor_that_is_shut_down(ending, observer, caplog):
 def test_a_thread_whose_wrapper_is_kept_alive(ending, observer, caplog):
     kept = []
 
-    def run():
+    def begin():
         kept.append(connections["ending"])
-        pids.append(in_transaction([]))
-        taken.set()
-        over.wait(20)
+        return in_transaction([])
 
-    pids, taken, over = [], threading.Event(), threading.Event()
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert taken.wait(20)
-    waiter = Waiter(ending)
-    over.set()
-    thread.join(20)
-    assert_discarded(ending, observer, caplog, waiter, *pids)
+    with staying(begin) as pid:
+        waiter = Waiter(ending)
+    assert_discarded(ending, observer, caplog, waiter, pid)
     assert kept[0]._runner.lease.connection is None
 
 
@@ -234,8 +204,7 @@ def test_it_is_counted_and_told_where_it_was_taken(make, caplog):
         caplog.clear()
         in_thread(die)
         # The handler is called before that of the test, which is the root's.
-        while not (told := [record for record in caplog.records if record.name == "relet"]):
-            pass
+        told = until(lambda: [record for record in caplog.records if record.name == "relet"])
         assert len(seen) == pool.abandoned == number
         (record,) = told
         text = record.getMessage()

@@ -1,24 +1,16 @@
 """I5, I11: threads that share a wrapper, or wait for a connection."""
 
 import threading
-from time import monotonic
 
 import pytest
 from django.db import DatabaseError, OperationalError, connections, transaction
 from testapp.models import Item
 
-from ..engine import size_option
-from .conftest import at_rest, backend_pid, stats
-from .threads import in_thread
-
-
-def wait_until(observer, sql, *parameters):
-    """Wait until the server says that *sql* is true."""
-    deadline = monotonic() + 60
-    while monotonic() < deadline:
-        if observer.execute(sql, parameters or None).fetchone()[0]:
-            return
-    raise AssertionError(f"never became true: {sql}")
+from ..support.engine import size_option
+from ..support.pools import at_rest, backend_pid, stats
+from ..support.sessions import until_true
+from ..support.threads import in_thread
+from ..support.waiting import until
 
 
 def test_a_thread_that_ends_at_rest_leaves_nothing(db):
@@ -51,7 +43,7 @@ def test_a_shared_wrapper_is_not_released_under_anothers_statement(db, observer)
     thread = threading.Thread(target=slow)
     thread.start()
     waits = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
-    wait_until(observer, waits)
+    until_true(observer, waits)
     # Its statement runs. Ours waits for its end, and then runs on a lease of its own.
     unlocking = threading.Timer(0.05, observer.execute, ["SELECT pg_advisory_unlock(1)"])
     unlocking.start()
@@ -145,8 +137,7 @@ def test_waiters_are_served_in_order(make, observer):
             thread = threading.Thread(target=work)
             thread.start()
             threads.append(thread)
-            while stats(keeper).waiting <= number:
-                pass
+            until(lambda number=number: stats(keeper).waiting > number)
     for thread in threads:
         thread.join(20)
     assert order == sorted(order)

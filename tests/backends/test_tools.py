@@ -10,10 +10,10 @@ import pytest
 from django.db import connections, transaction
 from testapp.models import Item
 
-from ..adapters.pg8000.driver.wire import Wire
-from . import driver
-from .conftest import at_rest
-from .forks import child_of, needs_fork
+from ..support import driver
+from ..support.forks import child_of, needs_fork
+from ..support.pools import at_rest
+from ..support.wire import Wire
 
 pytestmark = needs_fork
 

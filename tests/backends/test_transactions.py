@@ -6,8 +6,9 @@ from django.db.transaction import TransactionManagementError
 from django.test.utils import CaptureQueriesContext
 from testapp.models import Item
 
-from .conftest import at_rest, backend_pid, kill, stats
-from .driver import LOST
+from ..support.driver import LOST
+from ..support.pools import at_rest, backend_pid, stats
+from ..support.sessions import kill
 
 
 @pytest.fixture(autouse=True)

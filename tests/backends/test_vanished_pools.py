@@ -11,10 +11,10 @@ from relet import close_all
 from relet.backends.config.copying import copy_settings
 from relet.backends.pools import pools
 
-from ..engine import put_small_pool
-from .conftest import at_rest, backend_pid, stats
-from .test_threads import wait_until
-from .threads import Thread, in_thread
+from ..support.engine import put_small_pool
+from ..support.pools import at_rest, backend_pid, stats
+from ..support.sessions import until_true
+from ..support.threads import Thread, in_thread
 
 ALIVE = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(%s)"
 
@@ -24,7 +24,7 @@ def aliases():
 
 
 def gone(observer, *pids):
-    wait_until(observer, f"SELECT ({ALIVE}) = 0", list(pids))
+    until_true(observer, f"SELECT ({ALIVE}) = 0", list(pids))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import DatabaseError, connections, models, transaction
 from django.db.models import F, Sum
 
-from ..backends import driver
+from ..support import driver
 
 ACCOUNTS, EACH = 50, 1000
 TOTAL = ACCOUNTS * EACH

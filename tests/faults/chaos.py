@@ -14,15 +14,15 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, close_old_connections, connections
 
-from .. import engine
-from ..backends.conftest import stats
-from ..backends.test_threads import wait_until
-from ..interrupts import Interrupt
+from ..support import engine
+from ..support.interrupts import Interrupt
+from ..support.pools import stats
+from ..support.proxy import Proxy
+from ..support.server import Server
+from ..support.sessions import until_true
 from . import bank
 from .conftest import observed
 from .havoc import BACKENDS, LEAST, PLAN, Havoc
-from .proxy import Proxy
-from .server import Server
 
 SEED = os.environ.get("RELET_CHAOS_SEED") or str(random.SystemRandom().randrange(10**6))
 THREADS, CONNECTIONS = 16, 4
@@ -201,7 +201,7 @@ def chaos(server: Server, network: Proxy, seconds: float, *, name: str, interrup
 
     with observed(server) as observer:
         there = bank.audit(observer, clients)
-        wait_until(
+        until_true(
             observer,
             f"SELECT count(*) <= {CONNECTIONS} AND bool_and(state = 'idle') FROM ({BACKENDS}) AS b "
             "WHERE pid <> pg_backend_pid()",

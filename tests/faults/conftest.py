@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connections
 
-from relet.backends.pools import pools
-
-from ..backends import driver
-from ..engine import ENGINE, put_small_pool
-from .proxy import Proxy, proxy
-from .server import Server, new_server
+from ..support import driver
+from ..support.aliases import Aliases
+from ..support.engine import ENGINE, put_small_pool
+from ..support.proxy import Proxy, proxy
+from ..support.server import DURABLE, Server, new_server
 
 Use = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Server]:
-    with new_server() as server:
+def postgres(template: Path) -> Iterator[Server]:
+    with new_server(template, {**DURABLE, "max_connections": "60"}) as server:
         yield server
 
 
@@ -38,7 +37,6 @@ def network(postgres: Server) -> Iterator[Proxy]:
 @pytest.fixture
 def use() -> Iterator[Use]:
     """Add an alias to the settings, with a pool of its own; return this thread's wrapper."""
-    added: list[str] = []
 
     def use(
         *ports: int,
@@ -55,17 +53,10 @@ def use() -> Iterator[Use]:
         settings["OPTIONS"] = dict(options) if policy is None else {**options, "policy": policy}
         settings["CONN_HEALTH_CHECKS"] = health_checks
         put_small_pool(settings, size=size, timeout=timeout)
-        complete = connections.configure_settings({"default": {}, alias: settings})
-        connections.settings[alias] = complete[alias]
-        added.append(alias)
-        return connections[alias]
+        return aliases.add(alias, settings)
 
-    yield use
-    for alias in added:
-        connections[alias].close()
-        pools.close_alias(alias)
-        del connections[alias]
-        del connections.settings[alias]
+    with Aliases() as aliases:
+        yield use
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import Any
 
-from ..backends import driver
+from ..support import driver
+from ..support.proxy import Proxy
+from ..support.server import Server
 from .bank import TOTAL
-from .proxy import Proxy
-from .server import Server
 
 #: What there is beside the kills, and when: in parts of the whole.
 PLAN = {

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from django.db import InterfaceError, OperationalError
 
-from ..backends.conftest import all_pids, at_rest
-from .server import new_server
+from ..support.pools import all_pids, at_rest
+from ..support.server import DURABLE, new_server
 from .test_killed_backends import run
 
 
 @pytest.fixture
-def servers():
-    with new_server() as primary, primary.standby() as standby:
+def servers(template):
+    with new_server(template, DURABLE) as primary, primary.standby() as standby:
         yield primary, standby
 
 

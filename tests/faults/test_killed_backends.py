@@ -9,10 +9,10 @@ from django.db import DatabaseError, OperationalError, transaction
 
 from relet import hold
 
-from ..backends import driver
-from ..backends.conftest import all_pids, at_rest, backend_pid, kill
-from ..backends.test_threads import wait_until
-from ..backends.threads import in_thread
+from ..support import driver
+from ..support.pools import all_pids, at_rest, backend_pid
+from ..support.sessions import kill, until_true
+from ..support.threads import in_thread
 from .conftest import UNSEEN
 
 ALIAS = "faults"
@@ -67,7 +67,7 @@ def test_killed_while_active(db, observer, table):
 
     def kill_it():
         active = "SELECT state = 'active' AND query LIKE 'WITH%%' FROM pg_stat_activity"
-        wait_until(observer, f"{active} WHERE pid = %s", pid)
+        until_true(observer, f"{active} WHERE pid = %s", pid)
         kill(observer, pid)
 
     killer = threading.Thread(target=kill_it)

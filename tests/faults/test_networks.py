@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 
-from ..backends.conftest import all_pids, at_rest, backend_pid, stats
-from ..backends.threads import Thread
+from ..support.pools import all_pids, at_rest, backend_pid, stats
+from ..support.threads import Thread
 from .conftest import UNSEEN
 from .test_killed_backends import ALIAS, run, table
 

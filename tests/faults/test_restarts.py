@@ -10,8 +10,8 @@ from django.db import InterfaceError, OperationalError, close_old_connections, c
 
 from relet.core import ReleasePolicy
 
-from ..backends.conftest import all_pids, at_rest, backend_pid, stats
-from ..backends.threads import Thread
+from ..support.pools import all_pids, at_rest, backend_pid, stats
+from ..support.threads import Thread
 from . import bank
 
 ALIAS = "faults"

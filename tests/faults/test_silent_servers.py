@@ -13,7 +13,7 @@ from time import monotonic
 import pytest
 from django.db import InterfaceError, OperationalError
 
-from ..backends.conftest import all_pids, at_rest, backend_pid, stats
+from ..support.pools import all_pids, at_rest, backend_pid, stats
 
 SIZE, TIMEOUT, THREADS = 3, 0.5, 16
 #: So often each is to wait in vain: until attempts to connect have been given up, too.

@@ -16,7 +16,7 @@ from time import monotonic
 import psutil
 import pytest
 
-from ..interrupts import possible
+from ..support.interrupts import possible
 from .chaos import ALIAS, CONNECTIONS, SEED, chaos
 
 MINUTES = float(os.environ.get("RELET_SOAK_MINUTES", "0"))

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from ..backends import driver
-from ..engine import ENGINE, put_small_pool
+from ..support import driver
+from ..support.engine import ENGINE, put_small_pool
 from .process import Process, listener, python, running
 from .watch import Watch
 from .website import Site

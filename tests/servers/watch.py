@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..backends import driver
+from ..support import driver
 from .process import PATIENCE_S
 
 _CONNECTIONS = (

@@ -21,7 +21,8 @@ from relet.core.sql.fingerprint import fingerprint
 from relet.core.sql.lexer import readings, tokens
 from relet.core.sql.statements import split
 
-from ..steps import Items, Text, first_that_does_not_end, steps
+from ..support.interrupts import timers
+from ..support.steps import Items, Text, first_that_does_not_end, steps
 
 #: What stands at the beginning, what is repeated, what stands at the end: for the tokenizer.
 TO_READ = {
@@ -224,5 +225,6 @@ def read_a_long_one(name: str) -> None:
     fingerprint(sql)
 
 
+@timers
 def test_regular_expressions():
     assert first_that_does_not_end(read_a_long_one, list(TO_READ)) == ""

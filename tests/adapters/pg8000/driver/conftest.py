@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from relet.backends.pools import pools
 from relet.core import registry
 
-from .wire import Wire
+from ....support.aliases import Aliases
+from ....support.dsn import parameters_for
+from ....support.wire import Wire
 
 _MISSING = registry.missing(registry.spec("pg8000"))
 collect_ignore_glob = ["test_*.py"] if _MISSING else []
@@ -26,9 +27,7 @@ def pytest_report_header() -> list[str]:
 @pytest.fixture
 def parameters(server: dict[str, Any]) -> dict[str, Any]:
     """Keyword arguments of the driver's ``connect()``."""
-    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host"}
-    names["PORT"] = "port"
-    return {theirs: server[ours] for ours, theirs in names.items() if server[ours]}
+    return parameters_for(server)
 
 
 @pytest.fixture
@@ -70,7 +69,6 @@ def wire(parameters: dict[str, Any]) -> Iterator[Wire]:
 @pytest.fixture
 def make(database: None, server: dict[str, Any]) -> Iterator[Callable[..., Any]]:
     """Make aliases on ``relet.backends.pg8000``, with a pool of one connection each."""
-    made: list[str] = []
 
     def make(alias: str = "pg8000", engine: str = "pg8000", **settings: Any) -> Any:
         merged = copy.deepcopy(connections["default"].settings_dict)
@@ -78,34 +76,12 @@ def make(database: None, server: dict[str, Any]) -> Iterator[Callable[..., Any]]
         pool = module.DatabaseWrapper.adapter_class.options_for(size=1, timeout=5)
         options = {"pool": pool, **server.get("OPTIONS", {}), **settings.pop("OPTIONS", {})}
         merged.update({**settings, "ENGINE": f"relet.backends.{engine}", "OPTIONS": options})
-        connections.settings[alias] = merged
-        connections[alias] = module.DatabaseWrapper(merged, alias)
-        made.append(alias)
-        return connections[alias]
+        return aliases.add(alias, merged)
 
-    yield make
-    for alias in made:
-        connections[alias].close()
-        pools.close_alias(alias)
-        del connections[alias], connections.settings[alias]
+    with Aliases() as aliases:
+        yield make
 
 
 @pytest.fixture
 def db(make: Callable[..., Any]) -> Any:
     return make()
-
-
-def pid(raw: Any) -> int:
-    ((number,),) = raw.run("SELECT pg_backend_pid()")
-    return int(number)
-
-
-def kill(admin: Any, number: int) -> None:
-    """End a server process, and wait until it is gone."""
-    admin.run(f"SELECT pg_terminate_backend({number}, 5000)")
-
-
-def wait_until(admin: Any, sql: str) -> None:
-    """Wait until the server says that *sql* is true."""
-    while admin.run(f"SELECT pg_stat_clear_snapshot(), ({sql})")[0][1] is not True:
-        pass

@@ -27,8 +27,9 @@ from relet.adapters.pg8000 import connect as connecting
 from relet.adapters.pg8000 import dbapi, settings
 from relet.core import ConfigurationError, TransactionStatus
 
-from .conftest import kill
-from .wire import Wire
+from ....support.dsn import parameters_for
+from ....support.sessions import kill
+from ....support.wire import Wire
 
 
 @pytest.fixture(autouse=True)
@@ -387,10 +388,7 @@ class TestPasswordFile:
 def scram(server):
     """Roles that need a password, ``it's:secret``; their names are the methods."""
     with ExitStack() as stack:
-        names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host"}
-        names["PORT"] = "port"
-        given = {theirs: server[ours] for ours, theirs in names.items() if server[ours]}
-        admin = stack.enter_context(closing(dbapi.connect(**given)))
+        admin = stack.enter_context(closing(dbapi.connect(**parameters_for(server))))
         admin.autocommit = True
         try:
             ((path, before),) = admin.run(
@@ -423,7 +421,7 @@ def scram(server):
             pytest.skip("the server's pg_hba.conf has backslashes in it")
         stack.callback(write, before)
         write(lines + before)
-        yield {**given, "dbname": "postgres"}
+        yield {**parameters_for(server), "dbname": "postgres"}
 
 
 class TestPasswords:

@@ -16,7 +16,7 @@ import pytest
 from relet.adapters.pg8000 import dbapi
 from relet.core import TransactionStatus
 
-from .conftest import kill, pid
+from ....support.sessions import kill, pid_of
 
 NUMBERS = "SELECT generate_series(1, 5)"
 
@@ -467,7 +467,7 @@ class TestNamedCursors:
     def test_of_a_connection_that_is_lost(self, begun, admin):
         cursor = begun.cursor("c")
         cursor.execute(NUMBERS)
-        kill(admin, pid(begun))
+        kill(admin, pid_of(begun))
         with pytest.raises(dbapi.OperationalError):
             cursor.fetchone()
         cursor.close()
@@ -642,7 +642,7 @@ class TestWhatTheServerSays:
         assert raw.info.parameter_status("TimeZone") == "Asia/Tokyo"
         assert raw.info.parameter_status("nonsense") is None
         assert raw.info.server_version // 10000 >= 12
-        assert raw.info.backend_pid == pid(raw)
+        assert raw.info.backend_pid == pid_of(raw)
         assert raw.info.encoding == "utf-8"
 
 

@@ -17,7 +17,7 @@ from relet import hold
 from relet.adapters.pg8000 import dbapi, errors
 from relet.core import TransactionStatus
 
-from .conftest import kill, pid, wait_until
+from ....support.sessions import kill, pid_of, until_true
 
 #: Statements, what Django raises for them, and their SQLSTATEs.
 STATEMENTS = [
@@ -259,7 +259,7 @@ class TestLost:
             cursor.execute("SELECT 1")
 
     def test_between_statements(self, raw, admin):
-        kill(admin, pid(raw))
+        kill(admin, pid_of(raw))
         with pytest.raises(dbapi.OperationalError, match="terminating connection") as caught:
             raw.run("SELECT 1")
         assert caught.value.sqlstate == "57P01"
@@ -269,10 +269,10 @@ class TestLost:
         raw.close()
 
     def test_in_the_middle_of_one(self, raw, admin, connect):
-        number, other = pid(raw), connect()
+        number, other = pid_of(raw), connect()
 
         def run():
-            wait_until(admin, sleeping(number))
+            until_true(admin, sleeping(number))
             kill(other, number)
 
         thread = threading.Thread(target=run)
@@ -285,7 +285,7 @@ class TestLost:
     def test_with_other_things_to_say(self, raw, admin):
         raw.run("LISTEN here")
         admin.run("NOTIFY here, 'first'")
-        kill(admin, pid(raw))
+        kill(admin, pid_of(raw))
         with pytest.raises(dbapi.OperationalError, match="terminating connection"):
             raw.run("SELECT 1")
         assert [notify.payload for notify in raw.notifies] == ["first"]
@@ -293,7 +293,7 @@ class TestLost:
     def test_who_polls_is_told(self, raw, admin):
         raw.run("LISTEN here")
         admin.run("NOTIFY here, 'first'")
-        kill(admin, pid(raw))
+        kill(admin, pid_of(raw))
         with pytest.raises(dbapi.OperationalError, match="terminating connection") as caught:
             while True:
                 raw.poll()
@@ -321,15 +321,15 @@ class TestLost:
 
     def test_a_timeout_in_the_middle(self, connect, admin):
         raw = connect(timeout=0.2)
-        number = pid(raw)
+        number = pid_of(raw)
         with pytest.raises(dbapi.OperationalError, match="the connection is lost: timed out"):
             raw.run("SELECT pg_sleep(60)")
         assert lost(raw)
         kill(admin, number)
 
     def test_an_interrupt(self, raw, admin, interrupt):
-        number = pid(raw)
-        interrupt(lambda: wait_until(admin, sleeping(number)))
+        number = pid_of(raw)
+        interrupt(lambda: until_true(admin, sleeping(number)))
         with pytest.raises(KeyboardInterrupt):
             raw.run("SELECT pg_sleep(60)")
         assert lost(raw)
@@ -345,12 +345,12 @@ class TestLost:
         assert lost(raw)
 
     def test_a_signal_that_interrupts_nothing(self, raw, admin, interrupt):
-        number = pid(raw)
+        number = pid_of(raw)
         admin.run("SELECT pg_advisory_lock(7)")
         waiting = f"EXISTS (SELECT FROM pg_locks WHERE pid = {number} AND NOT granted)"
         handled = []
         interrupt(
-            lambda: wait_until(admin, waiting),
+            lambda: until_true(admin, waiting),
             lambda *args: (handled.append(True), admin.run("SELECT pg_advisory_unlock(7)")),
         )
         assert raw.run("SELECT 1 FROM pg_advisory_lock(7)") == [(1,)]
@@ -358,8 +358,8 @@ class TestLost:
         assert usable(raw)
 
     def test_a_signal_whose_handler_closes_it(self, raw, admin, interrupt):
-        number = pid(raw)
-        interrupt(lambda: wait_until(admin, sleeping(number)), lambda *args: raw.close())
+        number = pid_of(raw)
+        interrupt(lambda: until_true(admin, sleeping(number)), lambda *args: raw.close())
         with pytest.raises(dbapi.OperationalError, match=r"lost|closed"):
             raw.run("SELECT pg_sleep(60)")
         assert lost(raw)
@@ -575,7 +575,7 @@ class TestCopies:
 
     def test_a_server_that_is_gone_meanwhile(self, copied, admin):
         raw = copied.connection
-        number = pid(raw)
+        number = pid_of(raw)
 
         class File(io.RawIOBase):
             def read(self, size=-1):
@@ -622,7 +622,7 @@ class TestThreads:
 
     def waits(self, raw, admin, first, second):
         """Run *second* in a thread while *first* waits for a lock of *admin*'s."""
-        number = pid(raw)
+        number = pid_of(raw)
         admin.run("SELECT pg_advisory_lock(7)")
         here = threading.Event()
 
@@ -633,7 +633,7 @@ class TestThreads:
         threads = [threading.Thread(target=first), threading.Thread(target=follow)]
         threads[0].start()
         waiting = f"EXISTS (SELECT FROM pg_locks WHERE pid = {number} AND NOT granted)"
-        wait_until(admin, waiting)
+        until_true(admin, waiting)
         threads[1].start()
         here.wait()
         admin.run("SELECT pg_advisory_unlock(7)")

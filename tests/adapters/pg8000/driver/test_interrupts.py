@@ -12,9 +12,10 @@ import pytest
 
 from relet.adapters.pg8000 import dbapi
 
-from ....opcodes import each_instruction
-from ....silent import SilentServer
-from .conftest import kill, pid, wait_until
+from ....support.sessions import kill, pid_of, until_true
+from ....support.silent_server import SilentServer
+from ....support.strikes import each_instruction
+from ....support.waiting import until
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "pthread_kill"), reason="the system has no signals for threads"
@@ -47,8 +48,7 @@ def when(fact, act):
     """Call *act* in another thread, once *fact*."""
 
     def run():
-        while not fact():
-            pass
+        until(fact)
         act()
 
     thread = threading.Thread(target=run)
@@ -68,8 +68,7 @@ def test_while_it_connects(handler, hosts):
         striker.join()
         assert caught.value is error
         # And nothing is open, although the error is still there.
-        while first.clients:
-            pass
+        until(lambda: not first.clients)
         assert second.most == 0
 
 
@@ -88,7 +87,7 @@ def test_while_it_connects_as_django_does(handler, make):
 
 def test_in_a_statement(handler, raw, admin):
     error, strike = handler
-    number = pid(raw)
+    number = pid_of(raw)
     striker = when(lambda: active(admin, number), strike)
     with pytest.raises(type(error)) as caught:
         raw.run("SELECT pg_sleep(60)")
@@ -147,7 +146,7 @@ def test_at_any_instruction(parameters, admin, error):
                 opened.pop().close()
         opened.pop().close()
         there = "SELECT FROM pg_stat_activity WHERE application_name = 'struck'"
-        wait_until(admin, f"NOT EXISTS ({there})")
+        until_true(admin, f"NOT EXISTS ({there})")
     finally:
         gc.enable()
     assert struck > 10

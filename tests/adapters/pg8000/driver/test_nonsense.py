@@ -15,7 +15,8 @@ from relet.adapters.pg8000 import dbapi
 from relet.adapters.pg8000.dbapi import InterfaceError, OperationalError
 from relet.core import TransactionStatus
 
-from .fake import READY, WELCOME, Fake, message, record
+from ....support.dsn import parameters_for
+from ....support.fake_server import READY, WELCOME, Fake, message, record
 
 EXAMPLES = int(os.environ.get("RELET_EXAMPLES", "100"))
 FIELD = pack("!ihihih", 0, 0, 23, 4, -1, 0)
@@ -200,9 +201,7 @@ SQL = [
 
 @pytest.fixture(scope="module")
 def recorded(server):
-    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host"}
-    names["PORT"] = "port"
-    parameters = {theirs: server[ours] for ours, theirs in names.items() if server[ours]}
+    parameters = parameters_for(server)
 
     def connect(**place):
         raw = dbapi.connect(**{**parameters, **place})

@@ -13,8 +13,8 @@ from django.db import transaction
 
 from relet.adapters.pg8000 import dbapi
 
-from .conftest import kill, pid
-from .fake import READY, WELCOME, Fake, message
+from ....support.fake_server import READY, WELCOME, Fake, message
+from ....support.sessions import kill, pid_of
 
 
 def error(severity, sqlstate, text):
@@ -90,7 +90,7 @@ def test_psycopg_says_the_same(raw, server_uri, sqlstate):
 
 def test_an_administrator(connect, place, admin):
     raw = connect(**place)
-    kill(admin, pid(raw))
+    kill(admin, pid_of(raw))
     with pytest.raises(dbapi.OperationalError, match="administrator command") as caught:
         raw.run("SELECT 1")
     assert caught.value.sqlstate == "57P01"

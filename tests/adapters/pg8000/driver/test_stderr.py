@@ -16,8 +16,8 @@ import pytest
 
 from relet.adapters.pg8000 import dbapi
 
-from .conftest import kill, pid
-from .fake import WELCOME, Fake, message
+from ....support.fake_server import WELCOME, Fake, message
+from ....support.sessions import kill, pid_of
 
 
 @pytest.fixture
@@ -88,7 +88,8 @@ def test_a_login_that_is_interrupted(ignored, beginning):
 
     def answer(client):
         client.sendall(BEGINNINGS[beginning])
-        signal.raise_signal(signal.SIGALRM)
+        # Another thread's signal would not wake the main one.
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
         client.recv(1)
 
     before = signal.signal(signal.SIGALRM, interrupt)
@@ -105,7 +106,7 @@ def test_a_login_that_is_interrupted(ignored, beginning):
 def test_a_connection_that_ends(connect, wire, admin, ignored, how, dropped):
     raw = connect(**wire.place)
     if how == "killed":
-        kill(admin, pid(raw))
+        kill(admin, pid_of(raw))
     elif how == "cut":
         wire.sessions[0].cut()
     elif how == "reset":

@@ -9,6 +9,8 @@ import pytest
 
 from relet.core import registry
 
+from ....support.dsn import parameters_for
+
 _MISSING = registry.missing(registry.specs()["pg8000"])
 collect_ignore_glob = ["test_*.py"] if _MISSING else []
 
@@ -20,10 +22,7 @@ def pytest_report_header() -> list[str]:
 @pytest.fixture(scope="session")
 def settings(server: dict[str, Any]) -> dict[str, Any]:
     """Keyword arguments of ``connect()``, in libpq's words."""
-    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host"}
-    names["PORT"] = "port"
-    found = {theirs: server[ours] for ours, theirs in names.items() if server.get(ours)}
-    return {**found, **server.get("OPTIONS", {})}
+    return {**parameters_for(server), **server["OPTIONS"]}
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,8 @@ from relet.adapters.pg8000.dbapi import Cursor, DataError
 from relet.adapters.pg8000.results import Result
 from relet.adapters.pg8000.templates import _parse
 
-from ....steps import Data, Items, Text, first_that_does_not_end, steps
+from ....support.interrupts import timers
+from ....support.steps import Data, Items, Text, first_that_does_not_end, steps
 
 #: What stands at the beginning, what is repeated, what stands at the end.
 HOSTILE = {
@@ -186,6 +187,7 @@ def read_a_long_one(name: str) -> None:
             call(argument)
 
 
+@timers
 def test_regular_expressions() -> None:
     assert first_that_does_not_end(read_a_long_one, NAMES) == ""
 

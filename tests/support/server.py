@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, which they stop and start."""
+"""PostgreSQL servers of the tests' own, from a wheel, which they stop and start."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import os
 import random
 import shutil
 import socket
+import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import CalledProcessError
@@ -21,27 +22,32 @@ with warnings.catch_warnings():
 
 HOST = "127.0.0.1"
 #: What is acknowledged outlives an immediate stop: the system keeps what was written.
-SETTINGS = {
-    "fsync": "off",
-    "synchronous_commit": "on",
-    "full_page_writes": "off",
-    "max_connections": "60",
-    "wal_level": "replica",
+DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "on"}
+#: Nothing outlives a stop, and nothing runs beside the sessions; they begin and end sooner.
+VOLATILE = {
+    **DURABLE,
+    "synchronous_commit": "off",
+    "autovacuum": "off",
+    "io_method": "sync",
+    "shared_buffers": "16MB",
 }
 
 
 class Server:
-    """A server in the directory *data*, always on the same port of `HOST`."""
+    """A server in the directory *data*, always on the same port of `HOST`, and a Unix socket."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, settings: Mapping[str, str]) -> None:
         self.data = data
         self.port = free_port()
         self.parameters = {"dbname": "postgres", "user": "postgres", "host": HOST}
         self.parameters["port"] = str(self.port)
+        #: The same, by its Unix socket.
+        self.local = {**self.parameters, "host": str(data)}
+        self._settings = settings
 
     def start(self) -> None:
         """Return when it takes connections."""
-        given = {**SETTINGS, "port": self.port, "listen_addresses": HOST}
+        given = {**self._settings, "port": self.port, "listen_addresses": HOST}
         given["unix_socket_directories"] = self.data
         options = " ".join(f"-c {name}={value}" for name, value in given.items())
         self._control("-l", f"{self.data}/log", "-o", options, "start")
@@ -61,7 +67,7 @@ class Server:
     @contextmanager
     def standby(self) -> Iterator[Server]:
         """A hot standby of this one, beside it."""
-        other = Server(self.data.with_name(f"standby-{free_port()}"))
+        other = Server(self.data.with_name(f"standby-{free_port()}"), self._settings)
         uri = f"host={self.data} port={self.port} user=postgres"
         wheel.pg_basebackup(
             ["-D", str(other.data), "-d", uri, "-R", "-X", "stream", "-c", "fast", "--no-sync"],
@@ -86,17 +92,26 @@ class Server:
 
 
 @contextmanager
-def new_server() -> Iterator[Server]:
-    """A server with nothing in it; gone at the end."""
+def new_template() -> Iterator[Path]:
+    """A data directory with nothing in it, to copy: it takes a second to make, a copy a tenth."""
     with tempfile.TemporaryDirectory(prefix="relet-") as directory:
         data = Path(directory) / "data"
         # The wheel sees to who may run a server, and read its files.
         with wheel.get_server(data, cleanup_mode="stop"):
             pass
+        yield data
+
+
+@contextmanager
+def new_server(template: Path, settings: Mapping[str, str]) -> Iterator[Server]:
+    """A server with nothing in it; gone at the end."""
+    with tempfile.TemporaryDirectory(prefix="relet-") as directory:
+        data = Path(directory) / "data"
+        subprocess.run(["cp", "-Rp", str(template), str(data)], check=True)
         if user := _user():
             shutil.chown(directory, user)
             Path(directory).chmod(0o755)
-        with Server(data).running() as server:
+        with Server(data, settings).running() as server:
             yield server
 
 

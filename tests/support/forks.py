@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ..adapters.pg8000.driver.wire import Wire
+from .wire import Wire
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 

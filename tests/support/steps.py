@@ -12,11 +12,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from threading import Timer
 from types import FrameType
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 class _Counter:
@@ -99,12 +98,14 @@ class Items(list[Any]):
         return found
 
 
-#: How long one call may take, in a process of its own. What is linear takes a thirtieth of it.
+#: How long one call may take, in a process of its own: seconds of the processor's. What is linear
+#: takes a thirtieth of it.
 SECONDS = 10
 _CALLS = """
-import importlib, sys
+import importlib, signal, sys
 function = getattr(importlib.import_module(sys.argv[1]), sys.argv[2])
-for argument in sys.argv[3:]:
+for argument in sys.argv[4:]:
+    signal.setitimer(signal.ITIMER_VIRTUAL, float(sys.argv[3]))  # which ends the process
     function(argument)
     print(argument, flush=True)
 """
@@ -112,19 +113,8 @@ for argument in sys.argv[3:]:
 
 def first_that_does_not_end(function: Callable[[str], object], arguments: list[str]) -> str:
     """Return the first of *arguments* with which *function* does not end soon, or ""."""
-    command = [sys.executable, "-c", _CALLS, function.__module__, function.__name__, *arguments]
-    left = list(arguments)
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        timer = Timer(SECONDS, process.kill)
-        timer.start()
-        try:
-            for line in process.stdout:
-                timer.cancel()
-                assert line.rstrip("\n") == left.pop(0)
-                timer = Timer(SECONDS, process.kill)
-                timer.start()
-        finally:
-            timer.cancel()
-            process.kill()
-    return left[0] if left else ""
+    called = [function.__module__, function.__name__, str(SECONDS), *arguments]
+    command = [sys.executable, "-c", _CALLS, *called]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    assert done == arguments[: len(done)]
+    return arguments[len(done)] if len(done) < len(arguments) else ""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from django.db import InterfaceError, OperationalError
 
-from .. import engine
+from . import engine
 
 if engine.NAME == "pg8000":
     from relet.adapters.pg8000 import dbapi
@@ -65,6 +65,9 @@ class Observer:
 
     def __init__(self, raw: Any) -> None:
         self.raw = raw
+
+    def cursor(self) -> Any:
+        return self.raw.cursor()
 
     def execute(self, query: Any, params: Any = None) -> Any:
         return execute(self.raw, query, params)

@@ -45,7 +45,15 @@ class Thread:
                 self._done.put((None, error))
 
     def __call__(self, function: Callable[[], Any]) -> Any:
+        self.begin(function)
+        return self.result()
+
+    def begin(self, function: Callable[[], Any]) -> None:
+        """Have it call *function*, and go on; `result` is to be called before the next one."""
         self._todo.put(function)
+
+    def result(self) -> Any:
+        """Return what the function that was begun returns; raise its error."""
         # A missed release would block for good.
         result, error = self._done.get(timeout=30)
         if error is not None:

@@ -1,0 +1,50 @@
+"""How a database is named: by a URI of libpq's, by libpq's parameters, or in Django's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+#: libpq's word for a part of it, and Django's.
+_WORDS = {
+    "dbname": "NAME",
+    "user": "USER",
+    "password": "PASSWORD",
+    "host": "HOST",
+    "port": "PORT",
+}
+
+
+def parameters_of(uri: str) -> dict[str, str]:
+    """Return libpq's parameters of a URI such as ``postgresql://user@host:5432/name``.
+
+    https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
+    """
+    parts = urlsplit(uri)
+    found = {
+        "dbname": unquote(parts.path.lstrip("/")),
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "host": unquote(parts.hostname or ""),
+        "port": str(parts.port or ""),
+        **dict(parse_qsl(parts.query)),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def uri_of(parameters: Mapping[str, str]) -> str:
+    return f"postgresql://?{urlencode(parameters)}"
+
+
+def database_of(parameters: Mapping[str, str]) -> dict[str, Any]:
+    """Return what ``DATABASES[alias]`` says to reach it; for `dict.update`."""
+    options = {name: value for name, value in parameters.items() if name not in _WORDS}
+    named = {theirs: parameters.get(ours, "") for ours, theirs in _WORDS.items()}
+    return {**named, "OPTIONS": options}
+
+
+def parameters_for(database: Mapping[str, Any]) -> dict[str, str]:
+    """Return libpq's parameters for a ``DATABASES[alias]``, but for its OPTIONS."""
+    named = {ours: str(database.get(theirs) or "") for ours, theirs in _WORDS.items()}
+    return {name: value for name, value in named.items() if value}
