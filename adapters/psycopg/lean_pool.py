@@ -138,10 +138,12 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        opens: bool | None = options.pop("open", None)
         self._attempts: dict[_Attempt, bool] = {}
-        super().__init__(*args, **options)
         #: Whether a `_Need` is queued. Changed under the lock.
         self._needed = False
+        #: Whether the first connections are open, or queued to be opened.
+        self._filled = False
         #: Prepares a connection that other code has used; returns whether that worked.
         self.normalize: Callable[[Connection], bool] = lambda raw: True
         #: The checked-out connections.
@@ -150,10 +152,15 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         self.failure: Exception | None = None
         #: The threads that are connecting.
         self.connecting: set[int] = set()
-        self._held = self._lock._is_owned  # type: ignore[attr-defined]
         # These classes are written in C: their `put()` is one step, even if interrupted.
         self._tasks: Any = SimpleQueue()
         self._sched = Scheduler()
+        super().__init__(*args, open=False, **options)
+        self._held = self._lock._is_owned  # type: ignore[attr-defined]
+        # Threads start here, so every attribute is set before.
+        self._open_implicit = opens is None
+        if opens or opens is None:
+            self.open()
 
     # Leases. This is the hot path.
 
@@ -434,8 +441,10 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
 
         :raises Exception: connecting failed. This may be called again.
         """
-        self.open()
         with self._lock:
+            if self._filled and not self._closed:
+                return  # the user has opened it, with `connection.pool.open()`
+            self._start()
             grown = 0 if self._nconns else 1
             self._nconns += grown
         try:
@@ -445,11 +454,15 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
                 self._nconns -= grown
             raise
         self._add_to_pool(raw)
-        for _ in range(1, self._min_size):
-            self.run_task(AddConnection(self))
-        self.run_task(Schedule(self, ShrinkPool(self), self.max_idle))
+        self._fill(has=1)
 
     def _open(self) -> None:
+        if self._closed:
+            self._start()
+            self._fill()
+
+    def _start(self) -> None:
+        """Start the threads, but open no connections. Called under the lock."""
         if self._closed:
             self._check_open()
             self._closed, self._opened = False, True
@@ -459,6 +472,13 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
                 self._signal_stop_worker()
                 self._closed, self._opened = True, False
                 raise
+
+    def _fill(self, has: int = 0) -> None:
+        """Queue the opening of ``min_size`` connections, minus the *has* that are open."""
+        self._filled = True
+        for _ in range(has, self._min_size):
+            self.run_task(AddConnection(self))
+        self.run_task(Schedule(self, ShrinkPool(self), self.max_idle))
 
     def _connect(self, timeout: float | None = None) -> Connection:
         thread = get_ident()

@@ -337,3 +337,39 @@ def test_one_that_is_closed_while_it_opens_stays_closed(server, monkeypatch):
         with pytest.raises(psycopg.OperationalError, match=r"'alias'.*the pool was closed"):
             pool.open()
     assert pool.native.closed
+
+
+@pytest.mark.filterwarnings("ignore:the default for the LeanPool 'open':DeprecationWarning")
+@pytest.mark.parametrize("option", [{"open": True}, {}])
+def test_a_pool_by_itself_opens_as_psycopgs_own(parameters, option):
+    pool = lean_pool.LeanPool(kwargs=parameters, min_size=2, **option)
+    try:
+        pool.wait(10)
+        assert pool.get_stats()["pool_available"] == 2
+        with pool.connection() as raw:
+            assert raw.execute("SELECT 1").fetchone() == (1,)
+    finally:
+        pool.close()
+
+
+def test_a_pool_by_itself_that_was_not_opened_is_filled_when_it_is(parameters):
+    pool = lean_pool.LeanPool(kwargs=parameters, min_size=2, open=False)
+    assert pool.closed
+    with pool:
+        pool.wait(10)
+        assert pool.get_stats()["pool_available"] == 2
+    with pytest.raises(psycopg_pool.PoolClosed):
+        pool.getconn()
+
+
+def test_a_pool_that_its_user_has_opened_is_filled_once(server):
+    adapter = make(server, min_size=2, max_size=2)
+    adapter.native.open(wait=True)
+    try:
+        adapter.open()
+        connection = adapter.checkout()
+        adapter.checkin(connection)
+        stats = adapter.native.get_stats()
+        assert (stats["connections_num"], stats["pool_size"], stats["pool_available"]) == (2, 2, 2)
+    finally:
+        adapter.close()

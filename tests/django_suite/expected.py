@@ -12,6 +12,18 @@ EXPECTED: dict[str, str] = {
     "backends.postgresql.tests.Tests.test_pooling_health_checks": "The test looks whether "
     "psycopg_pool's own `check`, a round trip for each checkout, is set. relet checks "
     "connections itself, and only those that were idle; `check` stays the user's.",
+    "backends.postgresql.tests.Tests.test_pool_check_can_be_overridden": "The test looks at "
+    "psycopg_pool's private `_check`. relet's own function is there, which calls the user's, so "
+    "that an error can tell why it refused a connection.",
+    **dict.fromkeys(
+        (f"backends.postgresql.tests.Tests.test_connect_{name}" for name in ("pool", "role")),
+        "The test wants `connect()` to raise the error of the pool, or of psycopg, where it is "
+        "called directly. relet raises Django's errors on every path.",
+    ),
+    "test_utils.tests.AssertNumQueriesUponConnectionTests."
+    "test_ignores_connection_configuration_queries": _IDLE
+    + "the test has each `ensure_connection()` that finds none run a query, and counts those. Each "
+    "statement that takes a connection calls what stands there.",
 }
 
 #: Only on engines of other pools than psycopg_pool.
