@@ -31,7 +31,7 @@ def test_in_transaction_mode(project: Project, watch: Watch) -> None:
             )
             watch.wait_for({"idle"})
             site.wait_for_rest(WORKERS)
-            with pytest.raises(AssertionError, match="leaves a setting in its session"):
+            with pytest.raises(AssertionError, match="leave a setting in its session"):
                 site.load(("state",), requests=1, clients=1)
     project.assert_written(site.acknowledged)
 

@@ -218,7 +218,7 @@ class TestBases:
             ("pg8000", "django.db.backends.postgresql"),
             ("psycopg", "relet.backends.compat.django_on_pg8000"),
         ):
-            says = f"not built on the backend of the adapter '{adapter}', .* for another driver"
+            says = rf"build\('{adapter}', .* is for another driver"
             with pytest.raises(ImproperlyConfigured, match=says):
                 build(adapter, base=base)
 
