@@ -476,7 +476,7 @@ def nightly(session: nox.Session) -> None:
     files = [f"tests/backends/test_{name}.py" for name in generated]
     files += ["tests/faults/test_chaos.py", "tests/backends/test_storms.py"]
     files += [f"tests/{where}/test_strikes.py" for where in ("adapters", "backends")]
-    files.append("tests/backends/test_import_strikes.py")
+    files += ["tests/adapters/test_fair_queue.py", "tests/backends/test_import_strikes.py"]
     run_tests(
         *(session, "-rP"),
         *(session.posargs or [*files, "tests/adapters/pg8000/values/test_round_trips.py"]),
@@ -484,6 +484,7 @@ def nightly(session: nox.Session) -> None:
             "RELET_CHAOS_SECONDS": os.environ.get("RELET_CHAOS_SECONDS", "1800"),
             "RELET_EXAMPLES": "3000",
             "RELET_STORM_SECONDS": "600",
+            "RELET_SCHEDULES": "all",
             "RELET_STRIKES_STEP": "1",
             "RELET_ORACLE": "200000",  # and others each night:
             "RELET_ORACLE_SEED": f"{datetime.datetime.now(datetime.timezone.utc):%j}",

@@ -8,6 +8,7 @@ from time import monotonic
 
 from relet.core.locks import depth, locked, release_to
 
+from .fair_queue import FairQueue
 from .waiter import Waiter
 
 
@@ -15,7 +16,7 @@ class SemaphoreClosed(Exception):
     """The semaphore was closed."""
 
 
-class FairSemaphore:
+class FairSemaphore(FairQueue):
     """Lets as many threads through as the pool has connections, so that the pool never waits.
 
     Few pools serve waiting threads in order, and fewer lose nothing when a thread times out or is
@@ -32,7 +33,7 @@ class FairSemaphore:
         self.closed = False
         # A finalizer may call `release` in the middle of any of these methods.
         self._lock = threading.RLock()
-        self._queue: deque[Waiter] = deque()
+        self._waiting: deque[Waiter] = deque()
         #: One entry for each holder.
         self._in_use: dict[Waiter, None] = {}
 
@@ -44,7 +45,7 @@ class FairSemaphore:
     @property
     def waiting(self) -> int:
         """How many threads wait for it."""
-        return len(self._queue)
+        return len(self._waiting)
 
     def acquire(self, timeout: float) -> bool:
         """Acquire it; return False if none came free in time.
@@ -54,25 +55,22 @@ class FairSemaphore:
         :param timeout: seconds.
         :raises SemaphoreClosed: it is closed, or was closed while this thread waited.
         """
-        waiter, began = Waiter(), monotonic()
+        began = monotonic()
+        waiter = Waiter(began)
         lock = self._lock
         held = depth(lock)
-        # Errors are raised at the end, because an except clause may be interrupted, too.
+        # Errors are raised at the end, because a handler may be struck, too.
         try:
             lock.acquire()
             waits = self._queue_up(waiter)
             lock.release()
             if waits:
-                waiter.wait(timeout)
-                lock.acquire()
-                waiter.leave(self._queue)
-                lock.release()
+                self._await_turn(waiter, began + timeout)
                 self.wait_ms += int(1000 * (monotonic() - began))
         except BaseException:
             if depth(lock) == held:
                 lock.acquire()
-            self._serve_queue()  # in case that was interrupted
-            waiter.leave(self._queue)
+            self._give_up(waiter)
             self._free(waiter if waiter.conn is None else self._any_holder())
             release_to(lock, held)
             raise
@@ -86,38 +84,41 @@ class FairSemaphore:
             waiter.error = SemaphoreClosed("the pool is closed")
             return False
         self.entries += 1
-        if not self._queue and self._has_room():
+        if self._has_room() and not self._is_due():
             self._in_use[waiter] = None
             waiter.conn = True
             return False
         self.waits += 1
-        self._queue.append(waiter)
-        self._serve_queue()
+        self._waiting.append(waiter)
+        self._serve()
         return True
 
     def _has_room(self) -> bool:
         return self.size is None or len(self._in_use) < self.size
 
-    def _serve_queue(self) -> None:
-        """Serve waiters while there is room, and complete what was interrupted."""
-        while True:
-            room = self._has_room()
-            if not self._queue:
+    def _serve(self, present: Waiter | None = None) -> None:
+        waiting = self._waiting
+        while waiting:
+            due, room = waiting[0] is present or self._is_due(), self._has_room()
+            if not waiting:
                 return
             # Nothing is called before the waiter is served: a finalizer may call `release`.
-            waiter = self._queue[0]
+            waiter = waiting[0]
             if waiter.conn is None and waiter.error is None:
                 if not room:
+                    return
+                if not due:
+                    waiter.wake()
                     return
                 waiter.conn = True
             if waiter.conn is not None:
                 self._in_use[waiter] = None
             waiter.wake()
-            if self._queue and self._queue[0] is waiter:
-                del self._queue[0]
+            if waiting and waiting[0] is waiter:
+                del waiting[0]
 
     def release(self) -> None:
-        """Release it to the thread that has waited longest. An interrupt does not prevent this."""
+        """Release it to the longest waiting thread. This takes effect whatever strikes."""
         lock, holder = self._lock, None
         held = depth(lock)
         try:
@@ -138,14 +139,14 @@ class FairSemaphore:
 
     def _free(self, holder: Waiter | None) -> None:
         self._in_use.pop(holder, None)  # type: ignore[arg-type]
-        self._serve_queue()
+        self._serve()
 
     def close(self) -> None:
-        """Refuse all threads from now on, also those that wait. This may be called again."""
+        """Refuse everybody from now on, and whoever waits. It may be called again."""
         locked(self._lock, self._close)
 
     def _close(self) -> None:
         self.closed = True
-        while self._queue:
-            self._queue[0].fail(SemaphoreClosed("the pool was closed"))
-            del self._queue[0]
+        while self._waiting:
+            self._waiting[0].fail(SemaphoreClosed("the pool was closed"))
+            del self._waiting[0]

@@ -22,12 +22,15 @@ class Waiter:
 
     The waiting thread calls `leave` when its time is over, and when anything is raised. Then it
     takes care of a connection that was handed over. The other thread hands a connection over by
-    setting `conn`, and then calls `wake`, as often as it likes.
+    setting `conn`, and then calls `wake`, as often as it likes. A waiter that is
+    woken and finds nothing waits again.
     """
 
-    __slots__ = ("conn", "error", "left", "turn")
+    __slots__ = ("conn", "error", "left", "since", "turn")
 
-    def __init__(self) -> None:
+    def __init__(self, since: float = 0.0) -> None:
+        #: When the thread began to wait, in seconds of `time.monotonic`.
+        self.since = since
         #: The connection that was handed over; None if there is none yet.
         self.conn: Any = None
         self.error: BaseException | None = None

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from .facts import Facts
 
+#: Seconds, see `ReleasePolicy`. With 1 ms, half as much is gained; with 50 ms, waits grow with it.
+FAIRNESS = 0.005
+
 Driver = TypeVar("Driver")
 """The driver's connection type, such as ``psycopg.Connection``."""
 
@@ -150,6 +153,8 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
     #: When a connection was last found broken, in seconds of `time.monotonic`. A connection last
     #: used before that is checked before it is handed out.
     broken_at: float = float("-inf")
+    #: `ReleasePolicy.fairness`, for pools that let threads wait in a queue of relet's.
+    fairness: float = FAIRNESS
 
     def __init__(self, config: PoolConfig) -> None:
         self.config = config

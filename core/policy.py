@@ -39,6 +39,10 @@ class ReleasePolicy:
         The statement must be outside a transaction and must only read
         (`relet.core.sql.readonly.only_reads`). A statement that may have reached the server is
         never sent again.
+    :param fairness: seconds. A thread that has waited this long for a connection is served before
+        all threads that come later. Until then a running thread may take a connection that comes
+        free, which keeps the pool busy under load. 0 serves strictly in order. It belongs to the
+        pool, so ``override()`` does not change it.
     :raises ConfigurationError: a value is not allowed.
     """
 
@@ -46,6 +50,7 @@ class ReleasePolicy:
     session_state: StateMode = "pin"
     check_idle: float = 0.5
     retry: RetryMode = "never"
+    fairness: float = 0.005
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -57,6 +62,7 @@ class ReleasePolicy:
                 allowed = ", ".join(map(repr, known))
                 raise ConfigurationError(f"{name!r} is {value!r}; it can be {allowed}.")
         check_number("check_idle", self.check_idle)
+        check_number("fairness", self.fairness)
 
     def state_mode(self, kind: Kind) -> StateMode:
         """Return what happens to session state of *kind*. By default it is `session_state`.

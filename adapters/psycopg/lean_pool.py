@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from queue import SimpleQueue
 from threading import get_ident
 from time import monotonic, sleep
@@ -25,6 +24,7 @@ from psycopg_pool.pool import (
 from psycopg_pool.sched import Scheduler
 
 from relet.adapters.drivers.psycopg import Connection
+from relet.adapters.fair_queue import FairQueue
 from relet.adapters.opening import forget_frames
 from relet.adapters.slots import Slot
 from relet.adapters.waiter import Waiter
@@ -114,7 +114,7 @@ class _StopScheduler(MaintenanceTask):
         """Never called."""
 
 
-class LeanPool(psycopg_pool.ConnectionPool[Connection]):
+class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
     """A `ConnectionPool` with a fast checkout and checkin for leases.
 
     With leases, each statement is a checkout and a checkin. psycopg_pool's own spend a fifth of the
@@ -156,7 +156,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         self._tasks: Any = SimpleQueue()
         self._sched = Scheduler()
         super().__init__(*args, open=False, **options)
-        self._held = self._lock._is_owned  # type: ignore[attr-defined]
+        self._held = self._lock._is_owned
         # Threads start here, so every attribute is set before.
         self._open_implicit = opens is None
         if opens or opens is None:
@@ -176,7 +176,7 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         try:
             lock.acquire()
             ready = self._pool
-            if ready and not self._closed:
+            if ready and not self._closed and not (self._waiting and self._is_due()):
                 # Call nothing before it is taken out: a signal handler that uses the pool must find
                 # it either in the pool or checked out.
                 raw: Any = ready[-1]
@@ -275,32 +275,29 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         """Wait for a connection, because none is idle."""
         seconds = self.timeout if timeout is None else timeout
         began = monotonic()
-        waiter = Waiter()
+        waiter = Waiter(began)
         error: BaseException | None = None
         lock = self._lock
         held = self._held() and depth(lock)
         # The pool's errors are raised at the end, because an except clause may be interrupted, too.
         try:
             lock.acquire()
-            queued = self._closed or not self._pool
+            queued = self._closed or not self._pool or self._is_due()
             if queued and (error := self._refusal()) is None:
                 self._queue_up(waiter)
             lock.release()
             if queued and error is None:
-                waiter.wait(seconds)
-                if waiter.conn is None:
-                    lock.acquire()
-                    waiter.leave(self._waiting)
-                    lock.release()
+                self._await_turn(waiter, began + seconds)
                 if waiter.conn is None:  # else a connection came at the last moment
                     error = waiter.error or PoolTimeout(_TIMED_OUT.format(seconds))
                 else:
                     self._attach(waiter.conn, slot)
                 self._stats["requests_wait_ms"] += int(1000 * (monotonic() - began))
         except BaseException:
+            if depth(lock) == held:
+                lock.acquire()
+            self._give_up(waiter)
             release_to(lock, held)
-            with lock:
-                waiter.leave(self._waiting)
             if waiter.conn is not None and slot.connection is None:
                 given = Slot()
                 self._attach(waiter.conn, given)
@@ -327,7 +324,8 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
         """Queue *waiter*, and let the pool grow for it. Called under the lock."""
         self._stats["requests_num"] += 1
         self._stats["requests_queued"] += 1
-        self._waiting.append(waiter)  # type: ignore[arg-type]
+        self._waiting.append(waiter)
+        self._serve()  # another waiter may be due
         grows = not self._growing and self._nconns < self._max_size
         if (grows or self._attempts) and not self._needed:
             self._needed = True
@@ -372,31 +370,49 @@ class LeanPool(psycopg_pool.ConnectionPool[Connection]):
             raise
 
     def _give(self, slot: Any, raw: Connection) -> None:
-        """Hand *raw* to the first waiter, or put it back if none is left."""
-        waiting: Any = self._waiting
-        waiter: Waiter | None = None
+        """Put *raw* back, and serve the waiters."""
         try:
-            self._detach(raw)
-            slot.connection = None
-            while waiting:
-                # Call nothing before it is handed over, as in `checkout_into`.
-                waiter = waiting[0]
-                if not (waiter.left or waiter.conn is not None or waiter.error is not None):
-                    waiter.conn = raw
-                del waiting[0]
-                if waiter.conn is raw:
+            try:
+                self._detach(raw)
+                slot.connection = None
+                self._pool.append(raw)
+            except BaseException:
+                if raw not in self._pool and raw.relet.raw is None:  # type: ignore[attr-defined]
+                    self._attach(raw, slot)
+                raise
+            self._serve()
+        except BaseException:
+            self._serve()
+            raise
+
+    def _serve(self, present: Waiter | None = None) -> None:
+        ready, waiting = self._pool, self._waiting
+        while waiting:
+            due = waiting[0] is present or self._is_due()
+            if not waiting:
+                return
+            waiter = waiting[0]
+            if isinstance(waiter, WaitingClient):  # psycopg_pool's own, of getconn()
+                if not ready:
+                    return
+                if waiter.set(ready[-1]):
+                    del ready[-1]
+                waiting.popleft()
+                continue
+            # Call nothing before it is handed over, as in `checkout_into`.
+            if not (waiter.left or waiter.conn is not None or waiter.error is not None):
+                if not ready:
+                    return
+                if not due:
                     waiter.wake()
                     return
-            waiter = None
-            self._pool.append(raw)
-        except BaseException:
-            if waiter is not None and waiter.conn is raw:
-                with suppress(ValueError):
-                    waiting.remove(waiter)
-                waiter.wake()
-            elif raw not in self._pool:
-                self._attach(raw, slot)
-            raise
+                waiter.conn = ready[-1]
+            if (given := waiter.conn) is not None and given in ready:
+                ready.remove(given)
+                self._nconns_min = min(self._nconns_min, len(ready))
+            waiter.wake()
+            if waiting and waiting[0] is waiter:
+                del waiting[0]
 
     def checkout_checked_into(self, slot: Any, timeout: float | None = None) -> None:
         """`checkout_into` for a pool that must ``check`` each connection.

@@ -16,6 +16,7 @@ from sqlalchemy import exc
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.pool.base import _ConnectionRecord
 
+from relet.adapters.fair_queue import FairQueue
 from relet.adapters.slots import Slot
 from relet.adapters.waiter import Waiter
 from relet.core import PooledConnection
@@ -41,7 +42,7 @@ class CannotConnect(exc.SQLAlchemyError):
     """A connection could not be opened; the reason is the `__cause__`."""
 
 
-class LeanQueuePool(QueuePool):
+class LeanQueuePool(FairQueue, QueuePool):
     """A `QueuePool` whose entries can be checked out without a proxy.
 
     For each checkout, ``connect()`` makes a proxy and a finalizer, and reads the clock and the log
@@ -125,7 +126,7 @@ class LeanQueuePool(QueuePool):
         held = self._held() and depth(lock)
         try:
             lock.acquire()
-            if idle and not self.closed:
+            if idle and not self.closed and not (self._waiting and self._is_due()):
                 # Call nothing before it is taken out: a finalizer, or a signal handler, that uses
                 # the pool must find it either idle or checked out.
                 entry = idle[self._next_index]
@@ -234,7 +235,7 @@ class LeanQueuePool(QueuePool):
         if seconds is None:  # the pool's option, as in SQLAlchemy
             seconds = inf
         began = monotonic()
-        waiter = Waiter()
+        waiter = Waiter(began)
         error: BaseException | None = None
         lock = self._lock
         held = self._held() and depth(lock)
@@ -250,11 +251,8 @@ class LeanQueuePool(QueuePool):
                 self._serve()
             lock.release()
             if error is None:
-                waiter.wait(max(seconds, _MIN_WAIT) if self.opening else seconds)
-                if waiter.conn is None:
-                    lock.acquire()
-                    waiter.leave(self._waiting)
-                    lock.release()
+                patience = max(seconds, _MIN_WAIT) if self.opening else seconds
+                self._await_turn(waiter, began + patience)
                 if waiter.conn is None:  # else a connection came at the last moment
                     error = waiter.error or exc.TimeoutError(_TIMED_OUT.format(seconds))
                 else:
@@ -264,7 +262,7 @@ class LeanQueuePool(QueuePool):
             if depth(lock) == held:
                 lock.acquire()
             self._complete_struck()
-            waiter.leave(self._waiting)
+            self._give_up(waiter)
             if waiter.conn is not None and slot.connection is None:
                 self._detach(waiter.conn)
                 self._put_back(waiter.conn)
@@ -273,14 +271,12 @@ class LeanQueuePool(QueuePool):
         if error is not None:
             raise error
 
-    def _serve(self) -> None:
-        """Hand idle connections to waiters, and open more for the other waiters. Under the lock.
-
-        If this is interrupted, calling it again completes it.
-        """
+    def _serve(self, present: Waiter | None = None) -> None:
+        """See `FairQueue`. Open connections for waiters that find none. Under the lock."""
         idle, waiting, recycle = self.idle, self._waiting, self._recycle
         while True:
             now = time.time() if recycle > -1 else 0.0
+            due = bool(waiting) and (waiting[0] is present or self._is_due())
             if not waiting:
                 return
             # Call nothing before it is handed over, as in `checkout_into`.
@@ -297,6 +293,9 @@ class LeanQueuePool(QueuePool):
                         return
                     self._open(entry or self._new_entry())
                     continue
+                if not due:
+                    waiter.wake()
+                    return
                 waiter.conn = entry
             if waiter.conn is not None:
                 self.leased[waiter.conn] = None

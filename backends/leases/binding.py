@@ -47,6 +47,7 @@ def _plan_pool(host: Host) -> MakePool:
     def make() -> tuple[PoolAdapter[Any], ReleasePolicy]:
         pool = adapter_class(config)
         pool.max_size = pool.stats().max_size
+        pool.fairness = policy.fairness
         # A weak reference: the pool must not keep itself alive.
         found = weakref.ref(pool)
         pool.describe_holders = lambda: lifetimes.holders_of(found())

@@ -51,3 +51,5 @@ class PolicyChoice:
         # With retries, check even connections that were used just now: any statement may be a read.
         self.trusted_for = policy.check_idle if policy.retry == "never" else -1.0
         lease.table = TABLES[policy.release]
+        if self._overriding is None and lease.pool is not None:
+            lease.pool.fairness = policy.fairness

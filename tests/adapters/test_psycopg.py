@@ -127,13 +127,15 @@ class Interrupt(BaseException):
     pass
 
 
+@pytest.mark.parametrize("fairness", [0, 3600])
 @pytest.mark.parametrize("served", [False, True])
-def test_i11_an_interrupted_waiter_loses_no_connection(adapter, monkeypatch, served):
-    """Struck at each of two moments: while it waits, and when it has been served."""
+def test_i11_an_interrupted_waiter_loses_no_connection(adapter, monkeypatch, served, fairness):
+    """Struck while it waits; when it was handed a connection; when it was woken for one."""
+    adapter.fairness = fairness
 
     class Waiter(lean_pool.Waiter):
-        def __init__(self):
-            super().__init__()
+        def __init__(self, since):
+            super().__init__(since)
             self.turn = Turn(self.turn, served)
 
         __slots__ = ()
@@ -180,8 +182,8 @@ def test_a_connection_that_comes_at_the_last_moment_is_taken(adapter, monkeypatc
     class Waiter(lean_pool.Waiter):
         __slots__ = ()
 
-        def __init__(self):
-            super().__init__()
+        def __init__(self, since):
+            super().__init__(since)
             self.turn = Late(self)
 
     monkeypatch.setattr(lean_pool, "Waiter", Waiter)

@@ -91,8 +91,8 @@ def test_whoever_leaves_while_one_queues_up_is_not_missed(monkeypatch):
     class Waiter(module.Waiter):
         __slots__ = ()
 
-        def __init__(self):
-            super().__init__()
+        def __init__(self, since):
+            super().__init__(since)
             semaphore.release()
 
     monkeypatch.setattr(module, "Waiter", Waiter)

@@ -374,8 +374,8 @@ class TestOthers:
         class Waiter(lean_queue_pool.Waiter):
             __slots__ = ()
 
-            def __init__(self):
-                super().__init__()
+            def __init__(self, since):
+                super().__init__(since)
                 proxies.clear()
                 gc.collect()
 

@@ -223,6 +223,21 @@ class TestAssigned:
             del connections["plain"]
 
 
+def test_fairness_is_the_pools(db):
+    """That of the settings, then what code assigns; a block changes it for nobody."""
+    backend_pid(db)
+    pool = db._runner.find_pool().pool
+    assert pool.fairness == ReleasePolicy().fairness
+    policies["default"] = ReleasePolicy(fairness=0)
+    backend_pid(db)
+    assert pool.fairness == 0
+    with policies.override("default", fairness=1):
+        backend_pid(db)
+        assert pool.fairness == 0
+    with pytest.raises(ConfigurationError, match="'fairness' is -1"):
+        ReleasePolicy(fairness=-1)
+
+
 class TestOverride:
     def test_it_is_for_the_block(self, db):
         with policies.override("default", release="request") as policy:
