@@ -237,12 +237,12 @@ def package(session: nox.Session) -> None:
 @nox.parametrize("django", [LONG_TERM, djangos(NEWEST)[-1]])
 def django_suite(session: nox.Session, django: str, engine: str) -> None:
     """Django's own test suite on the engines; ten minutes and more for each."""
-    # Django's sdist needs setuptools to be looked into.
+    # pip downloads Django's sdist, and needs setuptools to look into it.
     extras = "pg8000" if engine == "pg8000" else "demo,dj_db_conn_pool,sqlalchemy"
-    install(session, f".[{extras}]", f"django~={django}.0", "setuptools>=77")
+    install(session, f".[{extras}]", f"django~={django}.0", "pip", "setuptools>=77")
     assert_absent(session, engine)
     session.run(
-        *("python", "tests/django_suite/run.py", "--engine", f"relet.backends.{engine}"),
+        *("python", "-m", "tests.django_suite.run", "--engine", f"relet.backends.{engine}"),
         *session.posargs,
     )
 
@@ -312,7 +312,8 @@ OTHERS = nox.project.load_toml("tests/others/packages.toml")
 def others(session: nox.Session, package: str) -> None:
     """The tests of other packages, from their sdists; a minute or two for each."""
     listed = OTHERS[package]
-    ours = (".[psycopg,testing]", "psycopg[binary]", f"django~={LONG_TERM}.0")
+    # pip downloads the sdist.
+    ours = (".[psycopg,testing]", "psycopg[binary]", f"django~={LONG_TERM}.0", "pip")
     install(session, *ours, f"{package}=={listed['version']}", *listed["requires"])
     session.run("python", "tests/others/run.py", package, *session.posargs)
 

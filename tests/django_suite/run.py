@@ -1,8 +1,8 @@
 """Run Django's own test suite on a relet engine and compare with what is expected.
 
-    python tests/django_suite/run.py                    # what concerns databases
-    python tests/django_suite/run.py --all              # everything
-    python tests/django_suite/run.py transactions backends.postgresql
+    python -m tests.django_suite.run                    # what concerns databases
+    python -m tests.django_suite.run --all              # everything
+    python -m tests.django_suite.run transactions backends.postgresql
 
 The suite is taken from the source distribution of the installed Django version.
 Exits with 1 when a test fails that `expected` does not list, when a listed
@@ -21,9 +21,10 @@ import tempfile
 from pathlib import Path
 
 import django
-from expected import EXPECTED, OTHER_POOLS, PG8000
-from labels import database_labels
-from server import postgres
+
+from .expected import EXPECTED, OTHER_POOLS, PG8000
+from .labels import database_labels
+from .server import postgres
 
 HERE = Path(__file__).parent
 CACHE = HERE.parents[1] / "build" / "django_suite"

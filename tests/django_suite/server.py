@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+
+from ..support.dsn import database_of, parameters_of
 
 OPTIONS = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off"
 
@@ -23,11 +24,8 @@ OPTIONS = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off"
 def postgres() -> Iterator[dict[str, Any]]:
     """Start a server in a temporary directory; yield what ``DATABASES[alias]`` is to say."""
     if dsn := os.environ.get("RELET_TEST_DSN"):
-        parts = urlsplit(dsn)
-        told = {"user": parts.username, "password": parts.password, "host": parts.hostname}
-        told.update(port=parts.port, **dict(parse_qsl(parts.query)))
-        keys = {"USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
-        yield {key: str(told.get(name) or "") for key, name in keys.items()}
+        database = database_of(parameters_of(dsn))
+        yield {name: database[name] for name in ("USER", "PASSWORD", "HOST", "PORT")}
         return
     if not (shutil.which("initdb") and shutil.which("pg_ctl")):
         raise SystemExit(
