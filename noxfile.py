@@ -386,7 +386,7 @@ def at_the_same_time(
 ENGINES = {
     "stack": ("./examples/relet-stack", "psycopg[binary]"),
     "sqlalchemy": (".[sqlalchemy]", "psycopg[binary]"),
-    "sqlalchemy-psycopg2": (".", "sqlalchemy>=2.0", "psycopg2-binary>=2.9.9"),
+    "sqlalchemy-psycopg2": (".", "sqlalchemy>=2.0,<2.2", "psycopg2-binary>=2.9.9"),
     "dj_db_conn_pool": (".[dj_db_conn_pool]", "psycopg[binary]"),
     "dj_db_conn_pool-psycopg2": (".", "django-db-connection-pool>=1.2.6", "psycopg2-binary>=2.9.9"),
     "pg8000": (".[pg8000]",),
@@ -465,6 +465,21 @@ def no_success(names: Sequence[str], report: Path) -> list[str]:
     bad = [result["signatures"][0] for result in found if result["result"] != "success"]
     known = {signature for result in found for signature in result["signatures"]}
     return bad + [name for name in names if name not in known]
+
+
+@nox.session(python=NEWEST)
+def prereleases(session: nox.Session) -> None:
+    """The pools' newest pre-releases, which relet refuses until it was written for them.
+
+    It fails when private parts that relet relies on have changed.
+    """
+    install(session, *ON_THE_NEWEST)
+    newest = ("psycopg-pool", "sqlalchemy", "psycopg", "psycopg-binary", "pg8000", "django")
+    session.install("--pre", "--upgrade", "--no-deps", *newest)
+    run_tests(
+        *(session, "tests/adapters", "tests/conformance", "tests/backends", *session.posargs),
+        env={"RELET_UNREAD_VERSIONS": "1", **FEWER_EXAMPLES, **FEW_STRIKES},
+    )
 
 
 @nox.session(python=NEWEST)

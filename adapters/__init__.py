@@ -6,7 +6,10 @@ pyproject.toml do.
 
 from relet.core import AdapterSpec, hookimpl
 
-PSYCOPG, PSYCOPG2, SQLALCHEMY = "psycopg>=3.2", "psycopg2>=2.9", "sqlalchemy>=2.0"
+PSYCOPG, PSYCOPG2 = "psycopg>=3.2", "psycopg2>=2.9"
+# The pools rely on private parts of these. A later version may have others, so it is refused, and
+# none of what relet guarantees is lost silently.
+PSYCOPG_POOL, SQLALCHEMY = "psycopg_pool>=3.3,<3.4", "sqlalchemy>=2.0,<2.2"
 
 
 @hookimpl
@@ -15,7 +18,7 @@ def relet_adapters() -> list[AdapterSpec]:
         AdapterSpec(
             name="psycopg",
             adapter="relet.adapters.psycopg:PsycopgAdapter",
-            requires=(PSYCOPG, "psycopg_pool>=3.3"),
+            requires=(PSYCOPG, PSYCOPG_POOL),
             install="relet[psycopg]",
             # For packages that check whether "postgresql" is in ENGINE.
             aliases=("postgresql",),

@@ -14,10 +14,10 @@ from importlib import import_module
 from typing import Any, ClassVar, Literal
 
 from dj_db_conn_pool.core import PoolContainer, pool_container
-from sqlalchemy.pool import Pool, QueuePool
+from sqlalchemy.pool import Pool
 
 from relet.adapters.drivers.default import Driver
-from relet.adapters.queue_pool.lean_queue_pool import LEAN, LeanQueuePool
+from relet.adapters.queue_pool.lean_queue_pool import LeanQueuePool
 from relet.core import PooledConnection
 from relet.core.background import in_background
 from relet.core.fork import at_fork, keep_for_good
@@ -54,7 +54,7 @@ class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
             if present is not None and present not in _OWN:
                 return present, True
             # The pool pings for code that calls connect(); the wrapper pings for leases.
-            made = _POOL_CLASS(self._creator(), dialect=_dialect(self.dbapi), **arguments)
+            made = LeanQueuePool(self._creator(), dialect=_dialect(self.dbapi), **arguments)
             _OWN.add(made)
             pool_container.put(alias, made)
             return made, False
@@ -66,7 +66,7 @@ class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
         if options is False:
             return super()._arguments(options)
         given = {key.lower(): value for key, value in options.items() if _known(key)}
-        return _POOL_CLASS, {**pool_container.pool_default_params, **given}
+        return LeanQueuePool, {**pool_container.pool_default_params, **given}
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any] | Literal[False]) -> None:
@@ -114,7 +114,6 @@ class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
 
 #: The pools that relet made.
 _OWN: weakref.WeakSet[Pool] = weakref.WeakSet()
-_POOL_CLASS: type[QueuePool] = LeanQueuePool if LEAN else QueuePool
 
 
 def _known(key: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -13,27 +14,48 @@ from .errors import RegistryError
 from .hookspecs import AdapterSpec
 from .outside import attempt
 
-_WRITTEN = re.compile(r"\s*([^\W\d][\w.]*)\s*(?:>=\s*(\d+(?:\.\d+)*)\s*)?")
+_VERSION = r"(\d+(?:\.\d+)*)"
+_WRITTEN = re.compile(rf"\s*([^\W\d][\w.]*)\s*(?:>=\s*{_VERSION}\s*(?:,\s*<\s*{_VERSION}\s*)?)?")
+
+#: Environment variable: if it is set, versions that are too new for an adapter are used anyway. It
+#: is for trying a new release.
+UNREAD_VERSIONS = "RELET_UNREAD_VERSIONS"
 
 
 class Requirement(NamedTuple):
-    """A module, and the minimum version of its distribution; ``""`` allows any version."""
+    """A module, and versions of its distribution.
+
+    :param minimum: the oldest version; ``""`` allows any.
+    :param below: the first version that is too new; ``""`` allows all. An adapter that relies on
+        private parts of a package knows them in the versions that it was written for.
+    """
 
     module: str
     minimum: str
+    below: str = ""
 
     def __str__(self) -> str:
-        return f"{self.module}>={self.minimum}" if self.minimum else self.module
+        minimum = f">={self.minimum}" if self.minimum else ""
+        return f"{self.module}{minimum}{f',<{self.below}' if self.below else ''}"
+
+    def allows(self, installed: str) -> bool:
+        """Return whether the version *installed* will do."""
+        number = _numbers(installed)
+        bounded = self.below and UNREAD_VERSIONS not in os.environ
+        return number >= _numbers(self.minimum) and not (bounded and number >= _numbers(self.below))
 
 
 def parse(text: str) -> Requirement:
-    """Return the requirement written as *text*: ``"module"`` or ``"module>=version"``.
+    """Return the requirement written as *text*.
 
-    :raises RegistryError: *text* is neither.
+    :param text: ``"module"``, ``"module>=version"`` or ``"module>=version,<version"``.
+    :raises RegistryError: *text* is none of these.
     """
     if (match := _WRITTEN.fullmatch(text)) is None:
-        raise RegistryError(f"{text!r} is neither a module nor 'module>=version'.")
-    return Requirement(match[1], match[2] or "")
+        raise RegistryError(
+            f"{text!r} is not a module, 'module>=version' or 'module>=version,<version'."
+        )
+    return Requirement(match[1], match[2] or "", match[3] or "")
 
 
 def choices(spec: AdapterSpec) -> list[list[Requirement]]:
@@ -55,7 +77,7 @@ def _problem(choice: Sequence[Requirement]) -> str | None:
         if _is_importable(requirement.module):
             # The adapter will use this one, even if a later alternative is new enough.
             installed = _installed(requirement.module) if requirement.minimum else None
-            if installed is None or _numbers(installed) >= _numbers(requirement.minimum):
+            if installed is None or requirement.allows(installed):
                 return None
             return f"{requirement} ({installed} is installed)"
     return " or ".join(map(str, choice))

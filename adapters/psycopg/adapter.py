@@ -14,19 +14,15 @@ import psycopg
 import psycopg_pool
 from psycopg_pool import PoolTimeout
 
-from relet.adapters.drivers.psycopg import Connection, Psycopg
+from relet.adapters.drivers.psycopg import Psycopg
 from relet.adapters.slots import SlotAdapter
 from relet.core import ConfigurationError, PoolConfig, PoolStats
 from relet.core.background import BackgroundCall
 from relet.core.policy import check_function, check_keys, check_number
 
-from . import lean_pool
 from .callbacks import Callbacks, Refused
 from .lean_pool import Failed, LeanPool
-from .plain_pool import PlainPool
 from .unpooled import Unpooled
-
-Pool = psycopg_pool.ConnectionPool[Connection]
 
 #: The key of the attempt in `_attempts`.
 _FIRST = "first"
@@ -57,12 +53,6 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         super().__init__(config)
         self._callbacks = Callbacks(config)
         self._pool = pool = _make_pool(config, self._callbacks)
-        #: Serves the leases.
-        self._desk: LeanPool | PlainPool | Unpooled
-        if isinstance(pool, (LeanPool, Unpooled)):
-            self._desk = pool
-        else:
-            self._desk = PlainPool(pool, config)
         if isinstance(pool, LeanPool):
             adapter = weakref.ref(self)  # a cycle would delay its collection
             pool.normalize = lambda raw: _normalize(adapter(), raw)
@@ -70,8 +60,8 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         #: The attempt to open the pool that is under way, if any, at one key.
         self._attempts: dict[str, BackgroundCall] = {}
         # Looked up once, because they are called for every statement.
-        self._take: Callable[[Any, float | None], None] = self._desk.checkout_into
-        self._give: Callable[[Any], None] = self._desk.checkin_from
+        self._take: Callable[[Any, float | None], None] = self._pool.checkout_into
+        self._give: Callable[[Any], None] = self._pool.checkin_from
         if isinstance(pool, LeanPool) and pool.checks:
             self._take = pool.checkout_checked_into
 
@@ -96,7 +86,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         return {"min_size": 1, "max_size": size, "timeout": timeout}
 
     @property
-    def native(self) -> Pool | Unpooled:
+    def native(self) -> LeanPool | Unpooled:
         return self._pool
 
     def open(self) -> None:
@@ -119,7 +109,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
     def _reach(self) -> None:
         """Open the pool, in a thread in which no exception from outside is raised."""
         try:
-            self._desk.reach()  # type: ignore[union-attr]
+            self._pool.reach()  # type: ignore[union-attr]
             self._opened = not self.closed
         finally:
             self._attempts.pop(_FIRST, None)  # so that the next call tries again
@@ -138,7 +128,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         self._give(lease)
 
     def discard_from(self, lease: Any) -> None:
-        self._desk.discard_from(lease)
+        self._pool.discard_from(lease)
 
     def close(self) -> None:
         self.closed = True
@@ -153,7 +143,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
             max_size=self._pool.max_size or None,
             size=stats["pool_size"],
             idle=stats["pool_available"],
-            in_use=len(self._desk.in_use),
+            in_use=len(self._pool.in_use),
             waiting=stats["requests_waiting"],
             checkouts=stats.get("requests_num", 0),
             waits=stats.get("requests_queued", 0),
@@ -183,9 +173,9 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
 
     def _explain(self, error: psycopg.OperationalError) -> NoReturn:
         """Raise *error* with the alias of the pool and a remedy."""
-        pool, desk, stats = self._pool, self._desk, self.stats()
+        pool, stats = self._pool, self.stats()
         prefix = f"DATABASES[{self.config.alias!r}]: {error}. "
-        if isinstance(pool, Unpooled) or isinstance(desk, Unpooled):
+        if isinstance(pool, Unpooled):
             raise self.cannot_connect(error) from error
         if isinstance(error, (Failed, Refused)):
             self._fail(error)
@@ -198,9 +188,9 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
             said = f"{error}"
             # The pool is not exhausted, so no connection could be opened: say why.
             if stats.in_use < pool.max_size:
-                if (failure := desk.failure or self._callbacks.refused) is not None:
+                if (failure := pool.failure or self._callbacks.refused) is not None:
                     self._fail(failure)
-                if connecting := len(desk.connecting):
+                if connecting := len(pool.connecting):
                     said += (
                         f", because the server has not answered; {connecting} connections are "
                         "being opened"
@@ -221,10 +211,10 @@ def _no_answer(seconds: float) -> Exception:
     return psycopg.errors.ConnectionTimeout(f"the server has not answered within {seconds:.2f} sec")
 
 
-def _make_pool(config: PoolConfig, callbacks: Callbacks) -> Pool | Unpooled:
+def _make_pool(config: PoolConfig, callbacks: Callbacks) -> LeanPool | Unpooled:
     if config.options is False:
         return Unpooled(config)
     given: dict[str, Any] = {"name": f"relet-{config.alias}", **config.options}
     given["kwargs"] = lambda: {**config.parameters(), "autocommit": True}
     given.update(callbacks.options, open=False)
-    return (LeanPool if lean_pool.LEAN else psycopg_pool.ConnectionPool)(**given)
+    return LeanPool(**given)

@@ -134,7 +134,7 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
     When connecting fails, psycopg_pool doubles the delay before each retry, so requests would wait
     long after the server is back. Here it retries every half second while a thread waits.
 
-    This class relies on private parts of the pool, see `LEAN`.
+    This class relies on private parts of psycopg_pool 3.3, see `relet.adapters`.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:

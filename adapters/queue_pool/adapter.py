@@ -23,7 +23,7 @@ from relet.core import ConfigurationError, PoolConfig, PooledConnection, PoolSta
 from relet.core.policy import check_boolean, check_keys, check_number
 from relet.core.status import TransactionStatus
 
-from .lean_queue_pool import LEAN, REMEMBERED, CannotConnect, LeanQueuePool, PoolClosed
+from .lean_queue_pool import REMEMBERED, CannotConnect, LeanQueuePool, PoolClosed
 
 _RESERVED = {
     "policy": "it belongs in OPTIONS['policy'], not in OPTIONS['pool']",
@@ -386,4 +386,4 @@ def _pool_class(given: object) -> type[Pool]:
     for name, why in _REFUSED.items():
         if issubclass(found, getattr(sqlalchemy_pool, name)):
             raise ConfigurationError(f"'class' cannot be {name}: {why}.")
-    return LeanQueuePool if found is QueuePool and LEAN else found
+    return LeanQueuePool if found is QueuePool else found

@@ -63,7 +63,7 @@ class LeanQueuePool(FairQueue, QueuePool):
 
     All other methods of QueuePool work as usual, on the same entries.
 
-    This class relies on private parts of the pool, see `LEAN`.
+    This class relies on private parts of SQLAlchemy 2.0 and 2.1, see `relet.adapters`.
     """
 
     #: The name of SQLAlchemy's logger, which is the one of QueuePool.

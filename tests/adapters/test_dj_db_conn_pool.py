@@ -154,16 +154,6 @@ def test_one_of_relets_is_replaced(make):
     pid(new)
 
 
-def test_one_of_relets_is_not_adopted_with_any_sqlalchemy(make, monkeypatch):
-    """Else tests would run on the database that the settings had named before."""
-    monkeypatch.setattr(module, "_POOL_CLASS", QueuePool)
-    old = make()
-    new = make()
-    assert type(old.native) is type(new.native) is QueuePool
-    assert old.native is not new.native
-    assert not new.adopted
-
-
 def test_whoever_disposes_of_the_container_does_no_harm(make):
     adapter = make(POOL_SIZE=2)
     held = adapter.checkout()

@@ -252,16 +252,6 @@ def test_the_pool_grows_for_those_who_wait(server):
     adapter.close()
 
 
-def test_with_another_psycopg_pool_the_plain_one_does(server, monkeypatch):
-    monkeypatch.setattr(lean_pool, "LEAN", False)
-    adapter = make(server)
-    assert type(adapter.native) is psycopg_pool.ConnectionPool
-    adapter.open()
-    adapter.checkin(adapter.checkout())
-    assert adapter.stats().in_use == 0
-    adapter.close()
-
-
 def test_i5_an_interrupted_checkin_loses_no_connection(adapter, monkeypatch):
     connection = adapter.checkout()
 

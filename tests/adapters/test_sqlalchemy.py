@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import event, exc
 from sqlalchemy import pool as sqlalchemy_pool
 
-from relet.adapters.queue_pool import adapter as module
 from relet.adapters.queue_pool import lean_queue_pool
 from relet.adapters.queue_pool.lean_queue_pool import LeanQueuePool
 from relet.adapters.sqlalchemy import SQLAlchemyAdapter
@@ -434,12 +433,6 @@ class TestOtherClasses:
     def test_a_subclass(self, make):
         adapter = make(**{"class": Own}, pool_size=2, timeout=0.01)
         assert type(adapter.native) is Own
-        self.check(make, adapter, make())
-
-    def test_a_sqlalchemy_that_is_not_known(self, make, monkeypatch):
-        monkeypatch.setattr(module, "LEAN", False)
-        adapter = make(pool_size=2, timeout=0.01)
-        assert type(adapter.native) is sqlalchemy_pool.QueuePool
         self.check(make, adapter, make())
 
     @pytest.mark.parametrize("options", [False, {"class": "NullPool"}])

@@ -160,16 +160,3 @@ class TestPsycopgPool:
         assert backend_pid(wrapper) != pid
         assert refused
         assert at_rest(wrapper)
-
-    @pytest.mark.parametrize("option", ["configure", "check"])
-    def test_another_psycopg_pool(self, make, monkeypatch, callback, option):
-        """There, whoever waits is told when his time is over."""
-        from relet.adapters.psycopg import lean_pool
-
-        monkeypatch.setattr(lean_pool, "LEAN", False)
-        wrapper = make("called", pool={**pool_with(callback, option), "timeout": 1})
-        assert backend_pid(wrapper)
-        callback.error = Sealed("the vault")
-        wrapper.close_pool()
-        with pytest.raises(Sealed, match="the vault"):
-            backend_pid(wrapper)

@@ -190,7 +190,7 @@ except ImportError as error:
     output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
-    assert "psycopg_pool>=3.3 (3.2.4 is installed)" in output
+    assert "psycopg_pool>=3.3,<3.4 (3.2.4 is installed)" in output
     assert "MissingDependency" in output
 
 

@@ -139,10 +139,12 @@ def test_the_extras_bring_what_the_adapters_require(metadata: Message) -> None:
     modules = {"django_db_connection_pool": "dj_db_conn_pool"}
     extras: dict[str, set[str]] = {}
     for line in metadata.get_all("Requires-Dist", []):
-        pattern = r"""([\w-]+)(?:\[[\w,]*\])?>=([\d.]+) *; *extra == ['"]([\w-]+)['"]"""
+        pattern = r"""([\w-]+)(?:\[[\w,]*\])?([<>=\d.,]+) *; *extra == ['"]([\w-]+)['"]"""
         if match := re.fullmatch(pattern, line):
             module = match[1].replace("-", "_")
-            required = f"{modules.get(module, module)}>={match[2]}"
+            # The metadata has "<" first.
+            versions = ",".join(sorted(match[2].split(","), reverse=True))
+            required = f"{modules.get(module, module)}{versions}"
             extras.setdefault(match[3].replace("-", "_"), set()).add(required)
     for spec in relet_adapters():
         first = {entry if isinstance(entry, str) else entry[0] for entry in spec.requires}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import urlencode
+
+from relet.core.dsn import parameters_of as parameters_of
 
 #: libpq's word for a part of it, and Django's.
 _WORDS = {
@@ -14,23 +16,6 @@ _WORDS = {
     "host": "HOST",
     "port": "PORT",
 }
-
-
-def parameters_of(uri: str) -> dict[str, str]:
-    """Return libpq's parameters of a URI such as ``postgresql://user@host:5432/name``.
-
-    https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
-    """
-    parts = urlsplit(uri)
-    found = {
-        "dbname": unquote(parts.path.lstrip("/")),
-        "user": unquote(parts.username or ""),
-        "password": unquote(parts.password or ""),
-        "host": unquote(parts.hostname or ""),
-        "port": str(parts.port or ""),
-        **dict(parse_qsl(parts.query)),
-    }
-    return {name: value for name, value in found.items() if value}
 
 
 def uri_of(parameters: Mapping[str, str]) -> str:

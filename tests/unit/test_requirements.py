@@ -62,6 +62,17 @@ def test_versions(registry, installed, version, minimum, enough):
     assert found == ([] if enough else [f"relet_pool>={minimum} ({version} is installed)"])
 
 
+@pytest.mark.parametrize(("version", "below"), [("3.4", "3.4"), ("3.4.0", "3.4"), ("4", "3.4")])
+def test_what_is_too_new(registry, installed, monkeypatch, version, below):
+    installed("relet-pool", version)
+    says = f"relet_pool>=3.3,<{below} ({version} is installed)"
+    assert missing(registry, f"relet_pool >= 3.3, < {below}") == [says]
+    assert missing(registry, "relet_pool>=3.3,<5") == []
+    monkeypatch.setenv("RELET_UNREAD_VERSIONS", "1")
+    assert missing(registry, f"relet_pool>=3.3,<{below}") == []
+    assert missing(registry, "relet_pool>=9,<10") != []
+
+
 def test_any_version_will_do(registry, installed):
     installed("relet-pool", "0.0.1")
     assert missing(registry, "relet_pool") == []
@@ -91,9 +102,11 @@ def test_of_several_the_first_that_is_there_is_used(registry, installed):
     assert missing(registry, choice) == ["relet_one>=3.2 (3.1 is installed)"]
 
 
-@pytest.mark.parametrize("text", ["pool==3", "pool>3", "pool>=", "pool>=3,<4", ">=3", "", "a b"])
+@pytest.mark.parametrize(
+    "text", ["pool==3", "pool>3", "pool>=", "pool>=3,<", "pool<4", ">=3", "", "a b"]
+)
 def test_what_is_no_requirement(registry, text):
-    with pytest.raises(RegistryError, match="is neither a module nor 'module>=version'"):
+    with pytest.raises(RegistryError, match="is not a module, 'module>=version'"):
         parse(text)
 
     class Plugin:
@@ -108,17 +121,24 @@ def test_what_is_no_requirement(registry, text):
 #: Distributions, and a version of each that is too old.
 TOO_OLD = [
     ("psycopg", "psycopg", "3.1.19", "psycopg>=3.2"),
-    ("psycopg", "psycopg-pool", "3.2.4", "psycopg_pool>=3.3"),
-    ("sqlalchemy", "SQLAlchemy", "1.4.54", "sqlalchemy>=2.0"),
+    ("psycopg", "psycopg-pool", "3.2.4", "psycopg_pool>=3.3,<3.4"),
+    ("sqlalchemy", "SQLAlchemy", "1.4.54", "sqlalchemy>=2.0,<2.2"),
     ("sqlalchemy", "psycopg", "3.1.19", "psycopg>=3.2"),
     ("dj_db_conn_pool", "django-db-connection-pool", "1.2.5", "dj_db_conn_pool>=1.2.6"),
-    ("dj_db_conn_pool", "SQLAlchemy", "1.4.54", "sqlalchemy>=2.0"),
+    ("dj_db_conn_pool", "SQLAlchemy", "1.4.54", "sqlalchemy>=2.0,<2.2"),
     ("pg8000", "pg8000", "1.30.0", "pg8000>=1.31.3"),
-    ("pg8000", "SQLAlchemy", "1.4.54", "sqlalchemy>=2.0"),
+    ("pg8000", "SQLAlchemy", "1.4.54", "sqlalchemy>=2.0,<2.2"),
+]
+#: And versions whose private parts relet has not been written for.
+TOO_NEW = [
+    ("psycopg", "psycopg-pool", "3.4.0", "psycopg_pool>=3.3,<3.4"),
+    ("sqlalchemy", "SQLAlchemy", "2.2.0b1", "sqlalchemy>=2.0,<2.2"),
+    ("dj_db_conn_pool", "SQLAlchemy", "2.2.0", "sqlalchemy>=2.0,<2.2"),
+    ("pg8000", "SQLAlchemy", "3.0", "sqlalchemy>=2.0,<2.2"),
 ]
 
 
-@pytest.mark.parametrize(("name", "distribution", "version", "needs"), TOO_OLD)
+@pytest.mark.parametrize(("name", "distribution", "version", "needs"), [*TOO_OLD, *TOO_NEW])
 def test_relets_own(registry, installed, name, distribution, version, needs):
     """It is told of before anything of it is imported."""
     modules = {"SQLAlchemy": "sqlalchemy", "django-db-connection-pool": "dj_db_conn_pool"}
