@@ -7,7 +7,6 @@ import pytest
 from dj_db_conn_pool.core import pool_container
 from sqlalchemy.pool import QueuePool
 
-from relet.adapters import dj_db_conn_pool as module
 from relet.adapters.dj_db_conn_pool import DjDbConnPoolAdapter
 from relet.adapters.drivers.default import Driver
 from relet.core import ConfigurationError, PoolConfig
