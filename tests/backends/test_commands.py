@@ -79,7 +79,7 @@ def test_adapters_says_what_is_missing_and_what_to_install(
 def test_adapters_needs_django_and_pluggy_only() -> None:
     done = relet("adapters", without=OPTIONAL)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "needs psycopg>=3.2, psycopg_pool>=3.3: pip install 'relet[psycopg]'" in done.stdout
+    assert "needs psycopg>=3.2, psycopg_pool>=3.3,<3.4: pip install 'relet[psycopg]'" in done.stdout
 
 
 def test_adapters_names_the_plugin_that_is_wrong(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from testapp.models import Item
 
 from relet import hold
 
+from ..support import waiting
 from ..support.holder import holding
 from ..support.pools import backend_pid, stats
 from ..support.threads import in_thread
@@ -36,9 +37,11 @@ async def cancelled(task):
 
 
 def usable(wrapper):
-    """Whether nothing is in use, and another thread gets the only connection."""
+    """Whether another thread gets the only connection, and in the end nothing is in use."""
     pid = in_thread(lambda: backend_pid(connections["default"]))
-    return bool(pid) and stats(wrapper).in_use == 0
+    # A thread that waits for it may still have to get it.
+    waiting.until(lambda: (stats(wrapper).in_use, stats(wrapper).waiting) == (0, 0))
+    return bool(pid)
 
 
 def at_the_lock(observer):

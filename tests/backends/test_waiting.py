@@ -4,7 +4,7 @@ import asyncio
 import pickle
 import re
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,19 @@ from ..support.holder import holding
 from ..support.pools import at_rest, backend_pid, stats
 from ..support.threads import in_thread
 from ..support.waiting import until
+
+
+def held_pool(make, **settings):
+    """A wrapper for whose connection others wait in vain; it is open already."""
+    wrapper = make("held", timeout=0.2, **settings)
+    until(lambda: is_open(wrapper))
+    return wrapper
+
+
+def is_open(wrapper):
+    # To open it may take longer, where the system has much else to do.
+    with suppress(OperationalError):
+        return in_thread(lambda: backend_pid(wrapper.copy()))
 
 
 def refusal(wrapper):
@@ -70,7 +83,7 @@ def with_cursor(wrapper):
     ],
 )
 def test_holders_are_named(make, take, why, sql):
-    wrapper = make("held", timeout=0.2)
+    wrapper = held_pool(make)
     with holding(lambda: take(wrapper.copy())):
         text = refusal(wrapper)
     assert "DATABASES['held']: couldn't get a connection after 0.20 sec" in text
@@ -87,7 +100,7 @@ def test_holders_are_named(make, take, why, sql):
 @pytest.mark.parametrize("release", ["statement", "cursor", "request"])
 def test_in_each_release_mode(make, release):
     """Also in a wrapper's second lease, which begins in another way than its first."""
-    wrapper = make("held", timeout=0.2, policy={"release": release, "check_idle": 3600})
+    wrapper = held_pool(make, policy={"release": release, "check_idle": 3600})
 
     @contextmanager
     def second(copied):
@@ -127,7 +140,7 @@ def test_the_error_has_a_class_of_its_own(make):
 
 def test_tasks_are_named(make):
     """Their code runs in threads, which say little; and in none of the frames there is a view."""
-    wrapper = make("held", timeout=0.2)
+    wrapper = held_pool(make)
     held, over = threading.Event(), threading.Event()
 
     def transaction():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -20,23 +21,22 @@ def staying(
 
     :param thread: more arguments of `threading.Thread`.
     """
-    begun, over = threading.Event(), threading.Event()
-    outcome: list[Any] = []
+    begun: Future[Any] = Future()
+    over = threading.Event()
 
     def run() -> None:
         try:
-            outcome.append(begin())
-        finally:
-            begun.set()
+            begun.set_result(begin())
+        except BaseException as error:
+            begun.set_exception(error)
+            return
         over.wait(PATIENCE)
         end()
 
     holder = threading.Thread(target=run, name="holder", **thread)
     holder.start()
     try:
-        assert begun.wait(PATIENCE)
-        (result,) = outcome
-        yield result
+        yield begun.result(PATIENCE)
     finally:
         over.set()
         holder.join(PATIENCE)
