@@ -94,6 +94,7 @@ class DoesNotNameTheAlias(SQLAlchemyAdapter):
 @breaks("order")
 class ServesTheLastFirst(SQLAlchemyAdapter):
     def checkin(self, connection):
+        self._pool.fairness = 0  # it is handed over at once
         self._pool._waiting.reverse()
         try:
             super().checkin(connection)
