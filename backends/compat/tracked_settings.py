@@ -198,7 +198,7 @@ class ReplayingRunner(LeaseRunner):
                 self._set(connection, pool, undone, wanted)
                 connection.raw.autocommit = False
             except BaseException:
-                with suppress(self.host.Database.Error):  # the connection may be lost
+                with suppress(self.Database.Error):  # the connection may be lost
                     connection.raw.autocommit = False
                 raise
         found.current = wanted

@@ -176,7 +176,8 @@ def forget_parent() -> None:
         lease.pool = lease.call_site = None
     for runner in runners():
         runner.forked()
-        runner.host.forked(runner.lease in in_transaction)
+        if (host := runner.find_host()) is not None:
+            host.forked(runner.lease in in_transaction)
 
 
 _IN_TRANSACTION = (State.IN_TRANSACTION, State.RUNNING_IN_TRANSACTION, State.BROKEN)

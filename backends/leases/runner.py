@@ -88,7 +88,11 @@ class LeaseRunner:
     """
 
     def __init__(self, host: Host) -> None:
-        self.host = host
+        # Weak, or a wrapper that is dropped would wait for the garbage collector. Cursors, and all
+        # else that is handed out, keep their wrapper themselves.
+        self.find_host: Callable[[], Any] = weakref.ref(host)
+        self.host_class = type(host)
+        self.Database = host.Database
         self.thread = host._thread_ident
         self.drivers_cursors = host.makes_drivers_cursors
         self.plain_cursors = host.makes_plain_cursors
@@ -118,6 +122,12 @@ class LeaseRunner:
         self._on_dropped = partial(_dropped, self.ref)
         lifetimes.watch(self, self.lease)
 
+    @property
+    def host(self) -> Host:
+        """The wrapper, as far as leases need it."""
+        host: Host = self.find_host()
+        return host
+
     # Statements: the hot path.
     #
     # A signal handler or a gevent timeout may raise an exception at any instruction. So callers
@@ -132,7 +142,7 @@ class LeaseRunner:
         action = lease.send(STATEMENT)
         lease.sql = sql
         if action is CHECKOUT:
-            if type(self.host).ensure_connection is default_ensure:
+            if self.host_class.ensure_connection is default_ensure:
                 self.checkout(lease)
             else:
                 self._ask_guard(lease, sql)
@@ -152,7 +162,7 @@ class LeaseRunner:
         if connection is None or pool is None:
             return NOTHING  # close() was called while the statement ran
         status = pool.transaction_status(connection.raw)
-        action = lease.report(status, self.host.in_atomic_block)
+        action = lease.report(status, self.find_host().in_atomic_block)
         if action is CHECKIN:
             self.checkin(lease, connection, pool)
             return action
@@ -219,7 +229,7 @@ class LeaseRunner:
                 connection = lease.connection
             if not connection.initialized:
                 self.initialize_connection(lease)
-            if not self.host.autocommit:
+            if not self.find_host().autocommit:
                 self.begin_transaction(lease)
         except BaseException:
             if lease.connection is not None:
@@ -236,7 +246,7 @@ class LeaseRunner:
         if connection.raw.autocommit is not True:
             try:
                 connection.raw.autocommit = True
-            except self.host.Database.Error:
+            except self.Database.Error:
                 ending.discard(lease)
                 return
         if lease.call_site is not None:
@@ -249,7 +259,7 @@ class LeaseRunner:
         """Check out if the tool that replaced Django's `ensure_connection` allows it."""
         global default_ensure
         if default_ensure is None:
-            default_ensure = guards.default_ensure_connection(type(self.host).ensure_connection)
+            default_ensure = guards.default_ensure_connection(self.host_class.ensure_connection)
         lease.send(UNAVAILABLE)
         self.ensure_connection()
         action = lease.send(STATEMENT)
@@ -264,7 +274,7 @@ class LeaseRunner:
 
     def _deadlock_error(self, pool: PoolAdapter[Any]) -> Exception:
         return pool.exhausted(
-            pool.timeout_error or self.host.Database.OperationalError,
+            pool.timeout_error or self.Database.OperationalError,
             "this thread already holds every connection, so waiting for another would deadlock",
             "give one back before taking the next",
         )
@@ -378,7 +388,7 @@ class LeaseRunner:
             return
         try:
             ending.close_what_is_open(lease)
-        except self.host.Database.Error as error:
+        except self.Database.Error as error:
             self.messages.debug(lease.alias, "connection could not be reset, discarded", error)
             ending.discard(lease)
             return
@@ -394,7 +404,7 @@ class LeaseRunner:
         try:
             return ending.undo(lease)
         # UnicodeError: the client_encoding lacks a character of the statement.
-        except (self.host.Database.Error, UnicodeError) as error:
+        except (self.Database.Error, UnicodeError) as error:
             self.messages.debug(lease.alias, "session could not be restored", error)
             return False
 
@@ -542,7 +552,7 @@ class LeaseRunner:
                 result = function(*arguments, **options)
                 self._end_call(lease, pin)
             except BaseException as error:
-                if not isinstance(error, self.host.Database.Error):
+                if not isinstance(error, self.Database.Error):
                     self.mark_dirty()  # an interrupt: *function* may have done anything
                 self._end_call(lease, pin)
                 if self.notes and self.is_idle():
@@ -676,7 +686,7 @@ class LeaseRunner:
                 self.mark_dirty()
             if self.status() != TransactionStatus.ACTIVE:
                 self.call(open_cursor.close)
-        except self.host.Database.Error as error:
+        except self.Database.Error as error:
             self.mark_dirty()
             self.messages.debug(self.lease.alias, "cursor could not be closed", error)
 
@@ -684,7 +694,7 @@ class LeaseRunner:
         """End a transfer that was dropped. No caller is left to get its errors, so log them."""
         try:
             transfer.end(error)
-        except self.host.Database.Error as raised:
+        except self.Database.Error as raised:
             text = "stream() or copy() could not be ended"
             self.messages.debug(self.lease.alias, text, raised)
         finally:
@@ -694,7 +704,7 @@ class LeaseRunner:
 
     def effects_of(self, query: Any) -> Effects | None:
         """Return the effects of *query* on its session, or None if it has none."""
-        return session_tracking.effects_of(self.host.adapter_class, query)
+        return session_tracking.effects_of(self.host_class.adapter_class, query)
 
     def tracks(self, effects: Effects, sql: Any, params: object) -> bool:
         """Whether the statement was tracked instead of run; see `ReplayingRunner`."""
@@ -707,7 +717,7 @@ class LeaseRunner:
         """
         if self.initializing is not None:
             return
-        lease, text = self.lease, self.host.adapter_class.sql_text(sql)
+        lease, text = self.lease, self.host_class.adapter_class.sql_text(sql)
         if effects.reads_sequence and lease.connection is None:
             session_rules.warn_of_sequence(lease.alias, effects, text)
         if lease.session is None or not lease.session.holds:
@@ -754,7 +764,7 @@ class LeaseRunner:
             session_tracking.transaction_ended(self.lease, self.messages, committed=committing)
         except BaseException as error:
             # Only an error from the server proves that the transaction was not committed.
-            failed = isinstance(error, self.host.Database.Error) and session_rules.sqlstate(error)
+            failed = isinstance(error, self.Database.Error) and session_rules.sqlstate(error)
             committed = False if failed else None
             session_tracking.transaction_ended(self.lease, self.messages, committed=committed)
             raise

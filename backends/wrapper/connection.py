@@ -83,10 +83,11 @@ class _Access:
     :param part: the part's name followed by a dot, or nothing for the connection itself.
     """
 
-    __slots__ = ("_cursor", "_part", "_runner")
+    __slots__ = ("_cursor", "_part", "_runner", "_wrapper")
 
     def __init__(self, runner: LeaseRunner, cursor: _Cursor | None, part: str = "") -> None:
         self._runner, self._cursor, self._part = runner, cursor, part
+        self._wrapper = runner.host  # kept alive by this, as by a cursor
 
     def get(self, name: str) -> Any:
         """Return the attribute *name*, without a lease where that is possible."""
@@ -120,7 +121,7 @@ class _Access:
         """
         runner = self._runner
         if path == "autocommit":  # the transaction may have begun without a connection
-            return not runner.host._in_transaction
+            return not self._wrapper._in_transaction
         if path == "closed" and self._cursor is None and runner.closed:
             return type(value)(True)  # closed by the wrapper's close(); an int in psycopg2
         return value
@@ -134,7 +135,7 @@ class _Access:
         """Return the driver's connection; lease one if there is no lease."""
         runner = self._runner
         if runner.lease.connection is None:
-            runner.host.validate_thread_sharing()
+            self._wrapper.validate_thread_sharing()
         if self._cursor is not None and not self._cursor.closed:
             self._cursor.keep()
         elif runner.lease.connection is None:
@@ -170,7 +171,8 @@ class _Block:
     """A context manager of the driver, such as psycopg's ``pipeline()``. It pins the lease."""
 
     def __init__(self, runner: LeaseRunner, name: str, *args: Any, **kwargs: Any) -> None:
-        self._runner, self._name, self._args, self._kwargs = runner, name, args, kwargs
+        self._runner, self._wrapper = runner, runner.host
+        self._name, self._args, self._kwargs = name, args, kwargs
         self._pin = runner.pin_for(self)
         self._block: Any = None
 

@@ -54,7 +54,10 @@ class DriverSetting:
 class LeasedCursor:
     """A cursor that leases a connection for each statement it runs."""
 
-    __slots__ = (*("__weakref__", "_closed", "_driver", "_pin", "_raw", "_runner", "_settings"),)
+    __slots__ = (
+        *("__weakref__", "_closed", "_driver", "_pin"),
+        *("_raw", "_runner", "_settings", "_wrapper"),
+    )
 
     arraysize = DriverSetting()
     format = DriverSetting()
@@ -66,6 +69,8 @@ class LeasedCursor:
 
     def __init__(self, runner: LeaseRunner) -> None:
         self._runner = runner
+        #: Kept alive by this, as by Django's cursor.
+        self._wrapper = runner.host
         self._driver: Any = None
         self._raw: Any = None
         self._closed = False
@@ -121,7 +126,7 @@ class LeasedCursor:
     def _run(self, method: str, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         runner = self._runner
         if not runner.is_owner():
-            runner.host.validate_thread_sharing()
+            self._wrapper.validate_thread_sharing()
         # If the wrapper is shared, no other thread may end the lease during this statement.
         with runner.exclusive():
             runner.lease.thread = get_ident()
@@ -315,7 +320,7 @@ class LeasedCursor:
         if (
             self.name is None
             and runner.plain_cursors
-            and runner.host.timezone is runner.pool_timezone
+            and self._wrapper.timezone is runner.pool_timezone
         ):
             driver = raw.cursor()
         else:

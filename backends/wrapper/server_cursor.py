@@ -33,7 +33,7 @@ class LeasedServerCursor(LeasedCursor):
             self.keep()
             return super().execute(query, params, **kwargs)
         except BaseException as error:
-            if not isinstance(error, runner.host.Database.Error):
+            if not isinstance(error, runner.Database.Error):
                 runner.mark_dirty()  # an interrupt: the cursor may be open or not
             if not kept:
                 self._release()
@@ -70,7 +70,7 @@ class LeasedServerCursor(LeasedCursor):
             # The lease has ended, and with it the cursor on the server. In a forked child, both
             # belong to the parent.
             if self._must_close_driver():
-                with suppress(runner.host.Database.Error):
+                with suppress(runner.Database.Error):
                     self._close_driver()
         elif runner.is_idle_here():
             if runner.status() == TransactionStatus.IN_ERROR:
@@ -105,7 +105,7 @@ class LeasedServerCursor(LeasedCursor):
             self._runner.call(self._close_on_server)
 
     def _close_on_server(self) -> None:
-        error = self._runner.host.Database.Error
+        error = self._runner.Database.Error
         try:
             self._driver.close()
         except error:

@@ -6,13 +6,15 @@ import gc
 import logging
 import threading
 import tracemalloc
+import weakref
 from contextlib import suppress
 
+import django
 import pytest
 from django.db import DatabaseError, connections, transaction
 from testapp.models import Item
 
-from ..support.pools import at_rest
+from ..support.pools import at_rest, backend_pid
 
 #: How often each thing is done before memory is looked at again.
 TIMES = 50
@@ -124,3 +126,59 @@ def test_memory_is_flat(db, thing):
     else:
         pytest.fail(f"bytes more, each time after {TIMES} more: {more}")
     assert at_rest(db)
+
+
+USES = {
+    "made": lambda wrapper: None,
+    "a statement": backend_pid,
+    "a transaction": lambda wrapper: _in_transaction(wrapper),
+    "a look": lambda wrapper: str(wrapper.connection),
+    "hold": lambda wrapper: (wrapper.hold(), wrapper.release_hold()),
+}
+
+
+def _in_transaction(wrapper):
+    wrapper.set_autocommit(False)
+    backend_pid(wrapper)
+    wrapper.rollback()
+
+
+@pytest.mark.skipif(django.VERSION < (6, 1), reason="Django's own wrappers wait for the collector")
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_a_wrapper_that_is_dropped_leaves_the_collector_nothing(db, use):
+    """As Django's, of which its suite asks that. It is in cycles, and takes itself out of them."""
+    wrapper = db.copy()
+    with wrapper.wrap_database_errors:
+        use(wrapper)
+    wrapper.close()
+    found = weakref.ref(wrapper)
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        del wrapper
+        gc.collect()
+        left = [one for one in gc.garbage if type(one).__module__.startswith("relet")]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert left == []
+    gc.collect()
+    assert found() is None
+
+
+def test_a_cursor_of_the_drivers_kind_keeps_its_wrapper(db):
+    """Django's cursor does; so does the one in it, which tools take out."""
+    inner = db.copy().cursor().cursor
+    gc.collect()
+    inner.execute("SELECT 1")
+    assert inner.fetchone() == (1,)
+
+
+def test_what_stands_for_the_connection_keeps_its_wrapper(db):
+    connection = db.copy().cursor().connection
+    gc.collect()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
