@@ -1,11 +1,10 @@
-"""FairQueue: threads that wait for a connection, and who may go before them.
+"""FairQueue: the queue of the threads that wait for a connection.
 
-A connection that is handed to the longest waiting thread lies idle until that thread runs, which
-in Python takes until it gets the interpreter's lock. Meanwhile others queue up behind it, and each
-statement pays for two switches of threads: a lock convoy. So a connection that comes free goes to
-whichever thread takes it first, and the first waiter is woken. A waiter that has waited for
-`fairness` seconds has it handed over, and until then nobody who comes later is served. Go's mutex
-and WebKit's ParkingLot do the same, and call it eventual fairness.
+Handing each connection to the longest waiting thread makes a lock convoy. The connection lies idle
+until that thread runs, which takes until it gets the interpreter's lock; meanwhile other threads
+queue up behind it. So a connection that comes free goes to whichever thread takes it first, and the
+first waiter is woken. Once the first waiter has waited for `fairness` seconds, the next connection
+is handed to it, and no thread that comes later is served before. This is called eventual fairness.
 
 https://webkit.org/blog/6161/locking-in-webkit/
 """
@@ -16,46 +15,48 @@ from collections import deque
 from time import monotonic
 from typing import Any
 
-from relet.core.adapter import FAIRNESS
+from relet.core import ReleasePolicy
 
 from .waiter import Waiter
 
 
 class FairQueue:
-    """Mixed into pools whose threads wait in `_waiting`. Whatever is named with ``_`` is called
-    under `_lock`, but `_await_turn`, which takes it.
+    """A mixin for pools that keep their waiters in `_waiting`, under `_lock`.
 
-    Two things hold whenever the lock is free. Waiters are served in order among themselves. And
-    while something is free, the first waiter has been woken, or served.
+    Two things are true whenever the lock is free. Waiters are served in order. And if something is
+    free, the first waiter has been woken since it last looked.
 
-    :ivar fairness: seconds; 0 is strictly in order.
+    :ivar fairness: seconds, see `ReleasePolicy`.
     """
 
-    fairness = FAIRNESS
+    fairness = ReleasePolicy.fairness
     _waiting: deque[Any]
     _lock: Any
 
     def _is_due(self) -> bool:
-        """Whether the first waiter, if there is one, is to be served before whoever comes later."""
-        # psycopg_pool's own waiters, of getconn(), have no such time, and are always due.
+        """Return whether the first waiter must be served before any thread that comes later.
+
+        Called under the lock.
+        """
+        # psycopg_pool's own waiters have no `since`. They are always due.
         return bool(
             self._waiting and monotonic() - getattr(self._waiting[0], "since", 0.0) >= self.fairness
         )
 
     def _serve(self, present: Waiter | None = None) -> None:
-        """Serve waiters that are due ; if more is free, wake the next.
+        """Serve waiters that are due. If something is still free, wake the first waiter.
 
-        What was struck in the middle is completed by calling it again.
+        Called under the lock. If it is interrupted, calling it again completes it.
 
-        :param present: a waiter that has just run. If it is the first, it is served now.
+        :param present: the waiter whose thread calls this. If it is the first, it is served.
         """
         raise NotImplementedError
 
     def _await_turn(self, waiter: Waiter, deadline: float) -> None:
-        """Wait until *waiter* is served, or gets an error, or its time is up.
+        """Wait until *waiter* is served, gets an error, or times out.
 
-        Anything may strike in the middle; whoever calls this releases the lock then, has the waiter
-        leave, and calls `_serve`.
+        Called without the lock. If this is interrupted, the caller must take the lock, unless this
+        thread still holds it, and call `_give_up`.
 
         :param deadline: in seconds of `time.monotonic`.
         """
@@ -67,14 +68,17 @@ class FairQueue:
             lock.acquire()
             self._serve(waiter)
             if waiter.conn is None and waiter.error is None and monotonic() < deadline:
-                lock.release()  # somebody else was faster; its place in the queue is kept
+                lock.release()  # another thread was faster; this one keeps its place in the queue
                 continue
             self._give_up(waiter)
             lock.release()
             return
 
     def _give_up(self, waiter: Waiter) -> None:
-        """Have *waiter* wait no more; what it was served is in its `conn`."""
-        self._serve()  # completes what was struck
+        """Take *waiter* out of the queue. A connection that it was handed is in its `conn`.
+
+        Called under the lock.
+        """
+        self._serve()  # completes what was interrupted
         waiter.leave(self._waiting)
-        self._serve()  # the next one, which may not have been woken yet
+        self._serve()  # the next waiter may not have been woken yet

@@ -28,7 +28,7 @@ class FairSemaphore(FairQueue):
 
     def __init__(self, size: int | None) -> None:
         self.size = size
-        #: How often it was asked for, how often that had to wait, and milliseconds waited in all.
+        #: Calls of `acquire`, those of them that had to wait, and milliseconds waited in all.
         self.entries = self.waits = self.wait_ms = 0
         self.closed = False
         # A finalizer may call `release` in the middle of any of these methods.
@@ -59,7 +59,7 @@ class FairSemaphore(FairQueue):
         waiter = Waiter(began)
         lock = self._lock
         held = depth(lock)
-        # Errors are raised at the end, because a handler may be struck, too.
+        # Errors are raised at the end, because an except clause may be interrupted, too.
         try:
             lock.acquire()
             waits = self._queue_up(waiter)
@@ -102,7 +102,7 @@ class FairSemaphore(FairQueue):
             due, room = waiting[0] is present or self._is_due(), self._has_room()
             if not waiting:
                 return
-            # Nothing is called before the waiter is served: a finalizer may call `release`.
+            # Call nothing before the waiter is served, because a finalizer may call `release`.
             waiter = waiting[0]
             if waiter.conn is None and waiter.error is None:
                 if not room:
@@ -118,7 +118,7 @@ class FairSemaphore(FairQueue):
                 del waiting[0]
 
     def release(self) -> None:
-        """Release it to the longest waiting thread. This takes effect whatever strikes."""
+        """Release it. This takes effect even if it is interrupted."""
         lock, holder = self._lock, None
         held = depth(lock)
         try:
@@ -142,7 +142,7 @@ class FairSemaphore(FairQueue):
         self._serve()
 
     def close(self) -> None:
-        """Refuse everybody from now on, and whoever waits. It may be called again."""
+        """Refuse all threads from now on, and those that wait. May be called again."""
         locked(self._lock, self._close)
 
     def _close(self) -> None:

@@ -7,8 +7,6 @@ from typing import Any
 
 from relet.core import PoolAdapter, PooledConnection
 
-from .fair_queue import FairQueue
-
 
 class Slot:
     """Holds a checked-out connection that no lease has."""
@@ -21,15 +19,6 @@ class Slot:
 
 class SlotAdapter(PoolAdapter[Any]):
     """An adapter that implements `checkout()` and the like by `checkout_into()` and the like."""
-
-    @property
-    def fairness(self) -> float:
-        return self.native.fairness if isinstance(self.native, FairQueue) else 0.0
-
-    @fairness.setter
-    def fairness(self, seconds: float) -> None:
-        if isinstance(self.native, FairQueue):
-            self.native.fairness = seconds
 
     @abstractmethod
     def checkout_into(self, lease: Any, timeout: float | None = None) -> None: ...

@@ -22,8 +22,8 @@ class Waiter:
 
     The waiting thread calls `leave` when its time is over, and when anything is raised. Then it
     takes care of a connection that was handed over. The other thread hands a connection over by
-    setting `conn`, and then calls `wake`, as often as it likes. A waiter that is
-    woken and finds nothing waits again.
+    setting `conn`, and then calls `wake`, as often as it likes. A waiter that is woken and finds
+    nothing waits again.
     """
 
     __slots__ = ("conn", "error", "left", "since", "turn")

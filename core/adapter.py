@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from .facts import Facts
 
-#: Seconds, see `ReleasePolicy`. With 1 ms, half as much is gained; with 50 ms, waits grow with it.
-FAIRNESS = 0.005
-
 Driver = TypeVar("Driver")
 """The driver's connection type, such as ``psycopg.Connection``."""
 
@@ -153,8 +150,9 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
     #: When a connection was last found broken, in seconds of `time.monotonic`. A connection last
     #: used before that is checked before it is handed out.
     broken_at: float = float("-inf")
-    #: `ReleasePolicy.fairness`, for pools that let threads wait in a queue of relet's.
-    fairness: float = FAIRNESS
+    #: Where threads wait for a connection, if that is in order: an object with a `fairness` in
+    #: seconds, such as `relet.adapters.semaphore.FairSemaphore`. The adapter sets it.
+    fair_queue: Any = None
 
     def __init__(self, config: PoolConfig) -> None:
         self.config = config
@@ -167,6 +165,16 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
         self.describe_holders: Callable[[], Sequence[str]] = tuple
         #: Whether connections are reused. If not, `checkin` closes them.
         self.pooled = self.is_pooling(config.options)
+
+    @property
+    def fairness(self) -> float:
+        """`ReleasePolicy.fairness`, as `fair_queue` has it; 0 if there is none."""
+        return 0.0 if self.fair_queue is None else float(self.fair_queue.fairness)
+
+    @fairness.setter
+    def fairness(self, seconds: float) -> None:
+        if self.fair_queue is not None:
+            self.fair_queue.fairness = seconds
 
     @classmethod
     @abstractmethod

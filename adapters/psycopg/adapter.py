@@ -54,6 +54,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         self._callbacks = Callbacks(config)
         self._pool = pool = _make_pool(config, self._callbacks)
         if isinstance(pool, LeanPool):
+            self.fair_queue = pool
             adapter = weakref.ref(self)  # a cycle would delay its collection
             pool.normalize = lambda raw: _normalize(adapter(), raw)
         self._opened = isinstance(pool, Unpooled)

@@ -69,7 +69,7 @@ class QueuePoolAdapter(SlotAdapter):
         self._pool = self._make_pool()
         self._lean: LeanQueuePool | None = None
         if isinstance(self._pool, LeanQueuePool) and not self.adopted:
-            self._lean = self._pool
+            self._lean = self.fair_queue = self._pool
             adapter = weakref.ref(self)  # a cycle would delay its collection
             self._pool.normalize = lambda entry: _normalize_entry(adapter(), entry)
 

@@ -6,16 +6,13 @@ version, and sends ``connection_created``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from relet.core import Event, Lease
 from relet.core.status import TransactionStatus
 
 from . import ending, holders, session_rules
 from .host import DJANGO_STATE
-
-if TYPE_CHECKING:
-    from typing import Any
 
 
 def initialize_connection(runner: Any, outer: Lease) -> None:

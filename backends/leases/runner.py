@@ -251,6 +251,7 @@ class LeaseRunner:
                 return
         if lease.call_site is not None:
             holders.clear_holder(lease, pool)
+        lease.sql = None  # it may be large
         pool.checkin_from(lease)
 
     # How a lease begins. From here on, nothing is on the hot path.

@@ -11,9 +11,13 @@ import pytest
 
 pytest.importorskip("greenlet")
 pytest.importorskip("psycopg_pool")
+pytest.importorskip("sqlalchemy")
+
+from sqlalchemy import exc
 
 from relet.adapters import fair_queue, semaphore, waiter
 from relet.adapters.psycopg import lean_pool
+from relet.adapters.queue_pool import lean_queue_pool
 from relet.adapters.slots import Slot
 from relet.core import PooledConnection
 
@@ -23,7 +27,7 @@ from ..support.schedules import FOREVER, Lock, RLock, Schedule, each_schedule, r
 FAIRNESS = (0, 4, 10_000)
 #: A second has time for some thousands. There are more, which are tried at night.
 ALL = os.environ.get("RELET_SCHEDULES") == "all"
-SOME = 1_000
+SOME = 700
 
 
 def try_schedules(run: Any, *, endless: bool = False) -> None:
@@ -74,6 +78,9 @@ class Watched(semaphore.FairSemaphore):
 class OfPool:
     """A `LeanPool` of connections that nobody speaks on, used as a semaphore is."""
 
+    #: What it raises when the time is up, and when it is closed.
+    errors: tuple[Any, Any] = (lean_pool.PoolTimeout, lean_pool.PoolClosed)
+
     def __init__(self, schedule: Schedule, size: int, fairness: float) -> None:
         self.pool = pool = lean_pool.LeanPool(min_size=0, max_size=size, open=False)
         lock: Any = RLock(schedule)
@@ -96,9 +103,9 @@ class OfPool:
         slot = self._slots[self._schedule.current()] = Slot()
         try:
             self.pool.checkout_into(slot, timeout)
-        except lean_pool.PoolTimeout:
+        except self.errors[0]:
             return False
-        except lean_pool.PoolClosed as error:
+        except self.errors[1] as error:
             raise semaphore.SemaphoreClosed from error
         except BaseException:
             self._give_back(slot)
@@ -127,7 +134,47 @@ class OfPool:
         assert pool._closed or len(pool._pool) == len(set(map(id, pool._pool))) == self.size
 
 
-KINDS = {"semaphore": Watched, "psycopg": OfPool}
+class Entry(SimpleNamespace):
+    """Of SQLAlchemy's pool: compared by what it is, not by what is in it."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+class OfQueuePool(OfPool):
+    """Likewise a `LeanQueuePool`."""
+
+    def __init__(self, schedule: Schedule, size: int, fairness: float) -> None:
+        def connect() -> Any:
+            raise AssertionError("no connection is to be opened")
+
+        self.pool: Any = lean_queue_pool.LeanQueuePool(connect, pool_size=size, max_overflow=0)
+        lock: Any = RLock(schedule)
+        self.pool._lock, self.pool._held = lock, lock._is_owned
+        self.pool.fairness = fairness
+        for _ in range(size):
+            entry = Entry(starttime=1, _soft_invalidate_time=0, record_info={})
+            entry.dbapi_connection = SimpleNamespace(close=list)
+            entry.info = {lean_queue_pool.REMEMBERED: PooledConnection(None, 0)}
+            entry.close = list
+            self.pool.idle.append(entry)
+        self.size = size
+        self._schedule = schedule
+        self._slots = {}
+
+    errors = (exc.TimeoutError, lean_queue_pool.PoolClosed)
+
+    @property
+    def in_use(self) -> int:
+        return len(self.pool.leased)
+
+    def check(self) -> None:
+        pool = self.pool
+        assert (len(pool.leased), len(pool._waiting), len(pool.opening)) == (0, 0, 0)
+        assert pool.closed or len(set(map(id, pool.idle))) == len(pool.idle) == self.size
+
+
+KINDS = {"semaphore": Watched, "psycopg": OfPool, "sqlalchemy": OfQueuePool}
 
 
 @pytest.fixture(params=KINDS)
@@ -139,108 +186,67 @@ def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any
 
     def make(schedule: Schedule, size: int, fairness: float) -> Any:
         threads.Lock = lambda: Lock(schedule)
-        for module in fair_queue, semaphore, lean_pool:
+        for module in fair_queue, semaphore, lean_pool, lean_queue_pool:
             monkeypatch.setattr(module, "monotonic", schedule.monotonic)
         return KINDS[request.param](schedule, size, fairness)
 
     return make
 
 
-def use(made: Any, timeout: float = FOREVER, times: int = 1) -> Any:
-    """A thread that acquires it, and releases it if it was acquired."""
+def using(timeout: float = FOREVER, times: int = 1, interrupts: int = 0) -> Any:
+    """Start a thread that acquires it, and releases it if it was acquired."""
 
-    def run() -> None:
-        for _ in range(times):
-            if made.acquire(timeout):
-                try:
-                    assert made.in_use <= (made.size or 99)
-                finally:
-                    made.release()
+    def start(schedule: Schedule, made: Any) -> None:
+        def run() -> None:
+            for _ in range(times):
+                with suppress(semaphore.SemaphoreClosed):
+                    if made.acquire(timeout):
+                        try:
+                            assert made.in_use <= made.size
+                        finally:
+                            made.release()
 
-    return run
+        schedule.start(run, interrupts=interrupts)
 
-
-@pytest.mark.parametrize("fairness", FAIRNESS)
-def test_all_are_served(made, fairness):
-    def run(schedule):
-        one = made(schedule, 1, fairness)
-        for _ in range(3):
-            schedule.start(use(one))
-        schedule.run()
-        one.check()
-
-    try_schedules(run)
+    return start
 
 
-@pytest.mark.parametrize("fairness", FAIRNESS)
-def test_one_that_comes_again_and_again(made, fairness):
-    def run(schedule):
-        one = made(schedule, 1, fairness)
-        schedule.start(use(one, times=3))
-        schedule.start(use(one))
-        schedule.run()
-        one.check()
-
-    try_schedules(run)
+def closing(schedule: Schedule, made: Any) -> None:
+    """Start a thread that closes it."""
+    schedule.start(made.close)
 
 
-@pytest.mark.parametrize("fairness", FAIRNESS)
-@pytest.mark.parametrize("who", [0, 1, 2])
-def test_one_whose_time_is_up(made, fairness, who):
-    """Its wake-up, or what it was handed, goes to the next."""
+SHORT = 3
 
-    def run(schedule):
-        one = made(schedule, 1, fairness)
-        for number in range(3):
-            schedule.start(use(one, timeout=3 if number == who else FOREVER))
-        schedule.run()
-        one.check()
-
-    try_schedules(run)
+#: Each with the threads that share it.
+CASES = {
+    "all are served": [using(), using(), using()],
+    "one comes again and again": [using(times=3), using()],
+    "the first times out": [using(SHORT), using(), using()],
+    "the second times out": [using(), using(SHORT), using()],
+    "the third times out": [using(), using(), using(SHORT)],
+    "one is interrupted": [using(), using(interrupts=1), using()],
+    "it is closed": [using(), using(), closing],
+}
 
 
 @pytest.mark.parametrize("fairness", FAIRNESS)
-def test_one_that_is_interrupted(made, fairness):
-    """While it waits for its turn, or for the lock: what it was handed goes to the next."""
-
-    def run(schedule):
-        one = made(schedule, 1, fairness)
-        schedule.start(use(one))
-        schedule.start(use(one), interrupts=1)
-        schedule.start(use(one))
-        schedule.run()
-        one.check()
-
-    try_schedules(run)
+@pytest.mark.parametrize("threads", CASES.values(), ids=CASES)
+def test_one_at_a_time(made, fairness, threads):
+    """What a waiter does not take goes to the next, and nobody waits for good."""
+    try_schedules(lambda schedule: share(made(schedule, 1, fairness), schedule, threads))
 
 
 @pytest.mark.parametrize("fairness", FAIRNESS)
 def test_two_at_a_time(made, fairness):
-    def run(schedule):
-        one = made(schedule, 2, fairness)
-        for _ in range(4):
-            schedule.start(use(one))
-        schedule.run()
-        one.check()
-
-    try_schedules(run, endless=True)
+    threads = [using() for _ in range(4)]
+    try_schedules(
+        lambda schedule: share(made(schedule, 2, fairness), schedule, threads), endless=True
+    )
 
 
-@pytest.mark.parametrize("fairness", FAIRNESS)
-def test_one_that_is_closed(made, fairness):
-    """Whoever waits is turned away, and whoever holds it releases it."""
-
-    def run(schedule):
-        one = made(schedule, 1, fairness)
-
-        def turned_away():
-            with suppress(semaphore.SemaphoreClosed):
-                use(one)()
-
-        schedule.start(turned_away)
-        schedule.start(turned_away)
-        schedule.start(one.close)
-        schedule.run()
-        one.check()
-
-    try_schedules(run)
+def share(made: Any, schedule: Schedule, threads: list[Any]) -> None:
+    for start in threads:
+        start(schedule, made)
+    schedule.run()
+    made.check()

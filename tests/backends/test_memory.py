@@ -182,3 +182,14 @@ def test_what_stands_for_the_connection_keeps_its_wrapper(db):
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
         assert cursor.fetchone() == (1,)
+
+
+def test_the_text_of_a_statement_is_gone_with_its_lease(db):
+    """It may be large, and a thread's wrapper lives as long as the thread."""
+    with db.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert db._runner.lease.sql is None
+        with transaction.atomic():
+            cursor.execute("SELECT 2")
+            assert db._runner.lease.sql == "SELECT 2"
+    assert db._runner.lease.sql is None

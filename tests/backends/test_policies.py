@@ -230,7 +230,7 @@ def test_fairness_is_the_pools(db):
     assert pool.fairness == ReleasePolicy().fairness
     policies["default"] = ReleasePolicy(fairness=0)
     backend_pid(db)
-    assert pool.fairness == 0
+    assert pool.fairness == pool.fair_queue.fairness == 0
     with policies.override("default", fairness=1):
         backend_pid(db)
         assert pool.fairness == 0

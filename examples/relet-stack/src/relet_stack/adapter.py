@@ -40,7 +40,7 @@ class StackAdapter(Psycopg, PoolAdapter[psycopg.Connection]):
         super().__init__(config)
         unpooled = config.options is False
         self._options = NO_POOL if unpooled else {**DEFAULTS, **config.options}
-        self._semaphore = FairSemaphore(self._options["size"])
+        self._semaphore = self.fair_queue = FairSemaphore(self._options["size"])
         self._pool = StackPool(partial(opened, self.connect, config), self._options["max_lifetime"])
 
     @property
