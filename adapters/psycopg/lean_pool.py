@@ -582,7 +582,3 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
         stopped: list[Any] = [*self._workers, *filter(None, [self._sched_runner])]
         self._workers, self._sched_runner = [], None
         return stopped
-
-
-#: Whether `LeanPool` was written for this version of psycopg_pool.
-LEAN = psycopg_pool.__version__.split(".")[:2] == ["3", "3"]

@@ -11,7 +11,6 @@ from math import inf
 from time import monotonic
 from typing import Any
 
-import sqlalchemy
 from sqlalchemy import exc
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.pool.base import _ConnectionRecord
@@ -465,7 +464,3 @@ class LeanQueuePool(FairQueue, QueuePool):
             del self.idle[0]
         self._record_infos.clear()
         self.logger.info("Pool disposed. %s", self.status())
-
-
-#: Whether `LeanQueuePool` was written for this version of SQLAlchemy.
-LEAN = sqlalchemy.__version__.split(".")[:2] in (["2", "0"], ["2", "1"])

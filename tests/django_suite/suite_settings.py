@@ -18,9 +18,9 @@ _DATABASE = {
 if _engine.startswith("relet."):
     if _engine == "relet.backends.pg8000":
         # Django's runner has django.contrib.postgres among its apps, by that name.
-        from relet.backends.compat.django_on_pg8000 import substitutes
+        from relet.backends.compat.django_on_pg8000 import import_hook
 
-        substitutes.provide()
+        import_hook.provide()
     adapter = registry.load(_engine.removeprefix("relet.backends."))
     pool_setting = _DATABASE
     *keys, last = adapter.options_setting
