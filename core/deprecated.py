@@ -1,4 +1,4 @@
-"""Deprecated names. Each is removed in the version after next."""
+"""Deprecated names. Each works for one version more, and warns."""
 
 from __future__ import annotations
 

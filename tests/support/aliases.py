@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any
 
 from django.db import connections
@@ -20,12 +19,7 @@ class Aliases:
     def __enter__(self) -> Aliases:
         return self
 
-    def __exit__(
-        self,
-        error_class: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         for alias in self._added:
             connections[alias].close()
             pools.close_alias(alias)

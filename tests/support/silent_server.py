@@ -5,7 +5,6 @@ from __future__ import annotations
 import selectors
 import socket
 import threading
-from types import TracebackType
 
 
 class SilentServer:
@@ -27,12 +26,7 @@ class SilentServer:
     def __enter__(self) -> SilentServer:
         return self
 
-    def __exit__(
-        self,
-        error_class: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.end()
 
     def end(self) -> None:
