@@ -60,8 +60,9 @@ class PoolHandle:
     """A pool, its policy, and the settings they were made from.
 
     :param declared: whether its alias was in ``DATABASES`` when a wrapper last asked for it.
-    :param users: the wrappers that use it, each with the thread that asked for it. The thread is
-        needed because a wrapper is part of Django's reference cycles and may outlive it by hours.
+    :param users: the wrappers that use it, each with every thread that asked for it through that
+        wrapper. The threads are needed because a wrapper is part of Django's reference cycles and
+        may outlive them by hours.
     """
 
     alias: str
@@ -70,7 +71,7 @@ class PoolHandle:
     pool: PoolAdapter[Any]
     policy: ReleasePolicy
     declared: bool = False
-    users: dict[weakref.ref[Any], weakref.ref[_ThreadMarker]] = field(default_factory=dict)
+    users: set[tuple[weakref.ref[Any], weakref.ref[_ThreadMarker]]] = field(default_factory=set)
 
     @property
     def wanted(self) -> bool:
@@ -83,17 +84,20 @@ class PoolHandle:
         )
 
     def add_user(self, wrapper: Any) -> None:
-        thread = weakref.ref(_thread_marker(), self._thread_ended)
-        self.users[weakref.ref(wrapper, self._remove_user)] = thread
+        gone = self._remove_users
+        self.users.add((weakref.ref(wrapper, gone), weakref.ref(_thread_marker(), gone)))
 
-    def _remove_user(self, user: weakref.ref[Any]) -> None:
-        self.users.pop(user, None)
+    def remove_wrapper(self, wrapper: Any) -> None:
+        for user in list(self.users):
+            if user[0]() is wrapper:
+                self.users.discard(user)
+
+    def _remove_users(self, gone: weakref.ref[Any]) -> None:
+        """Remove the users whose wrapper or whose thread is *gone*."""
+        for user in list(self.users):
+            if user[0] is gone or user[1] is gone:
+                self.users.discard(user)
         self._close_if_unwanted()
-
-    def _thread_ended(self, ended: weakref.ref[_ThreadMarker]) -> None:
-        for user, thread in list(self.users.items()):
-            if thread is ended:
-                self._remove_user(user)
 
     def _close_if_unwanted(self, exiting: Callable[[], bool] = sys.is_finalizing) -> None:
         # A default argument, because this module's names may be gone at interpreter exit.
@@ -237,7 +241,8 @@ class Pools:
     def _assign(self, handle: PoolHandle, user: Any) -> None:
         """Make *user* a user of *handle* only."""
         for other in self._open:
-            other.users.pop(weakref.ref(user), None)
+            if other is not handle:
+                other.remove_wrapper(user)
         handle.add_user(user)
         if handle.alias in connections.settings:
             handle.declared = True

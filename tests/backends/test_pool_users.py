@@ -80,6 +80,18 @@ def test_a_wrapper_that_another_thread_goes_on_with(database, observer):
     pools.close_alias("lonely")
 
 
+def test_a_thread_that_looked_and_ends_takes_nothing_with_it(database):
+    """A wrapper of this thread still uses the pool, whichever thread asked for it last."""
+    wrapper, thread = lonely(), Thread()
+    pid = backend_pid(wrapper)
+    pool = thread(lambda: wrapper._runner.find_pool().pool)
+    thread.end()
+    assert not pool.closed
+    assert backend_pid(wrapper) == pid
+    wrapper.close()
+    pools.close_alias("lonely")
+
+
 class Wrapper:
     pass
 
