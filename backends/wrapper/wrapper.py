@@ -20,7 +20,9 @@ from django.utils.asyncio import async_unsafe
 
 from relet.backends.config import credentials
 from relet.backends.config.copying import copy_settings
+from relet.backends.config.observe import observe_or_default
 from relet.backends.config.options import check_connect
+from relet.backends.leases.observed_runner import observed
 from relet.backends.leases.runner import LeaseRunner
 from relet.backends.pools import pools
 from relet.backends.temporarily import temporarily
@@ -30,6 +32,7 @@ from .connection import LeasedConnection
 from .creation import PooledCreation
 from .cursor import LeasedCursor
 from .cursor_wrapper import LeasedCursorWrapper
+from .observed_cursor import observed_cursor, observed_server_cursor
 from .schema import PooledSchemaEditor
 from .server_cursor import LeasedServerCursor
 from .transactions import LazyTransactions
@@ -40,11 +43,13 @@ if TYPE_CHECKING:
     from relet.backends.typing import WrapperBase
 
 
+#: The keys of ``OPTIONS`` that are not the driver's.
+_OWN_OPTIONS = ("pool", "policy", "observe")
+
+
 def _driver_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Return *settings* with only the driver's options left in ``OPTIONS``."""
-    options = {
-        key: value for key, value in settings["OPTIONS"].items() if key not in ("pool", "policy")
-    }
+    options = {key: value for key, value in settings["OPTIONS"].items() if key not in _OWN_OPTIONS}
     return {**settings, "OPTIONS": options}
 
 
@@ -113,6 +118,12 @@ class LeasingWrapper(LazyTransactions):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if observe_or_default(self.alias, self.settings_dict) is not None:
+            vars(self).update(
+                runner_class=observed(self.runner_class),  # type: ignore[arg-type]
+                cursor_class=observed_cursor(self.cursor_class),  # type: ignore[arg-type]
+                server_cursor_class=observed_server_cursor(self.server_cursor_class),  # type: ignore[arg-type]
+            )
         self._runner = self.runner_class(self)
 
     def copy(self, alias: str | None = None) -> Any:
@@ -328,10 +339,30 @@ class LeasingWrapper(LazyTransactions):
     @contextmanager
     def _nodb_cursor(self) -> Iterator[CursorWrapper]:
         """Yield a cursor outside the pool, for creating and dropping databases."""
-        settings = credentials.resolve_credentials(self.alias, _driver_settings(self.settings_dict))
-        plain = self.plain_backend(settings, alias=self.alias)
-        with plain._nodb_cursor() as cursor:
+        with self._plain()._nodb_cursor() as cursor:
             yield cursor
+
+    @contextmanager
+    def outside_pool(self, **options: Any) -> Iterator[CursorWrapper]:
+        """Yield a cursor on a new connection outside the pool, which is closed afterwards.
+
+        Any thread may call this.
+
+        :param options: keyword arguments for the driver's ``connect()``, unless the settings have
+            them.
+        """
+        plain = self._plain()
+        plain.settings_dict["OPTIONS"] = {**options, **plain.settings_dict["OPTIONS"]}
+        try:
+            with plain.cursor() as cursor:
+                yield cursor
+        finally:
+            plain.close()
+
+    def _plain(self) -> WrapperBase:
+        """Return a wrapper of Django's own, with the same settings and without a pool."""
+        settings = credentials.resolve_credentials(self.alias, _driver_settings(self.settings_dict))
+        return self.plain_backend(settings, alias=self.alias)
 
 
 def _close_host(runner: LeaseRunner) -> None:
