@@ -34,7 +34,7 @@ class Totals:
     def add(self, tally: Tally) -> None:
         """Add what a thread has counted."""
         self.pool(tally.alias).merge(tally.pool)
-        self.add_routes(tally.alias, list(tally.values()))
+        self.add_routes(tally.alias, list(tally.routes.values()))
 
     def add_routes(self, alias: str, routes: Iterable[RouteTally]) -> None:
         """Add the *routes* of a thread's `Tally`."""
