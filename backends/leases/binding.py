@@ -16,7 +16,7 @@ from relet.backends.config.options import (
     pool_options,
     release_policy,
 )
-from relet.backends.observe import collection, routes, signals
+from relet.backends.observe import routes, signals
 from relet.backends.observe.observer import PoolObserver
 from relet.backends.pools import MakePool, PoolHandle, pools
 from relet.core import Event, PoolAdapter, PoolConfig, PooledConnection, ReleasePolicy
@@ -52,7 +52,6 @@ def _plan_pool(host: Host) -> MakePool:
         routes.install()
         if observe.signal is not None:
             signals.watch(observe.signal)
-        collection.follow(alias, queries=observe.queries, routes=observe.routes)
         observer = PoolObserver(alias, with_stacks=observe.stacks)
         config = observer.config(config)
 

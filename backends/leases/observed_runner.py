@@ -117,7 +117,12 @@ class ObservedRunner(LeaseRunner):
         ran = now - began  # type: ignore[operator]
         if trace is not None:
             trace.ran += ran
-            trace.alone = False
+            if trace.alone:
+                trace.alone = False
+                if trace.depth:
+                    # It was taken on the way, far from the code that runs the statement.
+                    stack = stacks.here(_STATEMENT_FRAMES, trace.depth)
+                    trace.leased_at = trace.cursor_at = trace.ran_at = stack
         counts = self.count(cursor, sql, ran, error)
         if not alone:
             counts.inner += 1
@@ -187,7 +192,7 @@ class ObservedRunner(LeaseRunner):
         return restored
 
 
-#: Frames from `stacks.here` to the caller of relet's cursor.
+#: Frames from the caller of `stacks.here` to the caller of relet's cursor.
 _STATEMENT_FRAMES = 2
 
 
