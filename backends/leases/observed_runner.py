@@ -129,8 +129,8 @@ class ObservedRunner(LeaseRunner):
             counts.inner_total += ran
         elif self.contention.until > began:  # type: ignore[operator]
             pool = lease.pool
-            size = None if pool is None else pool.max_size
-            blocked = self.contention.charge(began, now, size)  # type: ignore[arg-type]
+            waited = self.contention.waited_since(began, now)  # type: ignore[arg-type]
+            blocked = waited / ((pool is not None and pool.max_size) or 1)
             self._tally().route(self._route()).counts.blocked += blocked
 
     def count(
