@@ -24,7 +24,7 @@ streams = driver.needs("psycopg", "cursor.stream()")
 
 
 @pytest.fixture(autouse=True)
-def fresh():
+def fresh(db):  # which ends what an earlier test has left
     relet.queries.reset()
     relet.routes.reset()
 
