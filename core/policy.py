@@ -10,9 +10,11 @@ from relet.core.sql.effects import Kind
 
 from .errors import ConfigurationError, did_you_mean
 from .lease import TABLES
+from .session.audit import AUDIT_MODES
 
 ReleaseMode = Literal["statement", "cursor", "request"]
 StateMode = Literal["pin", "reset", "error", "ignore"]
+AuditMode = Literal["first", "all", False] | None
 RetryMode = Literal["never", "reads"]
 STATE_MODES = get_args(StateMode)
 RETRY_MODES = get_args(RetryMode)
@@ -43,6 +45,9 @@ class ReleasePolicy:
         all threads that come later. Until then a running thread may take a connection that comes
         free, which keeps the pool busy under load. 0 serves strictly in order. It belongs to the
         pool, so ``override()`` does not change it.
+    :param session_state_audit: after which statements the server is asked what they have left in
+        the session, to find what their texts do not show: ``"first"``, the first execution of each
+        text; ``"all"``, each execution; None or False, none. It costs round trips; it is for tests.
     :raises ConfigurationError: a value is not allowed.
     """
 
@@ -51,12 +56,14 @@ class ReleasePolicy:
     check_idle: float = 0.5
     retry: RetryMode = "never"
     fairness: float = 0.005
+    session_state_audit: AuditMode = None
 
     def __post_init__(self) -> None:
         for name, known in (
             ("release", list(TABLES)),
             ("session_state", STATE_MODES),
             ("retry", RETRY_MODES),
+            ("session_state_audit", (*AUDIT_MODES, None, False)),
         ):
             if (value := getattr(self, name)) not in known:
                 allowed = ", ".join(map(repr, known))

@@ -43,6 +43,8 @@ class Policies:
         self.stamp: object = object()
         #: Policies that code has assigned, by alias.
         self.assigned: Mapping[str, ReleasePolicy] = _NONE
+        #: How leases are audited whose policy does not say so; see `audit`.
+        self.audit_mode: str | None = None
         #: The blocks that this thread or task is in, outermost first.
         self.overrides: ContextVar[tuple[Overriding, ...]] = ContextVar(
             "relet.policies.overrides", default=()
@@ -85,6 +87,15 @@ class Policies:
         """Go back to the policy of the settings."""
         with self._assigning:
             self._assign({name: own for name, own in self.assigned.items() if name != alias})
+
+    def audit(self, mode: str | None) -> None:
+        """Audit the session state of all leases from now on, of all aliases and threads.
+
+        :param mode: as `ReleasePolicy.session_state_audit`. It is for test runners.
+        """
+        with self._assigning:
+            self.audit_mode = mode
+            self._assign(dict(self.assigned))
 
     def forked(self) -> None:
         """Replace the lock, which another thread may have held at the fork. For a child."""

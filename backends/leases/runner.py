@@ -37,6 +37,7 @@ from relet.core.sql.readonly import only_reads
 from relet.core.status import TransactionStatus
 
 from . import (
+    audit,
     binding,
     ending,
     first_use,
@@ -168,8 +169,8 @@ class LeaseRunner:
             return action
         if action is PIN_CURSOR:
             return action
-        if action is not NOTHING:
-            self.perform(action)
+        if action is not NOTHING and self.perform(action, ran=True) is PIN_CURSOR:
+            return PIN_CURSOR
         if lease.call_site is None and lease.connection is not None:
             holders.record_holder(lease, pool)
         if self.notes:
@@ -291,10 +292,16 @@ class LeaseRunner:
             pings=self._health_checks,
             may_retry=retried and only_reads(pool.sql_text(sql)),
         )
+        if self.choice.audit_mode and lease.connection is not None:
+            lease.audit = None
+            if lease.connection.initialized:
+                audit.begin(self, lease)
 
     def initialize_connection(self, lease: Lease) -> None:
         """Let Django initialize the new connection of *lease*."""
         first_use.initialize_connection(self, lease)
+        if self.choice.audit_mode:
+            audit.begin(self, lease)
 
     def begin_transaction(self, lease: Lease) -> None:
         """Begin on the connection the transaction that Django has begun on the wrapper."""
@@ -367,8 +374,11 @@ class LeaseRunner:
 
     # How a lease ends.
 
-    def perform(self, action: Action) -> None:
-        """Perform *action*, which the lease has returned."""
+    def perform(self, action: Action, *, ran: bool = False) -> Action:
+        """Perform *action*, which the lease has returned; return PIN_CURSOR if that is left to do.
+
+        :param ran: whether a statement has just run.
+        """
         lease = self.lease
         try:
             if action is CHECKIN:
@@ -376,13 +386,30 @@ class LeaseRunner:
             elif action is Action.DISCARD:
                 ending.discard(lease)
             elif action is Action.RESET_THEN_CHECKIN:
-                self._reset_then_checkin(lease)
+                self._reset_then_checkin(lease, ran=ran)
+            elif action is not NOTHING:
+                return self._audit(action, lease, ran=ran)
         except BaseException:
             ending.discard_after_interrupt(lease)
             raise
+        return NOTHING
 
-    def _reset_then_checkin(self, lease: Lease) -> None:
-        connection, pool = ending.leased(lease)
+    def _audit(self, action: Action, lease: Lease, *, ran: bool) -> Action:
+        """Perform *action* of a lease whose session state is audited."""
+        if action is Action.AUDIT_THEN_CHECKIN:
+            if audit.lease_ends(self, lease, ran=ran):
+                self._restore_then_checkin(lease)
+            else:
+                self.checkin(lease, *ending.leased(lease))
+            self.choice.audit_ended(lease)
+        elif ran:
+            audit.statement_ended(self, lease)
+        else:
+            audit.transaction_ended(self, lease)
+        self.tell()
+        return PIN_CURSOR if action is Action.AUDIT_THEN_PIN_CURSOR else NOTHING
+
+    def _reset_then_checkin(self, lease: Lease, *, ran: bool = False) -> None:
         if self.is_busy():
             # A COPY, a stream() or a call of the driver is under way, so nothing can be sent.
             ending.discard(lease)
@@ -394,6 +421,12 @@ class LeaseRunner:
             ending.discard(lease)
             return
         lease.pins.clear()
+        if lease.audit is not None and self.status() == TransactionStatus.IDLE:
+            audit.lease_ends(self, lease, ran=ran)
+        self._restore_then_checkin(lease)
+
+    def _restore_then_checkin(self, lease: Lease) -> None:
+        connection, pool = ending.leased(lease)
         if self.status() == TransactionStatus.IDLE and self.undo(lease):
             lease.clean()
             self.checkin(lease, connection, pool)
@@ -690,6 +723,12 @@ class LeaseRunner:
         except self.Database.Error as error:
             self.mark_dirty()
             self.messages.debug(self.lease.alias, "cursor could not be closed", error)
+
+    def transfer(self, sql: object) -> None:
+        """Record that a COPY or a stream() of *sql* begins on the leased connection."""
+        self.lease.sql = sql
+        if self.lease.audit is not None:
+            audit.transfer_begins(self, self.lease)
 
     def end_transfer(self, transfer: Transfer, pin: object, error: BaseException | None) -> None:
         """End a transfer that was dropped. No caller is left to get its errors, so log them."""
