@@ -113,7 +113,7 @@ def statement_ended(runner: Any, lease: Lease) -> None:
         seen = _seen(lease, audit.seen if control else kinds)
         audit.observe(ran or Ran(text), now, seen, _own_settings(lease))
         if _only_tests(runner):
-            leaks = audit.settle(now, _own_settings(lease), in_test=True)
+            leaks = audit.settle(now, _own_settings(lease), in_test=True, wait=True)
             _report(runner, lease, leaks)
             _keep_clean(lease.alias, audit.clean(leaks), in_test=True)
 
@@ -135,6 +135,27 @@ def transaction_ended(runner: Any, lease: Lease) -> None:
     else:
         seen = _seen(lease, audit.seen)
         audit.observe(audit.unobserved[-1], now, seen, _own_settings(lease))
+
+
+def begin_in_between(runner: Any, lease: Lease) -> None:
+    """Begin the audit of *lease*, which has begun already, and which no statement uses now."""
+    findings.audits(lease.alias, runner.host.settings_dict["ENGINE"])
+    lease.audit = SessionAudit(None)
+    if _can_ask(runner, lease) and (now := _snapshot(runner, lease)) is not None:
+        lease.audit.refresh(now)
+
+
+def report_in_test(runner: Any, lease: Lease) -> None:
+    """Report what is left before a test ends, and with it the transaction in which it runs."""
+    audit = lease.audit
+    if audit is None or not audit.pending or not _only_tests(runner):
+        return
+    if not _can_ask(runner, lease) or (now := _snapshot(runner, lease)) is None:
+        return
+    own = _own_settings(lease)
+    if not _is_undone_anyway(lease) and audit.unobserved:
+        audit.observe(audit.unobserved[-1], now, _seen(lease, audit.seen), own)
+    _report(runner, lease, audit.settle(now, own, in_test=True))
 
 
 def lease_ends(runner: Any, lease: Lease, *, ran: bool) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -52,6 +52,8 @@ class Findings:
         self._rows: dict[tuple[str, str, str], AuditFinding] = {}
         #: Alias -> its engine.
         self._audited: dict[str, str] = {}
+        #: Those that are told of each finding, however often it is found.
+        self.collectors: list[Callable[[AuditFinding], object]] = []
 
     def audits(self, alias: str, engine: str) -> None:
         """Note that a lease of *alias* is audited."""
@@ -61,6 +63,8 @@ class Findings:
 
     def add(self, finding: AuditFinding) -> bool:
         """Add *finding*; return whether it is new."""
+        for collect in list(self.collectors):
+            collect(finding)
         known = self._rows.get(finding.key)
         if known is not None and (known.sure or not finding.sure):
             return False

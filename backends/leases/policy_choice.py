@@ -67,6 +67,11 @@ class PolicyChoice:
         if self._overriding is None and lease.pool is not None:
             lease.pool.fairness = policy.fairness
 
+    def audit(self, lease: Lease, mode: str) -> None:
+        """Have *lease* audited, which has begun already."""
+        self.audit_mode = mode
+        lease.table = AUDITED_TABLES[self.policy.release]
+
     def audit_ended(self, lease: Lease) -> None:
         """Choose the table of *lease* again, whose audit has ended."""
         if not self.audit_mode:

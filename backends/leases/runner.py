@@ -874,6 +874,22 @@ class LeaseRunner:
             lease.pins.clear()
             self.perform(lease.send(Event.LOST))
 
+    # The audit of a test.
+
+    def begin_audit(self, mode: str) -> None:
+        """Audit the lease that there is, if there is one, until it ends."""
+        with self.exclusive():
+            lease = self.lease
+            if lease.connection is not None and lease.audit is None and self.is_idle():
+                self.choice.audit(lease, mode)
+                audit.begin_in_between(self, lease)
+
+    def report_audit(self) -> None:
+        """Report what the audit of the present lease has found, although the lease goes on."""
+        with self.exclusive():
+            if self.lease.connection is not None and self.is_idle():
+                audit.report_in_test(self, self.lease)
+
     def on_override_exit(self, policy: object) -> None:
         """Choose the policy again after leaving a block that overrode it with *policy*."""
         with self.exclusive():

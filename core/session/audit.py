@@ -29,11 +29,10 @@ _CONTROL = frozenset(
     }
 )
 #: Texts whose state may be local to the transaction. The classifier has judged which it is.
-_LOCAL = re.compile(r"\bset\b|set_config|temp|on\s+commit\s+drop|\brole\b", re.IGNORECASE)
-#: What ROLLBACK does not undo. It is still there when a test's transaction has ended.
-_LASTING = frozenset({Kind.LOCK, Kind.PREPARED})
-#: The server does not tell whether these are local to the transaction.
-_MAYBE_LOCAL = frozenset({Kind.SETTING, Kind.ROLE, Kind.TEMPORARY})
+_LOCAL = re.compile(r"\bset\b|set_config|temp|_xact_lock", re.IGNORECASE)
+#: The server does not tell whether these are local to the transaction. Of a lock, that is known
+#: when the transaction has ended; ROLLBACK undoes the others in any case.
+_MAYBE_LOCAL = frozenset({Kind.SETTING, Kind.ROLE, Kind.TEMPORARY, Kind.LOCK})
 
 
 def is_control(text: str) -> bool:
@@ -168,12 +167,18 @@ class SessionAudit:
         return Ran("COMMIT", ran[-1].site if ran else None, texts)
 
     def settle(
-        self, now: Snapshot, ignored: Collection[str] = (), *, in_test: bool = False
+        self,
+        now: Snapshot,
+        ignored: Collection[str] = (),
+        *,
+        in_test: bool = False,
+        wait: bool = False,
     ) -> list[Leak]:
         """Return what is left of what statements changed, and forget these statements.
 
         :param now: the snapshot of the moment at which the connection would be given back.
-        :param in_test: whether only a test's own transaction is open, which will be rolled back.
+        :param in_test: whether a test's own transaction is open, which will be rolled back.
+        :param wait: whether to leave locks for later, when that transaction will have ended.
         """
         if self._reference is None:
             return []
@@ -182,13 +187,15 @@ class SessionAudit:
         leaks: list[Leak] = []
         kept: dict[Ran, set[Piece]] = {}
         for ran, pieces in self._candidates.items():
-            if in_test and (lasting := {each for each in pieces if each.kind in _LASTING}):
+            locks = {each for each in pieces if each.kind is Kind.LOCK}
+            # They outlast the test's transaction, and have to be undone then.
+            lasting = {each for each in pieces if not each.kind.transactional}
+            if in_test and lasting:
                 kept[ran] = lasting
-                pieces = pieces - lasting
             # The value of a setting may have changed again.
             left = [
                 each
-                for each in pieces
+                for each in pieces - (locks if wait else set())
                 if each in remaining
                 or (each.kind in (Kind.SETTING, Kind.ROLE) and (each.kind, each.name) in named)
             ]

@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from relet import ReleasePolicy, hold, policies, session_state_audit
 from relet.backends.leases import audit as auditing
 from relet.backends.leases.findings import findings
+from relet.backends.testing import audit_session_state
 from relet.core import ConfigurationError
 from relet.core.lease import TABLES
 from relet.core.policy import STATE_MODES
@@ -565,9 +566,9 @@ class TestInTests:
         body, name = BODIES[kind]
         define(body)
         run(testcase)
-        expected = [(kind, name, False)]
-        if kind in ("channel", *LASTING):
-            expected = []  # the server shows the one nowhere, the others later
+        expected = [(kind, name, kind == "prepared statement")]
+        if kind in ("channel", "advisory lock"):
+            expected = []  # the server shows the one nowhere, the other is told later
         assert rows() == expected
 
     def test_what_lasts_is_told_when_the_test_has_ended(self, db, define):
@@ -605,6 +606,38 @@ class TestInTests:
             run(testcase, "SELECT pg_advisory_xact_lock(4711)")
         run(testcase, "SELECT 1")
         assert rows() == []
+
+    def test_a_block_begins_in_the_lease_that_there_is(self, db, define):
+        define(BODIES["setting"][0] + BODIES["advisory lock"][0])
+        atomic = transaction.atomic(using="default")
+        atomic._from_testcase = True
+        with pytest.raises(Exit), atomic:
+            run(db, "SELECT 1")
+            with audit_session_state() as audit:
+                run(db)
+                assert [(row.kind, row.sure) for row in audit.rows] == [
+                    ("setting", False),
+                    ("advisory lock", False),
+                ]
+                audit.clear()
+                assert audit.rows == ()
+                run(db, "SELECT 2")
+            assert policies.audit_mode is None
+            raise Exit
+        # What was in doubt is known now.
+        assert rows() == [("setting", "lock_timeout", False), ("advisory lock", "", True)]
+        run(db, "SELECT 1")
+        assert db._runner.lease.table is TABLES["statement"]
+        assert state(db) == CLEAN
+
+    def test_blocks_see_what_was_reported_before(self, db, define):
+        define(BODIES["setting"][0])
+        for _ in range(2):
+            with audit_session_state() as audit:
+                run(db)
+            (row,) = audit.rows
+            assert (row.kind, row.sure, row.sql) == ("setting", True, "SELECT relet_unseen()")
+        assert len(rows()) == 1
 
 
 class Exit(Exception):
@@ -677,17 +710,26 @@ class TestUndisturbed:
         found = [statement for (statement,) in run(wrapper, sql)]
         assert not [statement for statement in found if "pg_settings" in statement]
 
-    def test_notices(self, audited, define):
+    def test_notices(self, db, define):
         define("RAISE NOTICE 'heard';")
-        wrapper = audited()
-        with wrapper.cursor() as cursor:
-            raw, heard = cursor.connection, []
-            if driver.NAME == "psycopg":
-                raw.add_notice_handler(lambda diagnostic: heard.append(diagnostic.message_primary))
-            cursor.execute("SELECT relet_unseen()")
-            if driver.NAME != "psycopg":
-                heard = [str(notice) for notice in raw.notices]
-            assert len(heard) == 1
+
+        def heard():
+            found = []
+            with transaction.atomic(), db.cursor() as cursor:
+                cursor.execute("SELECT 1")
+                raw = db._runner.lease.connection.raw
+                if driver.NAME == "psycopg":
+                    raw.add_notice_handler(found.append)
+                cursor.execute("SELECT relet_unseen()")
+                if driver.NAME == "psycopg":
+                    raw.remove_notice_handler(found.append)
+                else:
+                    found = list(raw.notices)
+            return len(found)
+
+        assert heard() == 1
+        with policies.override("default", session_state_audit="all"):
+            assert heard() == 1
 
     def test_a_log_handler_that_writes_to_the_database(self, audited, define):
         define(BODIES["setting"][0])
@@ -748,7 +790,7 @@ class TestSwitch:
 
     @pytest.mark.parametrize("value", ["yes", True, 1, [], "First"])
     def test_a_wrong_value(self, value, make):
-        with pytest.raises(ConfigurationError, match="session_state_audit.*'first', 'all'"):
+        with pytest.raises(ConfigurationError, match=r"session_state_audit.*'first', 'all'"):
             ReleasePolicy(session_state_audit=value)
         wrapper = make(policy={"session_state_audit": value})
         with pytest.raises(ImproperlyConfigured, match="session_state_audit"):
