@@ -73,7 +73,7 @@ def begin(runner: Any, lease: Lease) -> None:
     text = _text(lease)
     reference = None
     if text is None or is_control(text) or _is_due(runner, lease, text):
-        reference = _snapshot(runner, lease, text or "")
+        reference = _snapshot(runner, lease, text or "", begins=True)
     lease.audit = SessionAudit(reference)
 
 
@@ -287,10 +287,13 @@ def _can_ask(runner: Any, lease: Lease) -> bool:
     return bool(status == IN_TRANSACTION or (status == IDLE and connection.raw.autocommit is True))
 
 
-def _snapshot(runner: Any, lease: Lease, text: str = "") -> Snapshot | None:
+def _snapshot(
+    runner: Any, lease: Lease, text: str = "", *, begins: bool = False
+) -> Snapshot | None:
     """Ask the server for the session's state; return None, and stop auditing, if that fails.
 
     :param text: the SQL of the statement that has just run, or is to run.
+    :param begins: whether *lease* is only beginning, and lets the connection go if this raises.
     """
     connection, pool = ending.leased(lease)
     names = _names_of(pool)
@@ -302,7 +305,8 @@ def _snapshot(runner: Any, lease: Lease, text: str = "") -> Snapshot | None:
     except BaseException:
         # An interrupt: the connection may be in the middle of anything.
         lease.audit = None
-        _mark_left(lease, (Kind.UNKNOWN,))
+        if not begins:
+            _mark_left(lease, (Kind.UNKNOWN,))
         raise
     if now is None:
         lease.audit = None
