@@ -99,9 +99,12 @@ class Policies:
 
         :param mode: as `ReleasePolicy.session_state_audit`. It is for test runners.
         """
-        with self._assigning:
+
+        def change() -> None:
             self.audit_mode = mode
             self._assign(dict(self.assigned))
+
+        locked(self._lock, change)
 
     def forked(self) -> None:
         """Drop what belongs to the parent's other threads. Called in a forked child."""

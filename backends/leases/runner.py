@@ -374,9 +374,10 @@ class LeaseRunner:
 
     # How a lease ends.
 
-    def perform(self, action: Action, *, ran: bool = False) -> Action:
-        """Perform *action*, which the lease has returned; return PIN_CURSOR if that is left to do.
+    def perform(self, action: Action, *, ran: bool = False) -> Action | None:
+        """Perform *action*, which the lease has returned.
 
+        :return: PIN_CURSOR if that is left to do.
         :param ran: whether a statement has just run.
         """
         lease = self.lease
@@ -392,9 +393,9 @@ class LeaseRunner:
         except BaseException:
             ending.discard_after_interrupt(lease)
             raise
-        return NOTHING
+        return None
 
-    def _audit(self, action: Action, lease: Lease, *, ran: bool) -> Action:
+    def _audit(self, action: Action, lease: Lease, *, ran: bool) -> Action | None:
         """Perform *action* of a lease whose session state is audited."""
         if action is Action.AUDIT_THEN_CHECKIN:
             if audit.lease_ends(self, lease, ran=ran):
@@ -407,7 +408,7 @@ class LeaseRunner:
         else:
             audit.transaction_ended(self, lease)
         self.tell()
-        return PIN_CURSOR if action is Action.AUDIT_THEN_PIN_CURSOR else NOTHING
+        return PIN_CURSOR if action is Action.AUDIT_THEN_PIN_CURSOR else None
 
     def _reset_then_checkin(self, lease: Lease, *, ran: bool = False) -> None:
         if self.is_busy():
