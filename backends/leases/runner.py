@@ -169,8 +169,10 @@ class LeaseRunner:
             return action
         if action is PIN_CURSOR:
             return action
-        if action is not NOTHING and self.perform(action, ran=True) is PIN_CURSOR:
-            return PIN_CURSOR
+        if action is not NOTHING:
+            self.perform(action, ran=True)
+            if action is Action.AUDIT_THEN_PIN_CURSOR:
+                return PIN_CURSOR
         if lease.call_site is None and lease.connection is not None:
             holders.record_holder(lease, pool)
         if self.notes:
@@ -374,10 +376,9 @@ class LeaseRunner:
 
     # How a lease ends.
 
-    def perform(self, action: Action, *, ran: bool = False) -> Action | None:
+    def perform(self, action: Action, *, ran: bool = False) -> None:
         """Perform *action*, which the lease has returned.
 
-        :return: PIN_CURSOR if that is left to do.
         :param ran: whether a statement has just run.
         """
         lease = self.lease
@@ -389,13 +390,12 @@ class LeaseRunner:
             elif action is Action.RESET_THEN_CHECKIN:
                 self._reset_then_checkin(lease, ran=ran)
             elif action is not NOTHING:
-                return self._audit(action, lease, ran=ran)
+                self._audit(action, lease, ran=ran)
         except BaseException:
             ending.discard_after_interrupt(lease)
             raise
-        return None
 
-    def _audit(self, action: Action, lease: Lease, *, ran: bool) -> Action | None:
+    def _audit(self, action: Action, lease: Lease, *, ran: bool) -> None:
         """Perform *action* of a lease whose session state is audited."""
         if action is Action.AUDIT_THEN_CHECKIN:
             if audit.lease_ends(self, lease, ran=ran):
@@ -408,7 +408,6 @@ class LeaseRunner:
         else:
             audit.transaction_ended(self, lease)
         self.tell()
-        return PIN_CURSOR if action is Action.AUDIT_THEN_PIN_CURSOR else None
 
     def _reset_then_checkin(self, lease: Lease, *, ran: bool = False) -> None:
         if self.is_busy():
