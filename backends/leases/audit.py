@@ -80,7 +80,7 @@ def begin(runner: Any, lease: Lease) -> None:
 def transfer_begins(runner: Any, lease: Lease) -> None:
     """Record that a COPY or a stream() begins, after which the server cannot be asked."""
     if lease.audit is not None and (ran := _ran(runner, lease, lease.audit)) is not None:
-        lease.audit.unobserved.append(ran)
+        lease.audit.wait(ran)
 
 
 def statement_ended(runner: Any, lease: Lease) -> None:
@@ -92,7 +92,7 @@ def statement_ended(runner: Any, lease: Lease) -> None:
     ran = _ran(runner, lease, audit)
     if not _can_ask(runner, lease):
         if ran is not None:
-            audit.unobserved.append(ran)
+            audit.wait(ran)
         return
     in_transaction = runner.status() == IN_TRANSACTION
     if ran is None and not audit.pending and (audit.last is not None or is_control(text)):
@@ -124,7 +124,7 @@ def transaction_ended(runner: Any, lease: Lease) -> None:
     if audit is None or not audit.observed or not _can_ask(runner, lease):
         return
     in_transaction = runner.status() == IN_TRANSACTION
-    if in_transaction and not audit.unobserved:
+    if in_transaction and not audit.waiting:
         return
     if (now := _snapshot(runner, lease)) is None:
         return
@@ -134,7 +134,7 @@ def transaction_ended(runner: Any, lease: Lease) -> None:
         audit.skip(now)
     else:
         seen = _seen(lease, audit.seen)
-        audit.observe(audit.unobserved[-1], now, seen, _own_settings(lease))
+        audit.observe(audit.suspect(), now, seen, _own_settings(lease))
 
 
 def begin_in_between(runner: Any, lease: Lease) -> None:
@@ -153,8 +153,8 @@ def report_in_test(runner: Any, lease: Lease) -> None:
     if not _can_ask(runner, lease) or (now := _snapshot(runner, lease)) is None:
         return
     own = _own_settings(lease)
-    if not _is_undone_anyway(lease) and audit.unobserved:
-        audit.observe(audit.unobserved[-1], now, _seen(lease, audit.seen), own)
+    if not _is_undone_anyway(lease) and audit.waiting:
+        audit.observe(audit.suspect(), now, _seen(lease, audit.seen), own)
     _report(runner, lease, audit.settle(now, own, in_test=True))
 
 
@@ -185,8 +185,7 @@ def _settle(runner: Any, lease: Lease, audit: SessionAudit, now: Snapshot, ran: 
     if undone_anyway:
         audit.skip(now)
     else:
-        blamed = ran or (audit.unobserved[-1] if audit.unobserved else audit.at_commit())
-        audit.observe(blamed, now, _seen(lease, audit.seen), own)
+        audit.observe(ran or audit.suspect(), now, _seen(lease, audit.seen), own)
     leaks = audit.settle(now, own)
     _report(runner, lease, leaks)
     clean = audit.clean(leaks)
@@ -387,10 +386,9 @@ def _report(runner: Any, lease: Lease, leaks: Iterable[Leak]) -> None:
 
 def _shown(ran: Ran) -> str:
     """Return the SQL of *ran* without its values."""
-    shown = fingerprint(ran.text, _SHOWN)
-    if not ran.after:
-        return shown
-    return f"{shown} of {'; '.join(fingerprint(text) for text in ran.after)}"
+    if not ran.suspects:
+        return fingerprint(ran.text, _SHOWN)
+    return f"{ran.text or 'one'} of {'; '.join(map(fingerprint, ran.suspects))}"
 
 
 def _public(runner: Any, lease: Lease, leak: Leak) -> list[str]:

@@ -54,22 +54,24 @@ def is_commit(text: str) -> bool:
     return len(found) == 1 and found[0][0].text in ("commit", "end")
 
 
-#: So many statements of a transaction are named at most.
+#: So many suspects are named at most.
 _MAX_SUSPECTS = 5
+#: So many texts of one lease are remembered at most.
+_MAX_TEXTS = 1000
 
 
 @dataclass(frozen=True)
 class Ran:
     """A statement that ran.
 
-    :param text: its SQL.
+    :param text: its SQL; empty if it is not known which of several it was.
     :param site: where the project's code ran it. The caller knows what that is.
-    :param after: for a COMMIT, the texts of its transaction.
+    :param suspects: the texts of those, or of a COMMIT's transaction.
     """
 
     text: str
     site: Any = None
-    after: tuple[str, ...] = ()
+    suspects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,33 +92,46 @@ class SessionAudit:
     """The audit of one lease.
 
     :ivar last: the newest snapshot; None if there is none yet.
-    :ivar unobserved: statements after which no snapshot could be taken, because they failed inside
-        a transaction or had a cursor open.
+    :ivar seen: the kinds of state that the classifier has seen in texts since no transaction was
+        open.
     """
 
-    __slots__ = ("_candidates", "_clean", "_reference", "last", "seen", "unobserved")
+    __slots__ = ("_candidates", "_clean", "_reference", "_unobserved", "last", "seen")
 
     def __init__(self, reference: Snapshot | None) -> None:
         #: What there was when the connection was lent.
         self._reference = reference
         self.last = reference
-        self.unobserved: list[Ran] = []
+        self.seen: set[Kind] = set()
+        #: Text -> a statement after which no snapshot could be taken.
+        self._unobserved: dict[str, Ran] = {}
         #: Statement -> the pieces of state that it changed unseen.
         self._candidates: dict[Ran, set[Piece]] = {}
-        #: Texts that changed nothing unseen, so far.
+        #: Text -> a statement that changed nothing unseen, so far.
         self._clean: dict[str, Ran] = {}
-        #: The kinds of state that the classifier has seen in texts since no transaction was open.
-        self.seen: set[Kind] = set()
 
     @property
     def pending(self) -> bool:
         """Whether it is not known yet what all statements have left."""
-        return bool(self._candidates or self.unobserved)
+        return bool(self._candidates or self._unobserved)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are statements after which no snapshot could be taken."""
+        return bool(self._unobserved)
 
     @property
     def observed(self) -> bool:
         """Whether statements ran since the connection was lent that are to be judged."""
-        return bool(self._candidates or self.unobserved or self._clean)
+        return bool(self._candidates or self._unobserved or self._clean)
+
+    def wait(self, ran: Ran) -> None:
+        """Record a statement after which no snapshot can be taken.
+
+        It failed inside a transaction, or there is a cursor or a COPY open.
+        """
+        if len(self._unobserved) < _MAX_TEXTS:
+            self._unobserved.setdefault(ran.text, ran)
 
     def refresh(self, now: Snapshot) -> None:
         """Take *now* for what was there before the next statement."""
@@ -129,37 +144,48 @@ class SessionAudit:
     ) -> None:
         """Record what has changed since the last snapshot.
 
-        :param ran: the statement that has run since. If others ran before it that could not be
-            observed, and it can have changed nothing itself, the last of those gets the blame.
+        :param ran: the statement that has run since. If it can have changed nothing itself, those
+            are suspected that ran before it and could not be observed.
         :param seen: the kinds of state that its text shows.
         :param ignored: names of settings that relet itself has made.
         """
-        before, waiting = self.last, self.unobserved
+        before, waiting = self.last, self._suspected()
+        unobserved, self._unobserved = self._unobserved, {}
         self.refresh(now)
-        self.unobserved = []
         if before is None:
             return
-        control = is_control(ran.text)
         changed = before.changes(now, ignored)
         pieces = {piece for piece in changed if piece.kind not in seen}
         if pieces:
-            culprit = waiting[-1] if waiting and control else ran
+            culprit = waiting if waiting is not None and is_control(ran.text) else ran
             self._candidates.setdefault(culprit, set()).update(pieces)
-        for each in (*waiting, ran):
-            if not (each.after or is_control(each.text) or is_commit(each.text)):
+        for each in (*unobserved.values(), ran):
+            if each.suspects or len(self._clean) >= _MAX_TEXTS:
+                continue
+            if not (is_control(each.text) or is_commit(each.text)):
                 self._clean.setdefault(each.text, each)
+
+    def _suspected(self) -> Ran | None:
+        """Return the statement after which no snapshot could be taken; None if there is none."""
+        ran = list(self._unobserved.values())
+        if len(ran) < 2:
+            return ran[0] if ran else None
+        return Ran("", ran[0].site, tuple(each.text for each in ran[:_MAX_SUSPECTS]))
 
     def skip(self, now: Snapshot) -> None:
         """Forget what ran since the last snapshot: something else undoes what it has left."""
         self.refresh(now)
-        self.unobserved = []
+        self._unobserved = {}
 
-    def at_commit(self) -> Ran:
-        """Return what to blame for state that appears when a transaction commits.
+    def suspect(self) -> Ran:
+        """Return what to blame for state that appears when no statement has just run.
 
-        LISTEN takes effect there, and deferred triggers run. Which statement made them is known
-        only if there was a single one.
+        It is what could not be observed. Else a transaction has committed: LISTEN takes effect
+        there, and deferred triggers run. Which statement made them is known only if there was a
+        single one.
         """
+        if (waiting := self._suspected()) is not None:
+            return waiting
         ran = list(self._clean.values())
         if len(ran) == 1:
             return ran[0]
@@ -208,9 +234,9 @@ class SessionAudit:
 
         :param leaks: what the other texts have left.
         """
-        guilty = {ran.text for ran in self._candidates}
-        for leak in leaks:
-            guilty |= {leak.ran.text, *leak.ran.after}
+        guilty: set[str] = set()
+        for ran in (*self._candidates, *(leak.ran for leak in leaks)):
+            guilty |= {ran.text, *ran.suspects}
         texts = [text for text in self._clean if text not in guilty]
         self._clean = {}
         return texts

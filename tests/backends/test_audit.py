@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import json
 import logging
+from contextlib import contextmanager
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from relet import ReleasePolicy, hold, policies, session_state_audit
+from relet.backends import build
 from relet.backends.leases import audit as auditing
 from relet.backends.leases.findings import findings
 from relet.backends.testing import audit_session_state
@@ -21,9 +24,11 @@ from relet.core.lease import TABLES
 from relet.core.policy import STATE_MODES
 from relet.core.sql.classifier import EFFECTS, Memo
 
-from ..support import driver
+from ..support import driver, engine
+from ..support.aliases import Aliases
 from ..support.driver import needs
 from ..support.pools import at_rest, backend_pid, stats
+from ..support.threads import Thread
 
 #: A value that no report, log or row may have in it.
 SECRET = "4711kuckuck"
@@ -102,6 +107,13 @@ def audited(make):
         return make("audited", policy={"session_state_audit": mode, **policy})
 
     return audited
+
+
+@contextmanager
+def audited_everywhere():
+    policies.audit("all")
+    yield
+    policies.audit(None)
 
 
 def run(wrapper, sql="SELECT relet_unseen()", params=None):
@@ -443,6 +455,17 @@ class TestStatements:
                     assert cursor.fetchmany(9) == [(1,), (1,), (1,)]
                 run(db, "SELECT 2")
             assert rows() == [("setting", "lock_timeout", True)]
+        assert state(db) == CLEAN
+
+    def test_statements_while_a_cursor_is_open(self, db, define):
+        define(BODIES["setting"][0])
+        with policies.override("default", session_state_audit="all"):
+            with transaction.atomic(), db.chunked_cursor() as cursor:
+                cursor.execute("SELECT relet_unseen() FROM generate_series(1, 5)")
+                for _ in cursor:
+                    run(db, "SELECT 1")
+            (row,) = session_state_audit().rows
+        assert row.sql == "one of SELECT relet_unseen() FROM generate_series(?, ...); SELECT ?"
         assert state(db) == CLEAN
 
     @streams
@@ -807,6 +830,71 @@ class TestSwitch:
         assert db._runner.lease.table is TABLES["statement"]
         db.close()
         db._runner.find_pool().pool.close()
+
+    def test_for_a_block_of_a_task(self, db, define):
+        define(BODIES["setting"][0])
+
+        def leak():
+            run(connection)
+            connection.close()
+
+        async def task():
+            async with policies.override("default", session_state_audit="all"):
+                await sync_to_async(leak)()
+
+        async_to_sync(task)()
+        assert rows() == [("setting", "lock_timeout", True)]
+        assert state(db) == CLEAN
+
+    def test_other_threads(self, db, define):
+        define(BODIES["setting"][0])
+        with audit_session_state() as audit:
+            thread = Thread()
+            thread(lambda: (run(connection), connection.close()))
+            thread.end()
+        assert [row.kind for row in audit.rows] == ["setting"]
+        assert state(db) == CLEAN
+
+    def test_a_wrapper_that_threads_share(self, db, define):
+        define(BODIES["setting"][0])
+        db.inc_thread_sharing()
+        try:
+            with audit_session_state() as audit:
+                thread = Thread()
+                thread(lambda: run(db))
+                thread.end()
+        finally:
+            db.dec_thread_sharing()
+        assert [row.kind for row in audit.rows] == ["setting"]
+        assert state(db) == CLEAN
+
+    def test_settings_that_a_backend_keeps(self, db, define):
+        """As django-tenants does: they stay in the session, and relet knows them."""
+
+        class Tenants(driver.Django):
+            tenant = "public"
+
+            def _cursor(self, name=None):
+                cursor = super()._cursor(name)
+                cursor.execute(f"SET search_path = {self.tenant}, public")
+                return cursor
+
+        define(BODIES["setting"][0])
+        with Aliases() as aliases:
+            wrapper = aliases.make("tenants", db.settings_dict, build(engine.NAME, base=Tenants))
+            with audited_everywhere():
+                for tenant in "public", "pg_catalog":
+                    wrapper.tenant = tenant
+                    run(wrapper, "SELECT 1")
+                    wrapper.set_autocommit(False)
+                    run(wrapper, "SELECT 2")
+                    wrapper.commit()
+                    wrapper.close()
+                assert rows() == []
+                wrapper.tenant = "public"
+                run(wrapper)
+                wrapper.close()
+            assert rows() == [("setting", "lock_timeout", True)]
 
     def test_a_lease_that_outlives_its_block_is_audited_to_its_end(self, db, define):
         define(BODIES["setting"][0])

@@ -132,10 +132,30 @@ class TestBlame:
 
     def test_one_that_could_not_be_observed(self):
         audit = SessionAudit(snapshot())
-        audit.unobserved.append(Ran("a"))
+        audit.wait(Ran("a"))
         audit.observe(Ran("ROLLBACK TO s"), snapshot(LOCK), ())
         audit.observe(Ran("b"), snapshot(LOCK), ())
         assert leaks(audit.settle(snapshot(LOCK))) == [("a", Kind.LOCK, ("",), True)]
+
+    def test_several_that_could_not_be_observed(self):
+        audit = SessionAudit(snapshot())
+        for text in "abcdefgab":
+            audit.wait(Ran(text, text.upper()))
+        assert audit.waiting
+        assert audit.suspect() == Ran("", "A", tuple("abcde"))
+        audit.observe(audit.suspect(), snapshot(LOCK), ())
+        found = audit.settle(snapshot(LOCK))
+        assert leaks(found) == [("", Kind.LOCK, ("",), True)]
+        assert audit.clean(found) == ["f", "g"]
+
+    def test_the_texts_that_it_remembers_are_bounded(self):
+        audit = SessionAudit(snapshot())
+        for number in range(3000):
+            audit.wait(Ran(f"SELECT {number}"))
+        audit.observe(Ran("SELECT"), snapshot(), ())
+        for number in range(3000):
+            audit.observe(Ran(f"SELECT {number}"), snapshot(), ())
+        assert len(audit.clean([])) == 1000
 
     def test_without_a_reference_nothing_is_told(self):
         audit = SessionAudit(None)
@@ -149,19 +169,19 @@ class TestBlame:
 
     def test_what_is_undone_anyway_is_skipped(self):
         audit = SessionAudit(snapshot())
-        audit.unobserved.append(Ran("a"))
+        audit.wait(Ran("a"))
         audit.skip(snapshot(LOCK))
         assert not audit.pending
         assert audit.settle(snapshot(LOCK)) == []
 
     def test_a_commit_is_the_only_statement_s_or_its_own(self):
         audit = SessionAudit(snapshot())
-        assert audit.at_commit().text == "COMMIT"
+        assert audit.suspect().text == "COMMIT"
         audit.observe(Ran("a", "there"), snapshot(), ())
-        assert audit.at_commit() == Ran("a", "there")
+        assert audit.suspect() == Ran("a", "there")
         audit.observe(Ran("b", "here"), snapshot(), ())
-        assert audit.at_commit() == Ran("COMMIT", "here", ("a", "b"))
-        found = [Leak(audit.at_commit(), Kind.CHANNEL, ("c",))]
+        assert audit.suspect() == Ran("COMMIT", "here", ("a", "b"))
+        found = [Leak(audit.suspect(), Kind.CHANNEL, ("c",))]
         assert audit.clean(found) == []
 
 
