@@ -243,7 +243,7 @@ def _only_tests(runner: Any) -> bool:
 
 
 def _kinds(runner: Any, lease: Lease) -> frozenset[Kind]:
-    effects = runner.effects_of(lease.sql)
+    effects = runner.known_effects(lease.sql)
     return frozenset() if effects is None else effects.kinds
 
 

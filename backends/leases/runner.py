@@ -746,6 +746,10 @@ class LeaseRunner:
         """Return the effects of *query* on its session, or None if it has none."""
         return session_tracking.effects_of(self.host_class.adapter_class, query)
 
+    def known_effects(self, query: Any) -> Effects | None:
+        """Return the effects of *query*, which has run. Unlike `effects_of`, this only looks."""
+        return session_tracking.effects_of(self.host_class.adapter_class, query)
+
     def tracks(self, effects: Effects, sql: Any, params: object) -> bool:
         """Whether the statement was tracked instead of run; see `ReplayingRunner`."""
         return False
