@@ -27,8 +27,6 @@ from .cursor import LeasedCursor
 from .server_cursor import LeasedServerCursor
 from .transfers import Copy, Stream, Transferring
 
-_execute = LeasedCursor.execute
-
 
 class ObservedCursor(LeasedCursor):
     """A `LeasedCursor` that counts its statements."""
@@ -89,7 +87,7 @@ class ObservedCursor(LeasedCursor):
         return self
 
     def _execute_kept(self, runner: ObservedRunner, query: str, params: Any) -> LeasedCursor:
-        """Execute a plain statement in a lease that was kept; as `ObservedRunner.measure`."""
+        """Execute a plain statement in a lease that was kept. Again, all of it is inlined."""
         lease = runner.lease
         trace = lease.pool.long_leases.get(lease)  # type: ignore[union-attr]
         if trace is None:
@@ -98,8 +96,16 @@ class ObservedCursor(LeasedCursor):
             trace.ran_at = stacks.of(_caller(), trace.depth)
         trace.since = began = monotonic()
         try:
-            _execute(self, query, params)
+            raw = runner.begin(query)
+            driver = self._driver if self._raw is raw else self._bind(raw)
+            if params is None:
+                driver.execute(query)
+            else:
+                driver.execute(query, params)
+            if runner.end() is PIN_CURSOR:
+                self._pin_lease()
         except BaseException as error:
+            self._fail(error)
             runner.ended(self, query, began, trace, began, error)
             raise
         trace.since = now = monotonic()
@@ -117,8 +123,7 @@ class ObservedCursor(LeasedCursor):
         if ran > counts.maximum:
             counts.maximum = ran
         counts.buckets[frexp(ran)[1]] += 1
-        driver = self._driver
-        if driver is not None and (rows := driver.rowcount) > 0:
+        if (rows := driver.rowcount) > 0:
             counts.rows += rows
         return self
 
