@@ -76,9 +76,11 @@ def normalized(sql: str, length: int = 2_000) -> str:
     """
     if len(sql) > _LONG:
         sql = _LONG_ROWS.sub(rf"\1, {_ELLIPSIS}", _LONG_LIST.sub(rf"%s, {_ELLIPSIS}", sql))
-    text = fingerprint(sql[:_LONG], length)
+    # A fingerprint is hardly ever longer than its text, so nothing is shortened here.
+    text = fingerprint(sql[:_LONG], 2 * _LONG)
     text = _ROWS.sub(rf"\1, {_ELLIPSIS}", _ONE.sub(rf"IN (\1, {_ELLIPSIS})", text))
-    return _NAMED.sub(r"\1?", text)
+    text = _NAMED.sub(r"\1?", text)
+    return text if len(text) <= length else text[: length - len(_ELLIPSIS)] + _ELLIPSIS
 
 
 def _pieces(sql: str) -> Iterator[str]:
