@@ -350,6 +350,18 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
         cursor.execute(sql)
         return list(cursor.fetchall()) if cursor.description else []
 
+    def begin_transaction(self, raw: Driver, sql: str) -> None:
+        """Begin a transaction, as the driver would before a statement, and run *sql* in it.
+
+        Called for ``OPTIONS["tag"]``. The default relies on the driver to begin by itself, which is
+        a round trip of its own. A driver that can should send ``BEGIN``, with the modes that are
+        set on *raw*, and *sql* in one message.
+
+        :param raw: an idle connection that is not in autocommit.
+        :param sql: as in `execute_internal`.
+        """
+        self.execute_internal(raw, sql)
+
     def driver_state(self, raw: Driver) -> object:
         """Return everything that a user of the driver's connection can change about it.
 

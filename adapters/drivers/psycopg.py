@@ -11,12 +11,17 @@ from functools import cache
 from typing import Any, ClassVar
 
 import psycopg
+from psycopg import generators
+from psycopg.abc import PQGen
 from psycopg.adapt import AdaptersMap
+from psycopg.pq.abc import PGconn
 from psycopg.rows import tuple_row
 
 from relet.core import Facts, TransactionStatus
+from relet.core.sql import transactions
 
 from . import facts as telling
+from .application_name import with_application_name
 from .attributes import Snapshot, attributes
 from .parameters import refuse_unknown
 
@@ -58,9 +63,17 @@ class Psycopg:
         refuse_unknown([key for key in parameters if key not in known], known, cls.pool_keys)
 
     @staticmethod
+    def arguments(parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keyword arguments of ``psycopg.connect()`` for *parameters*."""
+        named = with_application_name(
+            parameters, dsn="conninfo", parse=psycopg.conninfo.conninfo_to_dict
+        )
+        return {**named, "autocommit": True}
+
+    @staticmethod
     def connect(parameters: Mapping[str, Any]) -> Connection:
         """Open a connection, in autocommit."""
-        return psycopg.connect(**{**parameters, "autocommit": True})
+        return psycopg.connect(**Psycopg.arguments(parameters))
 
     def transaction_status(self, raw: Connection) -> int:
         return raw.pgconn.transaction_status
@@ -77,6 +90,19 @@ class Psycopg:
         cursor = psycopg.Cursor(raw, row_factory=tuple_row)
         cursor.execute(sql, prepare=False)
         return cursor.fetchall() if cursor.description else []
+
+    def begin_transaction(self, raw: Connection, sql: str) -> None:
+        # psycopg's own BEGIN has to be alone in its message, and each statement follows one.
+        pgconn, level = raw.pgconn, raw.isolation_level
+        if pgconn.pipeline_status != psycopg.pq.PipelineStatus.OFF:
+            self.execute_internal(raw, sql)  # several statements cannot be sent
+            return
+        begin = transactions.begin(
+            None if level is None else level.name, raw.read_only, raw.deferrable
+        )
+        message = f"{begin}; {sql}".encode()
+        with raw.lock:
+            raw.wait(_send_simple(pgconn, message))
 
     def driver_state(self, raw: Connection) -> object:
         pgconn = raw.pgconn
@@ -125,6 +151,17 @@ class Psycopg:
         if result is None or result.ntuples != 1:
             return None
         return [result.get_value(0, column) in _TRUE for column in range(result.nfields)]
+
+
+def _send_simple(pgconn: PGconn, message: bytes) -> PQGen[None]:
+    """Send statements as one simple query, as psycopg sends its own.
+
+    :raises Error: one of them failed; those after it have not run.
+    """
+    pgconn.send_query(message)
+    for result in (yield from generators.execute(pgconn)):
+        if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(result)
 
 
 @cache

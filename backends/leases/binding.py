@@ -12,6 +12,7 @@ from relet.backends.config.credentials import Parameters
 from relet.backends.config.options import (
     check_health_checks,
     check_max_age,
+    check_tag,
     pool_options,
     release_policy,
 )
@@ -34,6 +35,7 @@ def _plan_pool(host: Host) -> MakePool:
     alias, settings, adapter_class = host.alias, host.settings_dict, host.adapter_class
     check_max_age(alias, settings)
     check_health_checks(alias, settings)
+    check_tag(alias, settings)
     options = pool_options(alias, settings, adapter_class)
     policy = release_policy(alias, settings, adapter_class)
     config = PoolConfig(

@@ -655,6 +655,10 @@ class LeaseRunner:
         hash(pin)  # caches the hash, which cannot be computed once the keeper is gone
         return pin
 
+    def begin_transfer(self, sql: object) -> None:
+        """Record that *sql*, a COPY or a stream, is about to run on the pinned connection."""
+        self.lease.sql = sql
+
     def unpin(self, pin: object) -> None:
         """Remove *pin* and close its object. Removing the last pin may end the lease."""
         if not self.is_idle_here():

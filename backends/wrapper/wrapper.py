@@ -20,8 +20,9 @@ from django.utils.asyncio import async_unsafe
 
 from relet.backends.config import credentials
 from relet.backends.config.copying import copy_settings
-from relet.backends.config.options import check_connect
+from relet.backends.config.options import OWN_OPTIONS, check_connect
 from relet.backends.leases.runner import LeaseRunner
+from relet.backends.leases.tagging import tagging
 from relet.backends.pools import pools
 from relet.backends.temporarily import temporarily
 from relet.core import PoolAdapter, State
@@ -42,9 +43,7 @@ if TYPE_CHECKING:
 
 def _driver_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Return *settings* with only the driver's options left in ``OPTIONS``."""
-    options = {
-        key: value for key, value in settings["OPTIONS"].items() if key not in ("pool", "policy")
-    }
+    options = {key: value for key, value in settings["OPTIONS"].items() if key not in OWN_OPTIONS}
     return {**settings, "OPTIONS": options}
 
 
@@ -113,7 +112,10 @@ class LeasingWrapper(LazyTransactions):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._runner = self.runner_class(self)
+        runner_class: Any = self.runner_class
+        if self.settings_dict["OPTIONS"].get("tag") is True:
+            runner_class = tagging(runner_class)
+        self._runner = runner_class(self)
 
     def copy(self, alias: str | None = None) -> Any:
         # Django makes a deep copy, which fails for a connector or a function that has a client.
