@@ -7,6 +7,7 @@ from relet.core.fork import at_fork
 
 from .leases import lifetimes
 from .leases.policies import policies
+from .observe import collection
 from .pools import pools
 
 
@@ -23,6 +24,7 @@ def install() -> None:
 def _in_child() -> None:
     registry.forked()
     policies.forked()
+    collection.forked()
     # Pools first, so that nothing a lease does can reach a pool of the parent.
     pools.forget()
     lifetimes.forget_parent()

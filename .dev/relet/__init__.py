@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from relet.backends.leases.hold import hold as hold
     from relet.backends.leases.policies import policies as policies
     from relet.backends.pools import close_all as close_all
+    from relet.backends.reports.connections import connections as connections
+    from relet.backends.reports.label import label as label
+    from relet.backends.reports.pools import pools as pools
+    from relet.backends.reports.queries import queries as queries
+    from relet.backends.reports.routes import routes as routes
     from relet.core.policy import ReleasePolicy as ReleasePolicy
 
     __version__: str
@@ -23,11 +28,28 @@ _MODULES = {
     "ReleasePolicy": "relet.core.policy",
     "build": "relet.backends.engines",
     "close_all": "relet.backends.pools",
+    "connections": "relet.backends.reports.connections",
     "hold": "relet.backends.leases.hold",
+    "label": "relet.backends.reports.label",
     "policies": "relet.backends.leases.policies",
+    "pools": "relet.backends.reports.pools",
+    "queries": "relet.backends.reports.queries",
+    "routes": "relet.backends.reports.routes",
 }
 
-__all__ = ["ReleasePolicy", "__version__", "build", "close_all", "hold", "policies"]
+__all__ = [
+    "ReleasePolicy",
+    "__version__",
+    "build",
+    "close_all",
+    "connections",
+    "hold",
+    "label",
+    "policies",
+    "pools",
+    "queries",
+    "routes",
+]
 
 
 def __getattr__(name: str) -> Any:

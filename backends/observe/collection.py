@@ -1,0 +1,160 @@
+"""The counts of this process: one `Tally` for each thread and alias, and what ended threads left.
+
+::
+
+    from relet.backends.observe import collection
+
+    counts = collection.totals()  # merged, at this moment
+    for fingerprint, statement in counts.statements: ...
+    for alias, pool in counts.pools.items(): ...  # these only grow; `forget` does not reset them
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from relet.core.locks import locked
+from relet.core.observe import Contention, RouteTally, Tally, Totals
+from relet.core.sql.fingerprint import fingerprint
+
+#: How many tallies may wait to be merged before the thread that adds one has to merge them.
+_UNMERGED = 16
+#: Characters that are kept of a statement's text.
+_LENGTH = 2_000
+
+
+def _fingerprint(text: str) -> str:
+    return fingerprint(text, _LENGTH)
+
+
+class _ThreadTallies:
+    """The tallies of one thread, in its locals. It is collected when the thread ends."""
+
+    def __init__(self, owner: Collection) -> None:
+        self.owner = owner
+        self.by_alias: dict[str, Tally] = {}
+
+    def __del__(self) -> None:
+        for tally in self.by_alias.values():
+            self.owner.thread_ended(tally)
+
+
+class Collection:
+    """All counts of a process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._locals = threading.local()
+        self._live: dict[int, Tally] = {}
+        #: The counts of threads that have ended, and what live threads have handed over. Appended
+        #: without a lock, because a finalizer may do it anywhere.
+        self._ended: deque[Tally] = deque()
+        self._full: deque[tuple[str, list[RouteTally]]] = deque()
+        self._merging = False
+        self._totals = Totals()
+        self._contentions: dict[str, Contention] = {}
+
+    def here(self, alias: str) -> Tally:
+        """Return the tally of this thread for *alias*."""
+        try:
+            tallies: _ThreadTallies = self._locals.tallies
+        except AttributeError:
+            tallies = self._locals.tallies = _ThreadTallies(self)
+        if (tally := tallies.by_alias.get(alias)) is None:
+            if len(self._ended) >= _UNMERGED:
+                self._merge()
+            tally = tallies.by_alias[alias] = Tally(alias, _fingerprint, self._hand_over)
+            self._live[id(tally)] = tally
+        return tally
+
+    def contention(self, alias: str) -> Contention:
+        """Return who waits for connections of *alias*."""
+        return self._contentions.setdefault(alias, Contention())
+
+    def _hand_over(self, alias: str, routes: list[RouteTally]) -> None:
+        self._full.append((alias, routes))
+        if len(self._full) >= _UNMERGED:
+            self._merge()
+
+    def thread_ended(self, tally: Tally) -> None:
+        """Keep the counts of a thread that has ended. A finalizer calls this."""
+        self._ended.append(tally)
+        self._live.pop(id(tally), None)
+
+    def _merge(self) -> None:
+        locked(self._lock, self._merge_locked)
+
+    def _merge_locked(self) -> None:
+        if self._merging:
+            return  # a signal handler or a finalizer, in the middle of the same
+        self._merging = True
+        try:
+            while self._full:
+                self._totals.add_routes(*self._full.popleft())
+            while self._ended:
+                self._totals.add(self._ended.popleft())
+        finally:
+            self._merging = False
+
+    def totals(self) -> Totals:
+        """Return the counts of all threads so far."""
+        return locked(self._lock, self._read)
+
+    def _read(self) -> Totals:
+        # The live ones first: a thread that ends in between is counted once or not at all.
+        live = list(self._live.values())
+        self._merge_locked()
+        found = Totals()
+        found.merge(self._totals)
+        for tally in live:
+            found.add(tally)
+        return found
+
+    def forget_statements(self) -> None:
+        """Begin anew to count statements."""
+        locked(self._lock, lambda: self._forget("statements"))
+
+    def forget_routes(self) -> None:
+        """Begin anew to count routes."""
+        locked(self._lock, lambda: self._forget("routes"))
+
+    def _forget(self, what: str) -> None:
+        for tally in list(self._live.values()):
+            self._full.append((tally.alias, tally.take()))
+        self._merge_locked()
+        setattr(self._totals, what, getattr(Totals(), what))
+
+
+_collection = Collection()
+
+
+def here(alias: str) -> Tally:
+    """Return the tally of this thread for *alias*. Only this thread may write to it."""
+    return _collection.here(alias)
+
+
+def contention(alias: str) -> Contention:
+    """Return who waits, and has waited, for connections of *alias*."""
+    return _collection.contention(alias)
+
+
+def totals() -> Totals:
+    """Return the counts of this process so far, of all threads. They are a copy."""
+    return _collection.totals()
+
+
+def forget_statements() -> None:
+    """Begin anew to count statements. The counts of pools stay."""
+    _collection.forget_statements()
+
+
+def forget_routes() -> None:
+    """Begin anew to count routes. The counts of pools stay."""
+    _collection.forget_routes()
+
+
+def forked() -> None:
+    """Begin anew with nothing, in a forked child."""
+    global _collection
+    _collection = Collection()

@@ -1,0 +1,82 @@
+"""Stacks: where a thread stands, kept as code objects and instruction offsets.
+
+Frames would keep requests alive, and finding line numbers is too slow while statements run. So a
+stack is formatted only when somebody reads it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from itertools import dropwhile
+from types import CodeType, FrameType
+from typing import cast
+
+#: The innermost frames that are kept.
+DEPTH = 24
+
+#: Code objects and offsets in turns, the innermost first.
+Stack = tuple[CodeType | int, ...]
+#: (file, line, function)
+Line = tuple[str, int, str]
+
+
+def here(skip: int, depth: int = DEPTH) -> Stack:
+    """Return the stack of the caller.
+
+    :param skip: how many frames to leave out, with that of the caller.
+    :param depth: how many frames to keep.
+    """
+    try:
+        return of(sys._getframe(skip + 1), depth)
+    except ValueError:
+        return ()
+
+
+def of(frame: FrameType | None, depth: int = DEPTH) -> Stack:
+    """Return the stack of *frame* and its callers."""
+    found: list[CodeType | int] = []
+    add = found.append
+    while frame is not None and depth:
+        add(frame.f_code)
+        add(frame.f_lasti)
+        frame = frame.f_back
+        depth -= 1
+    return tuple(found)
+
+
+def lines(stack: Stack) -> tuple[Line, ...]:
+    """Return (file, line, function) of each frame, the innermost first.
+
+    It begins with the project's own code: innermost frames of relet, Django, drivers and tools that
+    wrap statements are left out, unless there is nothing else.
+    """
+    found = [*map(_line, cast("tuple[CodeType]", stack[::2]), cast("tuple[int]", stack[1::2]))]
+    skipped = tuple(_skipped_paths())
+    own = tuple(dropwhile(lambda line: line[0].startswith(skipped), found))
+    return own or tuple(found)
+
+
+def _line(code: CodeType, offset: int) -> Line:
+    found = (line for start, end, line in code.co_lines() if start <= offset < end)
+    return code.co_filename, next(found, None) or code.co_firstlineno, code.co_name
+
+
+#: Packages whose innermost frames are left out.
+_SKIPPED = (
+    *("relet.core", "relet.adapters", "relet.backends", "django", "asgiref"),
+    *("psycopg", "psycopg_pool", "psycopg2", "pg8000", "sqlalchemy", "dj_db_conn_pool"),
+    *("ddtrace", "debug_toolbar", "elasticapm", "newrelic", "opentelemetry", "scout_apm"),
+    *("sentry_sdk", "silk", "wrapt"),
+)
+_SKIPPED_MODULES = ("contextlib", "threading", "asyncio", "concurrent.futures")
+
+
+def _skipped_paths() -> Iterator[str]:
+    for name in (*_SKIPPED, *_SKIPPED_MODULES):
+        if (module := sys.modules.get(name)) is not None:
+            if hasattr(module, "__path__"):
+                yield from (f"{path}{os.sep}" for path in module.__path__)
+            elif file := getattr(module, "__file__", None):
+                yield file

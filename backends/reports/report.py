@@ -1,0 +1,132 @@
+"""Report: rows to read in code, in a terminal, or as JSON."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, TypeVar
+
+Row = TypeVar("Row")
+
+#: The columns of a terminal whose width is unknown, and the least that a wide column is cut to.
+_WIDTH, _NARROWEST = 100, 16
+_ELLIPSIS = "…"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    :param name: its heading.
+    :param text: returns the text for a row.
+    :param wide: whether it is cut if the table is too wide for the terminal.
+    :param cut_left: whether it is cut at its beginning.
+    """
+
+    name: str
+    text: Callable[[Any], str]
+    wide: bool = False
+    right: bool = False
+    cut_left: bool = False
+
+
+class Report(Generic[Row]):
+    """Rows of one kind, as they were when it was asked for.
+
+    :ivar rows: frozen dataclasses. All times are in seconds.
+    :ivar notes: what the reader should know, such as that something could not be read.
+    """
+
+    columns: Sequence[Column] = ()
+
+    def __init__(self, rows: Iterable[Row], notes: Iterable[str] = ()) -> None:
+        self.rows: tuple[Row, ...] = tuple(rows)
+        self.notes: tuple[str, ...] = tuple(notes)
+
+    def as_table(self, *, width: int | None = None) -> str:
+        """Return the rows as an aligned table.
+
+        :param width: the number of characters in a line. By default, those of the terminal.
+        """
+        if width is None:
+            width = shutil.get_terminal_size((_WIDTH, 24)).columns
+        return "\n".join([*table(self.columns, self.rows, width), *self.notes])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as ``json.dumps`` takes it."""
+        return {"rows": [plain(asdict(row)) for row in self.rows], "notes": list(self.notes)}  # type: ignore[call-overload]
+
+    def __str__(self) -> str:
+        return self.as_table()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self.rows)} rows>"
+
+
+def plain(value: Any) -> Any:
+    """Return *value* with lists for tuples, as JSON has them."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, (tuple, list)) else value
+
+
+def table(columns: Sequence[Column], rows: Sequence[Any], width: int) -> list[str]:
+    """Return the lines of a table, each of at most *width* characters."""
+    cells = [[_one_line(column.text(row)) for column in columns] for row in rows]
+    widths = [
+        max([len(column.name), *(len(line[number]) for line in cells)])
+        for number, column in enumerate(columns)
+    ]
+    _narrow(columns, widths, width)
+    heading = [column.name for column in columns]
+    lines = [
+        "  ".join(
+            _fitted(cell, size, column)
+            for cell, size, column in zip(line, widths, columns, strict=True)
+        ).rstrip()
+        for line in [heading, *cells]
+    ]
+    return [line if len(line) <= width else line[: width - 1] + _ELLIPSIS for line in lines]
+
+
+def _one_line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _narrow(columns: Sequence[Column], widths: list[int], width: int) -> None:
+    """Make the widest of the wide columns narrower until the table fits."""
+    wide = [number for number, column in enumerate(columns) if column.wide]
+    while wide and (over := sum(widths) + 2 * (len(widths) - 1) - width) > 0:
+        widest = max(wide, key=widths.__getitem__)
+        least = max(_NARROWEST, len(columns[widest].name))
+        if widths[widest] <= least:
+            return
+        rest = max([least, *(widths[number] for number in wide if number != widest)])
+        aim = rest if widths[widest] > rest else widths[widest] - 1
+        widths[widest] = max(least, aim, widths[widest] - over)
+
+
+def _fitted(text: str, width: int, column: Column) -> str:
+    if len(text) > width:
+        kept = width - 1
+        text = _ELLIPSIS + text[-kept:] if column.cut_left else text[:kept] + _ELLIPSIS
+    return text.rjust(width) if column.right else text.ljust(width)
+
+
+def number(count: int | None) -> str:
+    """Return *count* for a table."""
+    return "" if count is None else str(count)
+
+
+def seconds(duration: float | None) -> str:
+    """Return *duration* for a table, with three digits that count and a unit."""
+    if duration is None:
+        return ""
+    if duration <= 0:
+        return "0"
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if duration >= size:
+            value = duration / size
+            return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+    return f"{duration * 1e6:.0f} us"

@@ -1,0 +1,60 @@
+"""Totals: the counts of a whole process, or of several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .bounded import Bounded
+from .counts import PoolCounts, RouteCounts, StatementTotals
+from .tally import RouteTally, Tally
+
+#: How many statements and routes are kept. The rest is in `Bounded.other`.
+STATEMENTS, ROUTES = 1_000, 500
+
+
+class Totals:
+    """Counts of statements, routes and pools.
+
+    :ivar statements: by fingerprint.
+    :ivar routes: by route.
+    :ivar pools: by alias. They are never reset.
+    """
+
+    def __init__(self, statements: int = STATEMENTS, routes: int = ROUTES) -> None:
+        self.statements: Bounded[StatementTotals] = Bounded(StatementTotals, statements)
+        self.routes: Bounded[RouteCounts] = Bounded(RouteCounts, routes)
+        self.pools: dict[str, PoolCounts] = {}
+
+    def pool(self, alias: str) -> PoolCounts:
+        """Return the counts of *alias*."""
+        if (found := self.pools.get(alias)) is None:
+            found = self.pools[alias] = PoolCounts()
+        return found
+
+    def add(self, tally: Tally) -> None:
+        """Add what a thread has counted."""
+        self.pool(tally.alias).merge(tally.pool)
+        self.add_routes(tally.alias, list(tally.values()))
+
+    def add_routes(self, alias: str, routes: Iterable[RouteTally]) -> None:
+        """Add the *routes* of a thread's `Tally`."""
+        pool = self.pool(alias)
+        for tally in routes:
+            totals = self.routes[tally.route]
+            totals.merge(tally.counts)
+            # Copied, because the thread goes on counting.
+            for fingerprint, counts in list(tally.statements.items()):
+                if not counts.calls:
+                    continue
+                totals.add_statement(counts)
+                pool.add_statement(counts)
+                statement = self.statements[fingerprint]
+                statement.merge(counts)
+                statement.called_by(tally.route, counts.calls)
+
+    def merge(self, other: Totals) -> None:
+        """Add the counts of *other*."""
+        self.statements.merge(other.statements)
+        self.routes.merge(other.routes)
+        for alias, pool in other.pools.items():
+            self.pool(alias).merge(pool)

@@ -1,0 +1,245 @@
+"""The counters of statements, routes, waits and leases."""
+
+from __future__ import annotations
+
+import sys
+from math import inf
+
+import pytest
+
+from relet.core.observe import Bounded, Contention, Histogram, RouteTally, Tally, Totals
+from relet.core.observe.counts import StatementCounts, StatementTotals
+
+
+def new_tally(alias: str = "default") -> tuple[Tally, Totals]:
+    totals = Totals()
+    return Tally(alias, str.lower, totals.add_routes), totals
+
+
+def run(tally: Tally, route: str, text: str, seconds: float) -> None:
+    """Count a statement as the hot path does."""
+    counts = tally[route][text]
+    counts.calls += 1
+    counts.total += seconds
+    counts.maximum = max(counts.maximum, seconds)
+    histogram = Histogram()
+    histogram.add(seconds)
+    counts.buckets = [a + b for a, b in zip(counts.buckets, histogram.buckets, strict=True)]
+
+
+# Histograms.
+
+
+@pytest.mark.parametrize("seconds", [1e-9, 2e-6, 0.00034, 0.5, 1.0, 3.7, 3600.0, 20_000.0])
+def test_a_quantile_is_within_a_factor_of_two(seconds: float) -> None:
+    histogram = Histogram()
+    for _ in range(100):
+        histogram.add(seconds)
+    assert seconds / 2 <= histogram.quantile(0.95) <= seconds
+    assert histogram.count == 100
+    assert histogram.total == pytest.approx(100 * seconds)
+
+
+def test_durations_beyond_all_bounds_are_counted() -> None:
+    histogram = Histogram()
+    for seconds in (-1.0, 0.0, 1e9):
+        histogram.add(seconds)
+    assert histogram.count == 3
+    assert histogram.quantile(1.0) <= 1e9
+
+
+def test_a_histogram_is_cumulative_for_exporters() -> None:
+    histogram = Histogram()
+    for seconds in (0.3, 0.4, 3.0):
+        histogram.add(seconds)
+    assert histogram.cumulative() == [(0.5, 2), (1.0, 2), (2.0, 2), (4.0, 3), (inf, 3)]
+    assert Histogram().cumulative() == [(inf, 0)]
+    assert Histogram().quantile(0.95) == 0.0
+
+
+def test_a_copy_is_independent() -> None:
+    histogram = Histogram()
+    histogram.add(1.0)
+    copy = histogram.copy()
+    histogram.add(2.0)
+    assert (copy.count, copy.total, copy.maximum) == (1, 1.0, 1.0)
+
+
+# Tallies.
+
+
+def test_texts_with_one_fingerprint_share_their_counts() -> None:
+    tally, totals = new_tally()
+    for text in ("SELECT 1", "select 1", "Select 1"):
+        run(tally, "/", text, 0.5)
+    totals.add(tally)
+    [(fingerprint, counts)] = totals.statements
+    assert fingerprint == "select 1"
+    assert (counts.calls, counts.total, counts.mean, counts.route) == (3, 1.5, 0.5, "/")
+
+
+def test_a_fingerprint_is_made_once_for_each_text() -> None:
+    asked: list[str] = []
+
+    def fingerprint(text: str) -> str:
+        asked.append(text)
+        return text
+
+    tally = Tally("default", fingerprint, Totals().add_routes)
+    for _ in range(100):
+        run(tally, "/", "SELECT 1", 0.1)
+    assert asked == ["SELECT 1"]
+
+
+def test_a_statement_knows_the_route_that_runs_it_most() -> None:
+    tally, totals = new_tally()
+    for route, calls in (("/a", 3), ("/b", 5), ("/c", 1)):
+        for _ in range(calls):
+            run(tally, route, "select 1", 0.1)
+    totals.add(tally)
+    [(_, counts)] = totals.statements
+    assert counts.route == "/b"
+
+
+def test_plain_statements_are_leases_of_their_route() -> None:
+    tally, totals = new_tally()
+    run(tally, "/a", "select 1", 0.1)
+    run(tally, "/a", "select 2", 0.4)
+    inner = tally["/a"]["select 3"]
+    inner.calls = inner.inner = 1
+    inner.total = inner.inner_total = 0.2
+    tally["/a"].counts.add_lease(held=2.0, ran=0.2)
+    totals.add(tally)
+    [(route, counts)] = totals.routes
+    assert (route, counts.leases, counts.longest) == ("/a", 3, 2.0)
+    assert (counts.held, counts.ran) == (pytest.approx(2.5), pytest.approx(0.7))
+    assert counts.idle == pytest.approx(1.8)
+
+
+def test_any_number_of_texts_and_routes_is_bounded() -> None:
+    tally, totals = new_tally()
+    for number in range(20_000):
+        run(tally, f"/{number % 10_000}", f"select {number}", 0.001)
+    assert tally.size <= 201
+    totals.add(tally)
+    assert len(totals.statements) == 1_000
+    assert len(totals.routes) == 500
+    # Nothing is lost.
+    assert totals.statements.other.calls + sum(c.calls for _, c in totals.statements) == 20_000
+    assert totals.routes.other.leases + sum(c.leases for _, c in totals.routes) == 20_000
+    assert totals.pool("default").operations.count == 20_000
+
+
+def test_texts_that_differ_in_their_values_only_are_bounded() -> None:
+    totals = Totals()
+    tally = Tally("default", lambda text: "select ?", totals.add_routes)
+    for number in range(10_000):
+        run(tally, "/", f"select {number}", 0.001)
+    assert len(tally["/"]) <= 2_000
+    assert tally.size == 2
+
+
+def test_long_texts_are_not_remembered() -> None:
+    tally, _ = new_tally()
+    run(tally, "/", "select " + "1" * 5_000, 0.1)
+    assert len(tally["/"]) == 0
+    assert len(tally["/"].statements) == 1
+
+
+def test_a_handed_over_route_is_counted_anew() -> None:
+    tally, totals = new_tally()
+    old: RouteTally = tally["/"]
+    run(tally, "/", "select 1", 0.1)
+    tally.hand_over()
+    # A thread that was interrupted there goes on with the old one.
+    assert old["select 2"] is tally["/"]["select 2"]
+    run(tally, "/", "select 2", 0.1)
+    totals.add(tally)
+    assert sorted(text for text, _ in totals.statements) == ["select 1", "select 2"]
+
+
+def test_what_matters_is_kept() -> None:
+    totals = Totals(statements=10)
+    tally = Tally("default", str, totals.add_routes)
+    for number in range(1_000):
+        run(tally, "/", f"select {number}", 0.0001)
+        run(tally, "/", "often", 0.001)
+        if number == 10:
+            run(tally, "/", "once, but long", 60.0)
+    totals.add(tally)
+    kept = dict(totals.statements)
+    assert kept["often"].calls == 1_000
+    assert kept["once, but long"].calls == 1
+    assert len(kept) == 10
+
+
+def test_bounded_without_room_has_the_rest_only() -> None:
+    bounded = Bounded(StatementTotals, 0)
+    bounded["a"].calls += 1
+    bounded["b"].calls += 1
+    assert (len(bounded), bounded.other.calls) == (0, 2)
+
+
+def test_totals_of_processes_can_be_merged() -> None:
+    first, second = Totals(), Totals()
+    for totals, seconds in ((first, 1.0), (second, 2.0)):
+        tally, _ = new_tally()
+        run(tally, "/", "select 1", seconds)
+        tally.pool.waits.add(seconds)
+        tally.pool.timeouts += 1
+        totals.add(tally)
+    first.merge(second)
+    [(_, counts)] = first.statements
+    assert (counts.calls, counts.total, counts.maximum) == (2, 3.0, 2.0)
+    assert counts.calls_by_route == {"/": 2}
+    assert (first.pool("default").waits.total, first.pool("default").timeouts) == (3.0, 2)
+
+
+def test_a_statement_keeps_few_routes() -> None:
+    counts = StatementTotals()
+    for number in range(1_000):
+        counts.called_by(f"/{number}", 1)
+        counts.called_by("/often", 1)
+    assert len(counts.calls_by_route) <= 8
+    assert counts.route == "/often"
+
+
+def test_counts_are_small() -> None:
+    counts = StatementCounts()
+    assert sys.getsizeof(counts) + sys.getsizeof(counts.buckets) < 700
+
+
+# Contention.
+
+
+def test_a_lease_is_charged_for_those_who_wait_meanwhile() -> None:
+    contention = Contention()
+    contention.begin("a", 10.0)
+    assert contention.until == inf
+    contention.begin("b", 11.0)
+    assert contention.end("a", 14.0) == 4.0
+    assert contention.until == inf
+    assert contention.end("b", 15.0) == 4.0
+    assert contention.until == 15.0
+    # A pool of one: its only lease made them wait.
+    assert contention.charge(5.0, 15.0, 1) == 8.0
+    # A pool of two: half of that for a lease of all that time.
+    assert contention.charge(5.0, 15.0, 2) == 4.0
+    assert contention.charge(12.0, 13.0, 2) == 1.0
+    assert contention.charge(16.0, 17.0, 2) == 0.0
+
+
+def test_a_lease_is_charged_for_those_who_still_wait() -> None:
+    contention = Contention()
+    contention.begin("a", 10.0)
+    assert contention.charge(5.0, 12.0, 1) == 2.0
+    assert contention.charge(11.0, 12.0, 1) == 1.0
+
+
+def test_waits_that_are_remembered_are_bounded() -> None:
+    contention = Contention()
+    for number in range(10_000):
+        contention.begin(number, float(number))
+        contention.end(number, number + 1.0)
+    assert contention.charge(0.0, 20_000.0, 1) == 2_000.0
+    assert contention.waiting == 0
