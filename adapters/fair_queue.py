@@ -11,7 +11,9 @@ https://webkit.org/blog/6161/locking-in-webkit/
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -73,6 +75,20 @@ class FairQueue:
             self._give_up(waiter)
             lock.release()
             return
+
+    def watch(self, began: Callable[[object], object], ended: Callable[[object], object]) -> None:
+        """See `relet.core.PoolAdapter.watch_waits`. A queue that is not watched calls nothing."""
+        await_turn = type(self)._await_turn
+        found = weakref.ref(self)  # the queue must not keep itself alive
+
+        def watched(waiter: Waiter, deadline: float) -> None:
+            try:
+                began(waiter)
+                await_turn(found(), waiter, deadline)  # type: ignore[arg-type]
+            finally:
+                ended(waiter)
+
+        self._await_turn = watched  # type: ignore[method-assign]
 
     def _give_up(self, waiter: Waiter) -> None:
         """Take *waiter* out of the queue. A connection that it was handed is in its `conn`.

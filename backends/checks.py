@@ -16,6 +16,7 @@ from relet.backends.config.credentials import Credentials
 from relet.core import MissingDependency, UnknownAdapter, registry
 
 from .config import options
+from .config.observe import observe_options
 
 if TYPE_CHECKING:
     from .wrapper.wrapper import LeasingWrapper
@@ -51,6 +52,7 @@ def _check(wrapper: LeasingWrapper) -> Iterator[checks.CheckMessage]:
     yield from _errors(options.check_max_age, alias, settings)
     yield from _errors(options.check_health_checks, alias, settings)
     yield from _errors(options.check_tag, alias, settings)
+    yield from _errors(observe_options, alias, settings)
     adapter = wrapper.adapter_class
     for problem in options.ignored_settings(alias, settings, adapter):
         yield checks.Warning(problem, id="relet.W003")

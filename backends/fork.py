@@ -5,9 +5,9 @@ from __future__ import annotations
 from relet.core import registry
 from relet.core.fork import at_fork
 
-from .leases import lifetimes
+from .leases import leaks, lifetimes
 from .leases.policies import policies
-from .observe import collection
+from .observe import collection, signals
 from .pools import pools
 
 
@@ -25,6 +25,8 @@ def _in_child() -> None:
     registry.forked()
     policies.forked()
     collection.forked()
+    signals.forked()
+    leaks.watch.forked()
     # Pools first, so that nothing a lease does can reach a pool of the parent.
     pools.forget()
     lifetimes.forget_parent()

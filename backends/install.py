@@ -10,6 +10,7 @@ from django.core.signals import request_finished
 from . import engines, fork
 from .checks import check_databases
 from .leases import lifetimes
+from .observe import signals
 from .pools import pools
 
 
@@ -25,3 +26,10 @@ def install(package: str) -> None:
     atexit.unregister(lifetimes.close_at_exit)
     atexit.register(lifetimes.close_at_exit)
     fork.install()
+    signals.report = _dump
+
+
+def _dump() -> str:
+    from .reports.dump import dump
+
+    return dump()

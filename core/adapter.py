@@ -81,7 +81,10 @@ class PoolStats:
 class PooledConnection:
     """A driver connection, and what relet knows about it while it is open."""
 
-    __slots__ = ("baseline", "entry", "initialized", "last_used_at", "raw", "tracked_settings")
+    __slots__ = (
+        *("__weakref__", "baseline", "entry", "initialized"),
+        *("last_used_at", "raw", "tracked_settings"),
+    )
 
     def __init__(self, raw: Any, now: float, entry: Any = None) -> None:
         #: The driver's connection.
@@ -163,6 +166,8 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
         #: Returns a line about each holder of a connection, for the error of a checkout that timed
         #: out. The Django layer sets it.
         self.describe_holders: Callable[[], Sequence[str]] = tuple
+        #: Called when no connection came free in time. An observer sets it.
+        self.on_timeout: Callable[[], object] = tuple
         #: Whether connections are reused. If not, `checkin` closes them.
         self.pooled = self.is_pooling(config.options)
 
@@ -299,6 +304,7 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
         :param error: the pool's message, with the time that was waited.
         :param cure: which options to change, as the end of a sentence.
         """
+        self.on_timeout()
         stats = self.stats()
         held = ""
         try:
@@ -314,6 +320,18 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
             f"{' Current holders:' if held else ''}{held}"
         )
 
+    def watch_waits(
+        self, began: Callable[[object], object], ended: Callable[[object], object]
+    ) -> None:
+        """Call *began* when a thread begins to wait for a connection, and *ended* when it stops.
+
+        Each is called in that thread, with an object that identifies the wait. By default,
+        `fair_queue` does it, if it is a `FairSemaphore` or another
+        `relet.adapters.fair_queue.FairQueue`. Otherwise reports do not show how long threads wait.
+        """
+        if (watch := getattr(self.fair_queue, "watch", None)) is not None:
+            watch(began, ended)
+
     def cannot_connect(self, error: Exception) -> Exception:
         """Return *error*, from the driver's ``connect()``, with the alias and what to check."""
         return type(error)(
@@ -327,6 +345,22 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
     @abstractmethod
     def transaction_status(self, raw: Driver) -> int:
         """Return the driver's `TransactionStatus`. No round trip."""
+
+    def backend_pid(self, raw: Driver) -> int | None:
+        """Return the process id of the server's session, for reports. No round trip.
+
+        The default finds it where psycopg, psycopg2 and many others have it, in
+        ``raw.info.backend_pid``.
+
+        :return: None if it is not known.
+        """
+        try:
+            pid = raw.info.backend_pid  # type: ignore[attr-defined]
+        except Exception as error:  # such as of a closed connection
+            if from_handler(error):
+                raise
+            return None
+        return pid if isinstance(pid, int) and pid > 0 else None
 
     @abstractmethod
     def ping(self, raw: Driver) -> bool:

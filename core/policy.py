@@ -43,6 +43,9 @@ class ReleasePolicy:
         all threads that come later. Until then a running thread may take a connection that comes
         free, which keeps the pool busy under load. 0 serves strictly in order. It belongs to the
         pool, so ``override()`` does not change it.
+    :param leak_after: seconds, or None. When a lease that outlasts its statement becomes older than
+        this, a warning is logged once, with what it does and where it was taken, and an info
+        message when it ends after all. A thread looks at these leases; statements pay nothing.
     :raises ConfigurationError: a value is not allowed.
     """
 
@@ -51,6 +54,7 @@ class ReleasePolicy:
     check_idle: float = 0.5
     retry: RetryMode = "never"
     fairness: float = 0.005
+    leak_after: float | None = None
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -63,6 +67,8 @@ class ReleasePolicy:
                 raise ConfigurationError(f"{name!r} is {value!r}; it can be {allowed}.")
         check_number("check_idle", self.check_idle)
         check_number("fairness", self.fairness)
+        if self.leak_after is not None:
+            check_number("leak_after", self.leak_after, unless=", or None")
 
     def state_mode(self, kind: Kind) -> StateMode:
         """Return what happens to session state of *kind*. By default it is `session_state`.

@@ -9,6 +9,7 @@ from typing import Any
 
 from relet.backends.config.copying import copy_settings
 from relet.backends.config.credentials import Parameters
+from relet.backends.config.observe import observe_options
 from relet.backends.config.options import (
     check_health_checks,
     check_max_age,
@@ -16,6 +17,8 @@ from relet.backends.config.options import (
     pool_options,
     release_policy,
 )
+from relet.backends.observe import collection, routes, signals
+from relet.backends.observe.observer import PoolObserver
 from relet.backends.pools import MakePool, PoolHandle, pools
 from relet.core import Event, PoolAdapter, PoolConfig, PooledConnection, ReleasePolicy
 
@@ -38,6 +41,7 @@ def _plan_pool(host: Host) -> MakePool:
     check_tag(alias, settings)
     options = pool_options(alias, settings, adapter_class)
     policy = release_policy(alias, settings, adapter_class)
+    observe = observe_options(alias, settings)
     config = PoolConfig(
         alias=alias,
         connect=host.get_connection_params(),
@@ -45,6 +49,14 @@ def _plan_pool(host: Host) -> MakePool:
         configure=ConfigureConnection(type(host), copy_settings(settings), alias),
         ask=Parameters(type(host), settings, alias).ask,
     )
+    observer = None
+    if observe is not None:
+        routes.install()
+        if observe.signal is not None:
+            signals.watch(observe.signal)
+        collection.follow(alias, queries=observe.queries, routes=observe.routes)
+        observer = PoolObserver(alias, with_stacks=observe.stacks)
+        config = observer.config(config)
 
     def make() -> tuple[PoolAdapter[Any], ReleasePolicy]:
         pool = adapter_class(config)
@@ -53,6 +65,8 @@ def _plan_pool(host: Host) -> MakePool:
         # A weak reference: the pool must not keep itself alive.
         found = weakref.ref(pool)
         pool.describe_holders = lambda: lifetimes.holders_of(found())
+        if observer is not None:
+            observer.watch(pool)
         return pool, policy
 
     return make

@@ -5,6 +5,7 @@ from __future__ import annotations
 from relet.core import Lease, ReleasePolicy
 from relet.core.lease import TABLES
 
+from . import leaks
 from .policies import Overriding, policies
 
 _NO_STAMP = object()
@@ -51,5 +52,7 @@ class PolicyChoice:
         # With retries, check even connections that were used just now: any statement may be a read.
         self.trusted_for = policy.check_idle if policy.retry == "never" else -1.0
         lease.table = TABLES[policy.release]
+        if policy.leak_after is not None:
+            leaks.watch.expect(policy.leak_after)
         if self._overriding is None and lease.pool is not None:
             lease.pool.fairness = policy.fairness

@@ -13,19 +13,29 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from dataclasses import dataclass
 
 from relet.core.locks import locked
 from relet.core.observe import Contention, RouteTally, Tally, Totals
-from relet.core.sql.fingerprint import fingerprint
+from relet.core.sql.fingerprint import normalized
+
+from . import routes
+from .scopes import CURRENT, Scope
 
 #: How many tallies may wait to be merged before the thread that adds one has to merge them.
 _UNMERGED = 16
-#: Characters that are kept of a statement's text.
-_LENGTH = 2_000
 
 
-def _fingerprint(text: str) -> str:
-    return fingerprint(text, _LENGTH)
+def _no_fingerprint(text: str) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class _Kinds:
+    """What is counted for an alias."""
+
+    queries: bool = True
+    routes: bool = True
 
 
 class _ThreadTallies:
@@ -34,6 +44,8 @@ class _ThreadTallies:
     def __init__(self, owner: Collection) -> None:
         self.owner = owner
         self.by_alias: dict[str, Tally] = {}
+        #: The scope of statements outside of requests, tasks, commands and labels.
+        self.fallback = routes.fallback()
 
     def __del__(self) -> None:
         for tally in self.by_alias.values():
@@ -54,19 +66,39 @@ class Collection:
         self._merging = False
         self._totals = Totals()
         self._contentions: dict[str, Contention] = {}
+        self._kinds: dict[str, _Kinds] = {}
+
+    def follow(self, alias: str, kinds: _Kinds) -> None:
+        self._kinds[alias] = kinds
+
+    def kinds(self, alias: str) -> _Kinds:
+        return self._kinds.get(alias) or _Kinds()
+
+    def _here(self) -> _ThreadTallies:
+        """Return the tallies of this thread."""
+        try:
+            found: _ThreadTallies = self._locals.tallies
+        except AttributeError:
+            found = self._locals.tallies = _ThreadTallies(self)
+        return found
+
+    def fallback(self, alias: str) -> Scope:
+        """Return the scope of this thread's statements outside of all others."""
+        return self._here().fallback if self.kinds(alias).routes else NOWHERE
 
     def here(self, alias: str) -> Tally:
         """Return the tally of this thread for *alias*."""
-        try:
-            tallies: _ThreadTallies = self._locals.tallies
-        except AttributeError:
-            tallies = self._locals.tallies = _ThreadTallies(self)
+        tallies = self._here()
         if (tally := tallies.by_alias.get(alias)) is None:
             if len(self._ended) >= _UNMERGED:
                 self._merge()
-            tally = tallies.by_alias[alias] = Tally(alias, _fingerprint, self._hand_over)
+            tally = tallies.by_alias[alias] = self._new_tally(alias)
             self._live[id(tally)] = tally
         return tally
+
+    def _new_tally(self, alias: str) -> Tally:
+        read = normalized if self.kinds(alias).queries else _no_fingerprint
+        return Tally(alias, read, self._hand_over)
 
     def contention(self, alias: str) -> Contention:
         """Return who waits for connections of *alias*."""
@@ -126,6 +158,9 @@ class Collection:
         setattr(self._totals, what, getattr(Totals(), what))
 
 
+#: The scope of all statements of an alias whose routes are not noted.
+NOWHERE = Scope("")
+
 _collection = Collection()
 
 
@@ -137,6 +172,22 @@ def here(alias: str) -> Tally:
 def contention(alias: str) -> Contention:
     """Return who waits, and has waited, for connections of *alias*."""
     return _collection.contention(alias)
+
+
+def fallback(alias: str) -> Scope:
+    """Return the scope of this thread's statements outside of requests, tasks and so on."""
+    return _collection.fallback(alias)
+
+
+def route(alias: str) -> str:
+    """Return the route of this thread or task; empty if routes are not noted."""
+    fallback = _collection.fallback(alias)
+    return fallback.route if fallback is NOWHERE else (CURRENT.get() or fallback).route
+
+
+def follow(alias: str, *, queries: bool, routes: bool) -> None:
+    """Note what is to be counted for *alias*: with neither, its pool only."""
+    _collection.follow(alias, _Kinds(queries, routes))
 
 
 def totals() -> Totals:
@@ -157,4 +208,6 @@ def forget_routes() -> None:
 def forked() -> None:
     """Begin anew with nothing, in a forked child."""
     global _collection
+    kinds = _collection._kinds
     _collection = Collection()
+    _collection._kinds = kinds

@@ -27,12 +27,16 @@ class Scope:
     __slots__ = ("depth", "outer", "owner", "route")
 
     def __init__(self, route: str, owner: object = None, outer: Scope | None = None) -> None:
-        self.route = route[:_LENGTH]
+        self.rename(route)
         self.owner = owner
         self.outer: Scope | None = None
         self.depth = 0
         if outer is not None and outer.depth < _DEPTH:
             self.outer, self.depth = outer, outer.depth + 1
+
+    def rename(self, route: str) -> None:
+        """Give it another name."""
+        self.route = route[:_LENGTH]
 
 
 def enter(route: str, owner: object) -> Scope:

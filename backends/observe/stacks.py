@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import dropwhile
 from types import CodeType, FrameType
 from typing import cast
@@ -44,6 +44,11 @@ def of(frame: FrameType | None, depth: int = DEPTH) -> Stack:
         frame = frame.f_back
         depth -= 1
     return tuple(found)
+
+
+def of_frames(frames: Iterable[FrameType]) -> Stack:
+    """Return the stack that *frames* are, the innermost first."""
+    return tuple(part for frame in frames for part in (frame.f_code, frame.f_lasti))
 
 
 def lines(stack: Stack) -> tuple[Line, ...]:

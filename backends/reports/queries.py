@@ -53,10 +53,10 @@ class QueriesReport(Report[QueryRow]):
         Column("mean", lambda row: seconds(row.mean), right=True),
         Column("p95", lambda row: seconds(row.p95), right=True),
         Column("max", lambda row: seconds(row.max), right=True),
-        Column("rows", lambda row: number(row.rows), right=True),
-        Column("waited", lambda row: seconds(row.waited), right=True),
-        Column("errors", lambda row: number(row.errors), right=True),
-        Column("route", lambda row: row.route, wide=True),
+        Column("rows", lambda row: number(row.rows), right=True, optional=True),
+        Column("waited", lambda row: seconds(row.waited), right=True, optional=True),
+        Column("errors", lambda row: number(row.errors), right=True, optional=True),
+        Column("route", lambda row: row.route, wide=True, optional=True),
         Column("sql", lambda row: row.sql, wide=True),
     )
 

@@ -21,7 +21,9 @@ class Column:
     :param name: its heading.
     :param text: returns the text for a row.
     :param wide: whether it is cut if the table is too wide for the terminal.
+    :param right: whether it is aligned to the right.
     :param cut_left: whether it is cut at its beginning.
+    :param optional: whether it is left out if every row has nothing, or 0, in it.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Column:
     wide: bool = False
     right: bool = False
     cut_left: bool = False
+    optional: bool = False
 
 
 class Report(Generic[Row]):
@@ -73,6 +76,11 @@ def plain(value: Any) -> Any:
 
 def table(columns: Sequence[Column], rows: Sequence[Any], width: int) -> list[str]:
     """Return the lines of a table, each of at most *width* characters."""
+    columns = [
+        column
+        for column in columns
+        if not column.optional or any(column.text(row) not in ("", "0") for row in rows)
+    ]
     cells = [[_one_line(column.text(row)) for column in columns] for row in rows]
     widths = [
         max([len(column.name), *(len(line[number]) for line in cells)])

@@ -49,12 +49,12 @@ class RoutesReport(Report[RouteRow]):
     columns = (
         Column("route", lambda row: row.route, wide=True),
         Column("leases", lambda row: number(row.leases), right=True),
-        Column("waited", lambda row: seconds(row.waited), right=True),
+        Column("waited", lambda row: seconds(row.waited), right=True, optional=True),
         Column("held", lambda row: seconds(row.held), right=True),
         Column("ran", lambda row: seconds(row.ran), right=True),
         Column("idle", lambda row: seconds(row.idle), right=True),
         Column("longest", lambda row: seconds(row.longest), right=True),
-        Column("blocked", lambda row: seconds(row.blocked), right=True),
+        Column("blocked", lambda row: seconds(row.blocked), right=True, optional=True),
     )
 
 

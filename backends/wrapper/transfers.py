@@ -14,12 +14,12 @@ _END = object()
 class _Cursor(Protocol):
     """The part of `LeasedCursor` that a transfer needs."""
 
-    _runner: LeaseRunner
+    _runner: Any
 
     def _pinned_driver(self, pin: object) -> Any: ...
 
 
-class _Transferring:
+class Transferring:
     """The caller's end of a transfer. The transfer ends when this is dropped."""
 
     def __init__(
@@ -70,7 +70,7 @@ def _close_rows(runner: LeaseRunner, rows: Any, error: BaseException | None) -> 
     runner.call(rows.close)
 
 
-class Stream(_Transferring):
+class Stream(Transferring):
     """The iterator over the rows of the driver's ``stream()``."""
 
     _rows: Iterator[Any] | None = None
@@ -109,7 +109,7 @@ def _leave_block(runner: LeaseRunner, block: Any, error: BaseException | None) -
     return runner.call(block.__exit__, type(error), error, error.__traceback__)
 
 
-class Copy(_Transferring):
+class Copy(Transferring):
     """The context manager of the driver's ``copy()``."""
 
     def __enter__(self) -> Any:

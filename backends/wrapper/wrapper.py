@@ -20,7 +20,9 @@ from django.utils.asyncio import async_unsafe
 
 from relet.backends.config import credentials
 from relet.backends.config.copying import copy_settings
+from relet.backends.config.observe import observe_or_default
 from relet.backends.config.options import OWN_OPTIONS, check_connect
+from relet.backends.leases.observed_runner import observed
 from relet.backends.leases.runner import LeaseRunner
 from relet.backends.leases.tagging import tagging
 from relet.backends.pools import pools
@@ -31,6 +33,7 @@ from .connection import LeasedConnection
 from .creation import PooledCreation
 from .cursor import LeasedCursor
 from .cursor_wrapper import LeasedCursorWrapper
+from .observed_cursor import observed_cursor, observed_server_cursor
 from .schema import PooledSchemaEditor
 from .server_cursor import LeasedServerCursor
 from .transactions import LazyTransactions
@@ -112,6 +115,12 @@ class LeasingWrapper(LazyTransactions):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if observe_or_default(self.alias, self.settings_dict) is not None:
+            vars(self).update(
+                runner_class=observed(self.runner_class),  # type: ignore[arg-type]
+                cursor_class=observed_cursor(self.cursor_class),  # type: ignore[arg-type]
+                server_cursor_class=observed_server_cursor(self.server_cursor_class),  # type: ignore[arg-type]
+            )
         runner_class: Any = self.runner_class
         if self.settings_dict["OPTIONS"].get("tag") is True:
             runner_class = tagging(runner_class)
@@ -330,10 +339,30 @@ class LeasingWrapper(LazyTransactions):
     @contextmanager
     def _nodb_cursor(self) -> Iterator[CursorWrapper]:
         """Yield a cursor outside the pool, for creating and dropping databases."""
-        settings = credentials.resolve_credentials(self.alias, _driver_settings(self.settings_dict))
-        plain = self.plain_backend(settings, alias=self.alias)
-        with plain._nodb_cursor() as cursor:
+        with self._plain()._nodb_cursor() as cursor:
             yield cursor
+
+    @contextmanager
+    def outside_pool(self, **options: Any) -> Iterator[CursorWrapper]:
+        """Yield a cursor on a new connection outside the pool, which is closed afterwards.
+
+        Any thread may call this.
+
+        :param options: keyword arguments for the driver's ``connect()``, unless the settings have
+            them.
+        """
+        plain = self._plain()
+        plain.settings_dict["OPTIONS"] = {**options, **plain.settings_dict["OPTIONS"]}
+        try:
+            with plain.cursor() as cursor:
+                yield cursor
+        finally:
+            plain.close()
+
+    def _plain(self) -> WrapperBase:
+        """Return a wrapper of Django's own, with the same settings and without a pool."""
+        settings = credentials.resolve_credentials(self.alias, _driver_settings(self.settings_dict))
+        return self.plain_backend(settings, alias=self.alias)
 
 
 def _close_host(runner: LeaseRunner) -> None:

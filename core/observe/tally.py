@@ -12,8 +12,10 @@ from contextlib import suppress
 
 from .counts import PoolCounts, RouteCounts, StatementCounts
 
-#: Texts that a thread remembers for each route. Longer texts are read each time.
+#: Texts that a thread remembers for each route. Of longer texts it remembers the hash.
 _TEXTS, _CHARACTERS = 2_000, 4_000
+#: Hashes of long texts that a thread remembers.
+_LONG_TEXTS = 500
 #: Statements and routes that a thread keeps for itself before it hands them over.
 _LIMIT = 200
 
@@ -37,7 +39,8 @@ class RouteTally(dict[str, StatementCounts]):
 
     def __missing__(self, text: str) -> StatementCounts:
         tally = self._tally
-        fingerprint = tally.fingerprint(text)
+        long = len(text) > _CHARACTERS
+        fingerprint = tally.fingerprint_of_long(text) if long else tally.fingerprint(text)
         if (found := self.statements.get(fingerprint)) is None:
             if tally.size >= _LIMIT:
                 tally.hand_over()
@@ -45,7 +48,7 @@ class RouteTally(dict[str, StatementCounts]):
                 return tally[self.route][text]
             found = self.statements[fingerprint] = StatementCounts()
             tally.size += 1
-        if len(text) <= _CHARACTERS:
+        if not long:
             if len(self) >= _TEXTS:
                 self.clear()
             self[text] = found
@@ -60,9 +63,11 @@ class Tally(dict[str, RouteTally]):
     :param full: called with the routes when there are too many, to make room. It must not use this
         tally.
     :ivar pool: what is counted by alias only.
+    :ivar waited: seconds for which the thread has waited for a connection, and which no statement
+        was charged with yet.
     """
 
-    __slots__ = ("_full", "alias", "fingerprint", "pool", "size")
+    __slots__ = ("_full", "_long", "alias", "fingerprint", "pool", "size", "waited")
 
     def __init__(
         self,
@@ -75,6 +80,9 @@ class Tally(dict[str, RouteTally]):
         self.fingerprint = fingerprint
         self._full = full
         self.pool = PoolCounts()
+        self.waited = 0.0
+        #: The hash of a long text -> its fingerprint.
+        self._long: dict[int, str] = {}
         #: The number of routes and statements.
         self.size = 0
 
@@ -83,6 +91,15 @@ class Tally(dict[str, RouteTally]):
             self.hand_over()
         found = self[route] = RouteTally(self, route)
         self.size += 1
+        return found
+
+    def fingerprint_of_long(self, text: str) -> str:
+        """Return the fingerprint of a text that is too long to be remembered itself."""
+        key = hash(text)
+        if (found := self._long.get(key)) is None:
+            if len(self._long) >= _LONG_TEXTS:
+                self._long.clear()
+            found = self._long[key] = self.fingerprint(text)
         return found
 
     def hand_over(self) -> None:

@@ -50,6 +50,37 @@ def fingerprint(sql: str, length: int = 100) -> str:
     return text if len(text) <= length else _shortened(text, length)
 
 
+#: Texts beyond this length are cut, once long lists in them were replaced.
+_LONG = 4_000
+#: Long lists of placeholders, and of equal rows of them, as Django writes them.
+_LONG_LIST = re.compile(r"%s(?:, ?%s){2,}")
+_LONG_ROWS = re.compile(r"(\([^()']{0,400}\))(?:, ?\1){2,}")
+_ONE = re.compile(r"\bIN\s*\((\?|%s)\)", re.IGNORECASE)
+_ROWS = re.compile(r"(\([^()]*\))(?:, ?\1)+")
+_NAME = r'("(?:[^"]|"")*"|[^\s"();,]+)'
+#: Names that programs make: of savepoints, cursors and prepared statements.
+_NAMED = re.compile(
+    rf"""((?:\A|;\s*)
+      (?: SAVEPOINT | RELEASE(?:\s+SAVEPOINT)? | ROLLBACK(?:\s+(?:WORK|TRANSACTION))?\s+TO
+        (?:\s+SAVEPOINT)? | PREPARE(?!\s+TRANSACTION) | EXECUTE | DEALLOCATE(?:\s+PREPARE)?
+      | DECLARE | CLOSE | (?:FETCH|MOVE)\b[^;]*?\b(?:FROM|IN) )\s+) {_NAME}""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def normalized(sql: str, length: int = 2_000) -> str:
+    """Return the text of *sql* under which its calls are counted, in at most *length* characters.
+
+    It is a `fingerprint` in which lists of any length, rows of any number, and names of savepoints,
+    cursors and prepared statements make no difference either.
+    """
+    if len(sql) > _LONG:
+        sql = _LONG_ROWS.sub(rf"\1, {_ELLIPSIS}", _LONG_LIST.sub(rf"%s, {_ELLIPSIS}", sql))
+    text = fingerprint(sql[:_LONG], length)
+    text = _ROWS.sub(rf"\1, {_ELLIPSIS}", _ONE.sub(rf"IN (\1, {_ELLIPSIS})", text))
+    return _NAMED.sub(r"\1?", text)
+
+
 def _pieces(sql: str) -> Iterator[str]:
     end, spaced = 0, False
     while (match := _VALUE.search(sql, end)) is not None:

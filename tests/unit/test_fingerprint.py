@@ -2,7 +2,7 @@
 
 import pytest
 
-from relet.core.sql.fingerprint import fingerprint
+from relet.core.sql.fingerprint import fingerprint, normalized
 
 
 @pytest.mark.parametrize(
@@ -119,3 +119,50 @@ def test_a_list_of_values_that_goes_on_for_long():
     assert fingerprint(f'SELECT "a" FROM "b" WHERE "id" IN ({values}) FOR UPDATE') == (
         'SELECT "a" FROM "b" WHERE "id" IN (?, ...) FOR UPDATE'
     )
+
+
+# The text under which calls are counted.
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 100, 5_000, 60_000])
+def test_lists_of_any_length_are_one(count):
+    for value in ("%s", "1", "'a'"):
+        sql = f"SELECT a FROM t WHERE b IN ({', '.join([value] * count)}) ORDER BY c"
+        if count < 100 or value == "%s":
+            one = value if value == "%s" else "?"
+            assert normalized(sql) == f"SELECT a FROM t WHERE b IN ({one}, ...) ORDER BY c"
+
+
+@pytest.mark.parametrize("count", [2, 3, 100, 5_000, 60_000])
+def test_rows_of_any_number_are_one(count):
+    sql = f"INSERT INTO t (a, b) VALUES {', '.join(['(%s, DEFAULT)'] * count)} RETURNING id"
+    assert normalized(sql) == "INSERT INTO t (a, b) VALUES (%s, DEFAULT), ... RETURNING id"
+
+
+@pytest.mark.parametrize(
+    ("sql", "shown"),
+    [
+        ('SAVEPOINT "s140_x1"', "SAVEPOINT ?"),
+        ('RELEASE SAVEPOINT "s140_x1"', "RELEASE SAVEPOINT ?"),
+        ("RELEASE s1", "RELEASE ?"),
+        ('ROLLBACK TO SAVEPOINT "a""b"', "ROLLBACK TO SAVEPOINT ?"),
+        ("rollback to a; savepoint b", "rollback to ?; savepoint ?"),
+        ("PREPARE p (int) AS SELECT $1", "PREPARE ? (int) AS SELECT $?"),
+        ("EXECUTE p(1)", "EXECUTE ?(?)"),
+        ("DEALLOCATE PREPARE p", "DEALLOCATE PREPARE ?"),
+        ('DECLARE "c1" CURSOR WITH HOLD FOR SELECT 1', "DECLARE ? CURSOR WITH HOLD FOR SELECT ?"),
+        ('FETCH FORWARD 100 FROM "c1"', "FETCH FORWARD ? FROM ?"),
+        ("MOVE 5 IN c1", "MOVE ? IN ?"),
+        ("CLOSE c1", "CLOSE ?"),
+        ("PREPARE TRANSACTION 'x'", "PREPARE TRANSACTION ?"),
+        ("UPDATE t SET savepoint = 1", "UPDATE t SET savepoint = ?"),
+        ("DO $$ BEGIN RAISE 'secret'; END $$", "DO ?"),
+    ],
+)
+def test_names_that_programs_make_make_no_difference(sql, shown):
+    assert normalized(sql) == shown
+
+
+def test_long_texts_are_cut():
+    assert len(normalized("SELECT " + ", ".join(f"a{number}" for number in range(10**5)))) <= 2_000
+    assert normalized("SELECT '" + "secret" * 10**5) == "SELECT ?"

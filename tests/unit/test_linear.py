@@ -17,7 +17,7 @@ from relet.core.session.ledger import SessionLedger
 from relet.core.sql import classifier, procedural
 from relet.core.sql import readonly as reads
 from relet.core.sql.classifier import classify
-from relet.core.sql.fingerprint import fingerprint
+from relet.core.sql.fingerprint import fingerprint, normalized
 from relet.core.sql.lexer import readings, tokens
 from relet.core.sql.statements import split
 
@@ -175,6 +175,7 @@ CALLS = {
     "account": account,
     "only_reads": reads._only_reads,
     "fingerprint": fingerprint,
+    "normalized": normalized,
 }
 
 
@@ -223,6 +224,7 @@ def read_a_long_one(name: str) -> None:
     sql = text_of(name, LONG)
     tokens(sql)
     fingerprint(sql)
+    normalized(sql)
 
 
 @timers

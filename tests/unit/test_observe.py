@@ -146,6 +146,22 @@ def test_long_texts_are_not_remembered() -> None:
     assert len(tally["/"].statements) == 1
 
 
+def test_a_long_text_is_read_once() -> None:
+    asked: list[str] = []
+
+    def fingerprint(text: str) -> str:
+        asked.append(text[:8])
+        return text[:8]
+
+    tally = Tally("default", fingerprint, Totals().add_routes)
+    for _ in range(100):
+        run(tally, "/", "select " + "1" * 5_000, 0.1)
+    assert asked == ["select 1"]
+    for number in range(10_000):
+        run(tally, "/", f"select {number}" + "1" * 5_000, 0.1)
+    assert len(tally._long) <= 500
+
+
 def test_a_handed_over_route_is_counted_anew() -> None:
     tally, totals = new_tally()
     old: RouteTally = tally["/"]

@@ -1,0 +1,206 @@
+"""ObservedRunner: a runner that notes what its statements do.
+
+It is the runner of wrappers that are observed. The others have a plain `LeaseRunner`, which knows
+nothing of this.
+"""
+
+from __future__ import annotations
+
+from _thread import get_ident
+from collections.abc import Callable
+from functools import cache
+from math import frexp
+from time import monotonic
+from typing import Any, TypeVar
+
+from relet.backends.observe import collection, stacks
+from relet.backends.observe.kept import KeptLeases, Trace
+from relet.backends.observe.scopes import CURRENT, Scope
+from relet.core import Lease
+from relet.core.observe import StatementCounts, Tally
+
+from .runner import RUNNING, LeaseRunner
+
+Result = TypeVar("Result")
+
+
+def _nowhere() -> Scope | None:
+    return None
+
+
+class ObservedRunner(LeaseRunner):
+    """A `LeaseRunner` that notes what its statements do.
+
+    :ivar tally: what its thread has counted for its alias.
+    :ivar scope: returns the scope of this thread or task, if any.
+    :ivar fallback: the scope if there is none.
+    :ivar contention: who waits for connections of its alias.
+    """
+
+    def __init__(self, host: Any) -> None:
+        super().__init__(host)
+        self._observe()
+
+    def _observe(self) -> None:
+        alias = self.lease.alias
+        self.tally = collection.here(alias)
+        self.fallback = collection.fallback(alias)
+        self.scope = _nowhere if self.fallback is collection.NOWHERE else CURRENT.get
+        self.contention = collection.contention(alias)
+
+    def forked(self) -> None:
+        super().forked()
+        self._observe()
+
+    # Statements. The plain ones are counted by the cursor.
+
+    def trace(self) -> Trace | None:
+        """Return what is noted of the lease if it has outlasted a statement."""
+        lease = self.lease
+        pool = lease.pool
+        return None if pool is None else pool.long_leases.get(lease)
+
+    def note_cursor(self) -> None:
+        """Note where a cursor is taken, if the lease outlasts its statements."""
+        if (trace := self.trace()) is not None and (depth := self._depth()):
+            trace.cursor_at = stacks.here(_CURSOR_FRAMES, depth)
+
+    def _depth(self) -> int:
+        kept = self.lease.pool.long_leases  # type: ignore[union-attr]
+        return kept.depth if isinstance(kept, KeptLeases) else 0
+
+    def measure(
+        self, cursor: Any, sql: Any, run: Callable[..., Result], *args: Any, alone: bool = True
+    ) -> Result:
+        """Return the result of ``run(*args)``, which runs the statement *sql* of *cursor*.
+
+        :param alone: whether it may be a lease of its own.
+        """
+        before = self.lease.leased_at
+        began = monotonic()
+        if (trace := self.trace()) is not None:
+            if depth := self._depth():
+                trace.ran_at = stacks.here(_STATEMENT_FRAMES, depth)
+            trace.since = began
+        try:
+            result = run(*args)
+        except BaseException as error:
+            self.ended(cursor, sql, before, trace, began, error, alone=alone)
+            raise
+        self.ended(cursor, sql, before, trace, began, alone=alone)
+        return result
+
+    def ended(
+        self,
+        cursor: Any,
+        sql: Any,
+        before: float,
+        trace: Trace | None = None,
+        began: float | None = None,
+        error: BaseException | None = None,
+        *,
+        alone: bool = True,
+    ) -> None:
+        """Count a statement that has ended.
+
+        :param before: when the last lease before the statement began.
+        :param trace: what is noted of the lease if it was kept before the statement.
+        :param began: when the statement began; by default, when its lease did.
+        :param alone: whether it may be a lease of its own.
+        """
+        now = monotonic()
+        lease = self.lease
+        if trace is not None:
+            trace.since = now
+            alone = False
+        else:
+            if lease.leased_at != before:
+                began = lease.leased_at
+            elif began is None or lease.connection is None:  # no connection came free
+                began, alone = now, False
+            alone = alone and lease.connection is None
+            trace = self.trace()
+        ran = now - began  # type: ignore[operator]
+        if trace is not None:
+            trace.ran += ran
+            trace.alone = False
+        counts = self.count(cursor, sql, ran, error)
+        if not alone:
+            counts.inner += 1
+            counts.inner_total += ran
+        elif self.contention.until > began:  # type: ignore[operator]
+            pool = lease.pool
+            size = None if pool is None else pool.max_size
+            blocked = self.contention.charge(began, now, size)  # type: ignore[arg-type]
+            self._tally()[self._route()].counts.blocked += blocked
+
+    def count(
+        self, cursor: Any, sql: Any, ran: float, error: BaseException | None
+    ) -> StatementCounts:
+        """Count a call of the statement *sql*, which ran for *ran* seconds."""
+        tally = self._tally()
+        text = sql if sql.__class__ is str else self.host_class.adapter_class.sql_text(sql)
+        counts = tally[self._route()][text]
+        waited, tally.waited = tally.waited, 0.0
+        counts.waited += waited
+        counts.calls += 1
+        counts.total += ran
+        counts.maximum = max(counts.maximum, ran)
+        counts.buckets[frexp(ran)[1]] += 1
+        if error is not None:
+            counts.errors += 1
+        elif (rows := cursor.rowcount) > 0:
+            counts.rows += rows
+        return counts
+
+    def _tally(self) -> Tally:
+        # Another thread may use a wrapper that is shared.
+        return self.tally if self.thread == get_ident() else collection.here(self.lease.alias)
+
+    def _route(self) -> str:
+        return (self.scope() or self.fallback).route
+
+    def _reopen(self) -> None:
+        super()._reopen()
+        if (trace := self.trace()) is not None:
+            trace.alone = True
+
+    # What else uses the connection.
+
+    def call(self, function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+        if (trace := self.trace()) is None or self.lease.state in RUNNING:
+            return super().call(function, *arguments, **options)
+        trace.since = began = monotonic()
+        try:
+            return super().call(function, *arguments, **options)
+        finally:
+            trace.since = now = monotonic()
+            trace.ran += now - began
+
+    def initialize_connection(self, lease: Lease) -> None:
+        super().initialize_connection(lease)
+        connection, pool = lease.connection, lease.pool
+        if pool is not None and connection is not None:
+            kept = pool.long_leases
+            if isinstance(kept, KeptLeases) and (session := kept.sessions.find(connection.raw)):
+                session.used(connection)
+
+    def undo(self, lease: Lease) -> bool:
+        left = lease.session is not None and bool(lease.session.left)
+        restored = super().undo(lease)
+        if left and restored:
+            self.tally.pool.resets += 1
+        return restored
+
+
+#: Frames from `stacks.here` to the caller of relet's cursor.
+_STATEMENT_FRAMES, _CURSOR_FRAMES = 2, 2
+
+
+@cache
+def observed(runner_class: type[LeaseRunner]) -> type[LeaseRunner]:
+    """Return *runner_class* with `ObservedRunner` mixed in."""
+    if runner_class is LeaseRunner:
+        return ObservedRunner
+    name = f"Observed{runner_class.__name__}"
+    return type(name, (ObservedRunner, runner_class), {"__module__": __name__})

@@ -1,0 +1,375 @@
+"""What relet.queries, relet.routes and relet.pools say."""
+
+import copy
+import json
+import threading
+from contextlib import suppress
+
+import pytest
+from django.db import DatabaseError, OperationalError, connections, transaction
+from testapp.models import Item
+
+import relet
+from relet.backends.observe import collection
+
+from ..support import driver
+from ..support.aliases import Aliases
+from ..support.engine import put_small_pool
+from ..support.pools import stats
+from ..support.threads import in_thread
+from ..support.waiting import until
+
+copies = driver.needs("psycopg", "cursor.copy()")
+streams = driver.needs("psycopg", "cursor.stream()")
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    relet.queries.reset()
+    relet.routes.reset()
+
+
+@pytest.fixture
+def add(database):
+    """Add an alias to the settings, with a pool of one connection."""
+
+    def add(alias, *, timeout=5):
+        settings = copy.deepcopy(connections["default"].settings_dict)
+        put_small_pool(settings, timeout=timeout)
+        return aliases.add(alias, settings)
+
+    with Aliases() as aliases:
+        yield add
+
+
+def run(wrapper, sql, params=None):
+    with wrapper.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchall() if cursor.description else None
+
+
+def query(sql):
+    """The row of *sql*, which must be there."""
+    return next(row for row in relet.queries(limit=None).rows if row.sql == sql)
+
+
+def route(name):
+    return next(row for row in relet.routes(limit=None).rows if row.route == name)
+
+
+# Queries.
+
+
+def test_statements_that_differ_in_values_only_are_one(db):
+    for number in range(3):
+        run(db, f"SELECT {number}, 'a{number}'")
+    row = query("SELECT ?, ?")
+    assert (row.calls, row.rows, row.errors) == (3, 3, 0)
+    assert 0 < row.mean == row.total / 3 <= row.max <= row.total
+    assert row.p95 <= row.max
+    assert row.route == "(thread MainThread)"
+
+
+def test_lists_of_any_length_are_one(db):
+    for count in (1, 2, 50):
+        list(Item.objects.filter(pk__in=range(count)))
+    [row] = [row for row in relet.queries().rows if "IN (%s, ...)" in row.sql]
+    assert row.calls == 3
+
+
+@pytest.mark.parametrize("release", ["statement", "cursor", "request"])
+def test_statements_of_each_release_mode_are_counted(make, release):
+    wrapper = make(policy={"release": release})
+    for _ in range(3):
+        run(wrapper, "SELECT 1 AS one")
+    with relet.label("atomic"):
+        wrapper.set_autocommit(False)
+        run(wrapper, "SELECT 1 AS one")
+        run(wrapper, "SELECT 1 AS one")
+        wrapper.rollback()
+        wrapper.set_autocommit(True)
+    wrapper.close()
+    row = query("SELECT ? AS one")
+    assert (row.calls, row.rows) == (5, 5)
+    leases = sum(row.leases for row in relet.routes().rows)
+    assert leases == {"statement": 4, "cursor": 4, "request": 1}[release]
+    for row in relet.routes().rows:
+        assert row.held >= row.longest
+        assert row.idle == pytest.approx(row.held - row.ran) or row.idle == 0
+
+
+def test_errors_are_counted(db):
+    for _ in range(2):
+        with pytest.raises(DatabaseError):
+            run(db, "SELECT 1/0 AS wrong")
+    row = query("SELECT ?/? AS wrong")
+    assert (row.calls, row.errors, row.rows) == (2, 2, 0)
+
+
+def test_errors_in_a_transaction_are_counted(db):
+    with suppress(ZeroDivisionError), transaction.atomic():
+        run(db, "SELECT 1 AS fine")
+        with pytest.raises(DatabaseError), transaction.atomic():
+            run(db, "SELECT 1/0 AS wrong")
+        raise ZeroDivisionError
+    assert query("SELECT ?/? AS wrong").errors == 1
+    # Django's names of savepoints are never the same.
+    assert query("SAVEPOINT ?").calls == 1
+
+
+def test_executemany_is_counted(db):
+    with db.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE testapp_item SET name = %s WHERE id = %s", [("a", -1), ("b", -2)]
+        )
+    assert query("UPDATE testapp_item SET name = %s WHERE id = %s").calls == 1
+
+
+def test_statements_with_session_state_are_counted(db):
+    with relet.hold():
+        run(db, "SET statement_timeout = '7s'")
+        run(db, "SELECT 1 AS one")
+    assert query("SET statement_timeout = ?").calls == 1
+    assert query("SELECT ? AS one").calls == 1
+    assert sum(row.leases for row in relet.routes().rows) == 1
+    [pool] = [row for row in relet.pools().rows if row.alias == "default"]
+    assert pool.reset > 0
+
+
+def test_server_side_cursors_are_counted(db):
+    Item.objects.bulk_create([Item(name=name) for name in "abc"])
+    relet.queries.reset()
+    relet.routes.reset()
+    with transaction.atomic():
+        assert len([*Item.objects.iterator(chunk_size=2)]) >= 3
+    [row] = [row for row in relet.queries().rows if row.sql.startswith("SELECT")]
+    assert (row.calls, row.errors) == (1, 0)
+    assert route("(thread MainThread)").leases == 1
+    Item.objects.all().delete()
+
+
+@copies
+def test_copy_is_counted(db):
+    with db.cursor() as cursor:
+        with cursor.copy("COPY (SELECT generate_series(1, 3)) TO STDOUT") as copy:
+            assert len([*copy]) == 3
+        with (
+            pytest.raises(DatabaseError),
+            db.wrap_database_errors,
+            cursor.copy("COPY nothing TO STDOUT"),
+        ):
+            raise AssertionError("not reached")
+    assert (query("COPY (SELECT generate_series(?, ...)) TO STDOUT")).calls == 1
+    assert query("COPY nothing TO STDOUT").errors == 1
+
+
+@streams
+def test_streams_are_counted(db):
+    with db.cursor() as cursor:
+        assert len([*cursor.stream("SELECT generate_series(1, 3) AS n")]) == 3
+        rows = cursor.stream("SELECT generate_series(1, 9) AS n")
+        next(rows)
+        rows.close()
+    row = query("SELECT generate_series(?, ...) AS n")
+    assert (row.calls, row.errors) == (2, 0)
+
+
+def test_bytes_and_composed_statements_are_counted(db):
+    if driver.NAME == "pg8000":
+        run(db, b"SELECT 1 AS one")
+    else:
+        run(db, driver.sql.SQL("SELECT {} AS one").format(driver.sql.Literal("secret")))
+    assert query("SELECT ? AS one").calls == 1
+
+
+def test_queries_by(db):
+    for _ in range(3):
+        run(db, "SELECT 1 AS often")
+    run(db, "SELECT 1 AS slow, pg_sleep(0.05)")
+    for by in ("total", "mean", "p95", "max"):
+        assert "slow" in relet.queries(by=by, limit=1).rows[0].sql
+    assert "often" in relet.queries(by="calls", limit=1).rows[0].sql
+    assert relet.queries(limit=0).rows == ()
+
+
+@pytest.mark.parametrize("report", [relet.queries, relet.routes])
+def test_arguments_are_checked(report):
+    with pytest.raises(ValueError, match=r"relet\.\w+\(by='sum'\): it can be 'total'|'idle'"):
+        report(by="sum")
+    for limit in (-1, "20", 1.5):
+        with pytest.raises(ValueError, match="must be a number of rows, or None for all"):
+            report(limit=limit)
+
+
+def test_reset(db):
+    run(db, "SELECT 1 AS one")
+    relet.queries.reset()
+    assert relet.queries().rows == ()
+    assert relet.routes().rows != ()
+    relet.routes.reset()
+    assert relet.routes().rows == ()
+    run(db, "SELECT 1 AS one")
+    assert query("SELECT ? AS one").calls == 1
+
+
+def test_what_is_counted_by_pool_is_not_reset(db):
+    def operations():
+        return collection.totals().pools["default"].operations.count
+
+    before = operations()
+    run(db, "SELECT 1")
+    relet.queries.reset()
+    relet.routes.reset()
+    assert operations() == before + 1
+
+
+def test_any_number_of_texts_is_bounded(db):
+    for number in range(1_300):
+        run(db, f"SELECT 1 AS a{number}")
+    rows = relet.queries(limit=None).rows
+    assert len(rows) == 1_001
+    assert rows[-1].sql == "(other)"
+    assert sum(row.calls for row in rows) == 1_300
+
+
+# Routes.
+
+
+def test_a_kept_lease_is_held_and_idle(db):
+    with relet.label("export"), transaction.atomic():
+        run(db, "SELECT 1")
+        threading.Event().wait(0.05)
+        run(db, "SELECT 1")
+    row = route("export")
+    assert row.leases == 1
+    assert row.held == row.longest >= row.idle >= 0.05
+    assert row.idle == pytest.approx(row.held - row.ran)
+
+
+def test_labels_nest(db):
+    with relet.label("outer"):
+        run(db, "SELECT 1 AS a")
+        with relet.label("inner"):
+            run(db, "SELECT 1 AS b")
+        run(db, "SELECT 1 AS c")
+    run(db, "SELECT 1 AS d")
+    assert {row.sql[-1]: row.route for row in relet.queries().rows} == {
+        "a": "outer",
+        "b": "inner",
+        "c": "outer",
+        "d": "(thread MainThread)",
+    }
+
+
+def test_a_label_decorates(db):
+    @relet.label("decorated")
+    def function():
+        run(db, "SELECT 1")
+
+    function()
+    function()
+    assert route("decorated").leases == 2
+
+
+@pytest.mark.parametrize("wrong", [None, 1, "", print])
+def test_a_label_is_a_text(wrong):
+    with pytest.raises(TypeError, match="takes a text"):
+        relet.label(wrong)
+
+
+def test_ten_thousand_routes_are_bounded(db):
+    for number in range(700):
+        with relet.label(f"user {number}"):
+            run(db, "SELECT 1")
+    rows = relet.routes(limit=None).rows
+    assert len(rows) == 501
+    assert rows[-1].route == "(other)"
+    assert sum(row.leases for row in rows) == 700
+
+
+def test_who_waits_and_who_blocks(add):
+    wrapper = add("contended")
+
+    def cart():
+        with relet.label("cart"):
+            try:
+                run(connections["contended"], "SELECT 1 AS cart")
+            finally:
+                connections["contended"].close()
+
+    with relet.label("export"), transaction.atomic("contended"):
+        run(wrapper, "SELECT 1")
+        thread = threading.Thread(target=cart)
+        thread.start()
+        until(lambda: stats(wrapper).waiting)
+        threading.Event().wait(0.05)
+    thread.join()
+    waited = query("SELECT ? AS cart").waited
+    assert waited >= 0.05
+    assert query("SELECT ? AS cart").total < waited
+    assert route("cart").waited == waited
+    assert route("export").blocked == pytest.approx(waited, rel=0.5)
+    assert route("cart").blocked < waited / 2
+    [pool] = [row for row in relet.pools().rows if row.alias == "contended"]
+    assert pool.longest_wait == pytest.approx(waited)
+    assert pool.waits_histogram[-1] == (None, 1)
+
+
+def test_a_timeout_is_counted(add):
+    wrapper = add("short", timeout=0.02)
+
+    def other():
+        try:
+            with pytest.raises(OperationalError):
+                run(connections["short"], "SELECT 1 AS never")
+        finally:
+            connections["short"].close()
+
+    with transaction.atomic("short"):
+        run(wrapper, "SELECT 1")
+        in_thread(other)
+    row = query("SELECT ? AS never")
+    assert (row.calls, row.errors) == (1, 1)
+    assert row.waited >= 0.02
+    assert row.total == 0
+    [pool] = [row for row in relet.pools().rows if row.alias == "short"]
+    assert pool.timeouts == 1
+
+
+# Pools.
+
+
+def test_pools(make):
+    wrapper = make("counted")
+    run(wrapper, "SELECT 1")
+    with pytest.raises(DatabaseError):
+        run(wrapper, "SELECT pg_terminate_backend(pg_backend_pid())")
+    run(wrapper, "SELECT 1")
+    [row] = [row for row in relet.pools().rows if row.alias == "counted"]
+    assert row.max_size == 1
+    assert row.created == 2
+    assert row.discarded == 1
+    assert row.in_use == 0
+
+
+# What all of them have in common.
+
+
+@pytest.mark.parametrize("report", [relet.queries, relet.routes, relet.pools, relet.connections])
+def test_each_report_is_a_table_and_json(db, report):
+    with transaction.atomic():
+        run(db, "SELECT 1 AS one, 'x' AS two\n\tFROM generate_series(1, 3) -- \x1b[31m")
+        found = report()
+    assert found.rows
+    assert str(found) == found.as_table()
+    for width in (60, 80, 200):
+        lines = found.as_table(width=width).splitlines()
+        assert len(lines) == 1 + len(found.rows)
+        assert max(map(len, lines)) <= width
+        assert "\x1b" not in "".join(lines)
+    read = json.loads(json.dumps(found.as_dict()))
+    assert len(read["rows"]) == len(found.rows)
+    for row in found.rows:
+        with pytest.raises(AttributeError):
+            row.new = 1
+    assert repr(found)
