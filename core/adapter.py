@@ -65,6 +65,7 @@ class PoolStats:
     :param checkouts: checkouts requested since the pool was opened.
     :param waits: checkouts that had to wait.
     :param wait_ms: milliseconds waited by all checkouts together.
+    :param max_idle: connections that it keeps at most; ``None`` means `max_size`.
     """
 
     min_size: int
@@ -76,6 +77,7 @@ class PoolStats:
     checkouts: int
     waits: int
     wait_ms: int
+    max_idle: int | None = None
 
 
 class PooledConnection:

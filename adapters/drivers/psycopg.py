@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar
 
 import psycopg
@@ -93,14 +93,11 @@ class Psycopg:
 
     def begin_transaction(self, raw: Connection, sql: str) -> None:
         # psycopg's own BEGIN has to be alone in its message, and each statement follows one.
-        pgconn, level = raw.pgconn, raw.isolation_level
+        pgconn = raw.pgconn
         if pgconn.pipeline_status != psycopg.pq.PipelineStatus.OFF:
             self.execute_internal(raw, sql)  # several statements cannot be sent
             return
-        begin = transactions.begin(
-            None if level is None else level.name, raw.read_only, raw.deferrable
-        )
-        message = f"{begin}; {sql}".encode()
+        message = _begin_message(raw.isolation_level, raw.read_only, raw.deferrable, sql)
         with raw.lock:
             raw.wait(_send_simple(pgconn, message))
 
@@ -151,6 +148,14 @@ class Psycopg:
         if result is None or result.ntuples != 1:
             return None
         return [result.get_value(0, column) in _TRUE for column in range(result.nfields)]
+
+
+@lru_cache(maxsize=512)
+def _begin_message(
+    level: psycopg.IsolationLevel | None, read_only: bool | None, deferrable: bool | None, sql: str
+) -> bytes:
+    begin = transactions.begin(None if level is None else level.name, read_only, deferrable)
+    return f"{begin}; {sql}".encode()
 
 
 def _send_simple(pgconn: PGconn, message: bytes) -> PQGen[None]:

@@ -50,8 +50,9 @@ def _plan_pool(host: Host) -> MakePool:
         ask=Parameters(type(host), settings, alias).ask,
     )
     observer = None
-    if observe is not None:
+    if observe is not None or settings["OPTIONS"].get("tag"):
         routes.install()
+    if observe is not None:
         if observe.signal is not None:
             signals.watch(observe.signal)
         collection.follow(alias, queries=observe.queries, routes=observe.routes)

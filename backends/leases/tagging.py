@@ -10,6 +10,7 @@ import os
 from functools import cache, lru_cache, partial
 from typing import Any
 
+from relet.backends.observe.collection import current_route
 from relet.backends.temporarily import temporarily
 from relet.core import Lease
 from relet.core.application_name import transaction_name
@@ -20,11 +21,6 @@ from .ending import leased
 from .runner import LeaseRunner
 
 IDLE = TransactionStatus.IDLE
-
-
-def current_route() -> str:
-    """Return the route of the code that runs."""
-    return ""
 
 
 class TaggingRunner(LeaseRunner):

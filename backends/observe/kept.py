@@ -8,7 +8,7 @@ from typing import Any
 
 from relet.core import Lease, PooledConnection
 
-from . import collection, stacks
+from . import collection, durations, stacks
 from .stacks import Stack
 
 
@@ -68,7 +68,7 @@ class KeptLeases(dict[Lease, "Trace | None"]):
         now = monotonic()
         held = now - lease.leased_at
         tally = collection.here(self.alias)
-        tally.pool.uses.add(held)
+        durations.add(self.alias, "uses", held)
         counts = tally[trace.route].counts
         counts.add_lease(held, trace.ran)
         counts.blocked += self.blocked(lease.leased_at, now)

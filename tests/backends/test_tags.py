@@ -4,6 +4,7 @@ The pool has one connection, and its statements pass by `wire`.
 """
 
 import asyncio
+import io
 import os
 from contextlib import suppress
 
@@ -11,8 +12,14 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connections, transaction
+from django.http import HttpResponse
+from django.test import Client, override_settings
+from django.urls import path
 
+import relet
 import relet.adapters
 import relet.backends
 import relet.core
@@ -28,6 +35,7 @@ from ..support.forks import child_of, needs_fork
 from ..support.pools import at_rest, backend_pid, stats
 from ..support.sessions import kill
 from ..support.strikes import STEP, strike_at
+from ..support.threads import in_thread
 
 RELET = (relet.core, relet.adapters, relet.backends)
 NAME = "SELECT application_name FROM pg_stat_activity WHERE pid = %s"
@@ -447,3 +455,56 @@ def test_i15_at_each_instruction(db, kept):
         assert (stats(db).in_use, stats(db).waiting) == (0, 0), number
         number += STEP * (5 if STEP > 1 else 1)
     assert number > 1
+
+
+class TestRoutes:
+    """The route is the one that reports have, whether or not they note any."""
+
+    @pytest.fixture(params=[True, {"routes": False}, False], autouse=True)
+    def observe(self, request, make, monkeypatch):
+        monkeypatch.undo()  # the route of the other tests
+        options = {"tag": True, "observe": request.param}
+        connections["tagged"] = db = make("tagged", OPTIONS=options)
+        name_of(db)
+        yield
+        del connections["tagged"]
+
+    def name(self, *args, **kwargs):
+        with atomic():
+            return HttpResponse(name_of(connections["tagged"]))
+
+    def test_of_a_request(self):
+        class Urls:
+            urlpatterns = (path("orders/<int:pk>/", self.name),)
+
+        with override_settings(ROOT_URLCONF=Urls, MIDDLEWARE=[], ALLOWED_HOSTS=["*"]):
+            answer = Client().get("/orders/4711/").content.decode()
+        assert answer == named("/orders/<int:pk>/") and "4711" not in answer
+
+    def test_of_a_label(self):
+        with relet.label("import"):
+            assert self.name().content.decode() == named("import")
+
+    def test_of_a_command(self):
+        name = self.name
+
+        class Command(BaseCommand):
+            def handle(self, *args, **options):
+                return name().content.decode()
+
+        Command.__module__ = "shop.management.commands.ship"
+        out = io.StringIO()
+        call_command(Command(), stdout=out)
+        assert out.getvalue().strip() == named("manage.py ship")
+
+    def test_of_a_thread(self):
+        db = connections["tagged"]
+
+        def work():
+            connections["tagged"] = other = db.copy()
+            try:
+                return self.name().content.decode()
+            finally:
+                other.close()
+
+        assert in_thread(work).startswith(named("(thread Thread-N"))
