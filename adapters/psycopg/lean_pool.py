@@ -7,6 +7,7 @@ from queue import SimpleQueue
 from threading import get_ident
 from time import monotonic, sleep
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 import psycopg
 import psycopg_pool
@@ -146,8 +147,8 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
         self._filled = False
         #: Prepares a connection that other code has used; returns whether that worked.
         self.normalize: Callable[[Connection], bool] = lambda raw: True
-        #: The checked-out connections.
-        self.in_use: set[PooledConnection] = set()
+        #: All connections, by identity, and perhaps some that were closed.
+        self._made: WeakValueDictionary[int, PooledConnection] = WeakValueDictionary()
         #: The error of the last attempt to connect; None if it succeeded.
         self.failure: Exception | None = None
         #: The threads that are connecting.
@@ -185,7 +186,6 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
                 raw._pool = self
                 slot.connection = connection
                 del ready[-1]
-                self.in_use.add(connection)
                 if len(ready) < self._nconns_min:
                     self._nconns_min = len(ready)
                 self._stats["requests_num"] += 1
@@ -213,7 +213,6 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
             try:
                 lock.acquire()
                 if not (self._waiting or self._closed):
-                    self.in_use.discard(connection)
                     connection.raw = raw._pool = None  # avoid a reference cycle
                     slot.connection = None
                     self._pool.append(raw)
@@ -235,11 +234,16 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
             raw.close()
             if not self._closed:
                 self._tasks.put(_Return(self, raw, expired=expired))
-        self.in_use.discard(connection)
         connection.raw = None
         slot.connection = None
 
     # Rare cases.
+
+    @property
+    def in_use(self) -> int:
+        """How many connections are checked out."""
+        connections = (reference() for reference in self._made.valuerefs())
+        return sum(found is not None and found.raw is not None for found in connections)
 
     @property
     def checks(self) -> bool:
@@ -255,20 +259,16 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
         elif connection.raw in self._pool:
             slot.connection = None
             self._detach(connection.raw)
-        else:
-            self.in_use.add(connection)
 
     def _attach(self, raw: Connection, slot: Any) -> None:
         """Put *raw*, which has no other owner, into *slot*."""
         connection: PooledConnection = raw.relet  # type: ignore[attr-defined]
         connection.raw = raw
         raw._pool = self
-        self.in_use.add(connection)
         slot.connection = connection
 
     def _detach(self, raw: Connection) -> None:
         connection: PooledConnection = raw.relet  # type: ignore[attr-defined]
-        self.in_use.discard(connection)
         connection.raw = raw._pool = None
 
     def _wait_into(self, slot: Any, timeout: float | None) -> None:
@@ -359,7 +359,6 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
         task = _Return(self, raw)
         connection = slot.connection
         try:
-            self.in_use.discard(connection)
             connection.raw = None
             slot.connection = None
             self._tasks.put(task)
@@ -515,7 +514,8 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
         finally:
             self.connecting.discard(thread)
         self.failure = None
-        raw.relet = PooledConnection(None, monotonic())
+        raw.relet = connection = PooledConnection(None, monotonic())
+        self._made[id(connection)] = connection
         return raw  # type: ignore[no-any-return]
 
     def _fail_waiting(self, error: Exception) -> None:

@@ -60,15 +60,6 @@ class ObservedRunner(LeaseRunner):
         pool = lease.pool
         return None if pool is None else pool.long_leases.get(lease)
 
-    def note_cursor(self) -> None:
-        """Note where a cursor is taken, if the lease outlasts its statements."""
-        if (trace := self.trace()) is not None and (depth := self._depth()):
-            trace.cursor_at = stacks.here(_CURSOR_FRAMES, depth)
-
-    def _depth(self) -> int:
-        kept = self.lease.pool.long_leases  # type: ignore[union-attr]
-        return kept.depth if isinstance(kept, KeptLeases) else 0
-
     def measure(
         self, cursor: Any, sql: Any, run: Callable[..., Result], *args: Any, alone: bool = True
     ) -> Result:
@@ -79,8 +70,8 @@ class ObservedRunner(LeaseRunner):
         before = self.lease.leased_at
         began = monotonic()
         if (trace := self.trace()) is not None:
-            if depth := self._depth():
-                trace.ran_at = stacks.here(_STATEMENT_FRAMES, depth)
+            if trace.depth:
+                trace.ran_at = stacks.here(_STATEMENT_FRAMES, trace.depth)
             trace.since = began
         try:
             result = run(*args)
@@ -119,7 +110,10 @@ class ObservedRunner(LeaseRunner):
             elif began is None or lease.connection is None:  # no connection came free
                 began, alone = now, False
             alone = alone and lease.connection is None
-            trace = self.trace()
+            if (trace := self.trace()) is not None and trace.depth:
+                # From now on, note where cursors are taken.
+                attributes = vars(self.host)
+                attributes["cursor_class"] = attributes["cursor_class"].noting
         ran = now - began  # type: ignore[operator]
         if trace is not None:
             trace.ran += ran
@@ -132,7 +126,7 @@ class ObservedRunner(LeaseRunner):
             pool = lease.pool
             size = None if pool is None else pool.max_size
             blocked = self.contention.charge(began, now, size)  # type: ignore[arg-type]
-            self._tally()[self._route()].counts.blocked += blocked
+            self._tally().route(self._route()).counts.blocked += blocked
 
     def count(
         self, cursor: Any, sql: Any, ran: float, error: BaseException | None
@@ -140,7 +134,7 @@ class ObservedRunner(LeaseRunner):
         """Count a call of the statement *sql*, which ran for *ran* seconds."""
         tally = self._tally()
         text = sql if sql.__class__ is str else self.host_class.adapter_class.sql_text(sql)
-        counts = tally[self._route()][text]
+        counts = tally.find(self._route(), text)
         waited, tally.waited = tally.waited, 0.0
         counts.waited += waited
         counts.calls += 1
@@ -194,7 +188,7 @@ class ObservedRunner(LeaseRunner):
 
 
 #: Frames from `stacks.here` to the caller of relet's cursor.
-_STATEMENT_FRAMES, _CURSOR_FRAMES = 2, 2
+_STATEMENT_FRAMES = 2
 
 
 @cache

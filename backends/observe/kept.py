@@ -11,6 +11,9 @@ from relet.core import Lease, PooledConnection
 from . import collection, durations, stacks
 from .stacks import Stack
 
+#: Frames from `stacks.here` to the caller of relet's cursor, at least.
+_STATEMENT_FRAMES = 4
+
 
 class Trace:
     """What is noted of a lease that outlasts a statement.
@@ -23,12 +26,13 @@ class Trace:
     :ivar since: when its last statement began or ended, in seconds of `time.monotonic`.
     :ivar alone: whether the statement that now runs is a lease of its own if it ends the lease,
         because the lease was only begun for it.
+    :ivar depth: how many frames of a stack are kept; 0 for no stacks.
     """
 
-    __slots__ = ("alone", "cursor_at", "leased_at", "ran", "ran_at", "route", "since")
+    __slots__ = ("alone", "cursor_at", "depth", "leased_at", "ran", "ran_at", "route", "since")
 
-    def __init__(self, route: str, now: float, leased_at: Stack) -> None:
-        self.route = route
+    def __init__(self, route: str, now: float, leased_at: Stack, depth: int) -> None:
+        self.route, self.depth = route, depth
         self.leased_at = self.cursor_at = self.ran_at = leased_at
         self.ran = 0.0
         self.since = now
@@ -56,8 +60,9 @@ class KeptLeases(dict[Lease, "Trace | None"]):
             super().__setitem__(lease, None)
             return
         route = collection.route(self.alias)
-        stack = stacks.here(1, self.depth) if self.depth else ()
-        super().__setitem__(lease, Trace(route, monotonic(), stack))
+        depth = self.depth
+        stack = stacks.here(_STATEMENT_FRAMES, depth) if depth else ()
+        super().__setitem__(lease, Trace(route, monotonic(), stack, depth))
 
     def pop(self, lease: Lease, default: Any = None) -> Any:
         if (trace := super().pop(lease, None)) is not None and not trace.alone:
@@ -69,7 +74,7 @@ class KeptLeases(dict[Lease, "Trace | None"]):
         held = now - lease.leased_at
         tally = collection.here(self.alias)
         durations.add(self.alias, "uses", held)
-        counts = tally[trace.route].counts
+        counts = tally.route(trace.route).counts
         counts.add_lease(held, trace.ran)
         counts.blocked += self.blocked(lease.leased_at, now)
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from relet.core.observe import RouteTally, StatementCounts
 
 from . import collection
+from .kept import Trace
 
 
 class _Statement(NamedTuple):
@@ -61,11 +62,12 @@ class Usage:
     def __init__(self, wrapper: Any) -> None:
         self._alias: str = wrapper.alias
         self._runner = wrapper._runner
-        self._began = monotonic()
         self._observed = hasattr(self._runner, "trace")
         self._tally = collection.here(self._alias)
         # A tally may drop its routes in between, so they are kept with their counts.
-        self._before = [(route, _Route.of(route)) for route in list(self._tally.values())]
+        self._before = [(route, _Route.of(route)) for route in list(self._tally.routes.values())]
+        #: The lease that is kept from before, with the times that it had until now.
+        self._kept_before = self._kept()
 
     def measure(self) -> dict[str, Any]:
         """Return what was done until now, ready for JSON. All times are in seconds.
@@ -77,8 +79,12 @@ class Usage:
         """
         if not self._observed:
             return {"alias": self._alias, "observed": False}
-        leases, held, ran = self._kept()
-        kept = leases > 0
+        trace, held, ran = self._kept()
+        _, held_before, ran_before = self._kept_before
+        # A lease that has ended meanwhile was counted with the times that it had before.
+        held, ran = held - held_before, ran - ran_before
+        kept = trace is not None
+        leases: float = int(kept)
         waited = 0.0
         statements: dict[str, _Statement] = {}
         for before, now in self._routes():
@@ -121,14 +127,15 @@ class Usage:
     def _routes(self) -> list[tuple[_Route, _Route]]:
         """Return the counts of each route: as they were, and as they are."""
         known = {id(route) for route, _ in self._before}
-        new = [route for route in list(self._tally.values()) if id(route) not in known]
+        new = [route for route in list(self._tally.routes.values()) if id(route) not in known]
         nothing = _Route(0, 0.0, 0.0, {})
         found = [(before, _Route.of(route)) for route, before in self._before]
         return found + [(nothing, _Route.of(route)) for route in new]
 
-    def _kept(self) -> tuple[float, float, float]:
-        """Return 1 and the times of the lease that has not ended, if there is one."""
+    def _kept(self) -> tuple[Trace | None, float, float]:
+        """Return the trace and the times of the lease that has not ended, if there is one."""
         lease = self._runner.lease
-        if lease.connection is None or (trace := self._runner.trace()) is None:
-            return 0, 0.0, 0.0
-        return 1, monotonic() - max(lease.leased_at, self._began), trace.ran
+        trace = self._runner.trace() if self._observed and lease.connection is not None else None
+        if trace is None:
+            return None, 0.0, 0.0
+        return trace, monotonic() - lease.leased_at, trace.ran

@@ -1,19 +1,24 @@
 """ObservedCursor: a cursor that counts its statements.
 
-A plain statement, which is a lease of its own, is counted here with one look at the clock. All
-others are left to `ObservedRunner.measure`.
+A plain statement is counted here: one that is a lease of its own with one look at the clock, one in
+a lease that was kept with two. All others are left to `ObservedRunner.measure`.
 """
 
 from __future__ import annotations
 
+from _thread import get_ident
 from collections.abc import Callable, Iterator
 from functools import cache
 from math import frexp
+from sys import _getframe
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 from relet.backends.leases.observed_runner import ObservedRunner
+from relet.backends.leases.runner import CHECKIN, PIN_CURSOR
+from relet.backends.observe import stacks
 from relet.backends.observe.kept import Trace
+from relet.core.sql.classifier import EFFECTS
 
 from .cursor import LeasedCursor
 from .server_cursor import LeasedServerCursor
@@ -27,44 +32,90 @@ class ObservedCursor(LeasedCursor):
 
     __slots__ = ()
 
+    #: The class of cursors that are taken while the lease outlasts its statements.
+    noting: ClassVar[type[ObservedCursor]]
     _runner: ObservedRunner
 
-    def __init__(self, runner: ObservedRunner) -> None:
-        LeasedCursor.__init__(self, runner)
-        if runner.lease.connection is not None:
-            runner.note_cursor()
-
     def execute(self, query: Any, params: Any = None, /, **kwargs: Any) -> LeasedCursor:
-        # The hot path.
+        # The hot path: `LeasedCursor.execute` inlined, and below it what is counted.
         runner = self._runner
-        lease = runner.lease
-        if lease.connection is not None or query.__class__ is not str or kwargs or runner.detour:
+        if (
+            query.__class__ is not str
+            or EFFECTS[query] is not None
+            or kwargs
+            or runner.detour
+            or runner.thread != get_ident()
+        ):
             return runner.measure(self, query, self._execute_slowly, query, params, kwargs)
+        lease = runner.lease
+        if lease.connection is not None:
+            return self._execute_kept(runner, query, params)
         before = lease.leased_at
         try:
-            _execute(self, query, params)
+            raw = runner.begin(query)
+            driver = self._driver if self._raw is raw else self._bind(raw)
+            if params is None:
+                driver.execute(query)
+            else:
+                driver.execute(query, params)
+            if (action := runner.end()) is PIN_CURSOR:
+                self._pin_lease()
         except BaseException as error:
+            self._fail(error)
             runner.ended(self, query, before, error=error)
             raise
         now = monotonic()
         leased_at = lease.leased_at
         tally = runner.tally
-        if (
-            lease.connection is not None
-            or leased_at == before
-            or tally.waited
-            or runner.contention.until > leased_at
-        ):
+        if action is not CHECKIN or tally.waited or runner.contention.until > leased_at:
             runner.ended(self, query, before)
             return self
         ran = now - leased_at
-        counts = tally[(runner.scope() or runner.fallback).route][query]
+        route = (runner.scope() or runner.fallback).route
+        try:
+            counts = tally.texts[route][query]
+        except KeyError:
+            counts = tally.find(route, query)
         counts.calls += 1
         counts.total += ran
         if ran > counts.maximum:
             counts.maximum = ran
         counts.buckets[frexp(ran)[1]] += 1
-        if (rows := self._driver.rowcount) > 0:
+        if (rows := driver.rowcount) > 0:
+            counts.rows += rows
+        return self
+
+    def _execute_kept(self, runner: ObservedRunner, query: str, params: Any) -> LeasedCursor:
+        """Execute a plain statement in a lease that was kept; as `ObservedRunner.measure`."""
+        lease = runner.lease
+        trace = lease.pool.long_leases.get(lease)  # type: ignore[union-attr]
+        if trace is None:
+            return runner.measure(self, query, self._execute_slowly, query, params, {})
+        if trace.depth:
+            trace.ran_at = stacks.of(_getframe(_STATEMENT_FRAMES), trace.depth)
+        trace.since = began = monotonic()
+        try:
+            _execute(self, query, params)
+        except BaseException as error:
+            runner.ended(self, query, began, trace, began, error)
+            raise
+        trace.since = now = monotonic()
+        ran = now - began
+        trace.ran += ran
+        tally, route = runner.tally, (runner.scope() or runner.fallback).route
+        try:
+            counts = tally.texts[route][query]
+        except KeyError:
+            counts = tally.find(route, query)
+        counts.calls += 1
+        counts.inner += 1
+        counts.total += ran
+        counts.inner_total += ran
+        if ran > counts.maximum:
+            counts.maximum = ran
+        counts.buckets[frexp(ran)[1]] += 1
+        driver = self._driver
+        if driver is not None and (rows := driver.rowcount) > 0:
             counts.rows += rows
         return self
 
@@ -91,6 +142,28 @@ def _text(method: str, query: Any) -> Any:
     return f"COPY ({method})" if method in ("copy_from", "copy_to") else query
 
 
+class NotingCursor(ObservedCursor):
+    """An `ObservedCursor` that notes where it is taken, if the lease outlasts its statements."""
+
+    __slots__ = ()
+
+    #: The class of all other cursors.
+    plain: ClassVar[type[ObservedCursor]] = ObservedCursor
+
+    def __init__(self, runner: ObservedRunner) -> None:
+        super().__init__(runner)
+        if (trace := runner.trace()) is not None:
+            trace.cursor_at = stacks.of(_getframe(_CURSOR_FRAMES), stacks.CURSOR_DEPTH)
+        elif runner.lease.connection is None:
+            vars(runner.host)["cursor_class"] = self.plain
+
+
+ObservedCursor.noting = NotingCursor
+
+#: Frames to skip: those of relet.
+_CURSOR_FRAMES, _STATEMENT_FRAMES = 3, 2
+
+
 class ObservedServerCursor(LeasedServerCursor):
     """A `LeasedServerCursor` that counts its statements."""
 
@@ -100,7 +173,8 @@ class ObservedServerCursor(LeasedServerCursor):
 
     def __init__(self, runner: ObservedRunner, name: str) -> None:
         super().__init__(runner, name)
-        runner.note_cursor()
+        if (trace := runner.trace()) is not None and trace.depth:
+            trace.cursor_at = stacks.of(_getframe(_CURSOR_FRAMES), stacks.CURSOR_DEPTH)
 
     def execute(self, query: Any, params: Any = None, /, **kwargs: Any) -> LeasedCursor:
         run = self._execute_slowly
@@ -173,7 +247,11 @@ def observed_cursor(cursor_class: type[LeasedCursor]) -> type[LeasedCursor]:
         return self._runner.measure(self, query, run)
 
     attributes = {"__module__": __name__, "__slots__": (), "execute": measured}
-    return type(f"Observed{cursor_class.__name__}", (ObservedCursor, cursor_class), attributes)
+    name = cursor_class.__name__
+    plain: Any = type(f"Observed{name}", (ObservedCursor, cursor_class), attributes)
+    attributes["plain"] = plain
+    plain.noting = type(f"Noting{name}", (NotingCursor, cursor_class), attributes)
+    return plain  # type: ignore[no-any-return]
 
 
 @cache

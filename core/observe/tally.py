@@ -1,8 +1,8 @@
 """Tally: what one thread has counted for one alias.
 
 Only its thread writes to it, without a lock. Others read it at any time, and may find a statement
-half counted. On the hot path, ``tally[route][text]`` finds the counts of a statement in two
-look-ups.
+half counted. On the hot path, ``tally.texts[route][text]`` finds the counts of a statement, in two
+plain dictionaries; `Tally.find` adds those that are missing.
 """
 
 from __future__ import annotations
@@ -20,54 +20,42 @@ _LONG_TEXTS = 500
 _LIMIT = 200
 
 
-class RouteTally(dict[str, StatementCounts]):
-    """What one thread has counted for one route: the text of a statement -> its counts.
+class RouteTally:
+    """What one thread has counted for one route.
 
-    Several texts may share their counts, because only their values differ.
-
-    :ivar statements: the same counts, by fingerprint.
     :ivar counts: the leases that outlasted a statement, and what else is not known by statement.
+    :ivar statements: the counts of its statements, by fingerprint.
+    :ivar texts: the same counts, by text. Several texts may share their counts, because only their
+        values differ.
     """
 
-    __slots__ = ("_tally", "counts", "route", "statements")
+    __slots__ = ("counts", "route", "statements", "texts")
 
-    def __init__(self, tally: Tally, route: str) -> None:
-        super().__init__()
-        self._tally, self.route = tally, route
-        self.statements: dict[str, StatementCounts] = {}
+    def __init__(self, route: str) -> None:
+        self.route = route
         self.counts = RouteCounts()
-
-    def __missing__(self, text: str) -> StatementCounts:
-        tally = self._tally
-        long = len(text) > _CHARACTERS
-        fingerprint = tally.fingerprint_of_long(text) if long else tally.fingerprint(text)
-        if (found := self.statements.get(fingerprint)) is None:
-            if tally.size >= _LIMIT:
-                tally.hand_over()
-            if tally.get(self.route) is not self:  # it was handed over
-                return tally[self.route][text]
-            found = self.statements[fingerprint] = StatementCounts()
-            tally.size += 1
-        if not long:
-            if len(self) >= _TEXTS:
-                self.clear()
-            self[text] = found
-        return found
+        self.statements: dict[str, StatementCounts] = {}
+        self.texts: dict[str, StatementCounts] = {}
 
 
-class Tally(dict[str, RouteTally]):
+class Tally:
     """What one thread has counted for one alias, by route.
 
     :param alias: the key in ``DATABASES``.
     :param fingerprint: returns the text of a statement without its values.
-    :param full: called with the routes when there are too many, to make room. It must not use this
-        tally.
+    :param full: called with the alias and the routes when there are too many, to make room. It must
+        not use this tally.
     :ivar pool: what is counted by alias only.
+    :ivar routes: by name.
+    :ivar texts: the `RouteTally.texts` of each of them.
     :ivar waited: seconds for which the thread has waited for a connection, and which no statement
         was charged with yet.
     """
 
-    __slots__ = ("_full", "_long", "alias", "fingerprint", "pool", "size", "waited")
+    __slots__ = (
+        *("_full", "_long", "alias", "fingerprint", "pool"),
+        *("routes", "size", "texts", "waited"),
+    )
 
     def __init__(
         self,
@@ -75,25 +63,46 @@ class Tally(dict[str, RouteTally]):
         fingerprint: Callable[[str], str],
         full: Callable[[str, list[RouteTally]], object],
     ) -> None:
-        super().__init__()
         self.alias = alias
         self.fingerprint = fingerprint
         self._full = full
         self.pool = PoolCounts()
         self.waited = 0.0
+        self.routes: dict[str, RouteTally] = {}
+        self.texts: dict[str, dict[str, StatementCounts]] = {}
         #: The hash of a long text -> its fingerprint.
         self._long: dict[int, str] = {}
         #: The number of routes and statements.
         self.size = 0
 
-    def __missing__(self, route: str) -> RouteTally:
-        if self.size >= _LIMIT:
-            self.hand_over()
-        found = self[route] = RouteTally(self, route)
-        self.size += 1
+    def route(self, route: str) -> RouteTally:
+        """Return what was counted for *route*."""
+        if (found := self.routes.get(route)) is None:
+            self._make_room()
+            found = self.routes[route] = RouteTally(route)
+            self.size += 1
         return found
 
-    def fingerprint_of_long(self, text: str) -> str:
+    def find(self, route: str, text: str) -> StatementCounts:
+        """Return the counts of the statement *text* of *route*."""
+        if (counts := self.texts.get(route, {}).get(text)) is not None:
+            return counts
+        long = len(text) > _CHARACTERS
+        fingerprint = self._of_long(text) if long else self.fingerprint(text)
+        tally = self.route(route)
+        if (counts := tally.statements.get(fingerprint)) is None:
+            self._make_room()
+            tally = self.route(route)
+            counts = tally.statements[fingerprint] = StatementCounts()
+            self.size += 1
+        if not long:
+            if len(tally.texts) >= _TEXTS:
+                tally.texts.clear()
+            tally.texts[text] = counts
+            self.texts[route] = tally.texts
+        return counts
+
+    def _of_long(self, text: str) -> str:
         """Return the fingerprint of a text that is too long to be remembered itself."""
         key = hash(text)
         if (found := self._long.get(key)) is None:
@@ -102,16 +111,17 @@ class Tally(dict[str, RouteTally]):
             found = self._long[key] = self.fingerprint(text)
         return found
 
-    def hand_over(self) -> None:
-        """Hand all routes over, and go on with none."""
-        self._full(self.alias, self.take())
+    def _make_room(self) -> None:
+        if self.size >= _LIMIT:
+            self._full(self.alias, self.take())
 
     def take(self) -> list[RouteTally]:
         """Return all routes, and forget them."""
         taken: list[RouteTally] = []
         self.size = 0
+        self.texts.clear()
         # One by one, because the thread and a reader may both take at the same time.
         with suppress(KeyError):
             while True:
-                taken.append(self.popitem()[1])
+                taken.append(self.routes.popitem()[1])
         return taken

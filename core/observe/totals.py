@@ -34,13 +34,13 @@ class Totals:
     def add(self, tally: Tally) -> None:
         """Add what a thread has counted."""
         self.pool(tally.alias).merge(tally.pool)
-        self.add_routes(tally.alias, list(tally.values()))
+        self.add_routes(tally.alias, list(tally.routes.values()))
 
     def add_pool(self, tally: Tally) -> None:
         """Add what a thread has counted for the pool, but no statement and no route."""
         pool = self.pool(tally.alias)
         pool.merge(tally.pool)
-        for route in list(tally.values()):
+        for route in list(tally.routes.values()):
             for counts in list(route.statements.values()):
                 if counts.calls:
                     pool.add_statement(counts)

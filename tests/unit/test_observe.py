@@ -7,7 +7,7 @@ from math import inf
 
 import pytest
 
-from relet.core.observe import Bounded, Contention, Histogram, RouteTally, Tally, Totals
+from relet.core.observe import Bounded, Contention, Histogram, Tally, Totals
 from relet.core.observe.counts import StatementCounts, StatementTotals
 
 
@@ -18,7 +18,7 @@ def new_tally(alias: str = "default") -> tuple[Tally, Totals]:
 
 def run(tally: Tally, route: str, text: str, seconds: float) -> None:
     """Count a statement as the hot path does."""
-    counts = tally[route][text]
+    counts = tally.find(route, text)
     counts.calls += 1
     counts.total += seconds
     counts.maximum = max(counts.maximum, seconds)
@@ -105,10 +105,10 @@ def test_plain_statements_are_leases_of_their_route() -> None:
     tally, totals = new_tally()
     run(tally, "/a", "select 1", 0.1)
     run(tally, "/a", "select 2", 0.4)
-    inner = tally["/a"]["select 3"]
+    inner = tally.find("/a", "select 3")
     inner.calls = inner.inner = 1
     inner.total = inner.inner_total = 0.2
-    tally["/a"].counts.add_lease(held=2.0, ran=0.2)
+    tally.route("/a").counts.add_lease(held=2.0, ran=0.2)
     totals.add(tally)
     [(route, counts)] = totals.routes
     assert (route, counts.leases, counts.longest) == ("/a", 3, 2.0)
@@ -135,15 +135,15 @@ def test_texts_that_differ_in_their_values_only_are_bounded() -> None:
     tally = Tally("default", lambda text: "select ?", totals.add_routes)
     for number in range(10_000):
         run(tally, "/", f"select {number}", 0.001)
-    assert len(tally["/"]) <= 2_000
+    assert len(tally.texts["/"]) <= 2_000
     assert tally.size == 2
 
 
 def test_long_texts_are_not_remembered() -> None:
     tally, _ = new_tally()
     run(tally, "/", "select " + "1" * 5_000, 0.1)
-    assert len(tally["/"]) == 0
-    assert len(tally["/"].statements) == 1
+    assert tally.texts == {}
+    assert len(tally.routes["/"].statements) == 1
 
 
 def test_a_long_text_is_read_once() -> None:
@@ -162,16 +162,15 @@ def test_a_long_text_is_read_once() -> None:
     assert len(tally._long) <= 500
 
 
-def test_a_handed_over_route_is_counted_anew() -> None:
+def test_what_was_taken_is_counted_anew() -> None:
     tally, totals = new_tally()
-    old: RouteTally = tally["/"]
     run(tally, "/", "select 1", 0.1)
-    tally.hand_over()
-    # A thread that was interrupted there goes on with the old one.
-    assert old["select 2"] is tally["/"]["select 2"]
-    run(tally, "/", "select 2", 0.1)
+    totals.add_routes("default", tally.take())
+    assert (tally.size, tally.texts, tally.routes) == (0, {}, {})
+    run(tally, "/", "select 1", 0.1)
     totals.add(tally)
-    assert sorted(text for text, _ in totals.statements) == ["select 1", "select 2"]
+    [(text, counts)] = totals.statements
+    assert (text, counts.calls) == ("select 1", 2)
 
 
 def test_what_matters_is_kept() -> None:
