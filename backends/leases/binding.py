@@ -17,7 +17,7 @@ from relet.backends.config.options import (
     pool_options,
     release_policy,
 )
-from relet.backends.observe import collection, routes, signals
+from relet.backends.observe import routes, signals
 from relet.backends.observe.observer import PoolObserver
 from relet.backends.pools import MakePool, PoolHandle, pools
 from relet.core import Event, PoolAdapter, PoolConfig, PooledConnection, ReleasePolicy
@@ -55,7 +55,6 @@ def _plan_pool(host: Host) -> MakePool:
     if observe is not None:
         if observe.signal is not None:
             signals.watch(observe.signal)
-        collection.follow(alias, queries=observe.queries, routes=observe.routes)
         observer = PoolObserver(alias, with_stacks=observe.stacks)
         config = observer.config(config)
 

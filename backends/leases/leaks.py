@@ -19,6 +19,7 @@ from typing import Any
 from relet.core import Lease
 
 from . import lifetimes
+from .policies import policies
 from .snapshot import ConnectionRow, Snapshot, format_stacks
 
 logger = logging.getLogger("relet")
@@ -125,9 +126,16 @@ class LeakWatch:
 def _watched() -> Iterator[tuple[Any, float]]:
     """Yield the runners whose policy has a `leak_after`, with it."""
     for runner in lifetimes.runners():
-        leak_after, handle = runner.choice.policy.leak_after, runner.handle
-        if leak_after is not None and handle is not None and not handle.pool.closed:
-            yield runner, leak_after
+        handle = runner.handle
+        if handle is None or handle.pool.closed:
+            continue
+        policy = runner.choice.policy
+        if runner.lease.connection is None:
+            # That of its last lease, perhaps of an override. The next one may have another, and
+            # calls `expect` then.
+            policy = policies.assigned.get(runner.lease.alias) or handle.policy
+        if policy.leak_after is not None:
+            yield runner, policy.leak_after
 
 
 def _log_end(logged: _Logged, now: float) -> None:

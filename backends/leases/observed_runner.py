@@ -117,15 +117,20 @@ class ObservedRunner(LeaseRunner):
         ran = now - began  # type: ignore[operator]
         if trace is not None:
             trace.ran += ran
-            trace.alone = False
+            if trace.alone:
+                trace.alone = False
+                if trace.depth:
+                    # It was taken on the way, far from the code that runs the statement.
+                    stack = stacks.here(_STATEMENT_FRAMES, trace.depth)
+                    trace.leased_at = trace.cursor_at = trace.ran_at = stack
         counts = self.count(cursor, sql, ran, error)
         if not alone:
             counts.inner += 1
             counts.inner_total += ran
         elif self.contention.until > began:  # type: ignore[operator]
             pool = lease.pool
-            size = None if pool is None else pool.max_size
-            blocked = self.contention.charge(began, now, size)  # type: ignore[arg-type]
+            waited = self.contention.waited_since(began, now)  # type: ignore[arg-type]
+            blocked = waited / ((pool is not None and pool.max_size) or 1)
             self._tally().route(self._route()).counts.blocked += blocked
 
     def count(
@@ -187,7 +192,7 @@ class ObservedRunner(LeaseRunner):
         return restored
 
 
-#: Frames from `stacks.here` to the caller of relet's cursor.
+#: Frames from the caller of `stacks.here` to the caller of relet's cursor.
 _STATEMENT_FRAMES = 2
 
 

@@ -27,9 +27,13 @@ class Trace:
     :ivar alone: whether the statement that now runs is a lease of its own if it ends the lease,
         because the lease was only begun for it.
     :ivar depth: how many frames of a stack are kept; 0 for no stacks.
+    :ivar waited_before: `Contention.waited` when the lease began.
     """
 
-    __slots__ = ("alone", "cursor_at", "depth", "leased_at", "ran", "ran_at", "route", "since")
+    __slots__ = (
+        *("alone", "cursor_at", "depth", "leased_at"),
+        *("ran", "ran_at", "route", "since", "waited_before"),
+    )
 
     def __init__(self, route: str, now: float, leased_at: Stack, depth: int) -> None:
         self.route, self.depth = route, depth
@@ -37,6 +41,7 @@ class Trace:
         self.ran = 0.0
         self.since = now
         self.alone = False
+        self.waited_before = 0.0
 
 
 class KeptLeases(dict[Lease, "Trace | None"]):
@@ -60,9 +65,14 @@ class KeptLeases(dict[Lease, "Trace | None"]):
             super().__setitem__(lease, None)
             return
         route = collection.route(self.alias)
-        depth = self.depth
+        depth, now = self.depth, monotonic()
         stack = stacks.here(_STATEMENT_FRAMES, depth) if depth else ()
-        super().__setitem__(lease, Trace(route, monotonic(), stack, depth))
+        trace = Trace(route, now, stack, depth)
+        contention = collection.contention(self.alias)
+        if contention.until > 0:
+            since = contention.waited_since(lease.leased_at, now)
+            trace.waited_before = contention.waited(now) - since
+        super().__setitem__(lease, trace)
 
     def pop(self, lease: Lease, default: Any = None) -> Any:
         if (trace := super().pop(lease, None)) is not None and not trace.alone:
@@ -76,15 +86,10 @@ class KeptLeases(dict[Lease, "Trace | None"]):
         durations.add(self.alias, "uses", held)
         counts = tally.route(trace.route).counts
         counts.add_lease(held, trace.ran)
-        counts.blocked += self.blocked(lease.leased_at, now)
-
-    def blocked(self, began: float, ended: float) -> float:
-        """Return the seconds that others waited because of a lease."""
-        contention = collection.contention(self.alias)
-        if contention.until <= began:
-            return 0.0
-        pool = self._pool()
-        return contention.charge(began, ended, None if pool is None else pool.max_size)
+        waited = collection.contention(self.alias).waited(now) - trace.waited_before
+        if waited > 0:
+            pool = self._pool()
+            counts.blocked += waited / ((pool is not None and pool.max_size) or 1)
 
 
 class Session:

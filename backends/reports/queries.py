@@ -80,7 +80,9 @@ class Queries:
         checked_limit("queries", limit)
         totals = collection.totals().statements
         rows = sorted(
-            (_row(sql, counts) for sql, counts in totals), key=attrgetter(by, "calls"), reverse=True
+            (_row(sql, counts) for sql, counts in totals if sql),
+            key=attrgetter(by, "calls"),
+            reverse=True,
         )[:limit]
         if totals.other.calls and (limit is None or len(rows) < limit):
             rows.append(_row("(other)", totals.other))

@@ -76,7 +76,7 @@ class Routes:
         checked_limit("routes", limit)
         totals = collection.totals().routes
         rows = sorted(
-            (_row(route, counts) for route, counts in totals),
+            (_row(route, counts) for route, counts in totals if route),
             key=attrgetter(by, "leases"),
             reverse=True,
         )[:limit]

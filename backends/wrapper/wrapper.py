@@ -25,6 +25,7 @@ from relet.backends.config.options import OWN_OPTIONS, check_connect
 from relet.backends.leases.observed_runner import observed
 from relet.backends.leases.runner import LeaseRunner
 from relet.backends.leases.tagging import tagging
+from relet.backends.observe import collection
 from relet.backends.pools import pools
 from relet.backends.temporarily import temporarily
 from relet.core import PoolAdapter, State
@@ -115,7 +116,8 @@ class LeasingWrapper(LazyTransactions):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if observe_or_default(self.alias, self.settings_dict) is not None:
+        if (observe := observe_or_default(self.alias, self.settings_dict)) is not None:
+            collection.follow(self.alias, queries=observe.queries, routes=observe.routes)
             vars(self).update(
                 runner_class=observed(self.runner_class),  # type: ignore[arg-type]
                 cursor_class=observed_cursor(self.cursor_class),  # type: ignore[arg-type]

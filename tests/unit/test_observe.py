@@ -236,19 +236,17 @@ def test_a_lease_is_charged_for_those_who_wait_meanwhile() -> None:
     assert contention.until == inf
     assert contention.end("b", 15.0) == 4.0
     assert contention.until == 15.0
-    # A pool of one: its only lease made them wait.
-    assert contention.charge(5.0, 15.0, 1) == 8.0
-    # A pool of two: half of that for a lease of all that time.
-    assert contention.charge(5.0, 15.0, 2) == 4.0
-    assert contention.charge(12.0, 13.0, 2) == 1.0
-    assert contention.charge(16.0, 17.0, 2) == 0.0
+    assert contention.waited_since(5.0, 15.0) == 8.0
+    assert contention.waited_since(12.0, 13.0) == 2.0
+    assert contention.waited_since(16.0, 17.0) == 0.0
+    assert contention.waited(15.0) == 8.0
 
 
 def test_a_lease_is_charged_for_those_who_still_wait() -> None:
     contention = Contention()
     contention.begin("a", 10.0)
-    assert contention.charge(5.0, 12.0, 1) == 2.0
-    assert contention.charge(11.0, 12.0, 1) == 1.0
+    assert contention.waited(12.0) == contention.waited_since(5.0, 12.0) == 2.0
+    assert contention.waited_since(11.0, 12.0) == 1.0
 
 
 def test_waits_that_are_remembered_are_bounded() -> None:
@@ -256,5 +254,6 @@ def test_waits_that_are_remembered_are_bounded() -> None:
     for number in range(10_000):
         contention.begin(number, float(number))
         contention.end(number, number + 1.0)
-    assert contention.charge(0.0, 20_000.0, 1) == 2_000.0
+    assert contention.waited_since(0.0, 20_000.0) == 300.0
+    assert contention.waited(20_000.0) == 10_000.0
     assert contention.waiting == 0
