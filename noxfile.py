@@ -516,6 +516,7 @@ def benchmarks(session: nox.Session) -> None:
     install_pgbouncer(session)
     session.run("python", "benchmarks/classifier.py", *session.posargs)
     session.run("python", "benchmarks/statement.py", *session.posargs)
+    session.run("python", "benchmarks/start.py", *session.posargs)
     session.run("python", "benchmarks/holders.py", *session.posargs)
     session.run("python", "benchmarks/throughput.py", *session.posargs)
     session.run("python", "benchmarks/simple_query.py", *session.posargs)

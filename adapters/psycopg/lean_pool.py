@@ -158,6 +158,8 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
         self._sched = Scheduler()
         super().__init__(*args, open=False, **options)
         self._held = self._lock._is_owned
+        #: Whether other code has used `getconn`.
+        self._lends = False
         # Threads start here, so every attribute is set before.
         self._open_implicit = opens is None
         if opens or opens is None:
@@ -238,6 +240,11 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
         slot.connection = None
 
     # Rare cases.
+
+    def getconn(self, timeout: float | None = None) -> Connection:
+        """See psycopg_pool. Leases do not use it."""
+        self._lends = True
+        return super().getconn(timeout)
 
     @property
     def in_use(self) -> int:
@@ -341,8 +348,7 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
                 if (
                     self._reset is not None
                     or self._pool_full_event is not None
-                    # A getconn() of other code, whose waking could be interrupted.
-                    or any(isinstance(waiter, WaitingClient) for waiter in self._waiting)
+                    or self._others_wait()
                 ):
                     self._leave_to_worker(slot, raw)
                 else:
@@ -354,6 +360,10 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
             release_to(lock, held)
             raise
         self.discard_from(slot)
+
+    def _others_wait(self) -> bool:
+        """Return whether a getconn() of other code waits, whose waking could be interrupted."""
+        return self._lends and any(isinstance(waiter, WaitingClient) for waiter in self._waiting)
 
     def _leave_to_worker(self, slot: Any, raw: Connection) -> None:
         task = _Return(self, raw)

@@ -38,7 +38,8 @@ class LeasedCursorWrapper(CursorWrapper):
 
     def _execute(self, sql: Any, params: Any, *context: Any) -> Any:
         if self.db.needs_rollback or not apps.ready:
-            return super()._execute(sql, params, *context)  # it raises, or warns
+            # It raises, or warns.
+            return super()._execute(sql, params, *context)  # type: ignore[misc]
         try:
             if params is None:
                 return self.cursor.execute(sql)
