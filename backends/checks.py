@@ -17,6 +17,7 @@ from relet.core import MissingDependency, UnknownAdapter, registry
 
 from .config import options
 from .config.observe import observe_options
+from .leases.findings import mode_from_environment
 
 if TYPE_CHECKING:
     from .wrapper.wrapper import LeasingWrapper
@@ -27,6 +28,7 @@ def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:
     messages: list[checks.CheckMessage] = [
         checks.Warning(problem, id="relet.W002") for problem in registry.problems()
     ]
+    messages += _check_environment()
     for alias in connections:
         try:
             wrapper: Any = connections[alias]
@@ -36,6 +38,13 @@ def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:
             if hasattr(wrapper, "adapter_class"):
                 messages += _check(wrapper)
     return messages
+
+
+def _check_environment() -> Iterator[checks.CheckMessage]:
+    try:
+        mode_from_environment()
+    except ImproperlyConfigured as error:
+        yield checks.Error(str(error), id="relet.E009")
 
 
 def _check_engine(alias: str, error: BaseException) -> Iterator[checks.CheckMessage]:

@@ -83,9 +83,10 @@ def main() -> None:
     environment = common.environment()
     common.stay_on_one_cpu()
     with common.server() as database:
-        common.configure(
-            {name: common.settings_for(name, database, 1) for name in ("held", ENGINE)}
-        )
+        databases = {name: common.settings_for(name, database, 1) for name in ("held", ENGINE)}
+        # Observation would record more; see observe.py.
+        databases[ENGINE]["OPTIONS"]["observe"] = False
+        common.configure(databases)
         common.note_environment(environment)
         statement.make_table()
         workloads = {

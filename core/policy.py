@@ -10,9 +10,11 @@ from relet.core.sql.effects import Kind
 
 from .errors import ConfigurationError, did_you_mean
 from .lease import TABLES
+from .session.audit import AUDIT_MODES
 
 ReleaseMode = Literal["statement", "cursor", "request"]
 StateMode = Literal["pin", "reset", "error", "ignore"]
+AuditMode = Literal["first", "all", False] | None
 RetryMode = Literal["never", "reads"]
 STATE_MODES = get_args(StateMode)
 RETRY_MODES = get_args(RetryMode)
@@ -46,6 +48,9 @@ class ReleasePolicy:
     :param leak_after: seconds, or None. When a lease that outlasts its statement becomes older than
         this, a warning is logged once, with what it does and where it was taken, and an info
         message when it ends after all. A thread looks at these leases; statements pay nothing.
+    :param session_state_audit: after which statements the server is asked what they have left in
+        the session, to find what their texts do not show: ``"first"``, the first execution of each
+        text; ``"all"``, each execution; None or False, none. It costs round trips; it is for tests.
     :raises ConfigurationError: a value is not allowed.
     """
 
@@ -55,12 +60,14 @@ class ReleasePolicy:
     retry: RetryMode = "never"
     fairness: float = 0.005
     leak_after: float | None = None
+    session_state_audit: AuditMode = None
 
     def __post_init__(self) -> None:
         for name, known in (
             ("release", list(TABLES)),
             ("session_state", STATE_MODES),
             ("retry", RETRY_MODES),
+            ("session_state_audit", (*AUDIT_MODES, None, False)),
         ):
             if (value := getattr(self, name)) not in known:
                 allowed = ", ".join(map(repr, known))

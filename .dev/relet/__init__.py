@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from relet import metrics as metrics
     from relet.backends.engines import build as build
+    from relet.backends.leases.findings import session_state_audit as session_state_audit
     from relet.backends.leases.hold import hold as hold
     from relet.backends.leases.policies import policies as policies
     from relet.backends.pools import close_all as close_all
@@ -36,6 +37,7 @@ _MODULES = {
     "pools": "relet.backends.reports.pools",
     "queries": "relet.backends.reports.queries",
     "routes": "relet.backends.reports.routes",
+    "session_state_audit": "relet.backends.leases.findings",
 }
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "pools",
     "queries",
     "routes",
+    "session_state_audit",
 ]
 
 

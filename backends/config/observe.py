@@ -42,7 +42,7 @@ def observe_options(alias: str, settings: Mapping[str, Any]) -> Observe | None:
     try:
         return _observe(settings.get("OPTIONS", {}).get("observe", True))
     except ConfigurationError as error:
-        raise OptionError(alias, "'OPTIONS']['observe'", error, "relet.E009") from error
+        raise OptionError(alias, "'OPTIONS']['observe'", error, "relet.E011") from error
 
 
 def observe_or_default(alias: str, settings: Mapping[str, Any]) -> Observe | None:

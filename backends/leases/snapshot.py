@@ -136,6 +136,7 @@ class Snapshot:
         inner_first = [*frames_of(task)][::-1] if task is not None and not running else []
         now_at = stacks.of_frames(inner_first) if inner_first else stacks.of(frame, _ALL)
         since = lease.leased_at if trace is None else trace.since
+        cursor_at = () if trace is None else stacks.completed(trace.cursor_at, trace.ran_at)
         sql = lease.sql
         connection = lease.connection
         return ConnectionRow(
@@ -148,7 +149,7 @@ class Snapshot:
             task=None if task is None else task.get_name(),
             route=None if trace is None else trace.route or None,
             leased_at=stacks.lines((lease.call_site or ()) if trace is None else trace.leased_at),
-            cursor_at=() if trace is None else stacks.lines(trace.cursor_at),
+            cursor_at=stacks.lines(cursor_at),
             ran_at=() if trace is None else stacks.lines(trace.ran_at),
             now_at=stacks.lines(now_at),
             sql=None if sql is None else normalized(pool.sql_text(sql)),

@@ -36,8 +36,8 @@ class TaggingRunner(LeaseRunner):
             self._begin_named(raw)
         return raw
 
-    def begin_transfer(self, sql: object) -> None:
-        super().begin_transfer(sql)
+    def transfer(self, sql: object) -> None:
+        super().transfer(sql)
         self._begin_named(leased(self.lease)[0].raw)
 
     def begin_transaction(self, lease: Lease) -> None:

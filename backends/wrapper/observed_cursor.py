@@ -12,7 +12,10 @@ from functools import cache
 from math import frexp
 from sys import _getframe
 from time import monotonic
+from types import FrameType
 from typing import Any, ClassVar
+
+from django.db.backends.utils import CursorWrapper
 
 from relet.backends.leases.observed_runner import ObservedRunner
 from relet.backends.leases.runner import CHECKIN, PIN_CURSOR
@@ -92,7 +95,7 @@ class ObservedCursor(LeasedCursor):
         if trace is None:
             return runner.measure(self, query, self._execute_slowly, query, params, {})
         if trace.depth:
-            trace.ran_at = stacks.of(_getframe(_STATEMENT_FRAMES), trace.depth)
+            trace.ran_at = stacks.of(_caller(), trace.depth)
         trace.since = began = monotonic()
         try:
             _execute(self, query, params)
@@ -152,16 +155,31 @@ class NotingCursor(ObservedCursor):
 
     def __init__(self, runner: ObservedRunner) -> None:
         super().__init__(runner)
-        if (trace := runner.trace()) is not None:
-            trace.cursor_at = stacks.of(_getframe(_CURSOR_FRAMES), stacks.CURSOR_DEPTH)
-        elif runner.lease.connection is None:
+        lease = runner.lease
+        if lease.connection is None:
             vars(runner.host)["cursor_class"] = self.plain
+        elif (trace := lease.pool.long_leases.get(lease)) is not None:  # type: ignore[union-attr]
+            trace.cursor_at = stacks.of(_getframe(_CURSOR_FRAMES), stacks.CURSOR_DEPTH)
 
 
 ObservedCursor.noting = NotingCursor
 
 #: Frames to skip: those of relet.
-_CURSOR_FRAMES, _STATEMENT_FRAMES = 3, 2
+_CURSOR_FRAMES = 3
+_DJANGO_EXECUTE = CursorWrapper.execute.__code__
+
+
+def _caller() -> FrameType | None:
+    """Return the frame that has called Django's cursor, or relet's.
+
+    Frames in between are skipped without a look at them, which is what takes time.
+    """
+    try:
+        # 1 `_execute_kept`, 2 `execute`, 3 and 4 Django's cursor, 5 its execute().
+        frame = _getframe(5)
+    except ValueError:  # there are not so many
+        return _getframe(3)
+    return frame.f_back if frame.f_code is _DJANGO_EXECUTE else _getframe(3)
 
 
 class ObservedServerCursor(LeasedServerCursor):

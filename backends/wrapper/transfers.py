@@ -40,7 +40,7 @@ class Transferring:
         try:
             driver = self._cursor._pinned_driver(self._pin)
             before = runner.status()
-            runner.begin_transfer(query)
+            runner.transfer(query)
             opened = getattr(driver, method)(query, *self._args, **self._kwargs)
             transfer = Transfer(runner.ref, opened, finish, effects, query, params, before)
             self._transfer = transfer

@@ -147,7 +147,7 @@ def test_what_is_wrong(make, in_settings, observe, says):
     wrapper = make(OPTIONS={"observe": observe})
     in_settings(wrapper)
     [error] = run_checks(databases=["default"])
-    assert error.id == "relet.E009"
+    assert error.id == "relet.E011"
     assert error.msg.startswith("DATABASES['extra']['OPTIONS']['observe']: ")
     assert re.search(says, error.msg)
     with pytest.raises(ImproperlyConfigured, match=says):

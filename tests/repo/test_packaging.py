@@ -69,7 +69,7 @@ def test_wheel_has_the_three_packages_and_nothing_else(
     wheel: zipfile.ZipFile, files: set[str]
 ) -> None:
     packages = {f"relet/{name}" for name in files if name.split("/")[0] in PACKAGES}
-    own = {"__init__.py", "debug_toolbar.py", "metrics.py", "py.typed"}
+    own = {"__init__.py", "debug_toolbar.py", "metrics.py", "py.typed", "pytest_plugin.py"}
     assert modules(wheel) == packages | {f"relet/{name}" for name in own}
 
 
@@ -86,6 +86,7 @@ def test_wheel_has_its_entry_points(wheel: zipfile.ZipFile) -> None:
     text = wheel.read(name).decode()
     assert "relet = relet.backends.cli:main" in text
     assert "[relet]\nbuiltin = relet.adapters" in text
+    assert "[pytest11]\nrelet = relet.pytest_plugin" in text
 
 
 def test_wheel_has_its_licence_and_readme(
