@@ -30,6 +30,8 @@ class TaggingRunner(LeaseRunner):
     isolation level can be changed.
     """
 
+    own_settings = frozenset({"application_name"})
+
     def begin(self, sql: object) -> Any:
         raw = super().begin(sql)
         if not raw.autocommit:

@@ -26,6 +26,7 @@ import relet.core
 from relet import hold
 from relet.backends import build
 from relet.backends.leases import tagging
+from relet.backends.testing import audit_session_state
 from relet.core import State
 from relet.core.application_name import process_name, transaction_name
 
@@ -302,6 +303,37 @@ def test_it_is_no_session_state(db):
         assert db._runner.lease.session is None
     assert at_rest(db)
     assert backend_pid(db) == pid
+
+
+@pytest.fixture
+def hidden(observer):
+    """A function whose text does not show that it changes a setting."""
+    observer.execute(
+        "CREATE FUNCTION relet_hidden() RETURNS text LANGUAGE sql AS "
+        "$$ SELECT set_config('work_mem', '1MB', false) $$"
+    )
+    yield
+    observer.execute("DROP FUNCTION relet_hidden()")
+
+
+@pytest.mark.usefixtures("hidden")
+@pytest.mark.parametrize("in_test", [False, True], ids=["committed", "in a test"])
+def test_the_audit_of_session_state_knows_it(db, in_test):
+    """A transaction of Django's TestCase is rolled back in the end, so it is asked in between."""
+    block = atomic()
+    block._from_testcase = in_test
+    with audit_session_state() as audit:
+        with block:
+            run(db, "SELECT count(*) FROM testapp_item")
+            run(db, "SELECT 1")
+            if in_test:
+                assert audit.rows == ()
+        assert audit.rows == ()
+        with block:  # another setting is found
+            run(db, "SELECT relet_hidden()")
+            if in_test:
+                assert [row.name for row in audit.rows] == ["work_mem"]
+        assert [row.name for row in audit.rows] == ["work_mem"]
 
 
 def test_a_name_that_is_set_outlasts_it(db):
