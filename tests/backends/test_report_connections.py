@@ -75,9 +75,9 @@ def test_aborted(db):
 
 
 def test_broken(db, observer):
-    with pytest.raises(DatabaseError), transaction.atomic():
+    with pytest.raises(driver.CONNECTION_LOST), transaction.atomic():
         observer.execute("SELECT pg_terminate_backend(%s)", [backend_pid(db)])
-        with pytest.raises(DatabaseError):
+        with pytest.raises(driver.CONNECTION_LOST):
             run(db, "SELECT 1")
         assert only().state == "broken"
 

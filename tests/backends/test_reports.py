@@ -311,7 +311,7 @@ def test_who_waits_and_who_blocks(add):
     assert route("export").blocked == pytest.approx(waited, rel=0.5)
     assert route("cart").blocked < waited / 2
     [pool] = [row for row in relet.pools().rows if row.alias == "contended"]
-    assert pool.longest_wait == pytest.approx(waited)
+    assert pool.longest_wait >= waited * 0.99
     # Opening the first connection may have been another wait.
     assert pool.waits_histogram[-1][1] in (1, 2)
 
