@@ -413,7 +413,8 @@ def engines(session: nox.Session, engine: str) -> None:
     listed = PYPROJECT["project"]["optional-dependencies"]["dev"]
     names = ("django-debug-toolbar", "gevent", "pytest", "sentry-sdk")
     needed = [requirement for requirement in listed if requirement.startswith(names)]
-    install(session, ".[testing]", *ENGINES[engine], *needed, f"django~={djangos(NEWEST)[-1]}.0")
+    ours = ".[opentelemetry,prometheus,testing]"
+    install(session, ours, *ENGINES[engine], *needed, f"django~={djangos(NEWEST)[-1]}.0")
     adapter = engine.partition("-")[0]
     assert_absent(session, engine.rpartition("-")[2])
     run_tests(

@@ -60,6 +60,7 @@ def _check(wrapper: LeasingWrapper) -> Iterator[checks.CheckMessage]:
     alias, settings = wrapper.alias, wrapper.settings_dict
     yield from _errors(options.check_max_age, alias, settings)
     yield from _errors(options.check_health_checks, alias, settings)
+    yield from _errors(options.check_tag, alias, settings)
     yield from _errors(observe_options, alias, settings)
     adapter = wrapper.adapter_class
     for problem in options.ignored_settings(alias, settings, adapter):

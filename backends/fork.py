@@ -7,7 +7,7 @@ from relet.core.fork import at_fork
 
 from .leases import leaks, lifetimes
 from .leases.policies import policies
-from .observe import collection, signals
+from .observe import collection, durations, signals
 from .pools import pools
 
 
@@ -25,6 +25,7 @@ def _in_child() -> None:
     registry.forked()
     policies.forked()
     collection.forked()
+    durations.forked()
     signals.forked()
     leaks.watch.forked()
     # Pools first, so that nothing a lease does can reach a pool of the parent.

@@ -65,6 +65,7 @@ class PoolStats:
     :param checkouts: checkouts requested since the pool was opened.
     :param waits: checkouts that had to wait.
     :param wait_ms: milliseconds waited by all checkouts together.
+    :param max_idle: connections that it keeps at most; ``None`` means `max_size`.
     """
 
     min_size: int
@@ -76,6 +77,7 @@ class PoolStats:
     checkouts: int
     waits: int
     wait_ms: int
+    max_idle: int | None = None
 
 
 class PooledConnection:
@@ -387,6 +389,18 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
         cursor = raw.cursor()  # type: ignore[attr-defined]
         cursor.execute(sql)
         return list(cursor.fetchall()) if cursor.description else []
+
+    def begin_transaction(self, raw: Driver, sql: str) -> None:
+        """Begin a transaction, as the driver would before a statement, and run *sql* in it.
+
+        Called for ``OPTIONS["tag"]``. The default relies on the driver to begin by itself, which is
+        a round trip of its own. A driver that can should send ``BEGIN``, with the modes that are
+        set on *raw*, and *sql* in one message.
+
+        :param raw: an idle connection that is not in autocommit.
+        :param sql: as in `execute_internal`.
+        """
+        self.execute_internal(raw, sql)
 
     def driver_state(self, raw: Driver) -> object:
         """Return everything that a user of the driver's connection can change about it.

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from relet import metrics as metrics
     from relet.backends.engines import build as build
     from relet.backends.leases.findings import session_state_audit as session_state_audit
     from relet.backends.leases.hold import hold as hold
@@ -47,6 +48,7 @@ __all__ = [
     "connections",
     "hold",
     "label",
+    "metrics",
     "policies",
     "pools",
     "queries",
@@ -60,6 +62,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         value: Any = version("relet")
+    elif name == "metrics":
+        value = import_module("relet.metrics")
     elif name in _MODULES:
         value = getattr(import_module(_MODULES[name]), name)
     else:

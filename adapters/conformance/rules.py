@@ -482,6 +482,41 @@ def run(bench: Bench) -> None:
 
 
 @rule(
+    "begin",
+    "begin_transaction() begins one, with the connection's isolation level, and runs SQL in it.",
+)
+def begin(bench: Bench) -> None:
+    pool = bench.pool()
+    connection = bench.checkout(pool)
+    raw = connection.raw
+    before = pool.driver_state(raw)
+    raw.autocommit = False
+    level = None
+    if hasattr(raw, "isolation_level"):
+        # 3 is a level in both psycopg and psycopg2, though not the same one.
+        level, raw.isolation_level = raw.isolation_level, 3
+    pool.begin_transaction(raw, "SET LOCAL lock_timeout = '7s'; SAVEPOINT relet")
+    status = pool.transaction_status(raw)
+    demand(status == IN_TRANSACTION, f"begin_transaction() has left the status {status!r}.")
+    sql = "SELECT current_setting('lock_timeout'), current_setting('transaction_isolation')"
+    timeout, isolation = pool.execute_internal(raw, sql)[0]
+    demand(timeout == "7s", "begin_transaction() did not run its SQL in the transaction.")
+    if hasattr(raw, "isolation_level"):
+        demand(
+            isolation != "read committed", "begin_transaction() ignored the isolation level set."
+        )
+    pool.execute_internal(raw, "ROLLBACK TO relet")
+    raw.rollback()
+    if hasattr(raw, "isolation_level"):
+        raw.isolation_level = level
+    raw.autocommit = True
+    timeout, _ = pool.execute_internal(raw, sql)[0]
+    demand(timeout != "7s", "The SQL of begin_transaction() has outlasted its transaction.")
+    demand(pool.driver_state(raw) == before, "begin_transaction() has changed driver_state().")
+    bench.checkin(pool, connection)
+
+
+@rule(
     "settings", "driver_state() changes when the state that the driver keeps for a session changes."
 )
 def driver_settings(bench: Bench) -> None:

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar
 
 import psycopg
+from psycopg import generators
+from psycopg.abc import PQGen
 from psycopg.adapt import AdaptersMap
+from psycopg.pq.abc import PGconn
 from psycopg.rows import tuple_row
 
 from relet.core import Facts, TransactionStatus
+from relet.core.sql import transactions
 
 from . import facts as telling
+from .application_name import with_application_name
 from .attributes import Snapshot, attributes
 from .parameters import refuse_unknown
 
@@ -62,9 +67,17 @@ class Psycopg:
         refuse_unknown([key for key in parameters if key not in known], known, cls.pool_keys)
 
     @staticmethod
+    def arguments(parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keyword arguments of ``psycopg.connect()`` for *parameters*."""
+        named = with_application_name(
+            parameters, dsn="conninfo", parse=psycopg.conninfo.conninfo_to_dict
+        )
+        return {**named, "autocommit": True}
+
+    @staticmethod
     def connect(parameters: Mapping[str, Any]) -> Connection:
         """Open a connection, in autocommit."""
-        return psycopg.connect(**{**parameters, "autocommit": True})
+        return psycopg.connect(**Psycopg.arguments(parameters))
 
     def new_cursor(self, raw: Connection) -> Any:
         if type(raw) is Class and Class.cursor is _cursor and "cursor" not in raw.__dict__:
@@ -88,6 +101,16 @@ class Psycopg:
         cursor = psycopg.Cursor(raw, row_factory=tuple_row)
         cursor.execute(sql, prepare=False)
         return cursor.fetchall() if cursor.description else []
+
+    def begin_transaction(self, raw: Connection, sql: str) -> None:
+        # psycopg's own BEGIN has to be alone in its message, and each statement follows one.
+        pgconn = raw.pgconn
+        if pgconn.pipeline_status != psycopg.pq.PipelineStatus.OFF:
+            self.execute_internal(raw, sql)  # several statements cannot be sent
+            return
+        message = _begin_message(raw.isolation_level, raw.read_only, raw.deferrable, sql)
+        with raw.lock:
+            raw.wait(_send_simple(pgconn, message))
 
     def driver_state(self, raw: Connection) -> object:
         pgconn = raw.pgconn
@@ -136,6 +159,25 @@ class Psycopg:
         if result is None or result.ntuples != 1:
             return None
         return [result.get_value(0, column) in _TRUE for column in range(result.nfields)]
+
+
+@lru_cache(maxsize=512)
+def _begin_message(
+    level: psycopg.IsolationLevel | None, read_only: bool | None, deferrable: bool | None, sql: str
+) -> bytes:
+    begin = transactions.begin(None if level is None else level.name, read_only, deferrable)
+    return f"{begin}; {sql}".encode()
+
+
+def _send_simple(pgconn: PGconn, message: bytes) -> PQGen[None]:
+    """Send statements as one simple query, as psycopg sends its own.
+
+    :raises Error: one of them failed; those after it have not run.
+    """
+    pgconn.send_query(message)
+    for result in (yield from generators.execute(pgconn)):
+        if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(result)
 
 
 @cache

@@ -14,6 +14,7 @@ from psycopg2 import extensions, sql
 from relet.core import TransactionStatus
 from relet.core.sql.quoting import quote_identifier
 
+from .application_name import with_application_name
 from .attributes import Snapshot, attributes, contents
 from .buffered_cursor import buffered
 from .parameters import refuse_unknown
@@ -44,7 +45,8 @@ class Psycopg2:
         factory = parameters.get("cursor_factory") or extensions.cursor
         if isinstance(factory, type):  # a function may return any class
             factory = buffered(factory)
-        raw = psycopg2.connect(**{**parameters, "cursor_factory": factory})
+        named = with_application_name(parameters, dsn="dsn", parse=extensions.parse_dsn)
+        raw = psycopg2.connect(**{**named, "cursor_factory": factory})
         raw.autocommit = True
         return raw
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from relet.adapters.drivers import facts as telling
+from relet.adapters.drivers.application_name import with_application_name
 from relet.adapters.drivers.attributes import Snapshot, attributes
 from relet.adapters.drivers.parameters import refuse_unknown
 from relet.adapters.queue_pool import QueuePoolAdapter
@@ -43,7 +44,9 @@ class Pg8000Adapter(QueuePoolAdapter):
     @staticmethod
     def connect(parameters: Mapping[str, Any]) -> Connection:
         """Open a connection, in autocommit; see `relet.adapters.pg8000.connect.connect`."""
-        raw = dbapi.connect(**parameters)
+        # What else a connector accepts, nobody knows.
+        connector = parameters.get("connect") is not None
+        raw = dbapi.connect(**(parameters if connector else with_application_name(parameters)))
         raw.autocommit = True
         return raw
 
@@ -69,6 +72,9 @@ class Pg8000Adapter(QueuePoolAdapter):
     def execute_internal(self, raw: Connection, sql: str) -> list[tuple[Any, ...]]:
         raw.begin()
         return raw.run(sql)
+
+    def begin_transaction(self, raw: Connection, sql: str) -> None:
+        raw.session.begin_with(sql)
 
     def is_in_call(self, raw: Connection) -> bool:
         return depth(raw.wire.lock) > 0  # every call that waits for the server holds the lock

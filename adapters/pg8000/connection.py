@@ -12,6 +12,7 @@ from pg8000.core import CoreConnection
 
 from relet.adapters.opening import configure_or_close
 from relet.core import TransactionStatus
+from relet.core.sql import transactions
 
 from . import errors
 from .cursor import Cursor, NamedCursor
@@ -169,14 +170,10 @@ class Connection:
             )
 
     def _compose_begin(self) -> None:
-        words = ["BEGIN"]
-        if self._isolation_level is not None:
-            words.append(f"ISOLATION LEVEL {self._isolation_level.name.replace('_', ' ')}")
-        if self._read_only is not None:
-            words.append("READ ONLY" if self._read_only else "READ WRITE")
-        if self._deferrable is not None:
-            words.append("DEFERRABLE" if self._deferrable else "NOT DEFERRABLE")
-        self.session.begin_sql = " ".join(words)
+        level = self._isolation_level
+        self.session.begin_sql = transactions.begin(
+            None if level is None else level.name, self._read_only, self._deferrable
+        )
 
     # Values.
 

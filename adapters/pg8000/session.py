@@ -51,6 +51,11 @@ class Session:
         if not self.autocommit and self.wire.transaction_status == IDLE:
             self.wire.exchange(self.begin_sql)
 
+    @exclusive("lock")
+    def begin_with(self, sql: str) -> None:
+        """Begin a transaction and run *sql* in it, in one message."""
+        self.wire.exchange(f"{self.begin_sql}; {sql}")
+
     def commit(self) -> None:
         """Commit the transaction, if one is open."""
         self._end_transaction("COMMIT")

@@ -216,6 +216,6 @@ def _make_pool(config: PoolConfig, callbacks: Callbacks) -> LeanPool | Unpooled:
     if config.options is False:
         return Unpooled(config)
     given: dict[str, Any] = {"name": f"relet-{config.alias}", **config.options}
-    given["kwargs"] = lambda: {**config.parameters(), "autocommit": True}
+    given["kwargs"] = lambda: Psycopg.arguments(config.parameters())
     given.update(callbacks.options, open=False)
     return LeanPool(**given)

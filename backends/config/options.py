@@ -13,6 +13,8 @@ from relet.core.policy import check_boolean
 
 from .policy import load_policy
 
+#: The keys of ``OPTIONS`` that are relet's. The others are the driver's.
+OWN_OPTIONS = ("observe", "policy", "pool", "tag")
 #: Where the options of most pools are.
 _DEFAULT_SETTING = PoolAdapter.options_setting
 
@@ -74,6 +76,13 @@ def check_health_checks(alias: str, settings: dict[str, Any]) -> None:
         check_boolean("CONN_HEALTH_CHECKS", settings.get("CONN_HEALTH_CHECKS"))
     except ConfigurationError as error:
         raise OptionError(alias, "'CONN_HEALTH_CHECKS'", error, "relet.E008") from error
+
+
+def check_tag(alias: str, settings: Mapping[str, Any]) -> None:
+    """Raise `OptionError` unless ``OPTIONS["tag"]`` is a boolean."""
+    if not isinstance(tag := settings["OPTIONS"].get("tag", False), bool):
+        problem = f"it is {tag!r}; it must be True or False."
+        raise OptionError(alias, "'OPTIONS']['tag'", problem, "relet.E010")
 
 
 def check_connect(

@@ -111,9 +111,9 @@ def statement_ended(runner: Any, lease: Lease) -> None:
     else:
         control = is_control(text)
         seen = _seen(lease, audit.seen if control else kinds)
-        audit.observe(ran or Ran(text), now, seen, _own_settings(lease))
+        audit.observe(ran or Ran(text), now, seen, _own_settings(runner, lease))
         if _only_tests(runner):
-            leaks = audit.settle(now, _own_settings(lease), in_test=True, wait=True)
+            leaks = audit.settle(now, _own_settings(runner, lease), in_test=True, wait=True)
             _report(runner, lease, leaks)
             _keep_clean(lease.alias, audit.clean(leaks), in_test=True)
 
@@ -134,7 +134,7 @@ def transaction_ended(runner: Any, lease: Lease) -> None:
         audit.skip(now)
     else:
         seen = _seen(lease, audit.seen)
-        audit.observe(audit.suspect(), now, seen, _own_settings(lease))
+        audit.observe(audit.suspect(), now, seen, _own_settings(runner, lease))
 
 
 def begin_in_between(runner: Any, lease: Lease) -> None:
@@ -152,7 +152,7 @@ def report_in_test(runner: Any, lease: Lease) -> None:
         return
     if not _can_ask(runner, lease) or (now := _snapshot(runner, lease)) is None:
         return
-    own = _own_settings(lease)
+    own = _own_settings(runner, lease)
     if not _is_undone_anyway(lease) and audit.waiting:
         audit.observe(audit.suspect(), now, _seen(lease, audit.seen), own)
     _report(runner, lease, audit.settle(now, own, in_test=True))
@@ -181,7 +181,7 @@ def lease_ends(runner: Any, lease: Lease, *, ran: bool) -> bool:
 
 def _settle(runner: Any, lease: Lease, audit: SessionAudit, now: Snapshot, ran: Ran | None) -> bool:
     """Report what is left while no transaction is open; return whether anything is."""
-    own, undone_anyway = _own_settings(lease), _is_undone_anyway(lease)
+    own, undone_anyway = _own_settings(runner, lease), _is_undone_anyway(lease)
     if undone_anyway:
         audit.skip(now)
     else:
@@ -260,11 +260,12 @@ def _seen(lease: Lease, kinds: Collection[Kind]) -> frozenset[Kind]:
     return frozenset(kinds)
 
 
-def _own_settings(lease: Lease) -> frozenset[str]:
+def _own_settings(runner: Any, lease: Lease) -> frozenset[str]:
     """Return the names of settings that relet itself keeps in the session."""
     connection, _ = ending.leased(lease)
+    own: frozenset[str] = runner.own_settings
     tracked = connection.tracked_settings
-    return frozenset() if tracked is None else frozenset(tracked.names)
+    return own if tracked is None else own | tracked.names
 
 
 def _mark_left(lease: Lease, kinds: Iterable[Kind]) -> None:

@@ -13,6 +13,7 @@ from relet.backends.config.observe import observe_options
 from relet.backends.config.options import (
     check_health_checks,
     check_max_age,
+    check_tag,
     pool_options,
     release_policy,
 )
@@ -37,6 +38,7 @@ def _plan_pool(host: Host) -> MakePool:
     alias, settings, adapter_class = host.alias, host.settings_dict, host.adapter_class
     check_max_age(alias, settings)
     check_health_checks(alias, settings)
+    check_tag(alias, settings)
     options = pool_options(alias, settings, adapter_class)
     policy = release_policy(alias, settings, adapter_class)
     observe = observe_options(alias, settings)
@@ -48,8 +50,9 @@ def _plan_pool(host: Host) -> MakePool:
         ask=Parameters(type(host), settings, alias).ask,
     )
     observer = None
-    if observe is not None:
+    if observe is not None or settings["OPTIONS"].get("tag"):
         routes.install()
+    if observe is not None:
         if observe.signal is not None:
             signals.watch(observe.signal)
         observer = PoolObserver(alias, with_stacks=observe.stacks)

@@ -88,6 +88,9 @@ class LeaseRunner:
     :ivar internal_access: whether the reader of ``connection`` leaves its session unchanged.
     """
 
+    #: The names of settings that relet itself changes in transactions.
+    own_settings: frozenset[str] = frozenset()
+
     def __init__(self, host: Host) -> None:
         # Weak, or a wrapper that is dropped would wait for the garbage collector. Cursors, and all
         # else that is handed out, keep their wrapper themselves.

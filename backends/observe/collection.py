@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from relet.core.locks import locked
-from relet.core.observe import Contention, RouteTally, Tally, Totals
+from relet.core.observe import Contention, PoolCounts, RouteTally, Tally, Totals
 from relet.core.sql.fingerprint import normalized
 
 from . import routes
@@ -143,6 +143,20 @@ class Collection:
             found.add(tally)
         return found
 
+    def pools(self) -> dict[str, PoolCounts]:
+        """Return the counts of pools so far, by alias."""
+        return locked(self._lock, self._read_pools)
+
+    def _read_pools(self) -> dict[str, PoolCounts]:
+        live = list(self._live.values())
+        self._merge_locked()
+        found = Totals()
+        for alias, counts in self._totals.pools.items():
+            found.pool(alias).merge(counts)
+        for tally in live:
+            found.add_pool(tally)
+        return found.pools
+
     def forget_statements(self) -> None:
         """Begin anew to count statements."""
         locked(self._lock, lambda: self._forget("statements"))
@@ -185,6 +199,11 @@ def route(alias: str) -> str:
     return fallback.route if fallback is NOWHERE else (CURRENT.get() or fallback).route
 
 
+def current_route() -> str:
+    """Return the route of this thread or task, whatever is noted."""
+    return (CURRENT.get() or _collection._here().fallback).route
+
+
 def follow(alias: str, *, queries: bool, routes: bool) -> None:
     """Note what is to be counted for *alias*: with neither, its pool only."""
     _collection.follow(alias, _Kinds(queries, routes))
@@ -193,6 +212,11 @@ def follow(alias: str, *, queries: bool, routes: bool) -> None:
 def totals() -> Totals:
     """Return the counts of this process so far, of all threads. They are a copy."""
     return _collection.totals()
+
+
+def pools() -> dict[str, PoolCounts]:
+    """Return `Totals.pools` of `totals`, without the work for all else."""
+    return _collection.pools()
 
 
 def forget_statements() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from relet.core import Lease, PooledConnection
 
-from . import collection, stacks
+from . import collection, durations, stacks
 from .stacks import Stack
 
 #: Frames from `stacks.here` to the caller of relet's cursor, at least.
@@ -83,7 +83,7 @@ class KeptLeases(dict[Lease, "Trace | None"]):
         now = monotonic()
         held = now - lease.leased_at
         tally = collection.here(self.alias)
-        tally.pool.uses.add(held)
+        durations.add(self.alias, "uses", held)
         counts = tally.route(trace.route).counts
         counts.add_lease(held, trace.ran)
         waited = collection.contention(self.alias).waited(now) - trace.waited_before

@@ -15,7 +15,7 @@ from typing import Any
 
 from relet.core import PoolAdapter, PoolConfig
 
-from . import collection, stacks
+from . import collection, durations, stacks
 from .kept import KeptLeases, Sessions
 
 
@@ -53,7 +53,7 @@ class PoolObserver:
     def _opened(self, raw: Any) -> None:
         now = monotonic()
         began = vars(self._opening).pop("began", now)
-        collection.here(self._alias).pool.creations.add(now - began)
+        durations.add(self._alias, "creations", now - began)
         if self._sessions is not None:
             self._sessions.add(raw, now)
 
@@ -77,9 +77,8 @@ class PoolObserver:
 
     def _wait_ended(self, wait: object) -> None:
         seconds = collection.contention(self._alias).end(wait, monotonic())
-        tally = collection.here(self._alias)
-        tally.waited += seconds
-        tally.pool.waits.add(seconds)
+        collection.here(self._alias).waited += seconds
+        durations.add(self._alias, "waits", seconds)
 
 
 def _counting(pool: PoolAdapter[Any], count: Callable[[], object]) -> Callable[[Any], None]:

@@ -21,9 +21,10 @@ from django.utils.asyncio import async_unsafe
 from relet.backends.config import credentials
 from relet.backends.config.copying import copy_settings
 from relet.backends.config.observe import observe_or_default
-from relet.backends.config.options import check_connect
+from relet.backends.config.options import OWN_OPTIONS, check_connect
 from relet.backends.leases.observed_runner import observed
 from relet.backends.leases.runner import LeaseRunner
+from relet.backends.leases.tagging import tagging
 from relet.backends.observe import collection
 from relet.backends.pools import pools
 from relet.backends.temporarily import temporarily
@@ -44,13 +45,9 @@ if TYPE_CHECKING:
     from relet.backends.typing import WrapperBase
 
 
-#: The keys of ``OPTIONS`` that are not the driver's.
-_OWN_OPTIONS = ("pool", "policy", "observe")
-
-
 def _driver_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Return *settings* with only the driver's options left in ``OPTIONS``."""
-    options = {key: value for key, value in settings["OPTIONS"].items() if key not in _OWN_OPTIONS}
+    options = {key: value for key, value in settings["OPTIONS"].items() if key not in OWN_OPTIONS}
     return {**settings, "OPTIONS": options}
 
 
@@ -126,7 +123,10 @@ class LeasingWrapper(LazyTransactions):
                 cursor_class=observed_cursor(self.cursor_class),  # type: ignore[arg-type]
                 server_cursor_class=observed_server_cursor(self.server_cursor_class),  # type: ignore[arg-type]
             )
-        self._runner = self.runner_class(self)
+        runner_class: Any = self.runner_class
+        if self.settings_dict["OPTIONS"].get("tag") is True:
+            runner_class = tagging(runner_class)
+        self._runner = runner_class(self)
 
     def copy(self, alias: str | None = None) -> Any:
         # Django makes a deep copy, which fails for a connector or a function that has a client.

@@ -74,6 +74,18 @@ class Histogram:
             found.append((2.0**exponent, below))
         return [*found, (inf, below)]
 
+    def up_to(self, exponents: range) -> list[tuple[float, int]]:
+        """Return (upper bound in seconds, number of durations up to it) for the same bounds always.
+
+        :param exponents: the powers of two that are the bounds, in order.
+        """
+        below = sum(self.buckets[e] for e in range(_LOWEST, exponents[0]))
+        found = []
+        for exponent in exponents:
+            below += self.buckets[exponent]
+            found.append((2.0**exponent, below))
+        return found
+
 
 def add_buckets(to: list[int], other: Iterable[int]) -> None:
     """Add the buckets of *other* to those of *to*."""

@@ -36,6 +36,15 @@ class Totals:
         self.pool(tally.alias).merge(tally.pool)
         self.add_routes(tally.alias, list(tally.routes.values()))
 
+    def add_pool(self, tally: Tally) -> None:
+        """Add what a thread has counted for the pool, but no statement and no route."""
+        pool = self.pool(tally.alias)
+        pool.merge(tally.pool)
+        for route in list(tally.routes.values()):
+            for counts in list(route.statements.values()):
+                if counts.calls:
+                    pool.add_statement(counts)
+
     def add_routes(self, alias: str, routes: Iterable[RouteTally]) -> None:
         """Add the *routes* of a thread's `Tally`."""
         pool = self.pool(alias)

@@ -8,6 +8,7 @@ import pytest
 from django.db import DatabaseError, OperationalError, transaction
 
 from relet import hold
+from relet.core.application_name import process_name
 
 from ..support import driver
 from ..support.pools import all_pids, at_rest, backend_pid
@@ -166,7 +167,7 @@ def test_i3_killed_with_session_state(db, observer):
             run(db, "SELECT 1")
     db.close()
     assert at_rest(db)
-    assert run(db, "SHOW application_name") == [("",)]
+    assert run(db, "SHOW application_name") == [(process_name(),)]
 
 
 def test_killed_in_a_hold_block(db, observer):

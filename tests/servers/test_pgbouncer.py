@@ -21,6 +21,7 @@ def test_in_transaction_mode(project: Project, watch: Watch) -> None:
     """Fewer connections to the server than in relet's pools, and no session is anybody's own."""
     options = project.database["OPTIONS"]
     options["policy"] = {"session_state": "error"}
+    options["tag"] = True  # SET LOCAL is no state of a session
     project.database["DISABLE_SERVER_SIDE_CURSORS"] = True
     size = 3
     with watch.limit(size), bouncer(project.database, mode="transaction", size=size) as behind:

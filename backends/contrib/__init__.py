@@ -1,0 +1,1 @@
+"""Parts for other packages, which are imported only where these are installed."""
