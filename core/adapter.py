@@ -163,6 +163,8 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
         #: Returns a line about each holder of a connection, for the error of a checkout that timed
         #: out. The Django layer sets it.
         self.describe_holders: Callable[[], Sequence[str]] = tuple
+        #: What is known of the functions and triggers of its database. The Django layer sets it.
+        self.definitions: Any = None
         #: Whether connections are reused. If not, `checkin` closes them.
         self.pooled = self.is_pooling(config.options)
 

@@ -14,8 +14,10 @@ from .lease import TABLES
 ReleaseMode = Literal["statement", "cursor", "request"]
 StateMode = Literal["pin", "reset", "error", "ignore"]
 RetryMode = Literal["never", "reads"]
+DynamicMode = Literal["pin", "ignore"]
 STATE_MODES = get_args(StateMode)
 RETRY_MODES = get_args(RetryMode)
+DYNAMIC_MODES = get_args(DynamicMode)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,15 @@ class ReleasePolicy:
         all threads that come later. Until then a running thread may take a connection that comes
         free, which keeps the pool busy under load. 0 serves strictly in order. It belongs to the
         pool, so ``override()`` does not change it.
+    :param catalogue_ttl: seconds. What the database's functions, triggers, rules and views leave in
+        a session is read from its catalogue once a pool, and again when that has changed. Each new
+        connection looks whether it has, and after this time the next `close()` does. None means
+        that it is never read, so such state is not seen. It belongs to the pool, so ``override()``
+        does not change it.
+    :param dynamic_sql: what to make of a function that runs SQL which it puts together, if its
+        source does not show the command. ``"pin"`` takes it to leave session state: the lease is
+        kept until ``close()`` (or, if `session_state` is ``"reset"``, the session restored when the
+        lease ends). Such a call is never refused. ``"ignore"`` takes it to leave none.
     :raises ConfigurationError: a value is not allowed.
     """
 
@@ -51,18 +62,23 @@ class ReleasePolicy:
     check_idle: float = 0.5
     retry: RetryMode = "never"
     fairness: float = 0.005
+    catalogue_ttl: float | None = 60.0
+    dynamic_sql: DynamicMode = "pin"
 
     def __post_init__(self) -> None:
         for name, known in (
             ("release", list(TABLES)),
             ("session_state", STATE_MODES),
             ("retry", RETRY_MODES),
+            ("dynamic_sql", DYNAMIC_MODES),
         ):
             if (value := getattr(self, name)) not in known:
                 allowed = ", ".join(map(repr, known))
                 raise ConfigurationError(f"{name!r} is {value!r}; it can be {allowed}.")
         check_number("check_idle", self.check_idle)
         check_number("fairness", self.fairness)
+        if self.catalogue_ttl is not None:
+            check_number("catalogue_ttl", self.catalogue_ttl, unless=", or None")
 
     def state_mode(self, kind: Kind) -> StateMode:
         """Return what happens to session state of *kind*. By default it is `session_state`.

@@ -53,3 +53,5 @@ class PolicyChoice:
         lease.table = TABLES[policy.release]
         if self._overriding is None and lease.pool is not None:
             lease.pool.fairness = policy.fairness
+            if lease.pool.definitions is not None and lease.pool.pooled:
+                lease.pool.definitions.set_ttl(policy.catalogue_ttl)
