@@ -14,7 +14,7 @@ from relet.core.sql.effects import Change, Kind
 from relet.core.sql.functions import KINDS
 
 from . import extensions
-from .bodies import Body, may_have_effects
+from .bodies import Body, may_have_effects, words_of
 from .names import (
     CASCADE,
     DELETE,
@@ -23,6 +23,7 @@ from .names import (
     SELECT,
     TRUNCATE,
     UPDATE,
+    VERBS,
     BySchema,
     Catalogue,
 )
@@ -40,8 +41,6 @@ _EVENTS = {4: INSERT, 8: DELETE, 16: UPDATE, 32: TRUNCATE}
 _RULES = {"1": SELECT, "2": UPDATE, "3": INSERT, "4": DELETE}
 #: pg_constraint.confdeltype and confupdtype: what happens to the rows that refer to the row.
 _ACTIONS = {"c": None, "n": UPDATE, "d": UPDATE}
-#: Up to so many names, each source is searched for each.
-_FEW = 16
 #: A kind, whether it is undone, and whether it renames: of each, one change is enough.
 Key = tuple[Kind, bool, bool]
 
@@ -57,27 +56,34 @@ class Closure:
         self._effects: dict[Node, dict[Key, Change]] = defaultdict(dict)
         #: Node -> what has its effects, too, and what to call the reason.
         self._users: dict[Node, list[tuple[Node, str]]] = defaultdict(list)
-        #: What is judged: its node, its source, and that in lower case.
+        #: What is judged: its node, its source, and the words in that.
         self._judged = [
-            ((_PROC, routine.oid), routine, routine.source.lower()) for routine in sources.routines
+            ((_PROC, routine.oid), routine, words_of(routine.source))
+            for routine in sources.routines
         ]
         self._bodies: dict[Node, Body] = {}
-        self._titles: dict[str, str] = {}
-        self._relations: list[list[str]] = []
+        self._routines = {routine.oid: routine for routine in sources.routines}
+        self._runners = {
+            routine.name: extensions.RUNNERS[routine.name]
+            for routine in sources.routines
+            if routine.language == "c" and routine.name in extensions.RUNNERS
+        }
+        #: Number of a relation -> its schema and name.
+        self._names: dict[str, tuple[str, str]] = {}
         self._types: dict[str, str] = {}
         self._operators: dict[str, str] = {}
         self._definitions: list[tuple[str, str]] = []
 
     def judge(self) -> bool:
         """Judge each source alone; return whether anything at all has effects."""
-        for node, routine, lowered in self._judged:
+        for node, routine, words in self._judged:
             if routine.language == "c":
                 kind = extensions.kind_of(routine.name)
                 if kind is not None:
                     origin = f"called in function {routine.title}"
                     self._add(node, [Change(kind, None, origin=origin)])
-            elif may_have_effects(lowered):
-                body = self._bodies[node] = Body(routine)
+            elif may_have_effects(words, routine.source):
+                body = self._bodies[node] = Body(routine, words)
                 self._add(node, body.own)
         for catalogue, oid, function in self._sources.expressions:
             kind = KINDS[function]
@@ -92,7 +98,7 @@ class Closure:
     @property
     def changes_path(self) -> bool:
         """Whether a function may change the search path."""
-        return any("search_path" in lowered for _, _, lowered in self._judged)
+        return any(b"search_path" in words for _, _, words in self._judged)
 
     def relate(self, relations: Relations | None) -> Catalogue:
         """Follow calls, writes and reads to their end; return what has effects."""
@@ -137,19 +143,31 @@ class Closure:
 
     def _search(self, catalogue: Catalogue, new: list[str]) -> bool:
         """Judge again each body that mentions one of *new*; return whether any has new effects."""
+        # A name of several words, or of none, is looked for as it is.
+        names = [name.encode(errors="replace") for name in new]
+        single = frozenset(name for name in names if words_of(name.decode()) == {name})
+        parts = [name.decode() for name in names if name not in single]
+        judged = [each for each in self._judged if not single.isdisjoint(each[2])]
+        # Names that are put in at run time, and those written as U&"", can be any.
+        judged += [
+            each
+            for each in self._judged
+            if (b"u" in each[2] or (each[0] in self._bodies and self._has_unknown_names(each[0])))
+            and single.isdisjoint(each[2])
+        ]
+        if parts:
+            judged += [
+                each
+                for each in self._judged
+                if any(part in each[1].source.lower() for part in parts)
+            ]
         grown = False
-        for node, routine, lowered in self._judged:
+        for node, routine, words in judged:
             if routine.language == "c":
                 continue
             body = self._bodies.get(node)
-            if body is None or not body.has_unknown_names:
-                if len(new) <= _FEW:
-                    if not any(name in lowered for name in new):
-                        continue
-                elif not catalogue.is_mentioned(lowered):
-                    continue
             if body is None:
-                body = self._bodies[node] = Body(routine, own=False)
+                body = self._bodies[node] = Body(routine, words)
             origin = f"called in function {routine.title}"
             changes = [
                 change if change.origin else change._replace(origin=origin)
@@ -158,11 +176,13 @@ class Closure:
             grown |= self._add(node, changes)
         return grown
 
+    def _has_unknown_names(self, node: Node) -> bool:
+        return self._bodies[node].has_unknown_names
+
     # Relations.
 
     def _link(self, found: Relations) -> None:
-        self._relations = found.relations
-        self._titles = {oid: f"{schema}.{name}" for oid, schema, name, *_ in found.relations}
+        self._names = {oid: (schema, name) for oid, schema, name, *_ in found.relations}
         secured = {oid for oid, _, _, _, row_security in found.relations if row_security[:1] == "t"}
         # Their query runs when they are refreshed.
         materialized = {oid for oid, _, _, kind, _ in found.relations if kind == "m"}
@@ -211,7 +231,7 @@ class Closure:
         self._users[used].append((user, origin))
 
     def _title(self, relation: str) -> str:
-        return self._titles.get(relation, "?")
+        return ".".join(self._names.get(relation, ("?",)))
 
     def _link_objects(self, objects: list[list[str]], secured: set[str]) -> dict[Node, list[str]]:
         """Link defaults, constraints, indexes and policies to their tables."""
@@ -230,7 +250,7 @@ class Closure:
                 if owner in secured:
                     for verb in (SELECT, INSERT, UPDATE, DELETE):
                         self._use(node, (verb, owner), f"by policy {name} on table {title}")
-            elif owner not in self._titles:
+            elif owner not in self._names:
                 self._use(node, (_TYPE, owner), f"by constraint {name}")
             else:
                 what = {
@@ -273,10 +293,10 @@ class Closure:
         """Judge the actions of rules as if they were functions."""
         for oid, _, name, _, source in rules:
             if source:
-                routine = Routine(oid, "rule", name, "sql", "r", "", frozenset(), False, source)
-                node = ("pg_rewrite", oid)
-                self._judged.append((node, routine, source.lower()))
-                body = self._bodies[node] = Body(routine)
+                routine = Routine(oid, "rule", name, "sql", "r", "", "", False, source)
+                node, words = ("pg_rewrite", oid), words_of(source)
+                self._judged.append((node, routine, words))
+                body = self._bodies[node] = Body(routine, words)
                 self._add(node, body.own)
 
     # The result.
@@ -284,29 +304,25 @@ class Closure:
     def _catalogue(self) -> Catalogue:
         functions: dict[str, BySchema] = {}
         attributes: set[str] = set()
-        runners: dict[str, tuple[int, ...]] = {}
-        for routine in self._sources.routines:
-            if routine.language == "c" and routine.name in extensions.RUNNERS:
-                runners[routine.name] = extensions.RUNNERS[routine.name]
-            if changes := self._effects.get((_PROC, routine.oid)):
+        relations: dict[str, dict[str, BySchema]] = {}
+        for (what, oid), found in self._effects.items():
+            changes = tuple(found.values())
+            if what == _PROC:
+                routine = self._routines[oid]
                 by_schema = functions.setdefault(routine.name, {})
-                by_schema[routine.schema] = _together(
-                    by_schema.get(routine.schema, ()), changes.values()
-                )
+                known = by_schema.get(routine.schema)
+                by_schema[routine.schema] = changes if not known else _together(known, changes)
                 if routine.of_row:
                     attributes.add(routine.name)
-        relations: dict[str, dict[str, BySchema]] = {}
-        for oid, schema, name, *_ in self._relations:
-            for verb in (SELECT, REWRITE, *_WRITES):
-                if changes := self._effects.get((verb, oid)):
-                    values = list(changes.values())
-                    if ("deferred", f"{verb} {oid}") in self._effects:
-                        values.append(Change(Kind.UNKNOWN, None, origin=values[0].origin))
-                    relations.setdefault(verb, {}).setdefault(name, {})[schema] = tuple(values)
+            elif what in VERBS and oid in self._names:
+                schema, name = self._names[oid]
+                if ("deferred", f"{what} {oid}") in self._effects:
+                    changes = (*changes, Change(Kind.UNKNOWN, None, origin=changes[0].origin))
+                relations.setdefault(what, {}).setdefault(name, {})[schema] = changes
         return Catalogue(
             functions,
             frozenset(attributes),
-            runners,
+            self._runners,
             relations,
             dict(self._named(_TYPE, self._types)),
             dict(self._named(_OPERATOR, self._operators)),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from relet.core.sql.functions import KINDS
 from relet.core.sql.quoting import quote_literal
@@ -25,21 +25,17 @@ _FIRST_OID = 16384
 #: The version in which functions in SQL can have a body that is no string.
 _WITH_SQL_BODIES = 140000
 
-#: The system catalogues whose rows say what there is, and which rows count.
+#: The system catalogues whose rows say what there is, and which rows count. Other definitions, such
+#: as operators and partitions, change one of these, too, or come with a function.
 _WATCHED = {
     "pg_proc": f"oid >= {_FIRST_OID}",
     "pg_trigger": "NOT tgisinternal",
     "pg_rewrite": f"oid >= {_FIRST_OID}",
     "pg_constraint": f"oid >= {_FIRST_OID} AND contype IN ('c', 'f')",
-    "pg_attrdef": f"oid >= {_FIRST_OID}",
+    "pg_attrdef": "true",
     "pg_policy": "true",
-    "pg_inherits": "true",
     "pg_event_trigger": "true",
-    "pg_db_role_setting": "true",
-    "pg_operator": f"oid >= {_FIRST_OID}",
-    "pg_cast": f"oid >= {_FIRST_OID}",
-    # Their names: those of tables that have nothing else, change nothing.
-    "pg_namespace": f"oid >= {_FIRST_OID} AND nspname !~ '^pg_'",
+    # Names: those of tables that have nothing else, change nothing.
     "pg_class": (
         f"oid >= {_FIRST_OID} AND relpersistence <> 't'"
         " AND (relhastriggers OR relhasrules OR relrowsecurity OR relkind = 'p')"
@@ -73,11 +69,14 @@ class Separators:
         )
         return f"SELECT pg_catalog.string_agg({shown}, {quote_literal(self.between)}) {source}"
 
-    def split(self, text: str | None) -> list[list[str]]:
-        """Return the fields of each record in *text*."""
+    def split(self, text: str, count: int = -1) -> list[list[str]]:
+        """Return the fields of each record in *text*.
+
+        :param count: how many of them to split off. The last one may be long.
+        """
         if not text:
             return []
-        return [record.split(self.fields) for record in text.split(self.between)]
+        return [record.split(self.fields, count) for record in text.split(self.between)]
 
 
 def _query(parts: Iterable[tuple[str, str]]) -> str:
@@ -88,13 +87,12 @@ def _quoted(names: Iterable[str]) -> str:
     return ", ".join(map(quote_literal, names))
 
 
-@dataclass(frozen=True)
-class Routine:
+class Routine(NamedTuple):
     """A function, procedure or aggregate.
 
     :param kind: ``f``, ``p``, ``a`` or ``w``, as in ``pg_proc.prokind``.
     :param returns: ``trigger``, ``event_trigger`` or the name of another type.
-    :param parameters: the names of its parameters.
+    :param parameters: the names of its parameters, with spaces between.
     :param of_row: whether it takes one row, so that ``row.name`` calls it.
     """
 
@@ -104,7 +102,7 @@ class Routine:
     language: str
     kind: str
     returns: str
-    parameters: frozenset[str]
+    parameters: str
     of_row: bool
     source: str
 
@@ -222,23 +220,12 @@ def sources_query(version: int, separators: Separators) -> str:
 def read_sources(rows: Iterable[Sequence[Any]], separators: Separators) -> Sources:
     """Return what the rows of `sources_query` say."""
     found = dict(_texts(rows))
-    routines = []
-    for oid, schema, name, language, kind, returns, parameters, of_row, source in separators.split(
-        found["routines"]
-    ):
-        routines.append(
-            Routine(
-                oid,
-                schema,
-                name,
-                language,
-                kind,
-                returns,
-                frozenset(parameters.split()),
-                of_row.startswith("t"),
-                source,
-            )
+    routines = [
+        Routine(oid, schema, name, language, kind, returns, names, of_row[:1] == "t", source)
+        for oid, schema, name, language, kind, returns, names, of_row, source in separators.split(
+            found["routines"], 8
         )
+    ]
     return Sources(
         tuple(routines),
         tuple((found["path"] or "").split(separators.fields)),

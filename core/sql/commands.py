@@ -5,7 +5,7 @@ https://www.postgresql.org/docs/current/sql-commands.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from . import procedural
 from .assignments import OF_THE_TRANSACTION, Assignment, setting_change
@@ -317,9 +317,14 @@ def _do(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     yield from procedural.steps_of_code(statement, _HEADS)
 
 
-def steps_of_body(text: str, strings_run: bool | None) -> Iterator[Change]:
+def steps_of_body(text: str, strings_run: bool) -> Iterator[Change]:
     """Yield the effects of *text*, the body of a function; see `procedural.steps_of_body`."""
     return procedural.steps_of_body(text, _HEADS, strings_run)
+
+
+def steps_of_statements(statements: Iterable[Statement]) -> Iterator[Change]:
+    """Yield the effects of *statements* of a function; see `procedural.steps_of_statements`."""
+    return procedural.steps_of_statements(statements, _HEADS)
 
 
 _HEADS: dict[str, Rule] = {

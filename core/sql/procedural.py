@@ -59,28 +59,39 @@ def steps_of_code(statement: Statement, heads: Heads) -> Iterator[AnyStep]:
     yield from dict.fromkeys(_Code(heads).read(statement))
 
 
-def steps_of_body(text: str, heads: Heads, strings_run: bool | None) -> Iterator[Change]:
+def steps_of_body(text: str, heads: Heads, strings_run: bool) -> Iterator[Change]:
     """Yield the effects of *text*, the body of a function.
 
-    :param strings_run: whether any string in it may be run as SQL. None means that none is.
+    :param strings_run: whether any string in it may be run as SQL. If not, those in a text with an
+        EXECUTE may be.
     """
     yield from dict.fromkeys(_Code(heads).read_text(text, strings_run))
+
+
+def steps_of_statements(statements: Iterable[Statement], heads: Heads) -> Iterator[Change]:
+    """Yield the effects of *statements* of a function, of whose strings none is run as SQL."""
+    yield from dict.fromkeys(_Code(heads).read_statements(statements))
 
 
 class _Code:
     def __init__(self, heads: Heads) -> None:
         self._heads = heads
         #: The texts to read, each with its depth, and whether all strings in it may run.
-        self._pending: list[tuple[str, int, bool | None]] = []
+        self._pending: list[tuple[str, int, bool]] = []
         self._seen: set[str] = set()
 
     def read(self, block: Statement) -> Iterator[Change]:
         self._add_block(block, 0)
         yield from self._read()
 
-    def read_text(self, text: str, strings_run: bool | None) -> Iterator[Change]:
+    def read_text(self, text: str, strings_run: bool) -> Iterator[Change]:
         self._pending.append((text, 0, strings_run))
         yield from self._read()
+
+    def read_statements(self, statements: Iterable[Statement]) -> Iterator[Change]:
+        for statement in statements:
+            yield from self._effects(statement, 0)
+        yield from self._read()  # the blocks in it
 
     def _read(self) -> Iterator[Change]:
         left = _MOST * max(sum(len(text) for text, _, _ in self._pending), _SHORTEST)
@@ -95,8 +106,6 @@ class _Code:
                 statements = split(way)
                 for statement in statements:
                     yield from self._effects(statement, depth)
-                if strings_run is None:
-                    continue
                 if strings_run or any(token.text == "execute" for token in way):
                     strings = (t.text for t in way if t.kind is STRING or t.quoted)
                     self._add(strings, depth + 1, strings_run)

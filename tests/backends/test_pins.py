@@ -6,7 +6,6 @@ import pytest
 from django.db import transaction
 from testapp.models import Item
 
-
 from ..support import driver
 from ..support.pools import at_rest, stats
 from ..support.sessions import kill
