@@ -71,7 +71,7 @@ def test_check_idle(check_idle):
 
 @pytest.mark.parametrize("ttl", [-1, "60", True, float("nan")])
 def test_catalogue_ttl(ttl):
-    with pytest.raises(ConfigurationError, match="'catalogue_ttl' is .*, or None"):
+    with pytest.raises(ConfigurationError, match=r"'catalogue_ttl' is .*, or None"):
         ReleasePolicy(catalogue_ttl=ttl)
     assert ReleasePolicy(catalogue_ttl=None).catalogue_ttl is None
 
