@@ -106,4 +106,5 @@ class ConfigureConnection:
             lease.send(Event.FORK)
             lease.connection = None
         if (pool := self.find_pool()) is not None:
-            self._definitions.compare(pool, raw)
+            # A statement that needs them waits for the thread that reads them.
+            self._definitions.compare(pool, raw, wait=False)

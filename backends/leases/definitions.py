@@ -28,6 +28,7 @@ from relet.core.catalogue.queries import (
     sources_query,
 )
 from relet.core.locks import locked
+from relet.core.outside import from_outside
 from relet.core.status import TransactionStatus
 
 if TYPE_CHECKING:
@@ -108,16 +109,18 @@ class PoolDefinitions:
         if self.ttl is not None:
             self.memo.expire()
 
-    def compare(self, pool: PoolAdapter[Any], raw: Any, *, tentative: bool = False) -> None:
+    def compare(
+        self, pool: PoolAdapter[Any], raw: Any, *, tentative: bool = False, wait: bool = True
+    ) -> None:
         """Read them on *raw* unless they are as they were.
 
         :param raw: a connection without a running statement, and without a failed transaction.
         :param tentative: whether its open transaction has changed some, which others do not see.
+        :param wait: whether to wait for a thread that is reading them, rather than return.
         :raises Error: the driver's; the connection is lost.
         """
         if self.ttl is not None:
-            # One thread reads, and others wait for it instead of reading the same.
-            locked(self._lock, partial(self._compare, pool, raw, tentative))
+            locked(self._lock, partial(self._compare, pool, raw, tentative), blocking=wait)
 
     def _compare(self, pool: PoolAdapter[Any], raw: Any, tentative: bool) -> None:
         in_transaction = pool.transaction_status(raw) != IDLE
@@ -128,13 +131,14 @@ class PoolDefinitions:
             if in_transaction:
                 pool.execute_internal(raw, f"RELEASE SAVEPOINT {_SAVEPOINT}")
         except Exception as error:
-            if not _is_of_server(error) or pool.transaction_status(raw) == UNKNOWN:
+            driver = type(raw).__module__.partition(".")[0]
+            if from_outside(error, driver) or pool.transaction_status(raw) == UNKNOWN:
                 raise
             if in_transaction:
                 pool.execute_internal(
                     raw, f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}"
                 )
-            self._problem = str(error).partition("\n")[0]
+            self._problem = f"{type(error).__name__}: {error}".partition("\n")[0]
             self._signature = None
             self.memo.renew(self._committed)
         self._seen_at = monotonic()
@@ -171,8 +175,3 @@ class _Slot:
     """A place for a connection that is checked out, as a lease is."""
 
     connection: PooledConnection | None = None
-
-
-def _is_of_server(error: Exception) -> bool:
-    """Return whether *error* is the server's: what it raises has a SQLSTATE."""
-    return bool(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None))

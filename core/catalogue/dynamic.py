@@ -43,8 +43,9 @@ _SAFE_TYPES = {
 #: https://www.postgresql.org/docs/current/plpgsql-trigger.html
 _OF_TRIGGERS = {"tg_table_name", "tg_table_schema", "tg_relname", "tg_op", "tg_name", "tg_relid"}
 _FORMAT = re.compile(r"%(?:%|(?:\d+\$)?-?(?:\d+|\*)?([sIL]))")
-#: The maximum number of variables that are followed from one EXECUTE.
+#: The maximum number of variables that are followed in one body, and of calls in each other.
 _MOST_VARIABLES = 20
+_DEEPEST = 20
 
 _ASSIGN = (Token(OTHER, ":="), Token(OTHER, "="))
 _BAR = Token(OTHER, "|")
@@ -63,7 +64,7 @@ class Executed:
 
     def __init__(self, statements: list[Statement], parameters: frozenset[str]) -> None:
         self._statements, self._parameters = statements, parameters
-        self._followed = 0
+        self._followed = self._depth = 0
 
     def texts(self) -> list[str]:
         """Return the texts.
@@ -98,7 +99,12 @@ class Executed:
         return [text]
 
     def _joined(self, expression: Statement, following: frozenset[str]) -> str:
-        return "".join(self._piece(term, following) for term in _terms(expression))
+        if self._depth > _DEEPEST:
+            raise Unreadable
+        self._depth += 1
+        text = "".join(self._piece(term, following) for term in _terms(expression))
+        self._depth -= 1
+        return text
 
     def _piece(self, term: Statement, following: frozenset[str]) -> str:
         """Return the text of *term*, with stand-ins for names and values."""
@@ -235,11 +241,9 @@ _EXECUTE = Token(WORD, "execute")
 
 
 def _without_parentheses(expression: Statement) -> Statement:
-    while (
-        len(expression) > 2
-        and text_at(expression, 0) == "("
-        and closing(expression, 0) == len(expression) - 1
-    ):
+    for _ in range(_DEEPEST):
+        if text_at(expression, 0) != "(" or closing(expression, 0) != len(expression) - 1:
+            break
         expression = expression[1:-1]
     return expression
 

@@ -251,12 +251,14 @@ class Catalogue:
 
 
 _OPENING = Token(OTHER, "(")
+#: The tokens before the last part of a name: database, schema, and a dot after each.
+_LONGEST = 4
 
 
 def _start(statement: Statement, position: int) -> tuple[int, str]:
     """Return where the name that ends at *position* begins, and the schema in it, or ""."""
     start, schema = position, ""
-    while start >= 2 and text_at(statement, start - 1) == ".":
+    while start >= 2 and position - start < _LONGEST and text_at(statement, start - 1) == ".":
         schema = schema or statement[start - 2].text
         start -= 2
     return start, schema
