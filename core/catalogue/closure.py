@@ -34,6 +34,9 @@ Node = tuple[str, str]
 
 _PROC, _TYPE, _OPERATOR = "pg_proc", "pg_type", "pg_operator"
 _WRITES = (INSERT, UPDATE, DELETE, TRUNCATE, CASCADE)
+#: What writing a row leaves that is not told of, as with a serial column: nobody reads the value of
+#: the sequence but whoever wrote the row.
+NOT_OF_WRITES = {Kind.SEQUENCE}
 #: pg_trigger.tgtype: the bits of the events.
 #: https://github.com/postgres/postgres/blob/master/src/include/catalog/pg_trigger.h
 _EVENTS = {4: INSERT, 8: DELETE, 16: UPDATE, 32: TRUNCATE}
@@ -87,7 +90,7 @@ class Closure:
                 self._add(node, body.own)
         for catalogue, oid, function in self._sources.expressions:
             kind = KINDS[function]
-            if kind is not Kind.SEQUENCE or catalogue in ("pg_rewrite", _PROC):
+            if kind not in NOT_OF_WRITES or catalogue in ("pg_rewrite", _PROC):
                 self._add((catalogue, oid), [Change(kind, None)])
         return (
             bool(self._effects)
@@ -136,8 +139,7 @@ class Closure:
             for user, origin in self._users.get(node, ()):
                 kept = changes
                 if user[0] in _WRITES:
-                    # As with a serial column: nothing reads the value but who wrote the row.
-                    kept = [change for change in changes if change.kind is not Kind.SEQUENCE]
+                    kept = [change for change in changes if change.kind not in NOT_OF_WRITES]
                 if self._add(user, kept, origin):
                     pending.append(user)
 

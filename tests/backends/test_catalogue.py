@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from contextlib import contextmanager
 
 import pytest
@@ -10,11 +11,13 @@ from django.db.models.signals import post_migrate
 
 from relet import policies
 from relet.backends import SessionStateError
-from relet.backends.leases import session_rules
+from relet.backends.leases import definitions, session_rules
+from relet.backends.leases.definitions import PoolDefinitions
 from relet.backends.pools import pools
 
 from ..support import driver
 from ..support.fingerprint import fingerprint
+from ..support.forks import child_of
 from ..support.pools import at_rest
 from ..support.waiting import until
 
@@ -226,6 +229,151 @@ def test_a_text_seen_before_is_one_look_up(make, monkeypatch):
     assert wrapper._runner.lease.connection is not None
 
 
+class TestTransactions:
+    def test_what_is_rolled_back_keeps_nothing(self, make):
+        wrapper = make(**PATH)
+        wrapper.set_autocommit(False)
+        run(wrapper, "SELECT trap()")
+        wrapper.rollback()
+        wrapper.set_autocommit(True)
+        assert at_rest(wrapper)
+
+    def test_a_lock_is_kept_even_so(self, make):
+        wrapper = make(**PATH)
+        wrapper.set_autocommit(False)
+        run(wrapper, "INSERT INTO audited VALUES (1)")
+        wrapper.rollback()
+        wrapper.set_autocommit(True)
+        assert wrapper._runner.lease.connection is not None
+
+    def test_what_is_committed(self, make):
+        wrapper = make(**PATH)
+        with transaction_of(wrapper):
+            run(wrapper, "SELECT trap()")
+        assert wrapper._runner.lease.connection is not None
+
+    def test_a_trigger_that_runs_at_commit(self, make, observer):
+        observer.execute(
+            f"CREATE CONSTRAINT TRIGGER late AFTER INSERT ON {SCHEMA}.plain DEFERRABLE"
+            f" INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {SCHEMA}.locking()"
+        )
+        wrapper = make(**PATH)
+        with transaction_of(wrapper):
+            run(wrapper, "INSERT INTO plain VALUES (1)")
+            run(wrapper, "SELECT pg_advisory_unlock_all()")
+        assert wrapper._runner.lease.connection is not None
+
+
+class TestOtherCalls:
+    def test_executemany(self, make):
+        wrapper = make(**PATH)
+        with wrapper.cursor() as cursor:
+            cursor.executemany("INSERT INTO audited VALUES (%s)", [(1,), (2,)])
+        assert wrapper._runner.lease.connection is not None
+
+    def test_callproc(self, make):
+        wrapper = make(**PATH)
+        with wrapper.cursor() as cursor:
+            cursor.callproc("outer_trap", [1])
+        assert wrapper._runner.lease.connection is not None
+
+    def test_a_server_side_cursor(self, make):
+        wrapper = make(**PATH)
+        with wrapper.chunked_cursor() as cursor:
+            cursor.execute("SELECT n FROM seen")
+            cursor.fetchall()
+        assert wrapper._runner.lease.connection is not None
+
+    @pytest.mark.parametrize("release", ["cursor", "request"])
+    def test_release_modes(self, make, release):
+        wrapper = make(policy={"release": release}, **PATH)
+        run(wrapper, "SELECT 1")
+        before = state(wrapper) if release == "cursor" else None
+        run(wrapper, "SELECT trap()")
+        assert wrapper._runner.lease.connection is not None
+        wrapper.close()
+        assert at_rest(wrapper)
+        if before is not None:
+            assert state(wrapper) == before
+
+    def test_hold(self, make):
+        wrapper = make(policy={"session_state": "error"}, **PATH)
+        wrapper.hold()
+        run(wrapper, "SELECT trap()")
+        wrapper.release_hold()
+        assert at_rest(wrapper)
+        assert run(wrapper, "SELECT current_setting('app.trapped', true)") in ([("",)], [(None,)])
+
+
+class TestReading:
+    def test_it_is_read_by_one_thread(self, make, monkeypatch):
+        wrapper = make(size=4, **PATH)
+        read = []
+        compare = PoolDefinitions._read
+
+        def counted(self, pool, raw, tentative):
+            before = self._signature
+            compare(self, pool, raw, tentative)
+            if self._signature != before:
+                read.append(raw)
+
+        monkeypatch.setattr(PoolDefinitions, "_read", counted)
+        kept = []
+
+        def work():
+            copied = wrapper.copy()
+            run(copied, "SELECT trap()")
+            kept.append(copied._runner.lease.connection is not None)
+            copied.close()
+
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert kept == [True] * 8
+        assert len(read) == 1
+
+    def test_in_a_child(self, make):
+        wrapper = make(**PATH)
+        run(wrapper, "SELECT 1")
+
+        def child():
+            run(wrapper, "SELECT trap()")
+            assert wrapper._runner.lease.connection is not None
+
+        assert child_of(child) == 0
+
+    def test_without_a_pool(self, make):
+        wrapper = make(pool=False, **PATH)
+        run(wrapper, "SELECT trap()")
+        assert not wrapper._runner.effects.has_effects
+
+    def test_definitions_that_cannot_be_judged(self, make, monkeypatch, caplog):
+        monkeypatch.setattr("relet.core.catalogue.closure.may_have_effects", None)
+        wrapper = make(**PATH)
+        run(wrapper, "SELECT trap()")
+        assert at_rest(wrapper)
+        assert "cannot be read: TypeError" in caplog.text
+
+    def test_the_first_statement_is_in_a_transaction(self, make):
+        wrapper = make(**PATH)
+        with transaction_of(wrapper):
+            run(wrapper, "SELECT trap()")
+            assert wrapper._runner.lease.session is not None
+        assert wrapper._runner.lease.connection is not None
+
+    def test_an_error_in_a_transaction_does_not_abort_it(self, make, monkeypatch):
+        wrapper = make(**PATH)
+        run(wrapper, "SELECT 1")
+        with transaction_of(wrapper):
+            run(wrapper, "INSERT INTO plain VALUES (1)")
+            wrapper._runner.effects.expire()
+            monkeypatch.setattr(definitions, "SIGNATURE", "SELECT 1/0")
+            run(wrapper, "INSERT INTO plain VALUES (2)")
+        assert run(wrapper, "SELECT count(*) FROM plain") == [(2,)]
+
+
 class TestDynamicSql:
     def test_it_pins(self, make, caplog):
         wrapper = make(**PATH)
@@ -390,7 +538,7 @@ class TestWithoutRights:
                 wrapper.close()
             messages = [record.getMessage() for record in caplog.records]
             assert len(messages) == 1
-            assert "cannot be read: permission denied" in messages[0]
+            assert "permission denied for table pg_proc" in messages[0]
             run(wrapper, "SET lock_timeout = '1s'")
             assert wrapper._runner.lease.connection is not None
             wrapper.close()
