@@ -513,9 +513,11 @@ def nightly(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """The benchmarks, against the peers that are installed."""
     install(session, ".[demo,dj_db_conn_pool,pg8000]", group="benchmarks")
+    install_pgbouncer(session)
     session.run("python", "benchmarks/classifier.py", *session.posargs)
     session.run("python", "benchmarks/catalogue.py", *session.posargs)
     session.run("python", "benchmarks/statement.py", *session.posargs)
+    session.run("python", "benchmarks/start.py", *session.posargs)
     session.run("python", "benchmarks/holders.py", *session.posargs)
     session.run("python", "benchmarks/throughput.py", *session.posargs)
     session.run("python", "benchmarks/simple_query.py", *session.posargs)

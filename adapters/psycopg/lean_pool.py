@@ -7,6 +7,7 @@ from queue import SimpleQueue
 from threading import get_ident
 from time import monotonic, sleep
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 import psycopg
 import psycopg_pool
@@ -146,8 +147,8 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
         self._filled = False
         #: Prepares a connection that other code has used; returns whether that worked.
         self.normalize: Callable[[Connection], bool] = lambda raw: True
-        #: The checked-out connections.
-        self.in_use: set[PooledConnection] = set()
+        #: All connections, by identity, and perhaps some that were closed.
+        self._made: WeakValueDictionary[int, PooledConnection] = WeakValueDictionary()
         #: The error of the last attempt to connect; None if it succeeded.
         self.failure: Exception | None = None
         #: The threads that are connecting.
@@ -157,6 +158,8 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
         self._sched = Scheduler()
         super().__init__(*args, open=False, **options)
         self._held = self._lock._is_owned
+        #: Whether other code has used `getconn`.
+        self._lends = False
         # Threads start here, so every attribute is set before.
         self._open_implicit = opens is None
         if opens or opens is None:
@@ -185,7 +188,6 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
                 raw._pool = self
                 slot.connection = connection
                 del ready[-1]
-                self.in_use.add(connection)
                 if len(ready) < self._nconns_min:
                     self._nconns_min = len(ready)
                 self._stats["requests_num"] += 1
@@ -213,7 +215,6 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
             try:
                 lock.acquire()
                 if not (self._waiting or self._closed):
-                    self.in_use.discard(connection)
                     connection.raw = raw._pool = None  # avoid a reference cycle
                     slot.connection = None
                     self._pool.append(raw)
@@ -235,11 +236,21 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
             raw.close()
             if not self._closed:
                 self._tasks.put(_Return(self, raw, expired=expired))
-        self.in_use.discard(connection)
         connection.raw = None
         slot.connection = None
 
     # Rare cases.
+
+    def getconn(self, timeout: float | None = None) -> Connection:
+        """See psycopg_pool. Leases do not use it."""
+        self._lends = True
+        return super().getconn(timeout)
+
+    @property
+    def in_use(self) -> int:
+        """How many connections are checked out."""
+        connections = (reference() for reference in self._made.valuerefs())
+        return sum(found is not None and found.raw is not None for found in connections)
 
     @property
     def checks(self) -> bool:
@@ -255,20 +266,16 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
         elif connection.raw in self._pool:
             slot.connection = None
             self._detach(connection.raw)
-        else:
-            self.in_use.add(connection)
 
     def _attach(self, raw: Connection, slot: Any) -> None:
         """Put *raw*, which has no other owner, into *slot*."""
         connection: PooledConnection = raw.relet  # type: ignore[attr-defined]
         connection.raw = raw
         raw._pool = self
-        self.in_use.add(connection)
         slot.connection = connection
 
     def _detach(self, raw: Connection) -> None:
         connection: PooledConnection = raw.relet  # type: ignore[attr-defined]
-        self.in_use.discard(connection)
         connection.raw = raw._pool = None
 
     def _wait_into(self, slot: Any, timeout: float | None) -> None:
@@ -341,8 +348,7 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
                 if (
                     self._reset is not None
                     or self._pool_full_event is not None
-                    # A getconn() of other code, whose waking could be interrupted.
-                    or any(isinstance(waiter, WaitingClient) for waiter in self._waiting)
+                    or self._others_wait()
                 ):
                     self._leave_to_worker(slot, raw)
                 else:
@@ -355,11 +361,14 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
             raise
         self.discard_from(slot)
 
+    def _others_wait(self) -> bool:
+        """Return whether a getconn() of other code waits, whose waking could be interrupted."""
+        return self._lends and any(isinstance(waiter, WaitingClient) for waiter in self._waiting)
+
     def _leave_to_worker(self, slot: Any, raw: Connection) -> None:
         task = _Return(self, raw)
         connection = slot.connection
         try:
-            self.in_use.discard(connection)
             connection.raw = None
             slot.connection = None
             self._tasks.put(task)
@@ -515,7 +524,8 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
         finally:
             self.connecting.discard(thread)
         self.failure = None
-        raw.relet = PooledConnection(None, monotonic())
+        raw.relet = connection = PooledConnection(None, monotonic())
+        self._made[id(connection)] = connection
         return raw  # type: ignore[no-any-return]
 
     def _fail_waiting(self, error: Exception) -> None:

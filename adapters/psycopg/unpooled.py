@@ -21,17 +21,17 @@ class Unpooled:
 
     def __init__(self, config: PoolConfig) -> None:
         self._config = config
-        self.in_use: set[PooledConnection] = set()
+        self._made: set[PooledConnection] = set()
 
     def checkout_into(self, slot: Any, timeout: float | None = None) -> None:
         connection = None
         try:
             connection = PooledConnection(opened(Psycopg.connect, self._config), monotonic())
-            self.in_use.add(connection)
+            self._made.add(connection)
             slot.connection = connection
         except BaseException as error:
             if slot.connection is None and connection is not None:
-                self.in_use.discard(connection)
+                self._made.discard(connection)
                 connection.raw.close()
             forget_frames(error)
             raise
@@ -43,9 +43,14 @@ class Unpooled:
         connection = slot.connection
         if connection.raw is not None:
             connection.raw.close()
-        self.in_use.discard(connection)
+        self._made.discard(connection)
         connection.raw = None
         slot.connection = None
+
+    @property
+    def in_use(self) -> int:
+        """How many connections are checked out."""
+        return len(self._made)
 
     def close(self) -> None:
         pass

@@ -14,6 +14,7 @@ from typing import Any
 
 from relet.backends.config.policy import load_policy
 from relet.core import ConfigurationError, ReleasePolicy
+from relet.core.locks import locked
 
 from . import locator
 from .context_decorator import AsyncContextDecorator, Entered, in_thread
@@ -38,9 +39,12 @@ class Policies:
     """
 
     def __init__(self) -> None:
-        self._assigning = threading.Lock()
-        #: A new object after each assignment. None once `override` has been used.
+        # Reentrant, because a signal handler may use policies while this thread holds it.
+        self._lock = threading.RLock()
+        #: A new object after each change. None while any thread or task is in an `override` block,
+        #: because the policy then depends on who asks.
         self.stamp: object = object()
+        self._entered: set[Overriding] = set()
         #: Policies that code has assigned, by alias.
         self.assigned: Mapping[str, ReleasePolicy] = _NONE
         #: The blocks that this thread or task is in, outermost first.
@@ -78,22 +82,49 @@ class Policies:
             loaded = load_policy(policy)
         except ConfigurationError as error:
             raise ConfigurationError(f"policies[{alias!r}]: {error}") from error
-        with self._assigning:
-            self._assign({**self.assigned, alias: loaded})
+        locked(self._lock, lambda: self._assign({**self.assigned, alias: loaded}))
 
     def __delitem__(self, alias: str) -> None:
         """Go back to the policy of the settings."""
-        with self._assigning:
-            self._assign({name: own for name, own in self.assigned.items() if name != alias})
+
+        def others() -> dict[str, ReleasePolicy]:
+            return {name: own for name, own in self.assigned.items() if name != alias}
+
+        locked(self._lock, lambda: self._assign(others()))
 
     def forked(self) -> None:
-        """Replace the lock, which another thread may have held at the fork. For a child."""
-        self._assigning = threading.Lock()
+        """Drop what belongs to the parent's other threads. Called in a forked child."""
+        self._lock = threading.RLock()
+        self._entered = set(_active(self.overrides.get()))
+        self._renew_stamp()
 
     def _assign(self, assigned: Mapping[str, ReleasePolicy]) -> None:
         self.assigned = MappingProxyType(assigned)
-        if self.stamp is not None:
-            self.stamp = object()
+        self._renew_stamp()
+
+    def _renew_stamp(self) -> None:
+        self.stamp = None if self._entered else object()
+
+    def enter(self, overriding: Overriding) -> None:
+        """Note that *overriding* is in force."""
+
+        def note() -> None:
+            self._entered.add(overriding)
+            self._renew_stamp()
+
+        locked(self._lock, note)
+        self.overrides.set((*_active(self.overrides.get()), overriding))
+
+    def end(self, overriding: Overriding) -> None:
+        """Note that *overriding* is no longer in force. Any thread may call this."""
+
+        def note() -> None:
+            overriding.ended = True
+            self._entered.discard(overriding)
+            self._renew_stamp()
+
+        locked(self._lock, note)
+        self.overrides.set(_active(self.overrides.get()))
 
     def override(
         self, alias: str, policy: ReleasePolicy | None = None, /, **changes: Any
@@ -141,12 +172,10 @@ class Override(AsyncContextDecorator):
             policy = (self._policy or self._policies[alias]).replaced(self._changes)
         except ConfigurationError as error:
             raise ConfigurationError(f"policies.override({alias!r}, ...): {error}") from error
-        self._policies.stamp = None
-        overrides = self._policies.overrides
         overriding = Overriding(alias, policy, self)
         try:
             self._entered.add(overriding)
-            overrides.set((*_active(overrides.get()), overriding))
+            self._policies.enter(overriding)
         except BaseException:
             self._end(overriding)
             raise
@@ -161,10 +190,8 @@ class Override(AsyncContextDecorator):
         return overriding
 
     def _end(self, overriding: Overriding) -> None:
-        overriding.ended = True
+        self._policies.end(overriding)
         self._entered.discard(overriding)
-        overrides = self._policies.overrides
-        overrides.set(_active(overrides.get()))
 
     def __exit__(self, *exc_info: object) -> None:
         if (left := self._leave()) is not None:

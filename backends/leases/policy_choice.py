@@ -31,6 +31,7 @@ class PolicyChoice:
 
     def refresh(self, lease: Lease, settings_policy: ReleasePolicy) -> None:
         """Choose again if the policy may have changed."""
+        self.stamp = policies.stamp or _NO_STAMP
         if (
             policies.overrides.get() is not self._overrides
             or policies.assigned is not self._assigned
@@ -43,7 +44,7 @@ class PolicyChoice:
 
         :param settings_policy: the policy to use if code has set none.
         """
-        # Once overrides are used there is no stamp, so each lease calls `refresh`.
+        # Without a stamp each lease calls `refresh`. Read first: what follows is not older.
         self.stamp = policies.stamp or _NO_STAMP
         self._overrides, self._assigned = policies.overrides.get(), policies.assigned
         self._overriding = policies.overriding(lease.alias)

@@ -74,7 +74,7 @@ class LeasedCursor:
     def __init__(self, runner: LeaseRunner) -> None:
         self._runner = runner
         #: Kept alive by this, as by Django's cursor.
-        self._wrapper = runner.host
+        self._wrapper = runner.find_host()
         self._driver: Any = None
         self._raw: Any = None
         self._closed = False
@@ -330,7 +330,7 @@ class LeasedCursor:
             and runner.plain_cursors
             and self._wrapper.timezone is runner.pool_timezone
         ):
-            driver = raw.cursor()
+            driver = runner.lease.pool.new_cursor(raw)  # type: ignore[union-attr]
         else:
             driver = runner.make_cursor(self.name)
             if self.name is None and not runner.drivers_cursors:

@@ -1,9 +1,10 @@
-"""LeasedCursorWrapper: Django's ``CursorWrapper`` with faster fetch methods."""
+"""LeasedCursorWrapper: a faster ``CursorWrapper`` of Django's."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.db.backends.utils import CursorWrapper
 
 #: Methods that Django's wrapper does not define, but looks up with ``__getattr__``.
@@ -23,7 +24,9 @@ class _Dynamic:
 class LeasedCursorWrapper(CursorWrapper):
     """Django's wrapper, with methods for what Django looks up by name on every call.
 
-    Subclasses that override ``__getattr__``, to forbid or observe these calls, still see them.
+    Django enters a context manager for each call, which only matters if an error is raised. Here
+    it is entered after an error. Subclasses that override ``__getattr__``, to forbid or observe
+    these calls, still see them.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -33,22 +36,43 @@ class LeasedCursorWrapper(CursorWrapper):
                 if getattr(cls, name) is getattr(LeasedCursorWrapper, name):
                     setattr(cls, name, _Dynamic(name))
 
+    def _execute(self, sql: Any, params: Any, *context: Any) -> Any:
+        if self.db.needs_rollback or not apps.ready:
+            # It raises, or warns.
+            return super()._execute(sql, params, *context)  # type: ignore[misc]
+        try:
+            if params is None:
+                return self.cursor.execute(sql)
+            return self.cursor.execute(sql, params)
+        except self.db.Database.Error:
+            with self.db.wrap_database_errors:
+                raise
+
     def fetchone(self) -> Any:
-        with self.db.wrap_database_errors:
+        try:
             return self.cursor.fetchone()
+        except self.db.Database.Error:
+            with self.db.wrap_database_errors:
+                raise
 
     def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
-        with self.db.wrap_database_errors:
+        try:
             return self.cursor.fetchmany(*args, **kwargs)
+        except self.db.Database.Error:
+            with self.db.wrap_database_errors:
+                raise
 
     def fetchall(self) -> Any:
-        with self.db.wrap_database_errors:
+        try:
             return self.cursor.fetchall()
+        except self.db.Database.Error:
+            with self.db.wrap_database_errors:
+                raise
 
     def close(self) -> None:
+        # Closing a server-side cursor needs the server, which may be gone.
         try:
             self.cursor.close()
         except self.db.Database.Error:
-            # Closing a server-side cursor needs the server, which may be gone.
             with self.db.wrap_database_errors:
                 raise

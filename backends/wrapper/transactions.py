@@ -204,9 +204,10 @@ class LazyTransactions(WrapperBase):
             self.needs_rollback = self._forked_inside = True
 
     def validate_no_broken_transaction(self) -> None:
-        if self.needs_rollback and self._forked_inside:
-            self._refuse_forked()
-        super().validate_no_broken_transaction()
+        if self.needs_rollback:  # else Django does nothing
+            if self._forked_inside:
+                self._refuse_forked()
+            super().validate_no_broken_transaction()
 
     def _refuse_forked(self) -> Any:
         raise TransactionManagementError(

@@ -36,9 +36,18 @@ class Token(NamedTuple):
     quoted: bool = False
 
 
-# The patterns are ASCII. To PostgreSQL any other character is a letter, even the no-break space.
-_LETTERS = r"\x80-\U0010ffff"
-_PART = rf"[\w${_LETTERS}]"
+def _letters(ascii_ones: str) -> str:
+    """Return a character class: *ascii_ones*, and all beyond ASCII.
+
+    To PostgreSQL these are letters, even the no-break space. The class is written as what it
+    excludes, which compiles in a tenth of the time.
+    """
+    excluded = re.sub(f"[{ascii_ones}]", "", "".join(map(chr, range(128))))
+    return f"[^{re.escape(excluded)}]"
+
+
+# The patterns are ASCII.
+_PART, _TAG_PART = _letters(r"\w$"), _letters(r"\w")
 _DIGITS = r"\d+(?:_\d+)*"
 #: A placeholder. Its name has letters only, so it hides no code if it is not a placeholder.
 _PLACEHOLDER = r"%(?: [sbt] | \([\w\ ]+\)[sbt] )"
@@ -50,7 +59,7 @@ def _pattern(placeholder: str) -> re.Pattern[str]:
     return re.compile(
         rf"""\s* (?:
           (?P<word>
-            (?: [AC-DF-MO-TV-WYZac-df-mo-tv-wyz_{_LETTERS}] | [BENXbenx](?!') | [Uu](?!&['"]) )
+            (?: {_letters("AC-DF-MO-TV-WYZac-df-mo-tv-wyz_")} | [BENXbenx](?!') | [Uu](?!&['"]) )
             {_PART}* )
         | " (?P<quoted> [^"]* ) " (?!")
         | (?P<other>
@@ -63,7 +72,7 @@ def _pattern(placeholder: str) -> re.Pattern[str]:
         | ' (?P<string> [^'\\]* ) ' (?! [ \t\f\v]* ['\r\n-] )
         | (?P<begin>
             /\* | (?: [NnEeBbXx] | [Uu]& )? ' | (?:[Uu]&)? "
-            | \$ (?: [A-Za-z_{_LETTERS}][\w{_LETTERS}]* )? \$ | %(?=[sbt]) | %\( )
+            | \$ (?: {_letters("A-Za-z_")} {_TAG_PART}* )? \$ | %(?=[sbt]) | %\( )
         | --[^\r\n]*
         | (?P<any> . )
         | \Z

@@ -97,7 +97,7 @@ class OfPool:
 
     @property
     def in_use(self) -> int:
-        return len(self.pool.in_use)
+        return self.pool.in_use
 
     def acquire(self, timeout: float) -> bool:
         slot = self._slots[self._schedule.current()] = Slot()
@@ -130,7 +130,7 @@ class OfPool:
 
     def check(self) -> None:
         pool = self.pool
-        assert (len(pool.in_use), len(pool._waiting)) == (0, 0)
+        assert (pool.in_use, len(pool._waiting)) == (0, 0)
         assert pool._closed or len(pool._pool) == len(set(map(id, pool._pool))) == self.size
 
 

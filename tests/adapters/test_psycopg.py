@@ -38,6 +38,26 @@ def test_a_connection_keeps_what_is_remembered_of_it(adapter):
     adapter.checkin(again)
 
 
+def test_a_new_cursor_is_what_the_connection_makes(adapter, monkeypatch):
+    """Whatever a user or a tool has put in the place of the class, the method or the factories."""
+    connection = adapter.checkout()
+    raw = connection.raw
+    assert type(adapter.new_cursor(raw)) is type(raw.cursor()) is psycopg.Cursor
+    raw.cursor_factory, raw.row_factory = psycopg.ClientCursor, psycopg.rows.dict_row
+    assert type(adapter.new_cursor(raw)) is psycopg.ClientCursor
+    assert adapter.new_cursor(raw).execute("SELECT 1 AS one").fetchone() == {"one": 1}
+    raw.cursor = lambda: "of the connection"
+    assert adapter.new_cursor(raw) == "of the connection"
+    del raw.cursor
+    with monkeypatch.context() as patching:
+        patching.setattr(psycopg.Connection, "cursor", lambda raw: "of the class")
+        assert adapter.new_cursor(raw) == "of the class"
+    raw.close()
+    with pytest.raises(psycopg.OperationalError, match="the connection is closed"):
+        adapter.new_cursor(raw).execute("SELECT 1")
+    adapter.discard(connection)
+
+
 def test_nothing_remembered_refers_to_a_connection_in_the_pool(adapter):
     # Else each connection would need the garbage collector to go away.
     connection = adapter.checkout()

@@ -331,6 +331,34 @@ def test_inside_override(db):
         assert backend_pid(db) == pid
 
 
+def test_while_another_thread_is_inside_override(db):
+    """That block is the parent's. In the child, leases need not look for it."""
+
+    def child():
+        assert policies.stamp is not None
+        with policies.override("default", check_idle=7):
+            assert policies.stamp is None
+        assert policies.stamp is not None
+
+    entered, leave = threading.Event(), threading.Event()
+
+    def other():
+        with policies.override("default", check_idle=9):
+            entered.set()
+            leave.wait(20)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    try:
+        assert entered.wait(20)
+        assert policies.stamp is None
+        assert child_of(child) == 0
+    finally:
+        leave.set()
+        thread.join(20)
+    assert policies.stamp is not None
+
+
 def test_of_a_shared_wrapper(db):
     db.inc_thread_sharing()
     # Forked under the guard of a statement in another thread.
@@ -454,7 +482,7 @@ def _locks(wrapper):
     """Whatever lock there is, by name."""
     adapter = wrapper._runner.find_pool().pool
     native = adapter.native
-    found = {"pools": pools._lock, "policies": policies._assigning}
+    found = {"pools": pools._lock, "policies": policies._lock}
     found["opening"] = getattr(adapter, "_opening", None)
     found["counting"] = getattr(adapter, "_counting", None)
     found["the pool's"] = getattr(native, "_lock", None)

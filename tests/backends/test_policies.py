@@ -16,6 +16,7 @@ from testapp.models import Item
 
 from relet import ReleasePolicy, hold, policies
 from relet.backends import SessionStateError
+from relet.backends.leases.policy_choice import PolicyChoice
 from relet.core import ConfigurationError, Kind, RegistryError, hookimpl, registry
 
 from ..support import engine
@@ -248,6 +249,24 @@ class TestOverride:
         assert at_rest(db)
         backend_pid(db)
         assert at_rest(db)
+
+    def test_leases_look_for_blocks_only_while_there_is_one(self, db, monkeypatch):
+        looks = []
+        refresh = PolicyChoice.refresh
+
+        def looked(choice, *args):
+            looks.append(choice)
+            refresh(choice, *args)
+
+        monkeypatch.setattr(PolicyChoice, "refresh", looked)
+        with policies.override("default", check_idle=7), policies.override("default"):
+            backend_pid(db)
+            backend_pid(db)
+            assert len(looks) >= 2
+        backend_pid(db)
+        looks.clear()
+        backend_pid(db)
+        assert not looks
 
     def test_nested_and_left_by_an_error(self, db):
         with policies.override("default", release="cursor", check_idle=7):

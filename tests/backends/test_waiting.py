@@ -12,11 +12,13 @@ from asgiref.sync import sync_to_async
 from django.db import OperationalError, connections, transaction
 
 from relet import hold
+from relet.adapters.slots import Slot
 from relet.core import PoolTimeout
 
 from ..support import driver, engine
 from ..support.holder import holding
 from ..support.pools import at_rest, backend_pid, stats
+from ..support.steps import steps
 from ..support.threads import in_thread
 from ..support.waiting import until
 
@@ -276,3 +278,39 @@ def test_atomic_on_two_aliases_is_no_waiting(db):
     with transaction.atomic():
         backend_pid(db)
         assert in_thread(lambda: True)
+
+
+def work_beside(make, others):
+    """The steps of giving back, and of waiting in vain, while so many threads wait."""
+    wrapper = make(f"beside{others}")
+    backend_pid(wrapper)
+    pool = wrapper._runner.find_pool().pool
+    if pool.fair_queue is None:
+        pytest.skip("the pool's own class is responsible for who waits")
+    pool.fairness = 60  # what is counted is this thread's work alone,
+    pool.describe_holders = tuple  # and not the text of the error
+
+    def wait():
+        slot = Slot()
+        pool.checkout_into(slot, 60)
+        pool.checkin_from(slot)
+
+    mine = Slot()
+    pool.checkout_into(mine)
+    threads = [threading.Thread(target=wait) for _ in range(others)]
+    for thread in threads:
+        thread.start()
+    until(lambda: pool.stats().waiting == others)
+    in_vain = steps(pool.checkout_into, Slot(), 0.0)
+    giving_back = steps(pool.checkin_from, mine)
+    for thread in threads:
+        thread.join(60)
+    assert stats(wrapper).in_use == stats(wrapper).waiting == 0
+    return in_vain, giving_back
+
+
+def test_the_work_of_a_thread_does_not_grow_with_the_queue(make):
+    few, many = work_beside(make, 1), work_beside(make, 100)
+    assert few[0] > 10
+    for one, other in zip(few, many, strict=True):
+        assert other <= 1.2 * one
