@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 from relet.core.sql.classifier import Memo, classify
@@ -23,12 +23,11 @@ _CHANGES_PATH = re.compile(
 )
 
 
-@dataclass(frozen=True)
 class Either:
     """Two catalogues, of which either may apply, because a transaction that changes one is open."""
 
-    first: Catalogue
-    second: Catalogue
+    def __init__(self, first: Catalogue, second: Catalogue) -> None:
+        self.first, self.second = first, second
 
     def __bool__(self) -> bool:
         return bool(self.first) or bool(self.second)

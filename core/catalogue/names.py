@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
+from typing import Any
 
 from relet.core.sql.commands import steps_of_body
 from relet.core.sql.effects import Change, Kind, nameless
@@ -49,11 +50,11 @@ _DEFINED = {"view", "function", "procedure", "rule", "policy", "trigger", "aggre
 _MODIFIERS = {"or", "replace", "temp", "temporary", "recursive", "constraint", "event", "local"}
 #: What comes before a relation that is read.
 _BEFORE_RELATIONS = {"from", "join", ",", "only", "table", "using", "(", "update", "into", "copy"}
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 #: The maximum depth of strings in strings that are looked at.
 _DEEPEST = 3
 
 
-@dataclass(frozen=True)
 class Catalogue:
     """The functions, relations and so on whose use has effects, by their names.
 
@@ -67,27 +68,31 @@ class Catalogue:
     :param path: the schemas in which a name without one is looked up; None for all.
     """
 
-    functions: Mapping[str, BySchema] = field(default_factory=dict)
-    attributes: frozenset[str] = frozenset()
-    runners: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    relations: Mapping[str, Mapping[str, BySchema]] = field(default_factory=dict)
-    types: Mapping[str, Changes] = field(default_factory=dict)
-    operators: Mapping[str, Changes] = field(default_factory=dict)
-    definitions: Changes = ()
-    path: frozenset[str] | None = None
-
-    def __post_init__(self) -> None:
-        names = {*self.functions, *self.runners, *self.types}
-        for by_name in self.relations.values():
+    def __init__(
+        self,
+        functions: Mapping[str, BySchema] = _NOTHING,
+        attributes: frozenset[str] = frozenset(),
+        runners: Mapping[str, tuple[int, ...]] = _NOTHING,
+        relations: Mapping[str, Mapping[str, BySchema]] = _NOTHING,
+        types: Mapping[str, Changes] = _NOTHING,
+        operators: Mapping[str, Changes] = _NOTHING,
+        definitions: Changes = (),
+        path: frozenset[str] | None = None,
+    ) -> None:
+        self.functions, self.attributes, self.runners = functions, attributes, runners
+        self.relations, self.types, self.operators = relations, types, operators
+        self.definitions, self.path = definitions, path
+        names = {*functions, *runners, *types}
+        for by_name in relations.values():
             names.update(by_name)
         hidden = {name.lower() for name in names if not _PLAIN.match(name)}
-        keep = object.__setattr__
-        keep(self, "_names", names)
-        keep(self, "_words", frozenset(name.lower() for name in names) - hidden)
-        keep(self, "_parts", (*hidden, *self.operators))
+        self._names = names
+        self._words = frozenset(name.lower() for name in names) - hidden
+        #: Names that are no words.
+        self._parts = (*hidden, *operators)
 
     def __bool__(self) -> bool:
-        return bool(self._names or self.operators or self.definitions)  # type: ignore[attr-defined]
+        return bool(self._names or self.operators or self.definitions)
 
     @property
     def weights(self) -> dict[str, int]:
@@ -112,14 +117,13 @@ class Catalogue:
 
     def is_mentioned(self, lowered: str) -> bool:
         """Return whether a text has one of the names in it."""
-        words: frozenset[str] = self._words  # type: ignore[attr-defined]
+        words = self._words
         if len(words) <= _FEW:
             if any(word in lowered for word in words):
                 return True
         elif not words.isdisjoint(_WORDS.findall(lowered)):
             return True
-        parts: tuple[str, ...] = self._parts  # type: ignore[attr-defined]
-        return any(part in lowered for part in parts) or 'u&"' in lowered
+        return any(part in lowered for part in self._parts) or 'u&"' in lowered
 
     @cached_property
     def anywhere(self) -> Catalogue:
@@ -178,7 +182,7 @@ class Catalogue:
     def steps_in(self, statement: Statement) -> Iterator[Change]:
         """Yield the changes of what *statement*, or a part of code, mentions."""
         texts = {token.text for token in statement}
-        if not texts.isdisjoint(self._names):  # type: ignore[attr-defined]
+        if not texts.isdisjoint(self._names):
             for position, token in enumerate(statement):
                 if token.kind is WORD:
                     yield from self._of_word(statement, position, texts)

@@ -9,9 +9,8 @@ https://www.postgresql.org/docs/current/catalogs.html
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from relet.core.sql.functions import KINDS
@@ -55,12 +54,12 @@ SIGNATURE = (
 )
 
 
-@dataclass(frozen=True)
 class Separators:
     """What ends a field and a record. No definition has them in it, because they are random."""
 
-    fields: str = field(default_factory=lambda: f"\x1f{secrets.token_hex(4)}\x1f")
-    between: str = field(default_factory=lambda: f"\x1e{secrets.token_hex(4)}\x1e")
+    def __init__(self) -> None:
+        self.fields = f"\x1f{os.urandom(4).hex()}\x1f"
+        self.between = f"\x1e{os.urandom(4).hex()}\x1e"
 
     def records(self, values: Sequence[str], source: str) -> str:
         """Return SQL for the records of *source*, each made of *values*, in one text."""
@@ -111,8 +110,7 @@ class Routine(NamedTuple):
         return f"{self.schema}.{self.name}"
 
 
-@dataclass(frozen=True)
-class Sources:
+class Sources(NamedTuple):
     """What is judged: the routines, and expressions that call functions of PostgreSQL's.
 
     :param path: the schemas in which names without a schema are looked up.
@@ -234,16 +232,7 @@ def read_sources(rows: Iterable[Sequence[Any]], separators: Separators) -> Sourc
     )
 
 
-@dataclass(frozen=True)
-class Uses:
-    """Which object uses which, by catalogue and number; see ``pg_depend``."""
-
-    user: tuple[str, str]
-    used: tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Relations:
+class Relations(NamedTuple):
     """The relations, and what belongs to them. Each field has the records of one query."""
 
     relations: list[list[str]]
