@@ -6,33 +6,27 @@ import re
 
 from relet.core.sql.commands import steps_of_body, steps_of_statements
 from relet.core.sql.effects import Change, Kind
-from relet.core.sql.functions import KINDS
 from relet.core.sql.statements import Statement, readings, split
 
 from .dynamic import Executed, Unreadable
 from .names import UNKNOWN_NAME, Catalogue
 from .queries import Routine
 
-#: A source without any of these words has no effects of its own, unless it has SET. Most have none,
-#: and it takes a hundredth of the time to see that.
-_WORDS = frozenset(
-    word.encode()
-    for word in (
-        *(*KINDS, "pg_settings", "temp", "temporary", "pg_temp", "listen", "unlisten", "prepare"),
-        *("deallocate", "discard", "reset", "load", "hold", "u"),
-    )
+#: A source without any of these has no effects of its own, unless it has SET or dynamic SQL. Most
+#: have none, and it takes a hundredth of the time to see that.
+_TRIGGERS = (
+    *("set_config", "_advisory_", "tval", "setseed", "temp", "pg_settings", "listen", 'u&"'),
+    *("prepare", "deallocate", "discard", "reset", "load", "hold", "_to_xml", "ts_stat"),
+    *("ts_rewrite", "_backup", "replication_"),
 )
 #: What is no part of a word becomes a space, and letters become small.
 _SPACED = bytes(
     code if chr(code).isalnum() or code in b"_$" or code > 127 else 32
     for code in (ord(chr(code).lower()) if code < 128 else code for code in range(256))
 )
-#: SET, and where it is a part of another command.
-_SET = re.compile(r"set(?<![\w$]set)(?![\w$])")
-_SET_OF_OTHERS = re.compile(
-    r"update\s+(?:only\s+)?[\w$.\"%]+(?:\s+\*)?(?:\s+(?:as\s+)?[\w$]+)?\s+set(?![\w$])"
-    r"|update\s+set(?![\w$])"
-)
+#: What comes before a statement, and how far before SET it is looked for.
+_BEFORE = (";", "begin", "then", "else", "loop", "*/")
+_NEAR = 500
 #: What other languages call to run SQL.
 _RUNS_SQL = re.compile(r"execute|spi_|plpy|plv8|prepare|query|cursor", re.IGNORECASE)
 
@@ -42,22 +36,38 @@ def words_of(source: str) -> frozenset[bytes]:
     return frozenset(source.encode(errors="replace").translate(_SPACED).split())
 
 
-def may_have_effects(words: frozenset[bytes], source: str) -> bool:
-    """Return whether *source* may have effects of its own.
+def may_have_effects(lowered: str) -> bool:
+    """Return whether a source may have effects of its own.
 
-    :param words: its words.
+    :param lowered: the source in lower case.
     """
-    return b"execute" in words or _may_set(words, source)
+    return "execute" in lowered or _may_set(lowered)
 
 
-def _may_set(words: frozenset[bytes], source: str) -> bool:
+def _may_set(lowered: str) -> bool:
     """Return whether a source without dynamic SQL may have effects of its own."""
-    if not words.isdisjoint(_WORDS):
+    for trigger in _TRIGGERS:
+        if trigger in lowered:
+            return True
+    position = lowered.find("set")
+    while position != -1:
+        if _may_begin(lowered, position):
+            return True
+        position = lowered.find("set", position + 3)
+    return False
+
+
+def _may_begin(lowered: str, position: int) -> bool:
+    """Return whether a statement may begin at *position*, rather than UPDATE ... SET go on."""
+    near = lowered[max(0, position - _NEAR) : position]
+    before = near.rstrip()
+    if len(before) == len(near):
+        return not near or not (near[-1].isalnum() or near[-1] in "_$")
+    if not before or before.endswith(_BEFORE):
         return True
-    if b"set" not in words:
-        return False
-    lowered = source.lower()
-    return len(_SET.findall(lowered)) > len(_SET_OF_OTHERS.findall(lowered))
+    # The line before may end with a comment, and a statement with the line before that.
+    line = before.rfind("\n")
+    return "--" in before[line + 1 :] or (line == -1 and len(near) == _NEAR)
 
 
 class Body:
@@ -67,7 +77,7 @@ class Body:
     :ivar has_unknown_names: whether it uses names that are put in at run time.
     """
 
-    def __init__(self, routine: Routine, words: frozenset[bytes]) -> None:
+    def __init__(self, routine: Routine, lowered: str) -> None:
         source = routine.source
         self.statements = _statements(source)
         found: list[Change] = []
@@ -78,7 +88,7 @@ class Body:
             if _RUNS_SQL.search(source):
                 found.append(Change(Kind.DYNAMIC, None))
                 found += steps_of_body(source, True)
-        elif routine.language == "plpgsql" and b"execute" in words:
+        elif routine.language == "plpgsql" and "execute" in lowered:
             try:
                 parameters = frozenset(routine.parameters.split())
                 executed = Executed(self.statements, parameters).texts()
@@ -88,9 +98,9 @@ class Body:
                 found += steps_of_body(source, False)
             else:
                 for text in executed:
-                    if may_have_effects(words_of(text), text):
+                    if may_have_effects(text.lower()):
                         found += steps_of_body(text, False)
-        if Change(Kind.DYNAMIC, None) not in found and _may_set(words, source):
+        if Change(Kind.DYNAMIC, None) not in found and _may_set(lowered):
             found += steps_of_statements(self.statements)
         for text in executed:
             self.statements += _statements(text)

@@ -59,11 +59,12 @@ class Closure:
         self._effects: dict[Node, dict[Key, Change]] = defaultdict(dict)
         #: Node -> what has its effects, too, and what to call the reason.
         self._users: dict[Node, list[tuple[Node, str]]] = defaultdict(list)
-        #: What is judged: its node, its source, and the words in that.
+        #: What is judged: its node, its source, and that in lower case.
         self._judged = [
-            ((_PROC, routine.oid), routine, words_of(routine.source))
-            for routine in sources.routines
+            ((_PROC, routine.oid), routine, routine.source.lower()) for routine in sources.routines
         ]
+        #: The words in each of them, once a name is looked for.
+        self._words: list[frozenset[bytes]] = []
         self._bodies: dict[Node, Body] = {}
         self._routines = {routine.oid: routine for routine in sources.routines}
         self._runners = {
@@ -79,14 +80,14 @@ class Closure:
 
     def judge(self) -> bool:
         """Judge each source alone; return whether anything at all has effects."""
-        for node, routine, words in self._judged:
+        for node, routine, lowered in self._judged:
             if routine.language == "c":
                 kind = extensions.kind_of(routine.name)
                 if kind is not None:
                     origin = f"called in function {routine.title}"
                     self._add(node, [Change(kind, None, origin=origin)])
-            elif may_have_effects(words, routine.source):
-                body = self._bodies[node] = Body(routine, words)
+            elif may_have_effects(lowered):
+                body = self._bodies[node] = Body(routine, lowered)
                 self._add(node, body.own)
         for catalogue, oid, function in self._sources.expressions:
             kind = KINDS[function]
@@ -101,7 +102,7 @@ class Closure:
     @property
     def changes_path(self) -> bool:
         """Whether a function may change the search path."""
-        return any(b"search_path" in words for _, _, words in self._judged)
+        return any("search_path" in lowered for _, _, lowered in self._judged)
 
     def relate(self, relations: Relations | None) -> Catalogue:
         """Follow calls, writes and reads to their end; return what has effects."""
@@ -149,27 +150,21 @@ class Closure:
         names = [name.encode(errors="replace") for name in new]
         single = frozenset(name for name in names if words_of(name.decode()) == {name})
         parts = [name.decode() for name in names if name not in single]
-        judged = [each for each in self._judged if not single.isdisjoint(each[2])]
-        # Names that are put in at run time, and those written as U&"", can be any.
-        judged += [
-            each
-            for each in self._judged
-            if (b"u" in each[2] or (each[0] in self._bodies and self._has_unknown_names(each[0])))
-            and single.isdisjoint(each[2])
-        ]
-        if parts:
-            judged += [
-                each
-                for each in self._judged
-                if any(part in each[1].source.lower() for part in parts)
-            ]
+        if len(self._words) < len(self._judged):
+            self._words = [words_of(lowered) for _, _, lowered in self._judged]
         grown = False
-        for node, routine, words in judged:
-            if routine.language == "c":
+        for (node, routine, lowered), words in zip(self._judged, self._words, strict=True):
+            if (
+                single.isdisjoint(words)
+                # Names that are written as U&"", or put in at run time, can be any.
+                and b"u" not in words
+                and not (node in self._bodies and self._bodies[node].has_unknown_names)
+                and not (parts and any(part in lowered for part in parts))
+            ) or routine.language == "c":
                 continue
             body = self._bodies.get(node)
             if body is None:
-                body = self._bodies[node] = Body(routine, words)
+                body = self._bodies[node] = Body(routine, lowered)
             origin = f"called in function {routine.title}"
             changes = [
                 change if change.origin else change._replace(origin=origin)
@@ -177,9 +172,6 @@ class Closure:
             ]
             grown |= self._add(node, changes)
         return grown
-
-    def _has_unknown_names(self, node: Node) -> bool:
-        return self._bodies[node].has_unknown_names
 
     # Relations.
 
@@ -296,9 +288,9 @@ class Closure:
         for oid, _, name, _, source in rules:
             if source:
                 routine = Routine(oid, "rule", name, "sql", "r", "", "", False, source)
-                node, words = ("pg_rewrite", oid), words_of(source)
-                self._judged.append((node, routine, words))
-                body = self._bodies[node] = Body(routine, words)
+                node, lowered = ("pg_rewrite", oid), source.lower()
+                self._judged.append((node, routine, lowered))
+                body = self._bodies[node] = Body(routine, lowered)
                 self._add(node, body.own)
 
     # The result.

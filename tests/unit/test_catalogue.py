@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relet.core.catalogue.bodies import Body, may_have_effects, words_of
+from relet.core.catalogue.bodies import Body, may_have_effects
 from relet.core.catalogue.closure import Closure
 from relet.core.catalogue.memo import UNREAD, CatalogueMemo, Either
 from relet.core.catalogue.names import UNKNOWN_NAME, Catalogue
@@ -24,10 +24,9 @@ def routine(source, *, name="f", language="plpgsql", parameters="", oid="1", sch
 def own(source, **options):
     """The kinds of state that a function with *source* leaves itself."""
     made = routine(source, **options)
-    words = words_of(source)
-    if not may_have_effects(words, source):
+    if not may_have_effects(source.lower()):
         return ""
-    body = Body(made, words)
+    body = Body(made, source.lower())
     return " ".join(sorted(change.kind.name for change in body.own if not change.undoes))
 
 
@@ -39,6 +38,8 @@ OWN = {
     "nothing": ("SELECT 1", ""),
     "SET": ("SET a.b = 1;", "SETTING"),
     "SET after a comment": ("NULL; -- it's\n /* x */ SET a.b = 1;", "SETTING"),
+    "SET after a long comment": (f"NULL; -- {'x' * 600}\n\n  SET a.b = 1;", "SETTING"),
+    "SET after two": ("NULL; -- x\n -- y\n\tSET a.b = 1;", "SETTING"),
     "SET LOCAL": ("SET LOCAL a.b = 1;", ""),
     "UPDATE": ("UPDATE t SET a = 1;", ""),
     "UPDATE with an alias": ("UPDATE ONLY s.t AS x\n\tSET a = 1;", ""),
