@@ -74,7 +74,7 @@ class Body:
     """The source of a function, as statements.
 
     :ivar own: its effects, but for those of what it calls and writes.
-    :ivar has_unknown_names: whether it uses names that are put in at run time.
+    :ivar with_unknown_names: the statements in which names are put in at run time.
     """
 
     def __init__(self, routine: Routine, lowered: str) -> None:
@@ -104,15 +104,24 @@ class Body:
             found += steps_of_statements(self.statements)
         for text in executed:
             self.statements += _statements(text)
-        self.has_unknown_names = any(UNKNOWN_NAME in text for text in executed)
+        unknown = any(UNKNOWN_NAME in text for text in executed)
+        self.with_unknown_names = (
+            [one for one in self.statements if any(token.text == UNKNOWN_NAME for token in one)]
+            if unknown
+            else []
+        )
         origin = f"called in function {routine.title}"
         self.own = tuple(
             change._replace(origin=change.origin or origin) for change in dict.fromkeys(found)
         )
 
-    def changes(self, catalogue: Catalogue) -> list[Change]:
-        """Return the changes of what it mentions."""
-        return [change for statement in self.statements for change in catalogue.steps_in(statement)]
+    def changes(self, catalogue: Catalogue, *, every: bool) -> list[Change]:
+        """Return the changes of what it mentions.
+
+        :param every: whether it may mention any name, and not only those put in at run time.
+        """
+        statements = self.statements if every else self.with_unknown_names
+        return [change for statement in statements for change in catalogue.steps_in(statement)]
 
 
 def _statements(source: str) -> list[Statement]:

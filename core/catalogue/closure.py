@@ -65,7 +65,8 @@ class Closure:
         ]
         #: The words in each of them, once a name is looked for.
         self._words: list[frozenset[bytes]] = []
-        self._bodies: dict[Node, Body] = {}
+        #: By position in these, the bodies that were read.
+        self._bodies: dict[int, Body] = {}
         self._routines = {routine.oid: routine for routine in sources.routines}
         self._runners = {
             routine.name: extensions.RUNNERS[routine.name]
@@ -80,14 +81,14 @@ class Closure:
 
     def judge(self) -> bool:
         """Judge each source alone; return whether anything at all has effects."""
-        for node, routine, lowered in self._judged:
+        for position, (node, routine, lowered) in enumerate(self._judged):
             if routine.language == "c":
                 kind = extensions.kind_of(routine.name)
                 if kind is not None:
                     origin = f"called in function {routine.title}"
                     self._add(node, [Change(kind, None, origin=origin)])
             elif may_have_effects(lowered):
-                body = self._bodies[node] = Body(routine, lowered)
+                body = self._bodies[position] = Body(routine, lowered)
                 self._add(node, body.own)
         for catalogue, oid, function in self._sources.expressions:
             kind = KINDS[function]
@@ -152,26 +153,36 @@ class Closure:
         parts = [name.decode() for name in names if name not in single]
         if len(self._words) < len(self._judged):
             self._words = [words_of(lowered) for _, _, lowered in self._judged]
+        # A name that is written as U&"" can be any.
+        mentioning = {
+            position
+            for position, words in enumerate(self._words)
+            if not single.isdisjoint(words) or b"u" in words
+        }
+        if parts:
+            mentioning.update(
+                position
+                for position, (_, _, lowered) in enumerate(self._judged)
+                if any(part in lowered for part in parts)
+            )
         grown = False
-        for (node, routine, lowered), words in zip(self._judged, self._words, strict=True):
-            if (
-                single.isdisjoint(words)
-                # Names that are written as U&"", or put in at run time, can be any.
-                and b"u" not in words
-                and not (node in self._bodies and self._bodies[node].has_unknown_names)
-                and not (parts and any(part in lowered for part in parts))
-            ) or routine.language == "c":
+        for position in mentioning.union(self._with_unknown_names()):
+            node, routine, lowered = self._judged[position]
+            if routine.language == "c":
                 continue
-            body = self._bodies.get(node)
+            body = self._bodies.get(position)
             if body is None:
-                body = self._bodies[node] = Body(routine, lowered)
+                body = self._bodies[position] = Body(routine, lowered)
             origin = f"called in function {routine.title}"
             changes = [
                 change if change.origin else change._replace(origin=origin)
-                for change in body.changes(catalogue)
+                for change in body.changes(catalogue, every=position in mentioning)
             ]
             grown |= self._add(node, changes)
         return grown
+
+    def _with_unknown_names(self) -> list[int]:
+        return [position for position, body in self._bodies.items() if body.with_unknown_names]
 
     # Relations.
 
@@ -290,7 +301,7 @@ class Closure:
                 routine = Routine(oid, "rule", name, "sql", "r", "", "", False, source)
                 node, lowered = ("pg_rewrite", oid), source.lower()
                 self._judged.append((node, routine, lowered))
-                body = self._bodies[node] = Body(routine, lowered)
+                body = self._bodies[len(self._judged) - 1] = Body(routine, lowered)
                 self._add(node, body.own)
 
     # The result.
