@@ -16,6 +16,7 @@ from relet.backends.config.credentials import Credentials
 from relet.core import MissingDependency, UnknownAdapter, registry
 
 from .config import options
+from .leases.findings import mode_from_environment
 
 if TYPE_CHECKING:
     from .wrapper.wrapper import LeasingWrapper
@@ -26,6 +27,7 @@ def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:
     messages: list[checks.CheckMessage] = [
         checks.Warning(problem, id="relet.W002") for problem in registry.problems()
     ]
+    messages += _check_environment()
     for alias in connections:
         try:
             wrapper: Any = connections[alias]
@@ -35,6 +37,13 @@ def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:
             if hasattr(wrapper, "adapter_class"):
                 messages += _check(wrapper)
     return messages
+
+
+def _check_environment() -> Iterator[checks.CheckMessage]:
+    try:
+        mode_from_environment()
+    except ImproperlyConfigured as error:
+        yield checks.Error(str(error), id="relet.E009")
 
 
 def _check_engine(alias: str, error: BaseException) -> Iterator[checks.CheckMessage]:

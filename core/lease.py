@@ -44,6 +44,9 @@ Release modes
 
 ``STATEMENT_MODE`` is the base table. The other two modes change a few of its rows.
 Keep it that way: a mode is data.
+
+So is the audit of session state. An audited lease has the same table, with other
+actions where a statement has ended. Nobody else pays for it.
 """
 
 from __future__ import annotations
@@ -57,6 +60,7 @@ from .errors import IllegalEvent
 from .status import TransactionStatus
 
 if TYPE_CHECKING:
+    from relet.core.session.audit import SessionAudit
     from relet.core.session.ledger import SessionLedger
 
     from .adapter import PoolAdapter, PooledConnection
@@ -112,6 +116,11 @@ class Action(Enum):
     RESET_THEN_CHECKIN = "reset, then checkin"
     PIN_CURSOR = "pin the cursor"  #: keep the lease until the cursor closes
     FORGET = "forget"  #: drop the connection without using, resetting or closing it
+
+    # Of an audited lease, in the place of NOTHING, CHECKIN and PIN_CURSOR.
+    AUDIT = "audit"  #: compare the session's state with what it was
+    AUDIT_THEN_CHECKIN = "audit, then checkin"
+    AUDIT_THEN_PIN_CURSOR = "audit, then pin the cursor"
 
 
 class Hold(IntEnum):
@@ -298,6 +307,35 @@ TABLES: Mapping[str, Table] = MappingProxyType(
 )
 
 
+_AUDITED = {
+    Action.NOTHING: Action.AUDIT,
+    Action.CHECKIN: Action.AUDIT_THEN_CHECKIN,
+    Action.PIN_CURSOR: Action.AUDIT_THEN_PIN_CURSOR,
+}
+
+
+def _audited(table: Table) -> Table:
+    """Return *table* with an audit after each statement, and before each checkin."""
+    return MappingProxyType(
+        {
+            (state, event): (
+                target,
+                _AUDITED.get(action, action)
+                if event in (Event.CLEAN, Event.DIRTY, Event.PINNED, Event.TRANSACTION)
+                and target is not State.BROKEN
+                else action,
+            )
+            for (state, event), (target, action) in table.items()
+        }
+    )
+
+
+#: Release mode -> its table for leases whose session state is audited.
+AUDITED_TABLES: Mapping[str, Table] = MappingProxyType(
+    {mode: _audited(table) for mode, table in TABLES.items()}
+)
+
+
 class Lease:
     """The lease of one Django wrapper: a state, its pins and, while leased, a connection.
 
@@ -306,8 +344,8 @@ class Lease:
     """
 
     __slots__ = (
-        *("__weakref__", "alias", "call_site", "connection", "leased_at", "pins", "pool"),
-        *("session", "shared", "sql", "state", "table", "thread"),
+        *("__weakref__", "alias", "audit", "call_site", "connection", "leased_at", "pins"),
+        *("pool", "session", "shared", "sql", "state", "table", "thread"),
     )
 
     def __init__(self, alias: str, table: Table = STATEMENT_MODE, thread: int = 0) -> None:
@@ -322,6 +360,8 @@ class Lease:
         self.pins: dict[object, Any] = {}
         #: The session state that its owner has made; None for nothing.
         self.session: SessionLedger | None = None
+        #: The audit of its session state; None if it is not audited.
+        self.audit: SessionAudit | None = None
         #: When its connection was checked out, in seconds of `time.monotonic`.
         self.leased_at = 0.0
         #: Where it was taken, for the error of a checkout that times out. None until it has

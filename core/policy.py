@@ -10,9 +10,11 @@ from relet.core.sql.effects import Kind
 
 from .errors import ConfigurationError, did_you_mean
 from .lease import TABLES
+from .session.audit import AUDIT_MODES
 
 ReleaseMode = Literal["statement", "cursor", "request"]
 StateMode = Literal["pin", "reset", "error", "ignore"]
+AuditMode = Literal["first", "all", False] | None
 RetryMode = Literal["never", "reads"]
 DynamicMode = Literal["pin", "ignore"]
 STATE_MODES = get_args(StateMode)
@@ -47,13 +49,16 @@ class ReleasePolicy:
         pool, so ``override()`` does not change it.
     :param catalogue_ttl: seconds. What the database's functions, triggers, rules and views leave in
         a session is read from its catalogue once a pool, and again when that has changed. Each new
-        connection looks whether it has, and after this time the next `close()` does. None means
+        connection looks whether it has, and after this time an idle one does. None means
         that it is never read, so such state is not seen. It belongs to the pool, so ``override()``
         does not change it.
     :param dynamic_sql: what to make of a function that runs SQL which it puts together, if its
         source does not show the command. ``"pin"`` takes it to leave session state: the lease is
         kept until ``close()`` (or, if `session_state` is ``"reset"``, the session restored when the
         lease ends). Such a call is never refused. ``"ignore"`` takes it to leave none.
+    :param session_state_audit: after which statements the server is asked what they have left in
+        the session, to find what their texts do not show: ``"first"``, the first execution of each
+        text; ``"all"``, each execution; None or False, none. It costs round trips; it is for tests.
     :raises ConfigurationError: a value is not allowed.
     """
 
@@ -64,6 +69,7 @@ class ReleasePolicy:
     fairness: float = 0.005
     catalogue_ttl: float | None = 60.0
     dynamic_sql: DynamicMode = "pin"
+    session_state_audit: AuditMode = None
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -71,6 +77,7 @@ class ReleasePolicy:
             ("session_state", STATE_MODES),
             ("retry", RETRY_MODES),
             ("dynamic_sql", DYNAMIC_MODES),
+            ("session_state_audit", (*AUDIT_MODES, None, False)),
         ):
             if (value := getattr(self, name)) not in known:
                 allowed = ", ".join(map(repr, known))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relet.backends.engines import build as build
+    from relet.backends.leases.findings import session_state_audit as session_state_audit
     from relet.backends.leases.hold import hold as hold
     from relet.backends.leases.policies import policies as policies
     from relet.backends.pools import close_all as close_all
@@ -25,9 +26,18 @@ _MODULES = {
     "close_all": "relet.backends.pools",
     "hold": "relet.backends.leases.hold",
     "policies": "relet.backends.leases.policies",
+    "session_state_audit": "relet.backends.leases.findings",
 }
 
-__all__ = ["ReleasePolicy", "__version__", "build", "close_all", "hold", "policies"]
+__all__ = [
+    "ReleasePolicy",
+    "__version__",
+    "build",
+    "close_all",
+    "hold",
+    "policies",
+    "session_state_audit",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from relet.core.session.audit import AUDIT_MODES
+
 #: Below PostgreSQL's default max_connections of 100, some of which are reserved.
 _MAX_CONNECTIONS = 90
 _MAX_CLIENTS = 500
@@ -28,6 +30,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             from .adapters import list_adapters
 
             return list_adapters()
+        if arguments.command == "audit":
+            from .audit import audit
+
+            command = arguments.run[1:] if arguments.run[:1] == ["--"] else arguments.run
+            if not command:
+                parser.error("audit: no command to run; write it after --")
+            return audit(
+                command,
+                mode=arguments.mode,
+                fail_on=arguments.fail_on,
+                json_file=arguments.json,
+            )
         if arguments.command == "demo":
             from relet.backends import demo
 
@@ -57,6 +71,29 @@ def _parser() -> argparse.ArgumentParser:
         description="List the registered adapters, the ENGINE of each, and whether its "
         "requirements are installed.",
     )
+    audit = commands.add_parser(
+        "audit",
+        help="run a command, such as tests, and report session state that relet does not see",
+        description="Run COMMAND, compare what the server lists of each session before and after "
+        "each statement, and report statements that leave session state which relet does not see "
+        "in their text. The report goes to stderr.",
+        usage="relet audit [-h] [--mode MODE] [--fail-on WHAT] [--json FILE] -- COMMAND ...",
+    )
+    audit.add_argument(
+        "--mode",
+        choices=AUDIT_MODES,
+        default="first",
+        help="look at the first execution of each text, or at all (default: %(default)s)",
+    )
+    audit.add_argument(
+        "--fail-on",
+        choices=("sure", "any"),
+        help="exit with 1 if something was found, beyond doubt or at all",
+    )
+    audit.add_argument(
+        "--json", type=_file, metavar="FILE", help="also write the report to this file"
+    )
+    audit.add_argument("run", nargs=argparse.REMAINDER, metavar="COMMAND", help=argparse.SUPPRESS)
     demo = commands.add_parser(
         "demo",
         help="compare Django's native pool and relet on the same Django project",

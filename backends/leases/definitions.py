@@ -97,6 +97,11 @@ class PoolDefinitions:
                 if slot.connection is not None:
                     pool.discard_from(slot)
 
+    def forget(self) -> None:
+        """Have them read before the next statement, changed or not."""
+        self._signature = None
+        self.expire()
+
     def take_problem(self) -> str:
         """Return why they could not be read, the first time that this is called."""
         if not self._problem or self._told:

@@ -37,6 +37,7 @@ class Host(Protocol):
     settings_dict: dict[str, Any]
     autocommit: bool
     in_atomic_block: bool
+    atomic_blocks: list[Any]
     Database: Any
     ops: Any
     _thread_ident: int

@@ -47,6 +47,8 @@ class Policies:
         self._entered: set[Overriding] = set()
         #: Policies that code has assigned, by alias.
         self.assigned: Mapping[str, ReleasePolicy] = _NONE
+        #: How leases are audited whose policy does not say so; see `audit`.
+        self.audit_mode: str | None = None
         #: The blocks that this thread or task is in, outermost first.
         self.overrides: ContextVar[tuple[Overriding, ...]] = ContextVar(
             "relet.policies.overrides", default=()
@@ -91,6 +93,18 @@ class Policies:
             return {name: own for name, own in self.assigned.items() if name != alias}
 
         locked(self._lock, lambda: self._assign(others()))
+
+    def audit(self, mode: str | None) -> None:
+        """Audit the session state of all leases from now on, of all aliases and threads.
+
+        :param mode: as `ReleasePolicy.session_state_audit`. It is for test runners.
+        """
+
+        def change() -> None:
+            self.audit_mode = mode
+            self._assign(dict(self.assigned))
+
+        locked(self._lock, change)
 
     def forked(self) -> None:
         """Drop what belongs to the parent's other threads. Called in a forked child."""

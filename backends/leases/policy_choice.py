@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from relet.core import Lease, ReleasePolicy
-from relet.core.lease import TABLES
+from relet.core.lease import AUDITED_TABLES, TABLES
 
+from .findings import mode_from_environment
 from .policies import Overriding, policies
 
 _NO_STAMP = object()
@@ -16,7 +17,10 @@ class PolicyChoice:
     The sources tell whether the next lease needs a new choice, because `policies` has changed.
     """
 
-    __slots__ = ("_assigned", "_overrides", "_overriding", "policy", "stamp", "trusted_for")
+    __slots__ = (
+        *("_assigned", "_overrides", "_overriding", "audit_mode"),
+        *("policy", "stamp", "trusted_for"),
+    )
 
     def __init__(self) -> None:
         self.policy = ReleasePolicy()
@@ -24,6 +28,8 @@ class PolicyChoice:
         self.stamp: object = None
         #: Seconds after its last use for which a connection is used without a check.
         self.trusted_for = self.policy.check_idle
+        #: `ReleasePolicy.session_state_audit`, or what the environment or a test says.
+        self.audit_mode: str | None = None
         self._assigned: object = None
         self._overrides: object = None
         #: The block that set the policy, if one did.
@@ -49,10 +55,27 @@ class PolicyChoice:
         self._overrides, self._assigned = policies.overrides.get(), policies.assigned
         self._overriding = policies.overriding(lease.alias)
         self.policy = policy = policies.from_code(lease.alias) or settings_policy
+        audit = policy.session_state_audit or policies.audit_mode or mode_from_environment()
+        self.audit_mode = audit or None
         # With retries, check even connections that were used just now: any statement may be a read.
-        self.trusted_for = policy.check_idle if policy.retry == "never" else -1.0
-        lease.table = TABLES[policy.release]
+        # For an audit, no connection goes unchecked, because it begins there.
+        self.trusted_for = policy.check_idle if policy.retry == "never" and not audit else -1.0
+        if not audit and lease.connection is None:
+            lease.audit = None
+        # An audit that has begun ends with its lease.
+        audited = audit or lease.audit is not None
+        lease.table = (AUDITED_TABLES if audited else TABLES)[policy.release]
         if self._overriding is None and lease.pool is not None:
             lease.pool.fairness = policy.fairness
             if lease.pool.definitions is not None and lease.pool.pooled:
                 lease.pool.definitions.set_ttl(policy.catalogue_ttl)
+
+    def audit(self, lease: Lease, mode: str) -> None:
+        """Have *lease* audited, which has begun already."""
+        self.audit_mode = mode
+        lease.table = AUDITED_TABLES[self.policy.release]
+
+    def audit_ended(self, lease: Lease) -> None:
+        """Choose the table of *lease* again, whose audit has ended."""
+        if not self.audit_mode:
+            lease.table = TABLES[self.policy.release]

@@ -39,6 +39,7 @@ from relet.core.sql.readonly import only_reads
 from relet.core.status import TransactionStatus
 
 from . import (
+    audit,
     binding,
     ending,
     first_use,
@@ -180,7 +181,9 @@ class LeaseRunner:
         if action is PIN_CURSOR:
             return action
         if action is not NOTHING:
-            self.perform(action)
+            self.perform(action, ran=True)
+            if action is Action.AUDIT_THEN_PIN_CURSOR:
+                return PIN_CURSOR
         if lease.call_site is None and lease.connection is not None:
             holders.record_holder(lease, pool)
         if self.notes:
@@ -302,10 +305,16 @@ class LeaseRunner:
             pings=self._health_checks,
             may_retry=retried and only_reads(pool.sql_text(sql)),
         )
+        if self.choice.audit_mode and lease.connection is not None:
+            lease.audit = None
+            if lease.connection.initialized:
+                audit.begin(self, lease)
 
     def initialize_connection(self, lease: Lease) -> None:
         """Let Django initialize the new connection of *lease*."""
         first_use.initialize_connection(self, lease)
+        if self.choice.audit_mode:
+            audit.begin(self, lease)
 
     def begin_transaction(self, lease: Lease) -> None:
         """Begin on the connection the transaction that Django has begun on the wrapper."""
@@ -381,8 +390,11 @@ class LeaseRunner:
 
     # How a lease ends.
 
-    def perform(self, action: Action) -> None:
-        """Perform *action*, which the lease has returned."""
+    def perform(self, action: Action, *, ran: bool = False) -> None:
+        """Perform *action*, which the lease has returned.
+
+        :param ran: whether a statement has just run.
+        """
         lease = self.lease
         try:
             if action is CHECKIN:
@@ -390,13 +402,28 @@ class LeaseRunner:
             elif action is Action.DISCARD:
                 ending.discard(lease)
             elif action is Action.RESET_THEN_CHECKIN:
-                self._reset_then_checkin(lease)
+                self._reset_then_checkin(lease, ran=ran)
+            elif action is not NOTHING:
+                self._audit(action, lease, ran=ran)
         except BaseException:
             ending.discard_after_interrupt(lease)
             raise
 
-    def _reset_then_checkin(self, lease: Lease) -> None:
-        connection, pool = ending.leased(lease)
+    def _audit(self, action: Action, lease: Lease, *, ran: bool) -> None:
+        """Perform *action* of a lease whose session state is audited."""
+        if action is Action.AUDIT_THEN_CHECKIN:
+            if audit.lease_ends(self, lease, ran=ran):
+                self._restore_then_checkin(lease)
+            else:
+                self.checkin(lease, *ending.leased(lease))
+            self.choice.audit_ended(lease)
+        elif ran:
+            audit.statement_ended(self, lease)
+        else:
+            audit.transaction_ended(self, lease)
+        self.tell()
+
+    def _reset_then_checkin(self, lease: Lease, *, ran: bool = False) -> None:
         if self.is_busy():
             # A COPY, a stream() or a call of the driver is under way, so nothing can be sent.
             ending.discard(lease)
@@ -408,6 +435,12 @@ class LeaseRunner:
             ending.discard(lease)
             return
         lease.pins.clear()
+        if lease.audit is not None and self.status() == TransactionStatus.IDLE:
+            audit.lease_ends(self, lease, ran=ran)
+        self._restore_then_checkin(lease)
+
+    def _restore_then_checkin(self, lease: Lease) -> None:
+        connection, pool = ending.leased(lease)
         if self.status() == TransactionStatus.IDLE and self.undo(lease):
             lease.clean()
             self.checkin(lease, connection, pool)
@@ -707,6 +740,12 @@ class LeaseRunner:
             self.mark_dirty()
             self.messages.debug(self.lease.alias, "cursor could not be closed", error)
 
+    def transfer(self, sql: object) -> None:
+        """Record that a COPY or a stream() of *sql* begins on the leased connection."""
+        self.lease.sql = sql
+        if self.lease.audit is not None:
+            audit.transfer_begins(self, self.lease)
+
     def end_transfer(self, transfer: Transfer, pin: object, error: BaseException | None) -> None:
         """End a transfer that was dropped. No caller is left to get its errors, so log them."""
         try:
@@ -785,6 +824,12 @@ class LeaseRunner:
             if self.status() in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN):
                 self.redefined = False
             self.lease.pool.definitions.expire()
+
+    def known_effects(self, query: Any) -> Effects | None:
+        """Return the effects of *query*, which has run. Unlike `effects_of`, this only looks."""
+        text = query if query.__class__ is str else self.host_class.adapter_class.sql_text(query)
+        effects = self.effects[text]
+        return self.effects.judge(text) if effects is UNREAD else effects
 
     def tracks(self, effects: Effects, sql: Any, params: object) -> bool:
         """Whether the statement was tracked instead of run; see `ReplayingRunner`."""
@@ -917,6 +962,22 @@ class LeaseRunner:
         else:
             lease.pins.clear()
             self.perform(lease.send(Event.LOST))
+
+    # The audit of a test.
+
+    def begin_audit(self, mode: str) -> None:
+        """Audit the lease that there is, if there is one, until it ends."""
+        with self.exclusive():
+            lease = self.lease
+            if lease.connection is not None and lease.audit is None and self.is_idle():
+                self.choice.audit(lease, mode)
+                audit.begin_in_between(self, lease)
+
+    def report_audit(self) -> None:
+        """Report what the audit of the present lease has found, although the lease goes on."""
+        with self.exclusive():
+            if self.lease.connection is not None and self.is_idle():
+                audit.report_in_test(self, self.lease)
 
     def on_override_exit(self, policy: object) -> None:
         """Choose the policy again after leaving a block that overrode it with *policy*."""

@@ -44,7 +44,7 @@ class _Transferring:
         try:
             driver = self._cursor._pinned_driver(self._pin)
             before = runner.status()
-            runner.lease.sql = query
+            runner.transfer(query)
             opened = getattr(driver, method)(query, *self._args, **self._kwargs)
             transfer = Transfer(runner.ref, opened, finish, effects, query, params, before)
             self._transfer = transfer

@@ -121,9 +121,12 @@ class SessionLedger:
         successor.holds = self.holds
         return successor
 
-    def mark_dirty(self) -> None:
-        """Record that the session may have changed in ways that no SQL text shows."""
-        self._log.left |= {Kind.UNKNOWN}
+    def mark_dirty(self, kinds: Iterable[Kind] = (Kind.UNKNOWN,)) -> None:
+        """Record that the session has changed in ways that no SQL text shows.
+
+        :param kinds: the kinds of state that are left, if they are known.
+        """
+        self._log.left |= frozenset(kinds)
 
     def _change(
         self, change: Change, keep: Callable[[Kind], bool], baseline: Baseline | None

@@ -255,6 +255,13 @@ class Effects:
             if isinstance(step, Change) and not step.undoes
         )
 
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """The kinds of session state that the SQL may make, undo or rename."""
+        return frozenset(
+            step.kind for step in _expanded(self.steps, None) if isinstance(step, Change)
+        )
+
     def resolve(self, params: object, row: Sequence[Any] | None) -> tuple[Step, ...]:
         """Return the steps for the parameters *params* and the result *row*.
 

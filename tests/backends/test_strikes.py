@@ -157,6 +157,17 @@ def copied():
         copy.write_row(["written"])
 
 
+def unseen():
+    run("SELECT relet_struck()")
+
+
+def unseen_in_transaction():
+    with transaction.atomic():
+        with transaction.atomic():
+            run("SELECT relet_struck()")
+        Item.objects.create(name="written")
+
+
 def nothing():
     pass
 
@@ -197,6 +208,11 @@ def other():
 def struck(db, observer, other):
     """Checks what is to be true after a strike."""
 
+    observer.execute(
+        "CREATE OR REPLACE FUNCTION relet_struck() RETURNS text LANGUAGE sql AS "
+        "$$ SELECT set_config('app.struck', 'yes', false) $$"
+    )
+
     def session_of_other():
         db = connections["default"]
         try:
@@ -228,7 +244,9 @@ def struck(db, observer, other):
         observer.execute("DELETE FROM testapp_item WHERE name <> 'row'")
 
     mode, settings = policies["default"].release, db.settings_dict
-    return check
+    yield check
+    policies.audit(None)
+    observer.execute("DROP FUNCTION relet_struck()")
 
 
 #: What psycopg alone has.
@@ -236,6 +254,11 @@ ONLY = [
     pytest.param(streamed, nothing, marks=driver.needs("psycopg", "stream()")),
     pytest.param(copied, nothing, marks=driver.needs("psycopg", "copy()")),
 ]
+
+
+def audited():
+    """Before each of them, so that a statement's leaks are found, and undone."""
+    policies.audit("all")
 
 
 def without_a_pool():
@@ -247,13 +270,19 @@ def without_a_pool():
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize(
     ("work", "before"),
-    [*((work, nothing) for work in WORK), *ONLY, (statement, without_a_pool)],
+    [
+        *((work, nothing) for work in WORK),
+        *ONLY,
+        *((work, audited) for work in (statement, refused, unseen, unseen_in_transaction)),
+        (statement, without_a_pool),
+    ],
 )
 @pytest.mark.skipif(
     registry.load(engine.NAME).checkout_into is PoolAdapter.checkout_into,
     reason="an adapter that leaves checkout_into() as it is may lose what is struck",
 )
 def test_i15_at_each_instruction(db, struck, work, before):
+    before()
     work()  # what is done once in a process
     db.close()
     struck(0)

@@ -69,7 +69,8 @@ def test_wheel_has_the_three_packages_and_nothing_else(
     wheel: zipfile.ZipFile, files: set[str]
 ) -> None:
     packages = {f"relet/{name}" for name in files if name.split("/")[0] in PACKAGES}
-    assert modules(wheel) == packages | {"relet/__init__.py", "relet/py.typed"}
+    own = {"relet/__init__.py", "relet/py.typed", "relet/pytest_plugin.py"}
+    assert modules(wheel) == packages | own
 
 
 def test_relet_and_its_packages_are_modules(wheel: zipfile.ZipFile) -> None:
@@ -85,6 +86,7 @@ def test_wheel_has_its_entry_points(wheel: zipfile.ZipFile) -> None:
     text = wheel.read(name).decode()
     assert "relet = relet.backends.cli:main" in text
     assert "[relet]\nbuiltin = relet.adapters" in text
+    assert "[pytest11]\nrelet = relet.pytest_plugin" in text
 
 
 def test_wheel_has_its_licence_and_readme(

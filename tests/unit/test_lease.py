@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from relet.core import Action, Event, IllegalEvent, Lease, State, TransactionStatus
-from relet.core.lease import CONDITIONS, TABLES, Hold
+from relet.core.lease import AUDITED_TABLES, CONDITIONS, TABLES, Hold
 
 LEASED = [state for state in State if state is not State.RELEASED]
 RUNNING = {State.RUNNING, State.RUNNING_IN_TRANSACTION}
@@ -135,6 +135,39 @@ def test_modes_differ_from_statement_in_their_own_rows_only():
     assert {state for state, _ in changed} == RUNNING
     changed = {pair for pair in statement if statement[pair] != request[pair]}
     assert {event for _, event in changed} == {Event.CLEAN, Event.DIRTY}
+
+
+#: What an audited lease does -> what another does in its place.
+PLAIN = {
+    Action.AUDIT: Action.NOTHING,
+    Action.AUDIT_THEN_CHECKIN: Action.CHECKIN,
+    Action.AUDIT_THEN_PIN_CURSOR: Action.PIN_CURSOR,
+}
+
+
+@pytest.mark.parametrize("mode", TABLES)
+def test_an_audited_lease_makes_the_same_moves(mode):
+    audited = {
+        pair: (target, PLAIN.get(action, action))
+        for pair, (target, action) in AUDITED_TABLES[mode].items()
+    }
+    assert audited == TABLES[mode]
+
+
+@pytest.mark.parametrize("table", AUDITED_TABLES.values(), ids=AUDITED_TABLES)
+def test_an_audited_lease_never_goes_back_without_an_audit(table):
+    actions = {action for _, action in table.values()}
+    assert not actions & {Action.CHECKIN, Action.PIN_CURSOR}
+    for (state, event), (target, action) in table.items():
+        if state in RUNNING and event in (Event.CLEAN, Event.PINNED, Event.TRANSACTION):
+            assert action in PLAIN, (state, event)
+        if target is State.BROKEN:
+            assert action is Action.NOTHING
+
+
+@tables
+def test_others_are_not_audited(table):
+    assert not {action for _, action in table.values()} & {*PLAIN}
 
 
 def test_conditions_are_total():

@@ -14,6 +14,7 @@ import pytest
 from relet.core import TransactionStatus
 from relet.core.session.baseline import Baseline
 from relet.core.session.ledger import SessionLedger
+from relet.core.session.snapshot import names_in
 from relet.core.sql import classifier, procedural
 from relet.core.sql import readonly as reads
 from relet.core.sql.classifier import classify
@@ -67,6 +68,12 @@ TO_READ = {
     "minus": ("SELECT nextval(", "- ", ")"),
     "spaces": ("SELECT nextval(", " ", ")"),
     "letters": ("SELECT nextval(", "é", ")"),
+    # Names of settings.
+    "a name in parts": ("SELECT '", "a.", ""),
+    "names in parts": ("SELECT ", "'a.", ""),
+    "a long name": ("SET ", "a", "."),
+    "spaces before a name": ("SET", " ", "a.b"),
+    "words before a name": ("", "set session ", "a.b"),
 }
 #: For what looks at the tokens.
 TO_CLASSIFY = {
@@ -175,6 +182,7 @@ CALLS = {
     "account": account,
     "only_reads": reads._only_reads,
     "fingerprint": fingerprint,
+    "names_in": names_in,
 }
 
 
@@ -223,6 +231,7 @@ def read_a_long_one(name: str) -> None:
     sql = text_of(name, LONG)
     tokens(sql)
     fingerprint(sql)
+    names_in(sql)
 
 
 @timers
