@@ -31,6 +31,8 @@ from relet.core.locks import locked
 from relet.core.outside import from_outside
 from relet.core.status import TransactionStatus
 
+from .session_rules import sqlstate
+
 if TYPE_CHECKING:
     from relet.core import ReleasePolicy
 
@@ -136,8 +138,10 @@ class PoolDefinitions:
             if in_transaction:
                 pool.execute_internal(raw, f"RELEASE SAVEPOINT {_SAVEPOINT}")
         except Exception as error:
-            driver = type(raw).__module__.partition(".")[0]
-            if from_outside(error, driver) or pool.transaction_status(raw) == UNKNOWN:
+            drivers = {type(raw).__module__.partition(".")[0]}
+            if sqlstate(error) is not None:  # the server's, in a class of the driver's
+                drivers.add(type(error).__module__.partition(".")[0])
+            if from_outside(error, *drivers) or pool.transaction_status(raw) == UNKNOWN:
                 raise
             if in_transaction:
                 pool.execute_internal(
