@@ -281,7 +281,7 @@ def postgis(session: nox.Session) -> None:
 
 #: What servers and others need beside what is in ``.[dev]``.
 SERVERS = ("celery>=5.5", "uvicorn>=0.30")
-TENANTS = ("django-tenants>=4",)
+TENANTS = ("django-tenants>=4", "django-pghistory>=3.9", "django-pglock>=1.8")
 
 
 @nox.session(python=NEWEST)
@@ -299,9 +299,10 @@ def install_pgbouncer(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def tenants(session: nox.Session) -> None:
-    """django-tenants, and backends like it."""
+    """django-tenants and backends like it, django-pgtrigger, django-pghistory and django-pglock."""
     install(session, *ON_THE_NEWEST, *TENANTS)
-    run_tests(session, "tests/backends/test_other_backends.py", *session.posargs)
+    tests = ("test_other_backends.py", "test_trigger_packages.py")
+    run_tests(session, *(f"tests/backends/{test}" for test in tests), *session.posargs)
 
 
 OTHERS = nox.project.load_toml("tests/others/packages.toml")
@@ -396,7 +397,7 @@ ABSENT = {"psycopg2": ("psycopg",), "pg8000": ("psycopg", "psycopg2")}
 #: Engines on psycopg 3 whose adapters README's command and `newest` test as well.
 ADAPTERS_ELSEWHERE = ("stack", "dj_db_conn_pool")
 #: What they test is the same on each of them, or has a session of its own.
-OF_NO_ENGINE = ("classifier_oracle", "commands", "demo", "postgis")
+OF_NO_ENGINE = ("catalogue_oracle", "classifier_oracle", "commands", "demo", "postgis")
 
 
 def assert_absent(session: nox.Session, driver: str) -> None:
@@ -515,6 +516,7 @@ def benchmarks(session: nox.Session) -> None:
     install(session, ".[demo,dj_db_conn_pool,pg8000]", group="benchmarks")
     install_pgbouncer(session)
     session.run("python", "benchmarks/classifier.py", *session.posargs)
+    session.run("python", "benchmarks/catalogue.py", *session.posargs)
     session.run("python", "benchmarks/statement.py", *session.posargs)
     session.run("python", "benchmarks/start.py", *session.posargs)
     session.run("python", "benchmarks/holders.py", *session.posargs)

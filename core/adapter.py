@@ -170,6 +170,8 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
         self.describe_holders: Callable[[], Sequence[str]] = tuple
         #: Called when no connection came free in time. An observer sets it.
         self.on_timeout: Callable[[], object] = tuple
+        #: What is known of the functions and triggers of its database. The Django layer sets it.
+        self.definitions: Any = None
         #: Whether connections are reused. If not, `checkin` closes them.
         self.pooled = self.is_pooling(config.options)
 

@@ -38,15 +38,19 @@ def release_to(lock: Any, held: int) -> None:
         lock.release()
 
 
-def locked(lock: Any, function: Callable[[], T]) -> T:
+def locked(lock: Any, function: Callable[[], T], *, blocking: bool = True) -> T:
     """Call *function* while holding *lock*, an `RLock`; return its result or raise its error.
 
     The lock is released even if a foreign exception strikes. *function* itself must take care of
     everything else.
+
+    :param blocking: whether to wait for the lock. If not, and another thread holds it, *function*
+        is not called, and the result is None.
     """
     held = depth(lock)
     try:
-        lock.acquire()
+        if not lock.acquire(blocking):
+            return None  # type: ignore[return-value]
         result, error = _outcome(function)
         lock.release()
     except BaseException:

@@ -16,8 +16,10 @@ ReleaseMode = Literal["statement", "cursor", "request"]
 StateMode = Literal["pin", "reset", "error", "ignore"]
 AuditMode = Literal["first", "all", False] | None
 RetryMode = Literal["never", "reads"]
+DynamicMode = Literal["pin", "ignore"]
 STATE_MODES = get_args(StateMode)
 RETRY_MODES = get_args(RetryMode)
+DYNAMIC_MODES = get_args(DynamicMode)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,15 @@ class ReleasePolicy:
     :param leak_after: seconds, or None. When a lease that outlasts its statement becomes older than
         this, a warning is logged once, with what it does and where it was taken, and an info
         message when it ends after all. A thread looks at these leases; statements pay nothing.
+    :param catalogue_ttl: seconds. What the database's functions, triggers, rules and views leave in
+        a session is read from its catalogue once a pool, and again when that has changed. Each new
+        connection looks whether it has, and after this time an idle one does. None means
+        that it is never read, so such state is not seen. It belongs to the pool, so ``override()``
+        does not change it.
+    :param dynamic_sql: what to make of a function that runs SQL which it puts together, if its
+        source does not show the command. ``"pin"`` takes it to leave session state: the lease is
+        kept until ``close()`` (or, if `session_state` is ``"reset"``, the session restored when the
+        lease ends). Such a call is never refused. ``"ignore"`` takes it to leave none.
     :param session_state_audit: after which statements the server is asked what they have left in
         the session, to find what their texts do not show: ``"first"``, the first execution of each
         text; ``"all"``, each execution; None or False, none. It costs round trips; it is for tests.
@@ -60,6 +71,8 @@ class ReleasePolicy:
     retry: RetryMode = "never"
     fairness: float = 0.005
     leak_after: float | None = None
+    catalogue_ttl: float | None = 60.0
+    dynamic_sql: DynamicMode = "pin"
     session_state_audit: AuditMode = None
 
     def __post_init__(self) -> None:
@@ -67,6 +80,7 @@ class ReleasePolicy:
             ("release", list(TABLES)),
             ("session_state", STATE_MODES),
             ("retry", RETRY_MODES),
+            ("dynamic_sql", DYNAMIC_MODES),
             ("session_state_audit", (*AUDIT_MODES, None, False)),
         ):
             if (value := getattr(self, name)) not in known:
@@ -76,6 +90,8 @@ class ReleasePolicy:
         check_number("fairness", self.fairness)
         if self.leak_after is not None:
             check_number("leak_after", self.leak_after, unless=", or None")
+        if self.catalogue_ttl is not None:
+            check_number("catalogue_ttl", self.catalogue_ttl, unless=", or None")
 
     def state_mode(self, kind: Kind) -> StateMode:
         """Return what happens to session state of *kind*. By default it is `session_state`.

@@ -22,6 +22,7 @@ from relet.backends.temporarily import temporarily
 from relet.backends.wrapper.cursor import LeasedCursor
 from relet.core import Lease, PoolAdapter, PooledConnection, TransactionStatus
 from relet.core.session.baseline import reset
+from relet.core.sql.classifier import EFFECTS
 from relet.core.sql.effects import ALL, Change, Effects, Kind
 
 if TYPE_CHECKING:
@@ -122,6 +123,11 @@ class ReplayingRunner(LeaseRunner):
         self.tracked = (*others, Setting(frozenset(map(str, names)), sql, _copy(params)))
         return True
 
+    def _judge(self, text: str) -> Effects | None:
+        if self.making_cursor:
+            return EFFECTS[text]  # no lease: it is tracked, and replayed in the one that follows
+        return super()._judge(text)
+
     def forget_if_outdated(self) -> None:
         """Drop settings that were tracked before `close`."""
         if self.outdated:
@@ -132,6 +138,7 @@ class ReplayingRunner(LeaseRunner):
     def open(self) -> None:
         super().open()
         try:
+            self.effects.look_anywhere()  # the replayed settings may be the search path
             with self.exclusive():
                 if self.lease.connection is not None:
                     self._replay(self.lease)

@@ -247,9 +247,13 @@ def _kinds(runner: Any, lease: Lease) -> frozenset[Kind]:
     return frozenset() if effects is None else effects.kinds
 
 
+#: What may have left state of any kind.
+_ANYTHING = frozenset({Kind.UNKNOWN, Kind.DYNAMIC})
+
+
 def _is_undone_anyway(lease: Lease) -> bool:
     """Whether all state of the lease will be undone, whatever it is, as in a ``hold()`` block."""
-    return lease.session is not None and Kind.UNKNOWN in lease.session.left
+    return lease.session is not None and not _ANYTHING.isdisjoint(lease.session.left)
 
 
 def _seen(lease: Lease, kinds: Collection[Kind]) -> frozenset[Kind]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -23,6 +24,7 @@ from relet.backends.pools import MakePool, PoolHandle, pools
 from relet.core import Event, PoolAdapter, PoolConfig, PooledConnection, ReleasePolicy
 
 from . import lifetimes
+from .definitions import PoolDefinitions
 from .host import Host
 
 
@@ -33,8 +35,19 @@ def find_pool(host: Host) -> PoolHandle:
     )
 
 
+def _expire_definitions(using: str, **kwargs: Any) -> None:
+    """Have the definitions of the database *using* read again. A receiver of ``post_migrate``."""
+    for handle in pools:
+        if handle.alias == using:
+            handle.pool.definitions.expire()
+
+
 def _plan_pool(host: Host) -> MakePool:
     """Check the settings, import the modules they name, and return a function to make the pool."""
+    # Not at the top: it imports Django's models.
+    from django.db.models.signals import post_migrate
+
+    post_migrate.connect(_expire_definitions, dispatch_uid="relet.definitions")
     alias, settings, adapter_class = host.alias, host.settings_dict, host.adapter_class
     check_max_age(alias, settings)
     check_health_checks(alias, settings)
@@ -42,11 +55,13 @@ def _plan_pool(host: Host) -> MakePool:
     options = pool_options(alias, settings, adapter_class)
     policy = release_policy(alias, settings, adapter_class)
     observe = observe_options(alias, settings)
+    definitions = PoolDefinitions(policy, pooled=adapter_class.is_pooling(options))
+    configure = ConfigureConnection(type(host), copy_settings(settings), alias, definitions)
     config = PoolConfig(
         alias=alias,
         connect=host.get_connection_params(),
         options=options,
-        configure=ConfigureConnection(type(host), copy_settings(settings), alias),
+        configure=configure,
         ask=Parameters(type(host), settings, alias).ask,
     )
     observer = None
@@ -63,7 +78,8 @@ def _plan_pool(host: Host) -> MakePool:
         pool.max_size = pool.stats().max_size
         pool.fairness = policy.fairness
         # A weak reference: the pool must not keep itself alive.
-        found = weakref.ref(pool)
+        configure.find_pool = found = weakref.ref(pool)
+        pool.definitions = definitions
         pool.describe_holders = lambda: lifetimes.holders_of(found())
         if observer is not None:
             observer.watch(pool)
@@ -79,8 +95,17 @@ class ConfigureConnection:
     thread. So this makes a temporary wrapper for each connection.
     """
 
-    def __init__(self, wrapper_class: Any, settings: dict[str, Any], alias: str) -> None:
+    def __init__(
+        self,
+        wrapper_class: Any,
+        settings: dict[str, Any],
+        alias: str,
+        definitions: PoolDefinitions,
+    ) -> None:
         self._make_wrapper = partial(wrapper_class, settings, alias)
+        self._definitions = definitions
+        #: Returns the pool, or None if it is gone.
+        self.find_pool: Callable[[], PoolAdapter[Any] | None] = lambda: None
 
     def __call__(self, raw: Any) -> None:
         wrapper = self._make_wrapper()
@@ -96,3 +121,6 @@ class ConfigureConnection:
             lease.pins.clear()
             lease.send(Event.FORK)
             lease.connection = None
+        if (pool := self.find_pool()) is not None:
+            # A statement that needs them waits for the thread that reads them.
+            self._definitions.compare(pool, raw, wait=False)

@@ -70,6 +70,8 @@ class PolicyChoice:
             leaks.watch.expect(policy.leak_after)
         if self._overriding is None and lease.pool is not None:
             lease.pool.fairness = policy.fairness
+            if lease.pool.definitions is not None and lease.pool.pooled:
+                lease.pool.definitions.set_ttl(policy.catalogue_ttl)
 
     def audit(self, lease: Lease, mode: str) -> None:
         """Have *lease* audited, which has begun already."""

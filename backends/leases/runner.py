@@ -31,7 +31,9 @@ from relet.core import (
     ReleasePolicy,
     State,
 )
+from relet.core.catalogue.memo import UNREAD, CatalogueMemo
 from relet.core.session.ledger import SessionLedger
+from relet.core.sql.classifier import EFFECTS
 from relet.core.sql.effects import Effects
 from relet.core.sql.readonly import only_reads
 from relet.core.status import TransactionStatus
@@ -66,6 +68,9 @@ RELEASED, RUNNING = State.RELEASED, (State.RUNNING, State.RUNNING_IN_TRANSACTION
 
 _NOT_SHARED = nullcontext()
 
+#: The memo of a wrapper that has no pool yet.
+_UNBOUND = CatalogueMemo(stale=True)
+
 #: Django's own `ensure_connection`. None while it is unknown, because a tool had replaced it before
 #: this module was imported.
 default_ensure = guards.default_ensure_connection(BaseDatabaseWrapper.ensure_connection)
@@ -84,6 +89,7 @@ class LeaseRunner:
     :ivar closed: whether close() was called since the settings were last read.
     :ivar detour: whether statements must leave the hot path, because there are notes or the
         wrapper is shared.
+    :ivar effects: the memo of the pool; see `relet.core.sql.classifier.Memo`.
     :ivar initializing: the new connection that is being initialized, or None.
     :ivar internal_access: whether the reader of ``connection`` leaves its session unchanged.
     """
@@ -110,6 +116,11 @@ class LeaseRunner:
         self.messages = Messages()
         self.choice = PolicyChoice()
         self.handle: PoolHandle | None = None
+        self.effects = _UNBOUND
+        #: Whether the lease was taken to judge a statement that has not begun.
+        self.prepared = False
+        #: Whether the open transaction has defined something that other transactions do not see.
+        self.redefined = False
         self.initializing: Any = None
         #: Names of the settings that were made on `initializing`.
         self.configured: set[str | None] = set()
@@ -328,6 +339,8 @@ class LeaseRunner:
         ):
             host.begin_session()
             self.lease.pool = handle.pool
+            if handle.pool.definitions.is_due(monotonic()):
+                handle.pool.definitions.compare_soon(handle.pool, self.Database.Error)
             self._read_health_checks(handle.pool)
             self.closed = False
         else:
@@ -349,6 +362,7 @@ class LeaseRunner:
                 handle.pool.open()
                 self.handle = handle
                 lease.pool = handle.pool
+                self.effects = handle.pool.definitions.memo
                 self.choice.choose(lease, handle.policy)
                 self.pool_timezone = self.host.timezone
                 self._read_health_checks(handle.pool)
@@ -460,6 +474,7 @@ class LeaseRunner:
         """Report the end of Django's transaction. Its commit or rollback may have failed."""
         with self.exclusive():
             self.pending_savepoints = []
+            self._follow_definitions()
             self.lease.send(ENDED)
             self.reevaluate()
             if self.notes:
@@ -563,6 +578,7 @@ class LeaseRunner:
     def forked(self) -> None:
         """Drop everything that belongs to the parent. Called in a forked child."""
         self.closed, self.handle = True, None
+        self.effects, self.redefined = _UNBOUND, False
         self.pending_savepoints = []
         if self.share_lock is not None:
             self.share_lock = threading.RLock()
@@ -746,12 +762,77 @@ class LeaseRunner:
     # Session state.
 
     def effects_of(self, query: Any) -> Effects | None:
-        """Return the effects of *query* on its session, or None if it has none."""
-        return session_tracking.effects_of(self.host_class.adapter_class, query)
+        """Return the effects of *query* on its session, or None if it has none.
+
+        This may take a lease for the statement. If that does not begin, call `drop_prepared`.
+        """
+        self.prepared = False
+        text = query if query.__class__ is str else self.host_class.adapter_class.sql_text(query)
+        effects = self.effects[text]
+        return self._judge(text) if effects is UNREAD else effects
+
+    def _judge(self, text: str) -> Effects | None:
+        """Return the effects of *text*; find the pool and read the definitions before."""
+        if self.initializing is not None:
+            self.effects.follow_path(text)
+            return EFFECTS[text]
+        self.prepared = self.lease.connection is None
+        if self.closed or self.lease.pool is None or self.lease.pool.closed:
+            self._reopen()
+        memo, pool = self.effects, self.lease.pool
+        effects = memo.judge(text)
+        if pool is None:
+            return effects
+        # To define one thing after the other, none has to be known.
+        if memo.stale and (effects is None or not effects.redefines):
+            self._read_definitions(pool)
+            effects = memo.judge(text)
+        self._tell_problem(pool)
+        return effects
+
+    def drop_prepared(self) -> None:
+        """End a lease that was taken to judge a statement which then did not begin."""
+        if self.prepared and self.lease.connection is not None and self.is_idle():
+            self.prepared = False
+            self.reevaluate()
+
+    def _read_definitions(self, pool: PoolAdapter[Any]) -> None:
+        if self.lease.connection is None:
+            self.ensure_connection()  # which may read them, if it opens the connection
+        if not self.effects.stale or self.is_busy() or self.lease.connection is None:
+            return
+        if self.status() not in (TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION):
+            return
+        with self.host.wrap_database_errors:
+            self.call(
+                partial(pool.definitions.compare, tentative=self.redefined),
+                pool,
+                self.lease.connection.raw,
+            )
+
+    def _tell_problem(self, pool: PoolAdapter[Any]) -> None:
+        """Log why the definitions could not be read, once."""
+        if problem := pool.definitions.take_problem():
+            self.messages.warning(
+                "DATABASES[%r]: what functions and triggers leave in their session cannot be seen, "
+                "because their definitions cannot be read: %s",
+                self.lease.alias,
+                problem,
+            )
+            self.tell()
+
+    def _follow_definitions(self) -> None:
+        """Have the definitions read again after a transaction that has changed some."""
+        if self.redefined and self.lease.pool is not None:
+            if self.status() in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN):
+                self.redefined = False
+            self.lease.pool.definitions.expire()
 
     def known_effects(self, query: Any) -> Effects | None:
         """Return the effects of *query*, which has run. Unlike `effects_of`, this only looks."""
-        return session_tracking.effects_of(self.host_class.adapter_class, query)
+        text = query if query.__class__ is str else self.host_class.adapter_class.sql_text(query)
+        effects = self.effects[text]
+        return self.effects.judge(text) if effects is UNREAD else effects
 
     def tracks(self, effects: Effects, sql: Any, params: object) -> bool:
         """Whether the statement was tracked instead of run; see `ReplayingRunner`."""
@@ -765,7 +846,7 @@ class LeaseRunner:
         if self.initializing is not None:
             return
         lease, text = self.lease, self.host_class.adapter_class.sql_text(sql)
-        if effects.reads_sequence and lease.connection is None:
+        if effects.reads_sequence and (lease.connection is None or self.prepared):
             session_rules.warn_of_sequence(lease.alias, effects, text)
         if lease.session is None or not lease.session.holds:
             policy = self.choice.policy if lease.connection is not None else self._next_policy()
@@ -798,6 +879,10 @@ class LeaseRunner:
         else:
             ran = Statement(effects, sql, params, driver, before, error)
             session_tracking.account(self.lease, self.choice.policy, self.messages, ran)
+            if effects.redefines:
+                self.redefined = True
+            if self.redefined:
+                self._follow_definitions()
 
     def end_with_state(self, end: Callable[[], object], *, committing: bool) -> None:
         """Call *end*, the driver's commit or rollback, and update the session state.

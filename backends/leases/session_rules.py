@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from django.db import NotSupportedError
@@ -52,6 +52,10 @@ def _mode(policy: ReleasePolicy, kind: Kind) -> str:
             f"{type(policy).__name__}.state_mode({kind}) returned {mode!r}; it must return one of "
             f"{known}."
         )
+    if kind is Kind.DYNAMIC:
+        if policy.dynamic_sql == "ignore":
+            return "ignore"
+        return "pin" if mode == "error" else mode  # it may leave nothing
     return mode
 
 
@@ -61,9 +65,14 @@ def refuse(alias: str, policy: ReleasePolicy, steps: Steps, text: str) -> None:
         if isinstance(step, Change) and not step.undoes and _mode(policy, step.kind) == "error":
             raise SessionStateError(
                 f"DATABASES[{alias!r}]: this statement would leave {step.kind.noun} in its "
-                "session, which the policy forbids ('session_state' is 'error'): "
-                f"{fingerprint(text, _SHOWN)}\nUse {step.kind.cure}."
+                f"session{_shown(step.origin)}, which the policy forbids ('session_state' is "
+                f"'error'): {fingerprint(text, _SHOWN)}\nUse {step.kind.cure}."
             )
+
+
+def _shown(origin: str) -> str:
+    """Return where state comes from that the statement's own text does not show."""
+    return f" ({origin})" if origin else ""
 
 
 def warn_of_sequence(alias: str, effects: Effects, text: str) -> None:
@@ -149,8 +158,10 @@ def account(
     session.record(
         steps, before=before, after=after, ok=ok, single=single, keep=keep, baseline=baseline
     )
-    made = {step.kind for step in steps if isinstance(step, Change) and not step.undoes}
-    session.pinning_statements[text] = frozenset(kind for kind in made if keep(kind))
+    made = {
+        step.kind: step.origin for step in steps if isinstance(step, Change) and not step.undoes
+    }
+    session.pinning_statements[text] = {kind: origin for kind, origin in made.items() if keep(kind)}
     _settled(lease, session, messages, after)
 
 
@@ -167,7 +178,8 @@ def _settled(lease: Lease, session: SessionLedger, messages: Messages, status: i
         lease.session = None
     if status == TransactionStatus.IDLE:
         for text, kinds in session.pinning_statements.items():
-            _warn(messages, lease.alias, text, kinds & session.kinds_kept)
+            kept = {kind: kinds[kind] for kind in kinds if kind in session.kinds_kept}
+            _warn(messages, lease.alias, text, kept)
         session.pinning_statements.clear()
 
 
@@ -176,21 +188,25 @@ _logged: set[str] = set()
 _MAX_LOGGED = 1000
 
 
-def _warn(messages: Messages, alias: str, text: str, kinds: frozenset[Kind]) -> None:
-    """Log why the statement *text* keeps the lease, once for each fingerprint."""
+def _warn(messages: Messages, alias: str, text: str, kinds: Mapping[Kind, str]) -> None:
+    """Log why the statement *text* keeps the lease, once for each fingerprint.
+
+    :param kinds: kind of state -> where it comes from, if the text does not show it.
+    """
     if not kinds or len(_logged) >= _MAX_LOGGED:
         return
     shown = fingerprint(text, _SHOWN)
     if shown in _logged:
         return
     _logged.add(shown)
-    for kind in kinds:
+    for kind, origin in kinds.items():
         messages.warning(
             "DATABASES[%r]: the connection is kept until close(), because this statement leaves %s "
-            "in its session: %s\nTo give it back earlier, use %s. (Logged once for statements that "
-            "differ only in their values.)",
+            "in its session%s: %s\nTo give it back earlier, use %s. (Logged once for statements "
+            "that differ only in their values.)",
             alias,
             kind.noun,
+            _shown(origin),
             shown,
             kind.cure,
         )

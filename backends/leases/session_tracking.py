@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from relet.core import Lease, PoolAdapter, ReleasePolicy
-from relet.core.sql.classifier import EFFECTS
+from relet.core import Lease, ReleasePolicy
 from relet.core.sql.effects import Effects
 
 from . import session_rules
@@ -29,11 +28,6 @@ class Statement(NamedTuple):
     driver: Any
     before: int
     error: BaseException | None
-
-
-def effects_of(adapter_class: type[PoolAdapter[Any]], query: Any) -> Effects | None:
-    """Return the effects of *query* on its session, or None if it has none."""
-    return EFFECTS[query if query.__class__ is str else adapter_class.sql_text(query)]
 
 
 def account(lease: Lease, policy: ReleasePolicy, messages: Messages, ran: Statement) -> None:

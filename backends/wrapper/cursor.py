@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from relet.backends.leases.runner import PIN_CURSOR, LeaseRunner
-from relet.core.sql.classifier import EFFECTS
+from relet.core.sql.quoting import quote_identifier
 
 from .connection import LeasedConnection
 from .transfers import Copy, Stream
@@ -22,10 +22,14 @@ if TYPE_CHECKING:
     from relet.core.sql.effects import Effects
 
 
-def _statement(method: str, query: Any, args: tuple[Any, ...]) -> tuple[Any, object]:
+def _statement(
+    method: str, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, object]:
     """Return the query that *method* runs, and its parameters if they are known."""
     if method in ("copy_from", "copy_to"):
-        return "COPY", None  # their arguments are a file and a table
+        # Their arguments are a file and a table, whose name psycopg2 quotes.
+        table = quote_identifier(str(args[0] if args else kwargs.get("table", "")))
+        return f"COPY {table} {'FROM' if method == 'copy_from' else 'TO'} file", None
     params = None if method == "copy_expert" or not args else args[0]
     if method == "callproc":
         placeholders = ", ".join(["%s"] * len(params or ()))
@@ -85,7 +89,7 @@ class LeasedCursor:
         runner = self._runner
         if (
             query.__class__ is not str
-            or EFFECTS[query] is not None
+            or runner.effects[query] is not None
             or kwargs
             or runner.detour
             or runner.thread != get_ident()
@@ -132,14 +136,18 @@ class LeasedCursor:
             runner.lease.thread = get_ident()
             if runner.notes and runner.is_idle():
                 runner.act_on_notes()
-            text, params = _statement(method, query, args)
-            if (effects := runner.effects_of(text)) is None:
-                return self._run_plain(text, method, (query, *args), kwargs)
-            if method == "executemany":
-                effects = effects.repeated
-            elif self.name is not None:
-                effects = effects.deferred  # they happen when rows are fetched, if at all
-            result = self._run_with(effects, text, params, method, (query, *args), kwargs)
+            text, params = _statement(method, query, args, kwargs)
+            try:
+                if (effects := runner.effects_of(text)) is None:
+                    return self._run_plain(text, method, (query, *args), kwargs)
+                if method == "executemany":
+                    effects = effects.repeated
+                elif self.name is not None:
+                    effects = effects.deferred  # they happen when rows are fetched, if at all
+                result = self._run_with(effects, text, params, method, (query, *args), kwargs)
+            except BaseException:
+                runner.drop_prepared()
+                raise
         runner.tell()
         return result
 

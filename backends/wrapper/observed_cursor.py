@@ -21,7 +21,6 @@ from relet.backends.leases.observed_runner import ObservedRunner
 from relet.backends.leases.runner import CHECKIN, PIN_CURSOR
 from relet.backends.observe import stacks
 from relet.backends.observe.kept import Trace
-from relet.core.sql.classifier import EFFECTS
 
 from .cursor import LeasedCursor
 from .server_cursor import LeasedServerCursor
@@ -42,7 +41,7 @@ class ObservedCursor(LeasedCursor):
         runner = self._runner
         if (
             query.__class__ is not str
-            or EFFECTS[query] is not None
+            or runner.effects[query] is not None
             or kwargs
             or runner.detour
             or runner.thread != get_ident()

@@ -27,8 +27,12 @@ class LeasedServerCursor(LeasedCursor):
 
     def execute(self, query: Any, params: Any = None, /, **kwargs: Any) -> LeasedCursor:
         runner, kept = self._runner, self._pin is not None
-        if (effects := runner.effects_of(query)) is not None:
-            runner.expect(effects, query, params)
+        try:
+            if (effects := runner.effects_of(query)) is not None:
+                runner.expect(effects, query, params)
+        except BaseException:
+            runner.drop_prepared()
+            raise
         try:
             self.keep()
             return super().execute(query, params, **kwargs)

@@ -35,8 +35,12 @@ class Transferring:
         runner, query = self._runner, self._query
         runner.host.validate_thread_sharing()
         params = self._args[0] if self._args else None
-        if (effects := runner.effects_of(query)) is not None:
-            runner.expect(effects, query, params)
+        try:
+            if (effects := runner.effects_of(query)) is not None:
+                runner.expect(effects, query, params)
+        except BaseException:
+            runner.drop_prepared()
+            raise
         try:
             driver = self._cursor._pinned_driver(self._pin)
             before = runner.status()

@@ -38,6 +38,11 @@ BEGIN
 END $relet$"""
 
 
+#: Kinds that stand for state of any other kind.
+_ANYTHING = {Kind.UNKNOWN, Kind.DYNAMIC}
+#: Kinds that only the end of the session undoes.
+_FOR_GOOD = {Kind.LIBRARY, Kind.EXTENSION}
+
 _BASELINE = f"""
 SELECT 'role' AS what, NULL AS name, pg_catalog.current_setting('role') AS setting
 UNION ALL SELECT 'user', NULL, session_user::text
@@ -128,8 +133,8 @@ class Baseline:
             creates a temporary table.
         :return: None if *left* cannot be undone.
         """
-        ambiguous = self.kinds if Kind.UNKNOWN in left else self.kinds & left
-        if ambiguous or Kind.LIBRARY in left or not self.known:
+        ambiguous = self.kinds if _ANYTHING & left else self.kinds & left
+        if ambiguous or _FOR_GOOD & left or not self.known:
             return None
         parts = ["SET SESSION AUTHORIZATION DEFAULT"]
         parts += [f"SET SESSION AUTHORIZATION {quote_literal(self.session_user)}", "RESET ALL"]
@@ -141,7 +146,7 @@ class Baseline:
             parts.append(f"SELECT {', '.join(calls)}")
         parts.append(f"SET ROLE {'NONE' if self.role == 'none' else quote_literal(self.role)}")
         parts += [sql for kind, sql in _UNDO.items() if kind not in self.kinds]
-        if {Kind.PREPARED, Kind.UNKNOWN} & left:
+        if {Kind.PREPARED, *_ANYTHING} & left:
             parts.append(_DEALLOCATE)
         return "; ".join(parts)
 

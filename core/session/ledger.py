@@ -33,8 +33,8 @@ class SessionLedger:
         #: How many ``hold()`` blocks are open. They all share one connection.
         self.holds = 0
         #: SQL text of a statement in the open transaction -> the kinds of state for which it keeps
-        #: the lease.
-        self.pinning_statements: dict[str, frozenset[Kind]] = {}
+        #: the lease, each with its origin; see `Change`.
+        self.pinning_statements: dict[str, dict[Kind, str]] = {}
         self._log = TransactionLog()
 
     @property

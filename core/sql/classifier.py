@@ -6,7 +6,8 @@ user. So where the text does not decide (is this branch taken, does this call su
 classifier says that state is made and that none is undone. The answers are tested against the
 server's own views, see tests/backends/test_classifier_oracle.py.
 
-State that is made inside functions is invisible in the SQL that calls them.
+State that is made inside functions and triggers is invisible in the SQL that calls them. A
+`Definitions`, such as `relet.core.catalogue`, knows it.
 
 https://www.postgresql.org/docs/current/sql-commands.html
 """
@@ -14,9 +15,11 @@ https://www.postgresql.org/docs/current/sql-commands.html
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import Protocol
 
 from .commands import steps_of
-from .effects import Effects
+from .effects import AnyStep, Change, Effects
 from .functions import READERS, calls_of
 from .statements import PARAMETER, Statement, Token, readings, split
 
@@ -28,26 +31,48 @@ _TRIGGERS = (
     # Functions (tval is part of nextval, setval and lastval), SELECT INTO a temporary table, a view
     # that can be updated, a second statement, and U&"", which can hide any name.
     *("set_config", "_advisory_", "tval", "currval", "setseed", "temp", "pg_settings", ";", 'u&"'),
+    *("_to_xml", "ts_stat", "ts_rewrite", "_backup", "replication_"),
 )
 
 
-def classify(sql: str) -> Effects | None:
-    """Return the effects of *sql* on the session that runs it, or None if it has none."""
+class Definitions(Protocol):
+    """What is known of a database's functions, triggers and so on."""
+
+    def may_concern(self, lowered: str) -> bool:
+        """Return whether a text, in lower case, may mention something that has effects."""
+
+    def steps_of(self, statement: Statement) -> Iterable[Change]:
+        """Return the changes of what *statement* mentions."""
+
+
+def classify(sql: str, definitions: Definitions | None = None) -> Effects | None:
+    """Return the effects of *sql* on the session that runs it, or None if it has none.
+
+    :param definitions: what is known of the database that runs it.
+    """
     lowered = sql.lower()
     triggers = [trigger for trigger in _TRIGGERS if trigger in lowered]
-    if not triggers and _QUERY.match(sql):
+    if definitions is not None and not definitions.may_concern(lowered):
+        definitions = None
+    if not triggers and definitions is None and _QUERY.match(sql):
         return None
     ways = readings(sql)
     reads = bool(triggers) and any(reader in lowered for reader in (*READERS, 'u&"'))
     if len(ways) == 1:
-        return _effects(sql, split(ways[0]), reads)
-    return _combined([_effects(sql, split(way), reads) for way in ways])
+        return _effects(sql, split(ways[0]), reads, definitions)
+    return _combined([_effects(sql, split(way), reads, definitions) for way in ways])
 
 
-def _effects(sql: str, found: list[Statement], may_read: bool) -> Effects | None:
+def _effects(
+    sql: str, found: list[Statement], may_read: bool, definitions: Definitions | None
+) -> Effects | None:
     if "%" in sql:
         _number_placeholders(sql, found)
-    steps = [step for statement in found for step in steps_of(statement)]
+    steps: list[AnyStep] = []
+    for statement in found:
+        steps += steps_of(statement)
+        if definitions is not None:
+            steps += definitions.steps_of(statement)
     reads = may_read and any(calls_of(statement, READERS) for statement in found)
     if not (steps or reads):
         return None
@@ -80,12 +105,16 @@ class Memo(dict[str, "Effects | None"]):
 
     def __missing__(self, sql: str) -> Effects | None:
         effects = classify(sql)
+        self.keep(sql, effects)
+        return effects
+
+    def keep(self, sql: str, effects: Effects | None) -> None:
+        """Add the *effects* of a text that is not too long."""
         if len(sql) <= self.characters:
             if len(self) >= self.texts:
                 # The SQL has values in its text, so no eviction order would help.
                 self.clear()
             self[sql] = effects
-        return effects
 
 
 EFFECTS = Memo()

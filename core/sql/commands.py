@@ -5,13 +5,13 @@ https://www.postgresql.org/docs/current/sql-commands.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from . import procedural
 from .assignments import OF_THE_TRANSACTION, Assignment, setting_change
 from .effects import ALL, AnyStep, Change, Control, Kind, Move, Name, Open, Parameter, later
-from .functions import parameter, steps_anywhere
+from .functions import parameter, steps_anywhere, texts_run
 from .names import is_temporary_schema, name_parts, object_name
-from .procedural import steps_of_code
 from .statements import (
     OTHER,
     PARAMETER,
@@ -37,6 +37,16 @@ def steps_of(statement: Statement) -> Iterator[AnyStep]:
         yield from _HEADS[head](statement, words)
     if head not in _WITH_QUERIES_OF_THEIR_OWN and not (head == "create" and _is_definition(words)):
         yield from steps_anywhere(statement)
+        for text in texts_run(statement):
+            yield from steps_of_text(text)
+
+
+def steps_of_text(text: str | None) -> tuple[Change, ...]:
+    """Return the effects of *text*, which a function runs as SQL; None for an unknown text."""
+    if text is None:
+        return (Change(Kind.DYNAMIC, None),)
+    # Not `steps_of`: texts in texts would have no bound.
+    return tuple(steps_of_body(text, strings_run=False))
 
 
 #: Their rules handle the query inside them.
@@ -224,7 +234,7 @@ def _discard(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
         yield from (Change(kind, ALL, undoes=True) for kind in Kind if kind not in _FOR_GOOD)
 
 
-_FOR_GOOD = (Kind.SEED, Kind.LIBRARY, Kind.UNKNOWN)
+_FOR_GOOD = (Kind.SEED, Kind.LIBRARY, Kind.EXTENSION, Kind.DYNAMIC, Kind.UNKNOWN)
 
 
 def _prepare(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
@@ -304,7 +314,17 @@ _LONGEST_NAME = 63
 
 
 def _do(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
-    yield from steps_of_code(statement, _HEADS)
+    yield from procedural.steps_of_code(statement, _HEADS)
+
+
+def steps_of_body(text: str, strings_run: bool) -> Iterator[Change]:
+    """Yield the effects of *text*, the body of a function; see `procedural.steps_of_body`."""
+    return procedural.steps_of_body(text, _HEADS, strings_run)
+
+
+def steps_of_statements(statements: Iterable[Statement]) -> Iterator[Change]:
+    """Yield the effects of *statements* of a function; see `procedural.steps_of_statements`."""
+    return procedural.steps_of_statements(statements, _HEADS)
 
 
 _HEADS: dict[str, Rule] = {

@@ -89,6 +89,21 @@ class Kind(Enum):
         "a loaded library, which cannot be unloaded",
         "session_preload_libraries, set for the role or the database",
     )
+    EXTENSION = (
+        "extension",
+        False,
+        "state of an extension or of the server, which cannot be undone",
+        "hold() around the code that needs it, and a pool of its own",
+    )
+    DYNAMIC = (
+        "dynamic SQL",
+        False,
+        "unknown state, by dynamic SQL,",
+        (
+            "format() with the command in its text, or 'dynamic_sql': 'ignore' in the policy if it "
+            "leaves no state"
+        ),
+    )
     UNKNOWN = (
         "unknown",
         False,
@@ -144,6 +159,8 @@ class Change(NamedTuple):
     :param column: the column of the statement's only row that is true if the change happened.
     :param renames: whether existing state of this kind may have been renamed. Such a change neither
         makes nor undoes state.
+    :param origin: what makes the change if the statement's own text does not, as the end of a
+        sentence, such as ``"called in function app.trap"``.
     """
 
     kind: Kind
@@ -152,6 +169,7 @@ class Change(NamedTuple):
     sure: bool = True
     column: int | None = None
     renames: bool = False
+    origin: str = ""
 
 
 class Open:
@@ -203,12 +221,15 @@ class Effects:
     :param reads_sequence: whether it calls ``currval()`` or ``lastval()``.
     :param may_commit: whether part of it may be committed even though it fails: ``DO`` and ``CALL``
         run code that can COMMIT.
+    :param redefines: whether it may define functions, triggers, views and the like, so that other
+        statements may have other effects from now on.
     """
 
     steps: tuple[AnyStep, ...]
     single: bool = True
     reads_sequence: bool = False
     may_commit: bool = False
+    redefines: bool = False
 
     @property
     def repeated(self) -> Effects:
@@ -260,7 +281,9 @@ def _repeated(step: AnyStep) -> AnyStep:
         return Change(Kind.UNKNOWN, None)
     if step.undoes:
         return step._replace(sure=False, column=None)
-    return Change(Kind.LOCK, None) if step.kind is Kind.LOCK else step._replace(column=None)
+    if step.kind is Kind.LOCK:
+        return Change(Kind.LOCK, None, origin=step.origin)
+    return step._replace(column=None)
 
 
 def nameless(steps: Iterable[AnyStep]) -> tuple[Change, ...]:
@@ -270,7 +293,9 @@ def nameless(steps: Iterable[AnyStep]) -> tuple[Change, ...]:
     """
     return tuple(
         dict.fromkeys(
-            step if step.renames else Change(step.kind, None, step.undoes, sure=not step.undoes)
+            step
+            if step.renames
+            else Change(step.kind, None, step.undoes, sure=not step.undoes, origin=step.origin)
             for step in _expanded(steps, None)
             if isinstance(step, Change)
         )

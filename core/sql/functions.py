@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from itertools import pairwise
 
 from .assignments import NULL, Assignment, makes_temporary
@@ -91,15 +91,40 @@ _LOCKS = {
 }
 _UNLOCKS = ("pg_advisory_unlock", "pg_advisory_unlock_shared")
 _SEQUENCES = ("nextval", "setval")
+#: Functions whose state only the end of the session undoes: a backup, the origin of replicated
+#: changes, and replication slots, which may be temporary.
+#: https://www.postgresql.org/docs/current/functions-admin.html
+_FOR_GOOD = {
+    *("pg_backup_start", "pg_start_backup", "pg_replication_origin_session_setup"),
+    *("pg_create_physical_replication_slot", "pg_create_logical_replication_slot"),
+    *("pg_copy_physical_replication_slot", "pg_copy_logical_replication_slot"),
+}
 _FUNCTIONS = {
     *(*_LOCKS, *_UNLOCKS, "pg_advisory_unlock_all"),
-    *(*_SEQUENCES, "set_config", "setseed"),
+    *(*_SEQUENCES, *_FOR_GOOD, "set_config", "setseed"),
+}
+#: Function that runs texts as SQL -> the positions of these among its arguments.
+RUNNERS: dict[str, tuple[int, ...]] = {
+    "query_to_xml": (0,),
+    "query_to_xmlschema": (0,),
+    "query_to_xml_and_xmlschema": (0,),
+    "ts_stat": (0,),
+    "ts_rewrite": (1,),
+}
+#: Function of PostgreSQL's -> the kind of session state that it leaves, whatever its arguments.
+KINDS = {
+    **dict.fromkeys((*_LOCKS, *_UNLOCKS, "pg_advisory_unlock_all"), Kind.LOCK),
+    **dict.fromkeys(_SEQUENCES, Kind.SEQUENCE),
+    **dict.fromkeys(_FOR_GOOD, Kind.EXTENSION),
+    **dict.fromkeys(RUNNERS, Kind.DYNAMIC),
+    "set_config": Kind.SETTING,
+    "setseed": Kind.SEED,
 }
 #: Functions that read what an earlier nextval() left in the session.
 READERS = {"currval", "lastval"}
 
 
-def calls_of(statement: Statement, functions: set[str]) -> list[tuple[int, str]]:
+def calls_of(statement: Statement, functions: Container[str]) -> list[tuple[int, str]]:
     """Return the calls of *functions*: the position of each name, and the name."""
     return [
         (position, token.text)
@@ -111,6 +136,26 @@ def calls_of(statement: Statement, functions: set[str]) -> list[tuple[int, str]]
 
 
 _OPENING = Token(OTHER, "(")
+
+
+def texts_run(
+    statement: Statement, runners: Mapping[str, tuple[int, ...]] = RUNNERS
+) -> Iterator[str | None]:
+    """Yield each text that a call of one of *runners* runs as SQL; None for an unknown text."""
+    if runners.keys().isdisjoint(text for _, text, _ in statement):
+        return
+    calls = calls_of(statement, runners)
+    arguments = _arguments(statement, {position + 1 for position, _ in calls})
+    for position, function in calls:
+        spans = arguments[position + 1]
+        if function == "ts_rewrite" and len(spans) != 2:
+            continue  # with three arguments, none is a text
+        for place in runners[function]:
+            if place < len(spans):
+                begin, end = spans[place]
+                argument = _without_casts(statement[begin:end], _TEXT_TYPES)
+                known = len(argument) == 1 and argument[0].kind is STRING
+                yield argument[0].text if known else None
 
 
 def _function_effects(statement: Statement) -> Iterator[AnyStep]:
@@ -127,6 +172,8 @@ def _function_effects(statement: Statement) -> Iterator[AnyStep]:
             yield from _set_config(statement, spans, once=position in columns)
         elif function == "setseed":
             yield Change(Kind.SEED, None)
+        elif function in _FOR_GOOD:
+            yield Change(Kind.EXTENSION, None)
         elif function in _SEQUENCES:
             if not (_is_column_default(statement, position) or _is_of_django(statement, position)):
                 sequences = True

@@ -1,4 +1,4 @@
-"""Procedural code: the effects that a DO block may have. A part of the classifier.
+"""Procedural code: the effects that a DO block or the body of a function may have.
 
 Which of its statements run, in which order and how often, is unknown. So its state has no names,
 and nothing is certain to be undone.
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from .effects import ALL, AnyStep, Change, Kind, nameless
-from .functions import steps_anywhere
+from .functions import steps_anywhere, texts_run
 from .names import is_temporary_schema
 from .statements import STRING, WORD, Statement, key_words, readings, split
 
@@ -30,7 +30,7 @@ _SHORTEST = 400
 #: A text without any of these has no effects.
 _EFFECTIVE = re.compile(
     r"set|create|alter|drop|prepare|deallocate|declare|close|listen|load|discard|do|lock|nextval"
-    r"|into|temp|execute|u&",
+    r"|into|temp|execute|u&|_to_xml|ts_|backup|replication_",
     re.IGNORECASE,
 )
 _UNKNOWN = Change(Kind.UNKNOWN, None)
@@ -59,6 +59,20 @@ def steps_of_code(statement: Statement, heads: Heads) -> Iterator[AnyStep]:
     yield from dict.fromkeys(_Code(heads).read(statement))
 
 
+def steps_of_body(text: str, heads: Heads, strings_run: bool) -> Iterator[Change]:
+    """Yield the effects of *text*, the body of a function.
+
+    :param strings_run: whether any string in it may be run as SQL. If not, those in a text with an
+        EXECUTE may be.
+    """
+    yield from dict.fromkeys(_Code(heads).read_text(text, strings_run))
+
+
+def steps_of_statements(statements: Iterable[Statement], heads: Heads) -> Iterator[Change]:
+    """Yield the effects of *statements* of a function, of whose strings none is run as SQL."""
+    yield from dict.fromkeys(_Code(heads).read_statements(statements))
+
+
 class _Code:
     def __init__(self, heads: Heads) -> None:
         self._heads = heads
@@ -68,6 +82,18 @@ class _Code:
 
     def read(self, block: Statement) -> Iterator[Change]:
         self._add_block(block, 0)
+        yield from self._read()
+
+    def read_text(self, text: str, strings_run: bool) -> Iterator[Change]:
+        self._pending.append((text, 0, strings_run))
+        yield from self._read()
+
+    def read_statements(self, statements: Iterable[Statement]) -> Iterator[Change]:
+        for statement in statements:
+            yield from self._effects(statement, 0)
+        yield from self._read()  # the blocks in it
+
+    def _read(self) -> Iterator[Change]:
         left = _MOST * max(sum(len(text) for text, _, _ in self._pending), _SHORTEST)
         while self._pending:
             text, depth, strings_run = self._pending.pop()
@@ -113,6 +139,11 @@ class _Code:
             if later and stop < len(statement):
                 yield _UNKNOWN  # the rest of its query is in another part
         yield from nameless(steps_anywhere(statement))
+        for text in texts_run(statement):
+            if text is None:
+                yield Change(Kind.DYNAMIC, None)
+            else:
+                self._add((text,), depth + 1, False)
         if any(is_temporary_schema(token.text) for token in statement):
             yield Change(Kind.TEMPORARY, None)
 

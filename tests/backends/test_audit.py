@@ -18,11 +18,13 @@ from relet import ReleasePolicy, hold, policies, session_state_audit
 from relet.backends import build
 from relet.backends.leases import audit as auditing
 from relet.backends.leases.findings import findings
+from relet.backends.pools import pools
 from relet.backends.testing import audit_session_state
 from relet.core import ConfigurationError
+from relet.core.catalogue.closure import Closure
+from relet.core.catalogue.names import Catalogue
 from relet.core.lease import TABLES
 from relet.core.policy import STATE_MODES
-from relet.core.sql.classifier import EFFECTS, Memo
 
 from ..support import driver, engine
 from ..support.aliases import Aliases
@@ -56,16 +58,16 @@ copies_at_once = needs("psycopg2", "COPY in one call")
 
 @pytest.fixture(autouse=True)
 def blind(monkeypatch):
-    """Have the classifier see nothing in calls of the functions of this module."""
-    classify = Memo.__missing__
-    monkeypatch.setattr(
-        Memo,
-        "__missing__",
-        lambda memo, sql: None if "relet_unseen" in sql else classify(memo, sql),
-    )
-    EFFECTS.clear()
+    """Have the catalogue say nothing of the functions of this module."""
+
+    def read_again():
+        for handle in pools:
+            handle.pool.definitions.forget()
+
+    monkeypatch.setattr(Closure, "relate", lambda closure, relations: Catalogue())
+    read_again()
     yield
-    EFFECTS.clear()
+    read_again()
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,6 @@ import pytest
 from django.db import transaction
 from testapp.models import Item
 
-from relet.core.sql.classifier import EFFECTS
-
 from ..support import driver
 from ..support.pools import at_rest, stats
 from ..support.sessions import kill
@@ -208,11 +206,11 @@ class TestCopyAtOnce:
         assert Item.objects.all().delete()[0] == 1
 
     def test_files_are_no_statements(self, db):
-        before = len(EFFECTS)
+        before = len(db._runner.effects)
         with db.cursor() as cursor:
             for _ in range(5):
                 cursor.copy_to(io.StringIO(), "testapp_item")
-        assert len(EFFECTS) <= before + 1
+        assert len(db._runner.effects) <= before + 1
 
     def test_in_a_transaction(self, db):
         with pytest.raises(ZeroDivisionError), transaction.atomic():

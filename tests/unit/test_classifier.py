@@ -575,12 +575,22 @@ def test_what_does_not_read_a_sequence():
     assert classify("SELECT lastval FROM currval") is None
 
 
-ALL_OF_THEM = [kind.name for kind in Kind if kind not in (Kind.SEED, Kind.LIBRARY, Kind.UNKNOWN)]
+FOR_GOOD = (Kind.SEED, Kind.LIBRARY, Kind.EXTENSION, Kind.DYNAMIC, Kind.UNKNOWN)
+ALL_OF_THEM = [kind.name for kind in Kind if kind not in FOR_GOOD]
 
 
 @table(
     {
         "LOAD 'auto_explain'": "LIBRARY",
+        "SELECT pg_backup_start('nightly')": "EXTENSION",
+        "SELECT * FROM pg_create_logical_replication_slot('a', 'b', true)": "EXTENSION",
+        "SELECT query_to_xml('SELECT setseed(1)', true, true, '')": "SEED",
+        "SELECT query_to_xml('SELECT 1', true, true, '')": "",
+        "SELECT query_to_xml(%s, true, true, '')": "DYNAMIC",
+        "SELECT word FROM ts_stat('SELECT ' || %s)": "DYNAMIC",
+        "SELECT ts_rewrite('a'::tsquery, 'SELECT set_config(''a.b'', ''1'', false)')": "SETTING",
+        "SELECT ts_rewrite('a'::tsquery, 'b'::tsquery, 'c'::tsquery)": "",
+        "DO $$ BEGIN PERFORM query_to_xml('SET a.b = 1', true, true, ''); END $$": "SETTING",
         "DISCARD TEMP": "-TEMPORARY *",
         "DISCARD TEMPORARY": "-TEMPORARY *",
         "DISCARD SEQUENCES": "-SEQUENCE *",

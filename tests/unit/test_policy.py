@@ -69,6 +69,19 @@ def test_check_idle(check_idle):
         ReleasePolicy(check_idle=check_idle)
 
 
+@pytest.mark.parametrize("ttl", [-1, "60", True, float("nan")])
+def test_catalogue_ttl(ttl):
+    with pytest.raises(ConfigurationError, match=r"'catalogue_ttl' is .*, or None"):
+        ReleasePolicy(catalogue_ttl=ttl)
+    assert ReleasePolicy(catalogue_ttl=None).catalogue_ttl is None
+
+
+@pytest.mark.parametrize("dynamic_sql", ["Pin", None, "error", ["pin"]])
+def test_dynamic_sql(dynamic_sql):
+    with pytest.raises(ConfigurationError, match=r"'dynamic_sql' is .* 'pin', 'ignore'"):
+        ReleasePolicy(dynamic_sql=dynamic_sql)
+
+
 def test_unknown_keys_are_all_named():
     with pytest.raises(ConfigurationError, match=r"'releese'.*'release'.*'zzz'"):
         ReleasePolicy.from_mapping({"releese": "cursor", "zzz": 1})

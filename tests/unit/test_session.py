@@ -374,13 +374,15 @@ class TestUndo:
 
     def test_prepared_statements_only_where_there_may_be_some(self):
         for kind in Kind:
-            if kind is not Kind.LIBRARY:
+            if kind not in (Kind.LIBRARY, Kind.EXTENSION):
                 sql = BASELINE.undo(frozenset({kind}))
                 assert sql is not None
-                assert ("DEALLOCATE" in sql) == (kind in (Kind.PREPARED, Kind.UNKNOWN))
+                known = kind not in (Kind.PREPARED, Kind.DYNAMIC, Kind.UNKNOWN)
+                assert ("DEALLOCATE" not in sql) == known
 
-    def test_a_library_cannot_be_unloaded(self):
-        assert BASELINE.undo(frozenset({Kind.SETTING, Kind.LIBRARY})) is None
+    @pytest.mark.parametrize("kind", [Kind.LIBRARY, Kind.EXTENSION])
+    def test_a_library_cannot_be_unloaded(self, kind):
+        assert BASELINE.undo(frozenset({Kind.SETTING, kind})) is None
 
     def test_what_was_there_from_the_beginning_is_left_alone(self):
         baseline = Baseline({}, "reader", "app", frozenset({Kind.TEMPORARY}))

@@ -17,6 +17,12 @@ TENANTS = ("red", "blue")
 SHARED = "shared"
 #: Each schema has its table.
 APPS = ["django.contrib.contenttypes"]
+#: It is found in whatever schema the tenant's search path has.
+TRIGGER = """
+CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN PERFORM set_config('shop.written', 'yes', false); RETURN NULL; END $$;
+CREATE TRIGGER written AFTER UPDATE ON django_content_type EXECUTE FUNCTION remember();
+"""
 
 
 def main() -> None:
@@ -66,6 +72,8 @@ def prepare() -> None:
         call_command("migrate", verbosity=0)
         ContentType.objects.all().delete()
         ContentType.objects.create(app_label=schema, model="x")
+        with connection.cursor() as cursor:
+            cursor.execute(TRIGGER)
         connection.close()
 
 
@@ -102,6 +110,14 @@ def work(schema: str, wrong: list[object]) -> None:
                 wrong += at_rest()
                 if turn % 10 == 9:
                     connection.close()
+            ContentType.objects.update(model="y")
+            if connection.connection is None:
+                wrong.append((schema, "what the trigger has set did not keep the connection"))
+            connection.close()
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT current_setting('shop.written', true)")
+                if cursor.fetchone()[0]:
+                    wrong.append((schema, "what the trigger has set was not undone"))
     except BaseException as error:
         wrong.append((schema, repr(error)))
     finally:

@@ -1,0 +1,186 @@
+"""PoolDefinitions: what the functions, triggers and views of a pool's database leave in a session.
+
+They are read on the pool's first connection, by the thread that opens it, before the connection is
+first lent. Each further connection compares them with one cheap query. A statement of this process
+that defines something makes them stale at once; they are then read before the next statement that
+is not known to be harmless.
+"""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from contextlib import suppress
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from relet.core import PoolAdapter, PooledConnection
+from relet.core.catalogue.closure import Closure
+from relet.core.catalogue.memo import CatalogueMemo, Either
+from relet.core.catalogue.names import Catalogue
+from relet.core.catalogue.queries import (
+    SIGNATURE,
+    Separators,
+    read_relations,
+    read_sources,
+    relations_query,
+    sources_query,
+)
+from relet.core.locks import locked
+from relet.core.outside import from_outside
+from relet.core.status import TransactionStatus
+
+from .session_rules import sqlstate
+
+if TYPE_CHECKING:
+    from relet.core import ReleasePolicy
+
+IDLE, UNKNOWN = TransactionStatus.IDLE, TransactionStatus.UNKNOWN
+
+#: Seconds to wait for a connection in the background.
+_TIMEOUT_S = 0.1
+#: In a transaction, an error of these queries must not abort it.
+_SAVEPOINT = "relet_definitions"
+
+
+class PoolDefinitions:
+    """The memo of a pool, and when its catalogue was read.
+
+    :ivar memo: the effects of texts.
+    :ivar ttl: seconds after which `is_due`; None if the definitions are not read at all.
+    """
+
+    def __init__(self, policy: ReleasePolicy, *, pooled: bool) -> None:
+        # Without a pool, the session ends with its lease.
+        self.ttl = policy.catalogue_ttl if pooled else None
+        self.memo = CatalogueMemo(stale=self.ttl is not None)
+        #: Why they could not be read, and whether that was told.
+        self._problem, self._told = "", False
+        self._lock = threading.RLock()
+        #: When they were last compared, in seconds of `monotonic`.
+        self._seen_at = float("-inf")
+        self._signature: str | None = None
+        #: The catalogue that all transactions see.
+        self._committed: Catalogue | None = None
+
+    def set_ttl(self, ttl: float | None) -> None:
+        """Set `ttl`, which the policy may change at any time."""
+        if ttl is None and self.ttl is not None:
+            self.memo.renew(None)
+        elif ttl is not None and self.ttl is None:
+            self.memo.expire()
+        self.ttl = ttl
+
+    def is_due(self, now: float) -> bool:
+        """Return whether to compare them again."""
+        return self.ttl is not None and now - self._seen_at > self.ttl
+
+    def compare_soon(self, pool: PoolAdapter[Any], error: type[Exception]) -> None:
+        """Compare them on an idle connection, in a thread of its own.
+
+        :param error: the driver's ``Error``.
+        """
+        self._seen_at = monotonic()
+        with suppress(RuntimeError):  # too many threads, or the interpreter is shutting down
+            _thread.start_new_thread(self._compare_idle, (pool, error))
+
+    def _compare_idle(self, pool: PoolAdapter[Any], error: type[Exception]) -> None:
+        slot = _Slot()
+        # Whoever needs a connection comes first. Of errors, the next statement tells.
+        with suppress(error):
+            try:
+                if pool.closed or not pool.stats().idle:
+                    return
+                pool.checkout_into(slot, _TIMEOUT_S)
+                self.compare(pool, slot.connection.raw)  # type: ignore[union-attr]
+                pool.checkin_from(slot)
+            finally:
+                if slot.connection is not None:
+                    pool.discard_from(slot)
+
+    def forget(self) -> None:
+        """Have them read before the next statement, changed or not."""
+        self._signature = None
+        self.expire()
+
+    def take_problem(self) -> str:
+        """Return why they could not be read, the first time that this is called."""
+        if not self._problem or self._told:
+            return ""
+        self._told = True
+        return self._problem
+
+    def expire(self) -> None:
+        """Have them read before the next statement, because they may have changed."""
+        if self.ttl is not None:
+            self.memo.expire()
+
+    def compare(
+        self, pool: PoolAdapter[Any], raw: Any, *, tentative: bool = False, wait: bool = True
+    ) -> None:
+        """Read them on *raw* unless they are as they were.
+
+        :param raw: a connection without a running statement, and without a failed transaction.
+        :param tentative: whether its open transaction has changed some, which others do not see.
+        :param wait: whether to wait for a thread that is reading them, rather than return.
+        :raises Error: the driver's; the connection is lost.
+        """
+        if self.ttl is not None:
+            locked(self._lock, partial(self._compare, pool, raw, tentative), blocking=wait)
+
+    def _compare(self, pool: PoolAdapter[Any], raw: Any, tentative: bool) -> None:
+        in_transaction = pool.transaction_status(raw) != IDLE
+        try:
+            if in_transaction:
+                pool.execute_internal(raw, f"SAVEPOINT {_SAVEPOINT}")
+            self._read(pool, raw, tentative)
+            if in_transaction:
+                pool.execute_internal(raw, f"RELEASE SAVEPOINT {_SAVEPOINT}")
+        except Exception as error:
+            drivers = {type(raw).__module__.partition(".")[0]}
+            if sqlstate(error) is not None:  # the server's, in a class of the driver's
+                drivers.add(type(error).__module__.partition(".")[0])
+            if from_outside(error, *drivers) or pool.transaction_status(raw) == UNKNOWN:
+                raise
+            if in_transaction:
+                pool.execute_internal(
+                    raw, f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}"
+                )
+            self._problem = f"{type(error).__name__}: {error}".partition("\n")[0]
+            self._signature = None
+            self.memo.renew(self._committed)
+        self._seen_at = monotonic()
+
+    def _read(self, pool: PoolAdapter[Any], raw: Any, tentative: bool) -> None:
+        ((version, isolation, signature),) = pool.execute_internal(raw, SIGNATURE)
+        # Other isolation levels see what there was when the transaction began.
+        tentative = tentative or (
+            pool.transaction_status(raw) != IDLE and isolation != "read committed"
+        )
+        if signature == self._signature and not tentative:
+            if self.memo.stale:
+                self.memo.renew(self._committed)
+            return
+        separators = Separators()
+        rows = pool.execute_internal(raw, sources_query(int(version), separators))
+        closure = Closure(read_sources(rows, separators))
+        relations = None
+        if closure.judge():
+            rows = pool.execute_internal(raw, relations_query(separators))
+            relations = read_relations(rows, separators)
+        found = closure.relate(relations)
+        if closure.changes_path:
+            self.memo.look_anywhere()
+        if tentative:
+            known = self._committed
+            self.memo.renew(found if known is None else Either(known, found))
+        else:
+            self._committed, self._signature = found, signature
+            self.memo.renew(found)
+
+
+class _Slot:
+    """A place for a connection that is checked out, as a lease is."""
+
+    connection: PooledConnection | None = None

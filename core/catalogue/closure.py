@@ -1,0 +1,360 @@
+"""Closure: the effects of everything that calls, writes or reads what has effects.
+
+A function has those of the functions that it calls and the tables that it writes; a table those of
+its triggers, defaults and constraints, of its partitions, and of tables that a foreign key makes
+follow it; a view those of what it reads. Cycles are allowed: effects are only ever added.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from relet.core.sql.effects import Change, Kind
+from relet.core.sql.functions import KINDS
+
+from . import extensions
+from .bodies import Body, may_have_effects, words_of
+from .names import (
+    CASCADE,
+    DELETE,
+    INSERT,
+    REWRITE,
+    SELECT,
+    TRUNCATE,
+    UPDATE,
+    VERBS,
+    BySchema,
+    Catalogue,
+)
+from .queries import Relations, Routine, Sources
+
+#: An object, by its catalogue and number, or what is done with a relation, by its number.
+Node = tuple[str, str]
+
+_PROC, _TYPE, _OPERATOR = "pg_proc", "pg_type", "pg_operator"
+_WRITES = (INSERT, UPDATE, DELETE, TRUNCATE, CASCADE)
+#: What writing a row leaves that is not told of, as with a serial column: nobody reads the value of
+#: the sequence but whoever wrote the row.
+NOT_OF_WRITES = {Kind.SEQUENCE}
+#: pg_trigger.tgtype: the bits of the events.
+#: https://github.com/postgres/postgres/blob/master/src/include/catalog/pg_trigger.h
+_EVENTS = {4: INSERT, 8: DELETE, 16: UPDATE, 32: TRUNCATE}
+#: pg_rewrite.ev_type, and pg_policy does the same for all commands.
+_RULES = {"1": SELECT, "2": UPDATE, "3": INSERT, "4": DELETE}
+#: pg_constraint.confdeltype and confupdtype: what happens to the rows that refer to the row.
+_ACTIONS = {"c": None, "n": UPDATE, "d": UPDATE}
+#: A kind, whether it is undone, and whether it renames: of each, one change is enough.
+Key = tuple[Kind, bool, bool]
+
+
+class Closure:
+    """Judges the definitions of one database.
+
+    Call `judge`. If its result is true, `relate` needs the relations, too.
+    """
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._effects: dict[Node, dict[Key, Change]] = defaultdict(dict)
+        #: Node -> what has its effects, too, and what to call the reason.
+        self._users: dict[Node, list[tuple[Node, str]]] = defaultdict(list)
+        #: What is judged: its node, its source, and that in lower case.
+        self._judged = [
+            ((_PROC, routine.oid), routine, routine.source.lower()) for routine in sources.routines
+        ]
+        #: The words in each of them, once a name is looked for.
+        self._words: list[frozenset[bytes]] = []
+        #: By position in these, the bodies that were read.
+        self._bodies: dict[int, Body] = {}
+        self._routines = {routine.oid: routine for routine in sources.routines}
+        self._runners = {
+            routine.name: extensions.RUNNERS[routine.name]
+            for routine in sources.routines
+            if routine.language == "c" and routine.name in extensions.RUNNERS
+        }
+        #: Number of a relation -> its schema and name.
+        self._names: dict[str, tuple[str, str]] = {}
+        self._types: dict[str, str] = {}
+        self._operators: dict[str, str] = {}
+        self._definitions: list[tuple[str, str]] = []
+
+    def judge(self) -> bool:
+        """Judge each source alone; return whether anything at all has effects."""
+        for position, (node, routine, lowered) in enumerate(self._judged):
+            if routine.language == "c":
+                kind = extensions.kind_of(routine.name)
+                if kind is not None:
+                    origin = f"called in function {routine.title}"
+                    self._add(node, [Change(kind, None, origin=origin)])
+            elif may_have_effects(lowered):
+                body = self._bodies[position] = Body(routine, lowered)
+                self._add(node, body.own)
+        for catalogue, oid, function in self._sources.expressions:
+            kind = KINDS[function]
+            if kind not in NOT_OF_WRITES or catalogue in ("pg_rewrite", _PROC):
+                self._add((catalogue, oid), [Change(kind, None)])
+        return (
+            bool(self._effects)
+            or self._sources.relations > 0
+            or any(routine.language == "c" for routine in self._sources.routines)
+        )
+
+    @property
+    def changes_path(self) -> bool:
+        """Whether a function may change the search path."""
+        return any("search_path" in lowered for _, _, lowered in self._judged)
+
+    def relate(self, relations: Relations | None) -> Catalogue:
+        """Follow calls, writes and reads to their end; return what has effects."""
+        if relations is not None:
+            self._link(relations)
+        searched: dict[str, int] = {}
+        while True:
+            self._spread()
+            catalogue = self._catalogue()
+            weights = catalogue.weights
+            new = [name for name, weight in weights.items() if searched.get(name) != weight]
+            if not new or not self._search(catalogue, new):
+                return catalogue
+            searched = weights
+
+    def _add(self, node: Node, changes: Iterable[Change], origin: str = "") -> bool:
+        """Add *changes* to those of *node*; return whether one of them is new."""
+        known = self._effects.get(node)
+        grown = False
+        for change in changes:
+            key = (change.kind, change.undoes, change.renames)
+            if known is None:
+                known = self._effects[node]
+            if key not in known:
+                known[key] = change._replace(origin=origin or change.origin)
+                grown = True
+        return grown
+
+    def _spread(self) -> None:
+        """Give every node the effects of what it uses."""
+        pending = list(self._effects)
+        while pending:
+            node = pending.pop()
+            changes = list(self._effects[node].values())
+            for user, origin in self._users.get(node, ()):
+                kept = changes
+                if user[0] in _WRITES:
+                    kept = [change for change in changes if change.kind not in NOT_OF_WRITES]
+                if self._add(user, kept, origin):
+                    pending.append(user)
+
+    def _search(self, catalogue: Catalogue, new: list[str]) -> bool:
+        """Judge again each body that mentions one of *new*; return whether any has new effects."""
+        # A name of several words, or of none, is looked for as it is.
+        names = [name.encode(errors="replace") for name in new]
+        single = frozenset(name for name in names if words_of(name.decode()) == {name})
+        parts = [name.decode() for name in names if name not in single]
+        if len(self._words) < len(self._judged):
+            self._words = [words_of(lowered) for _, _, lowered in self._judged]
+        # A name that is written as U&"" can be any.
+        mentioning = {
+            position
+            for position, words in enumerate(self._words)
+            if not single.isdisjoint(words) or b"u" in words
+        }
+        if parts:
+            mentioning.update(
+                position
+                for position, (_, _, lowered) in enumerate(self._judged)
+                if any(part in lowered for part in parts)
+            )
+        grown = False
+        for position in mentioning.union(self._with_unknown_names()):
+            node, routine, lowered = self._judged[position]
+            if routine.language == "c":
+                continue
+            body = self._bodies.get(position)
+            if body is None:
+                body = self._bodies[position] = Body(routine, lowered)
+            origin = f"called in function {routine.title}"
+            changes = [
+                change if change.origin else change._replace(origin=origin)
+                for change in body.changes(catalogue, every=position in mentioning)
+            ]
+            grown |= self._add(node, changes)
+        return grown
+
+    def _with_unknown_names(self) -> list[int]:
+        return [position for position, body in self._bodies.items() if body.with_unknown_names]
+
+    # Relations.
+
+    def _link(self, found: Relations) -> None:
+        self._names = {oid: (schema, name) for oid, schema, name, *_ in found.relations}
+        secured = {oid for oid, _, _, _, row_security in found.relations if row_security[:1] == "t"}
+        # Their query runs when they are refreshed.
+        materialized = {oid for oid, _, _, kind, _ in found.relations if kind == "m"}
+        objects = self._link_objects(found.objects, secured)
+        views: dict[str, str] = {}
+        for oid, relation, name, event, _ in found.rules:
+            verb = _RULES[event]
+            title = self._title(relation)
+            origin = f"by view {title}" if verb == SELECT else f"by rule {name} on table {title}"
+            if relation not in materialized:
+                self._use(("pg_rewrite", oid), (verb, relation), origin)
+            objects[("pg_rewrite", oid)] = []
+            if verb == SELECT:
+                views[oid] = relation
+        self._judge_rules(found.rules)
+        for catalogue, oid, used_catalogue, used in found.uses:
+            user = (_bare(catalogue), oid)
+            if _bare(used_catalogue) == "pg_class":
+                if oid in views:
+                    self._link_view(views[oid], used, user)
+            elif user[0] == "pg_class" and _bare(used_catalogue) == _TYPE:
+                for verb in (INSERT, UPDATE, REWRITE):
+                    self._use((_TYPE, used), (verb, oid), "")
+            elif user in objects or user[0] in (_PROC, _OPERATOR, "pg_trigger"):
+                self._use((_bare(used_catalogue), used), user, "")
+        for relation, name, function, kind, deferrable, oid in found.triggers:
+            self._link_trigger(relation, name, function, int(kind), deferrable[:1] == "t", oid)
+        for parent, child in found.inherits:
+            for verb in _WRITES:
+                self._use((verb, child), (verb, parent), "")
+            # A row can move to another partition.
+            self._use((INSERT, child), (UPDATE, parent), "")
+            self._use((DELETE, child), (UPDATE, parent), "")
+        for referred, referring, on_delete, on_update in found.keys:
+            self._use((TRUNCATE, referring), (CASCADE, referred), "")
+            self._use((CASCADE, referring), (CASCADE, referred), "")
+            if on_delete in _ACTIONS:
+                self._use((_ACTIONS[on_delete] or DELETE, referring), (DELETE, referred), "")
+            if on_update in _ACTIONS:
+                self._use((UPDATE, referring), (UPDATE, referred), "")
+        for name, event, function in found.event_triggers:
+            if event != "login":  # it has run before relet gets the connection
+                self._definitions.append((function, f"by event trigger {name}"))
+
+    def _use(self, used: Node, user: Node, origin: str) -> None:
+        self._users[used].append((user, origin))
+
+    def _title(self, relation: str) -> str:
+        return ".".join(self._names.get(relation, ("?",)))
+
+    def _link_objects(self, objects: list[list[str]], secured: set[str]) -> dict[Node, list[str]]:
+        """Link defaults, constraints, indexes and policies to their tables."""
+        known: dict[Node, list[str]] = {}
+        for catalogue, oid, owner, name in objects:
+            node = (catalogue, oid)
+            known[node] = []
+            title = self._title(owner)
+            if catalogue == _OPERATOR:
+                self._operators[oid] = name
+            elif catalogue == _TYPE:
+                self._types[oid] = name
+            elif catalogue == "pg_cast":
+                self._use(node, (_TYPE, owner), "by a cast")
+            elif catalogue == "pg_policy":
+                if owner in secured:
+                    for verb in (SELECT, INSERT, UPDATE, DELETE):
+                        self._use(node, (verb, owner), f"by policy {name} on table {title}")
+            elif owner not in self._names:
+                self._use(node, (_TYPE, owner), f"by constraint {name}")
+            else:
+                what = {
+                    "pg_attrdef": f"by a default of table {title}",
+                    "pg_constraint": f"by constraint {name} on table {title}",
+                    "pg_class": f"by index {name} on table {title}",
+                }[catalogue]
+                for verb in (INSERT, UPDATE, REWRITE):
+                    self._use(node, (verb, owner), what)
+                if catalogue == "pg_class":
+                    self._use(("pg_index", oid), node, "")
+        return known
+
+    def _link_view(self, view: str, used: str, rule: Node) -> None:
+        """Link *view* to a relation that its query reads.
+
+        A view that can be updated writes it, too.
+        """
+        if view == used:
+            return
+        self._use((SELECT, used), rule, "")
+        for verb in _WRITES:
+            self._use((verb, used), (verb, view), "")
+        self._use((SELECT, used), (REWRITE, view), "")
+        self._use(rule, (REWRITE, view), "")
+
+    def _link_trigger(
+        self, relation: str, name: str, function: str, kind: int, deferrable: bool, oid: str
+    ) -> None:
+        origin = f"by trigger {name} on table {self._title(relation)}"
+        for bit, verb in _EVENTS.items():
+            if kind & bit:
+                self._use((_PROC, function), (verb, relation), origin)
+                self._use(("pg_trigger", oid), (verb, relation), origin)
+                if deferrable:
+                    # It runs at COMMIT, after anything that undoes its effects now.
+                    self._use((_PROC, function), ("deferred", f"{verb} {relation}"), origin)
+
+    def _judge_rules(self, rules: list[list[str]]) -> None:
+        """Judge the actions of rules as if they were functions."""
+        for oid, _, name, _, source in rules:
+            if source:
+                routine = Routine(oid, "rule", name, "sql", "r", "", "", False, source)
+                node, lowered = ("pg_rewrite", oid), source.lower()
+                self._judged.append((node, routine, lowered))
+                body = self._bodies[len(self._judged) - 1] = Body(routine, lowered)
+                self._add(node, body.own)
+
+    # The result.
+
+    def _catalogue(self) -> Catalogue:
+        functions: dict[str, BySchema] = {}
+        attributes: set[str] = set()
+        relations: dict[str, dict[str, BySchema]] = {}
+        for (what, oid), found in self._effects.items():
+            changes = tuple(found.values())
+            if what == _PROC:
+                routine = self._routines[oid]
+                by_schema = functions.setdefault(routine.name, {})
+                known = by_schema.get(routine.schema)
+                by_schema[routine.schema] = changes if not known else _together(known, changes)
+                if routine.of_row:
+                    attributes.add(routine.name)
+            elif what in VERBS and oid in self._names:
+                schema, name = self._names[oid]
+                if ("deferred", f"{what} {oid}") in self._effects:
+                    changes = (*changes, Change(Kind.UNKNOWN, None, origin=changes[0].origin))
+                relations.setdefault(what, {}).setdefault(name, {})[schema] = changes
+        return Catalogue(
+            functions,
+            frozenset(attributes),
+            self._runners,
+            relations,
+            dict(self._named(_TYPE, self._types)),
+            dict(self._named(_OPERATOR, self._operators)),
+            tuple(
+                change._replace(origin=origin)
+                for function, origin in self._definitions
+                for change in self._effects.get((_PROC, function), {}).values()
+            ),
+            frozenset(self._sources.path),
+        )
+
+    def _named(
+        self, catalogue: str, names: dict[str, str]
+    ) -> Iterator[tuple[str, tuple[Change, ...]]]:
+        found: dict[str, tuple[Change, ...]] = {}
+        for oid, name in names.items():
+            if changes := self._effects.get((catalogue, oid)):
+                found[name] = _together(found.get(name, ()), changes.values())
+        yield from found.items()
+
+
+def _together(first: Iterable[Change], second: Iterable[Change]) -> tuple[Change, ...]:
+    found: dict[Key, Change] = {}
+    for change in (*first, *second):
+        found.setdefault((change.kind, change.undoes, change.renames), change)
+    return tuple(found.values())
+
+
+def _bare(catalogue: str) -> str:
+    return catalogue.rpartition(".")[2]

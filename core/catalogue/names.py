@@ -1,0 +1,312 @@
+"""Catalogue: the names that have effects, and which of them a statement mentions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+from relet.core.sql.commands import steps_of_body
+from relet.core.sql.effects import Change, Kind, nameless
+from relet.core.sql.functions import texts_run
+from relet.core.sql.statements import (
+    OTHER,
+    STRING,
+    WORD,
+    Statement,
+    Token,
+    key_words,
+    readings,
+    split,
+    text_at,
+)
+
+Changes = tuple[Change, ...]
+#: Schema -> the changes of what has a name there.
+BySchema = dict[str, Changes]
+
+#: What a statement does with a table.
+SELECT, INSERT, UPDATE, DELETE = "select", "insert", "update", "delete"
+TRUNCATE, CASCADE, REWRITE = "truncate", "cascade", "rewrite"
+VERBS = (SELECT, INSERT, UPDATE, DELETE, TRUNCATE, CASCADE, REWRITE)
+
+#: A name that is not known until a text is put together. It is a letter to PostgreSQL.
+UNKNOWN_NAME = "\ufffd"
+
+_WORDS = re.compile(r"[\w$\ufffd]+")
+_PLAIN = re.compile(r"[\w$]+\Z")
+#: Up to so many names, a text is searched for each. It is faster than looking at all its words.
+_FEW = 8
+
+#: First words of statements that run the expressions of a table's index, constraint or default.
+_REWRITES = ("alter", "vacuum", "analyze", "analyse", "reindex", "cluster", "refresh", "create")
+#: First words of statements for which event triggers fire.
+#: https://www.postgresql.org/docs/current/event-trigger-matrix.html
+_DEFINITIONS = ("create", "alter", "drop", "grant", "revoke", "comment", "refresh", "security")
+#: CREATE defines something whose statements run later.
+_DEFINED = {"view", "function", "procedure", "rule", "policy", "trigger", "aggregate"}
+_MODIFIERS = {"or", "replace", "temp", "temporary", "recursive", "constraint", "event", "local"}
+#: What comes before a relation that is read.
+_BEFORE_RELATIONS = {"from", "join", ",", "only", "table", "using", "(", "update", "into", "copy"}
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+#: The maximum depth of strings in strings that are looked at.
+_DEEPEST = 3
+
+
+class Catalogue:
+    """The functions, relations and so on whose use has effects, by their names.
+
+    :param functions: name of a function -> its changes.
+    :param attributes: names of functions that can be called as ``row.name``.
+    :param runners: name of a function that runs texts -> their positions among its arguments.
+    :param relations: what is done with a relation -> its name -> its changes.
+    :param types: name of a type -> the changes of casts to it and constraints of it.
+    :param operators: operator -> its changes.
+    :param definitions: the changes of event triggers, which any definition has.
+    :param path: the schemas in which a name without one is looked up; None for all.
+    """
+
+    def __init__(
+        self,
+        functions: Mapping[str, BySchema] = _NOTHING,
+        attributes: frozenset[str] = frozenset(),
+        runners: Mapping[str, tuple[int, ...]] = _NOTHING,
+        relations: Mapping[str, Mapping[str, BySchema]] = _NOTHING,
+        types: Mapping[str, Changes] = _NOTHING,
+        operators: Mapping[str, Changes] = _NOTHING,
+        definitions: Changes = (),
+        path: frozenset[str] | None = None,
+    ) -> None:
+        self.functions, self.attributes, self.runners = functions, attributes, runners
+        self.relations, self.types, self.operators = relations, types, operators
+        self.definitions, self.path = definitions, path
+        names = {*functions, *runners, *types}
+        for by_name in relations.values():
+            names.update(by_name)
+        hidden = {name.lower() for name in names if not _PLAIN.match(name)}
+        self._names = names
+        self._words = frozenset(name.lower() for name in names) - hidden
+        #: Names that are no words.
+        self._parts = (*hidden, *operators)
+
+    def __bool__(self) -> bool:
+        return bool(self._names or self.operators or self.definitions)
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """The names, in lower case, and how many changes each has. Both only ever grow."""
+        found: dict[str, int] = dict.fromkeys(self.runners, 1)
+        for by_name in (self.functions, *self.relations.values()):
+            for name, by_schema in by_name.items():
+                key = name.lower()
+                found[key] = found.get(key, 0) + sum(map(len, by_schema.values()))
+        for name, changes in (*self.types.items(), *self.operators.items()):
+            found[name.lower()] = found.get(name.lower(), 0) + len(changes)
+        return found
+
+    def may_concern(self, lowered: str) -> bool:
+        """Return whether a text may mention something that has effects.
+
+        :param lowered: the text in lower case.
+        """
+        if self.definitions and any(head in lowered for head in _DEFINITIONS):
+            return True
+        return self.is_mentioned(lowered)
+
+    def is_mentioned(self, lowered: str) -> bool:
+        """Return whether a text has one of the names in it."""
+        words = self._words
+        if len(words) <= _FEW:
+            if any(word in lowered for word in words):
+                return True
+        elif not words.isdisjoint(_WORDS.findall(lowered)):
+            return True
+        return any(part in lowered for part in self._parts) or 'u&"' in lowered
+
+    @cached_property
+    def anywhere(self) -> Catalogue:
+        """Return this catalogue for statements whose search path is not known."""
+        return Catalogue(
+            self.functions,
+            self.attributes,
+            self.runners,
+            self.relations,
+            self.types,
+            self.operators,
+            self.definitions,
+        )
+
+    # Statements.
+
+    def steps_of(self, statement: Statement) -> Changes:
+        """Return the changes of *statement*, a whole one, that its own text does not show."""
+        words = key_words(statement)
+        head = words[0] if words else ""
+        found: list[Change] = []
+        if self.definitions and head in _DEFINITIONS:
+            found.extend(self.definitions)
+        if head == "create":
+            what = next((word for word in words[1:] if word not in _MODIFIERS), "")
+            if what == "materialized" or what not in _DEFINED:
+                found.extend(self.steps_in(statement))
+        elif head == "explain":
+            if any(token.text in ("analyze", "analyse") for token in statement[1:12]):
+                found.extend(self.steps_in(statement))
+        elif head in ("prepare", "declare"):
+            found.extend(self.steps_in(statement))
+            if any(not change.undoes for change in found):
+                found.append(Change(Kind.UNKNOWN, None))  # it runs at each EXECUTE or FETCH
+        elif head == "do":
+            found.extend(self._steps_in_strings(statement, 0, any_string=True))
+        else:
+            found.extend(self.steps_in(statement))
+        return tuple(dict.fromkeys(found))
+
+    def _steps_in_strings(
+        self, statement: Statement, depth: int, *, any_string: bool
+    ) -> Iterator[Change]:
+        """Yield the changes of the strings in *statement* that may run as code."""
+        if depth > _DEEPEST:
+            return
+        for token in statement:
+            if token.kind is not STRING or not self.may_concern(token.text.lower()):
+                continue
+            for way in readings(token.text):
+                for inner in split(way):
+                    yield from self.steps_in(inner)
+                if any_string or any(part.text == "execute" for part in way):
+                    yield from self._steps_in_strings(way, depth + 1, any_string=any_string)
+
+    def steps_in(self, statement: Statement) -> Iterator[Change]:
+        """Yield the changes of what *statement*, or a part of code, mentions."""
+        texts = {token.text for token in statement}
+        if not texts.isdisjoint(self._names):
+            for position, token in enumerate(statement):
+                if token.kind is WORD:
+                    yield from self._of_word(statement, position, texts)
+        if UNKNOWN_NAME in texts:
+            yield from self._of_unknown_names(statement, texts)
+        if self.operators:
+            yield from self._of_operators(statement)
+        if not self.runners.keys().isdisjoint(texts):
+            for text in texts_run(statement, self.runners):
+                yield from (Change(Kind.DYNAMIC, None),) if text is None else self._of_text(text)
+
+    def _of_text(self, text: str) -> Iterator[Change]:
+        yield from steps_of_body(text, False)
+        for way in readings(text):
+            for inner in split(way):
+                yield from self.steps_in(inner)
+
+    def _of_word(self, statement: Statement, position: int, texts: set[str]) -> Iterator[Change]:
+        name = statement[position].text
+        start, schema = _start(statement, position)
+        called = statement[position + 1 : position + 2] == [_OPENING]
+        by_schema = self.functions.get(name)
+        if by_schema is not None and (called or (schema and name in self.attributes)):
+            # With `row.name`, what is before the name is no schema.
+            yield from self._looked_up(by_schema, schema if called else "")
+        if (changes := self.types.get(name)) is not None:
+            yield from changes
+        for verb in _verbs(statement, start, position, texts):
+            by_name = self.relations.get(verb)
+            if by_name is not None and (by_schema := by_name.get(name)) is not None:
+                yield from self._looked_up(by_schema, schema)
+
+    def _looked_up(self, by_schema: BySchema, schema: str) -> Iterator[Change]:
+        """Yield the changes of a name.
+
+        :param schema: the schema that is written before it, or "".
+        """
+        if schema and schema != UNKNOWN_NAME:
+            yield from by_schema.get(schema, ())
+            return
+        for found, changes in by_schema.items():
+            if self.path is None or schema or found in self.path:
+                yield from changes
+
+    def _of_unknown_names(self, statement: Statement, texts: set[str]) -> Iterator[Change]:
+        """Yield what is possible with a name that is not known until the text is put together."""
+        for position, token in enumerate(statement):
+            if token.kind is not WORD or token.text != UNKNOWN_NAME:
+                continue
+            if text_at(statement, position + 1) == ".":
+                continue  # a schema
+            start, _ = _start(statement, position)
+            before = text_at(statement, start - 1)
+            called = statement[position + 1 : position + 2] == [_OPENING]
+            if called and before not in ("into", "table", "on", "copy", "key", "index", "as"):
+                yield Change(Kind.DYNAMIC, None)
+            verbs = _verbs(statement, start, position, texts)
+            for verb in verbs:
+                if verb == SELECT and (len(verbs) > 1 or before in ("(", ",")):
+                    continue  # it is written, or rather a column
+                for by_schema in self.relations.get(verb, {}).values():
+                    for changes in by_schema.values():
+                        yield from changes
+
+    def _of_operators(self, statement: Statement) -> Iterator[Change]:
+        symbols = "".join(token.text if token.kind is OTHER else " " for token in statement)
+        for operator, changes in self.operators.items():
+            if operator in symbols:
+                yield from changes
+
+
+_OPENING = Token(OTHER, "(")
+#: The tokens before the last part of a name: database, schema, and a dot after each.
+_LONGEST = 4
+
+
+def _start(statement: Statement, position: int) -> tuple[int, str]:
+    """Return where the name that ends at *position* begins, and the schema in it, or ""."""
+    start, schema = position, ""
+    while start >= 2 and position - start < _LONGEST and text_at(statement, start - 1) == ".":
+        schema = schema or statement[start - 2].text
+        start -= 2
+    return start, schema
+
+
+def _verbs(
+    statement: Statement, start: int, end: int, texts: set[str]
+) -> tuple[str, ...] | list[str]:
+    """Return what is done with the relation whose name is from *start* to *end*."""
+    at = start - 1
+    if text_at(statement, at) == "only":
+        at -= 1
+    before, earlier = text_at(statement, at), text_at(statement, at - 1)
+    found: list[str] = []
+    if before == "into" and earlier == "insert":
+        found.append(INSERT)
+        if "conflict" in texts:
+            found.append(UPDATE)
+        if "returning" in texts:
+            found.append(SELECT)
+    elif before == "into" and earlier == "merge":
+        found += [verb for verb in (INSERT, UPDATE, DELETE) if verb in texts]
+        found.append(SELECT)
+    elif before == "update" and earlier not in ("for", "key", "on"):
+        found += [UPDATE, SELECT]
+    elif before == "from" and earlier == "delete":
+        found += [DELETE, SELECT]
+    elif before == "copy":
+        found.append(INSERT if "from" in texts else SELECT)
+    elif "truncate" in texts and text_at(statement, end + 1) != "(":
+        found.append(TRUNCATE)
+        if "cascade" in texts:
+            found.append(CASCADE)
+    elif before in _BEFORE_RELATIONS and text_at(statement, end + 1) != "(":
+        found.append(SELECT)
+    if not texts.isdisjoint(_REWRITES):
+        found.append(REWRITE)
+    return found
+
+
+def merged(groups: Iterable[Iterable[Change]]) -> Changes:
+    """Return all changes, each kind of them once, as at an unknown time."""
+    found: dict[tuple[Kind, bool, bool], Change] = {}
+    for group in groups:
+        for change in nameless(group):
+            found.setdefault((change.kind, change.undoes, change.renames), change)
+    return tuple(found.values())

@@ -1,0 +1,309 @@
+"""The catalogue: what definitions say, and which names a statement mentions."""
+
+from __future__ import annotations
+
+import pytest
+
+from relet.core.catalogue.bodies import Body, may_have_effects
+from relet.core.catalogue.closure import Closure
+from relet.core.catalogue.memo import UNREAD, CatalogueMemo, Either
+from relet.core.catalogue.names import UNKNOWN_NAME, Catalogue
+from relet.core.catalogue.queries import Routine, Separators, Sources
+from relet.core.sql.classifier import EFFECTS
+from relet.core.sql.effects import Change, Kind
+from relet.core.sql.redefinitions import redefines
+from relet.core.sql.statements import statements
+
+SETTING, LOCK = Change(Kind.SETTING, None), Change(Kind.LOCK, None)
+
+
+def routine(source, *, name="f", language="plpgsql", parameters="", oid="1", schema="public"):
+    return Routine(oid, schema, name, language, "f", "int4", parameters, False, source)
+
+
+def own(source, **options):
+    """The kinds of state that a function with *source* leaves itself."""
+    made = routine(source, **options)
+    if not may_have_effects(source.lower()):
+        return ""
+    body = Body(made, source.lower())
+    return " ".join(sorted(change.kind.name for change in body.own if not change.undoes))
+
+
+def plpgsql(*lines):
+    return "DECLARE v text; BEGIN " + " ".join(lines) + " END"
+
+
+OWN = {
+    "nothing": ("SELECT 1", ""),
+    "SET": ("SET a.b = 1;", "SETTING"),
+    "SET after a comment": ("NULL; -- it's\n /* x */ SET a.b = 1;", "SETTING"),
+    "SET after a long comment": (f"NULL; -- {'x' * 600}\n\n  SET a.b = 1;", "SETTING"),
+    "SET after two": ("NULL; -- x\n -- y\n\tSET a.b = 1;", "SETTING"),
+    "SET LOCAL": ("SET LOCAL a.b = 1;", ""),
+    "UPDATE": ("UPDATE t SET a = 1;", ""),
+    "UPDATE with an alias": ("UPDATE ONLY s.t AS x\n\tSET a = 1;", ""),
+    "ON CONFLICT": ("INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET a = 2;", ""),
+    "two of which one is UPDATE": ("UPDATE t SET a = 1; SET a.b = 1;", "SETTING"),
+    "set_config": ("PERFORM set_config('a.b', 'x', false);", "SETTING"),
+    "in capitals": ("PERFORM SET_CONFIG('a.b', 'x', FALSE);", "SETTING"),
+    "a message": ("RAISE NOTICE 'SET a.b = 1';", ""),
+    "a temporary table": ("CREATE TEMP TABLE x (a int);", "TEMPORARY"),
+    "one that ends": ("CREATE TEMP TABLE x (a int) ON COMMIT DROP;", ""),
+    "a constant": ("EXECUTE 'SET a.b = 1';", "SETTING"),
+    "a harmless constant": ("EXECUTE 'SELECT 1';", ""),
+    "a message beside EXECUTE": ("RAISE NOTICE 'SET a.b'; EXECUTE 'SELECT 1';", ""),
+    "format": ("EXECUTE format('UPDATE %I SET a = %L', v, 1);", ""),
+    "format by number": ("EXECUTE format('UPDATE %1$I SET a = %2$L', TG_TABLE_NAME, v);", ""),
+    "format of SET": ("EXECUTE format('SET %I = %L', 'a.b', v);", "SETTING"),
+    "format of text": ("EXECUTE format('UPDATE t SET %s', p);", "DYNAMIC"),
+    "format of a table": ("EXECUTE format('DELETE FROM %s', p::regclass);", ""),
+    "format of a number": ("EXECUTE format('DELETE FROM t WHERE a = %s', p::int);", ""),
+    "a parameter": ("EXECUTE p;", "DYNAMIC"),
+    "a parameter in it": ("EXECUTE 'SELECT ' || p;", "DYNAMIC"),
+    "quoted": ("EXECUTE 'SELECT ' || quote_literal(p) || ' AS x' INTO v USING 1;", ""),
+    "a command that is put in": ("EXECUTE quote_ident(p) || ' a.b = 1';", "DYNAMIC"),
+    "half a command": ("EXECUTE 'SE' || 'T a.b = 1';", "SETTING"),
+    "a variable": ("v := 'LISTEN ' || quote_ident(p); EXECUTE v;", "CHANNEL"),
+    "a variable that grows": ("v := 'SELECT 1'; v := v || ' WHERE ' || 'true'; EXECUTE v;", ""),
+    "a variable that grows into more": (
+        "v := 'SELECT 1'; v := v || '; SET a.b = 1'; EXECUTE v;",
+        "DYNAMIC SETTING",
+    ),
+    "a variable of which part is not known": ("v := 'SELECT ' || p; EXECUTE v;", "DYNAMIC"),
+    "a variable from a query": ("SELECT x INTO v FROM t; EXECUTE v;", "DYNAMIC"),
+    "a variable of a loop": ("FOR v IN SELECT x FROM t LOOP EXECUTE v; END LOOP;", "DYNAMIC"),
+    "FOR over a constant": ("FOR v IN EXECUTE 'SELECT 1' LOOP NULL; END LOOP;", ""),
+    "a block in it": ("EXECUTE $x$ DO 'BEGIN SET a.b = 1; END' $x$;", "SETTING"),
+}
+
+
+@pytest.mark.parametrize(("source", "kinds"), OWN.values(), ids=OWN)
+def test_a_body(source, kinds):
+    assert own(plpgsql(source), parameters="p") == kinds
+
+
+@pytest.mark.parametrize(
+    ("source", "language", "kinds"),
+    [
+        ("SELECT set_config('a.b', 'x', false)", "sql", "SETTING"),
+        ("SET a.b = 1; SELECT 1", "sql", "SETTING"),
+        ("BEGIN ATOMIC SELECT pg_advisory_lock(1); END", "sql", "LOCK"),
+        ("return 1", "plpython3u", ""),
+        ("plpy.execute('SET a.b = 1')", "plpython3u", "DYNAMIC SETTING"),
+    ],
+)
+def test_other_languages(source, language, kinds):
+    assert own(source, language=language) == kinds
+
+
+def catalogue(**options):
+    return Catalogue(
+        functions={"trap": {"public": (SETTING,), "other": (LOCK,)}},
+        relations={
+            "insert": {"t": {"public": (SETTING,)}},
+            "update": {"t": {"public": (LOCK,)}},
+            "truncate": {"t": {"public": (LOCK,)}},
+            "cascade": {"t": {"public": (SETTING,)}},
+            "select": {"v": {"public": (LOCK,)}, "Odd v": {"public": (LOCK,)}},
+            "rewrite": {"t": {"public": (SETTING,)}},
+        },
+        types={"checked": (SETTING,)},
+        operators={"#=#": (SETTING,)},
+        **{"path": frozenset({"public"}), **options},
+    )
+
+
+STATEMENTS = {
+    "SELECT trap()": "SETTING",
+    "SELECT public . TRAP ( )": "SETTING",
+    "SELECT other.trap()": "LOCK",
+    "SELECT third.trap()": "",
+    "SELECT trap, 'trap()' FROM x": "",
+    'SELECT "Trap"()': "",
+    'SELECT U&"\\0074rap"()': "SETTING",
+    "INSERT INTO t VALUES (1)": "SETTING",
+    "INSERT INTO t (a) VALUES (1) ON CONFLICT DO NOTHING": "LOCK SETTING",
+    "INSERT INTO other.t VALUES (1)": "",
+    "WITH x AS (INSERT INTO t VALUES (1) RETURNING a) SELECT 1": "SETTING",
+    "UPDATE ONLY t SET a = 1": "LOCK",
+    "SELECT * FROM t FOR UPDATE": "",
+    "SELECT * FROM t FOR UPDATE OF t": "",
+    "DELETE FROM t": "",
+    "MERGE INTO t USING x ON true WHEN MATCHED THEN UPDATE SET a = 1": "LOCK",
+    "TRUNCATE x, t": "LOCK",
+    "TRUNCATE x, t CASCADE": "LOCK SETTING",
+    "COPY t (a) FROM STDIN": "SETTING",
+    "COPY t TO STDOUT": "",
+    "ALTER TABLE t ADD COLUMN b int": "SETTING",
+    "SELECT * FROM x, v": "LOCK",
+    'TABLE "Odd v"': "LOCK",
+    "SELECT v FROM x": "",
+    "SELECT 1::checked": "SETTING",
+    "SELECT 1 #=# 2": "SETTING",
+    "SELECT 1 = 2": "",
+    "EXPLAIN SELECT trap()": "",
+    "EXPLAIN ANALYZE SELECT trap()": "SETTING",
+    "CREATE VIEW x AS SELECT trap()": "",
+    "CREATE TABLE x AS SELECT trap()": "SETTING",
+    "PREPARE p AS SELECT trap()": "SETTING UNKNOWN",
+    "DO $$ BEGIN PERFORM trap(); END $$": "SETTING",
+    "DO $$ BEGIN EXECUTE 'SELECT trap()'; END $$": "SETTING",
+    f"DELETE FROM {UNKNOWN_NAME}": "",
+    f"INSERT INTO {UNKNOWN_NAME} VALUES (1)": "SETTING",
+    f"SELECT {UNKNOWN_NAME}(1)": "DYNAMIC",
+}
+
+
+def kinds_of(sql, known):
+    if not known.may_concern(sql.lower()):
+        return ""
+    found = {change.kind.name for each in statements(sql) for change in known.steps_of(each)}
+    return " ".join(sorted(found))
+
+
+@pytest.mark.parametrize(("sql", "kinds"), STATEMENTS.items())
+def test_a_statement(sql, kinds):
+    assert kinds_of(sql, catalogue()) == kinds
+
+
+def test_a_search_path_that_is_not_known():
+    assert kinds_of("SELECT trap()", catalogue().anywhere) == "LOCK SETTING"
+    assert kinds_of("SELECT third.trap()", catalogue().anywhere) == ""
+
+
+def test_many_names():
+    many = {f"f_{n}": {"public": (SETTING,)} for n in range(100)}
+    known = Catalogue(functions=many, path=frozenset({"public"}))
+    assert kinds_of("SELECT f_99()", known) == "SETTING"
+    assert kinds_of("SELECT f_100()", known) == ""
+
+
+def test_event_triggers():
+    known = Catalogue(definitions=(SETTING,))
+    assert kinds_of("CREATE TABLE x (a int)", known) == "SETTING"
+    assert kinds_of("SELECT 'create'", known) == ""
+
+
+def judged(*routines):
+    closure = Closure(Sources(routines, ("public",), (), 0))
+    closure.judge()
+    return closure.relate(None)
+
+
+def test_calls_and_cycles():
+    found = judged(
+        routine("SELECT b()", name="a", language="sql", oid="1"),
+        routine("SELECT c(), a()", name="b", language="sql", oid="2"),
+        routine("SELECT a(), set_config('a.b', '', false)", name="c", language="sql", oid="3"),
+        routine("SELECT d()", name="d", language="sql", oid="4"),
+    )
+    assert set(found.functions) == {"a", "b", "c"}
+    ((change,),) = found.functions["a"].values()
+    assert change == SETTING._replace(origin="called in function public.c")
+
+
+def test_extensions():
+    found = judged(
+        routine("", name="set_limit", language="c", oid="1"),
+        routine("", name="crosstab", language="c", oid="2"),
+        routine("SELECT * FROM crosstab('SET a.b = 1')", language="sql", oid="3"),
+        routine("SELECT * FROM crosstab('SELECT 1')", name="g", language="sql", oid="4"),
+    )
+    assert set(found.functions) == {"set_limit", "f"}
+    assert kinds_of("SELECT * FROM crosstab('SELECT 1', $1)", found) == "DYNAMIC"
+
+
+class TestMemo:
+    def test_a_text_is_judged_once_for_each_catalogue(self):
+        memo = CatalogueMemo()
+        assert memo["SELECT trap()"] is None
+        memo.renew(catalogue())
+        assert memo["SELECT trap()"].steps == (SETTING,)
+        assert "SELECT trap()" in memo
+        memo.renew(None)
+        assert memo["SELECT trap()"] is None
+
+    def test_stale(self):
+        memo = CatalogueMemo(stale=True)
+        assert memo["SELECT trap()"] is UNREAD
+        assert memo.judge("SELECT trap()") is None
+        assert not memo
+        memo.renew(catalogue())
+        memo["SELECT trap()"]
+        memo.expire()
+        assert memo["SELECT trap()"] is UNREAD
+
+    def test_a_catalogue_that_changes_meanwhile(self, monkeypatch):
+        memo = CatalogueMemo()
+
+        def classify(sql):
+            memo.renew(catalogue())
+
+        monkeypatch.setattr("relet.core.catalogue.memo.classify", classify)
+        assert memo["SELECT trap()"] is None
+        assert "SELECT trap()" not in memo
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "SET LOCAL search_path = other",
+            "SET SCHEMA 'other'",
+            "SELECT set_config(%s, %s, true)",
+            "SELECT set_config('search_path', 'other', true)",
+        ],
+    )
+    def test_the_search_path_changes(self, sql):
+        memo = CatalogueMemo()
+        memo.renew(catalogue())
+        assert memo["SELECT trap()"].steps == (SETTING,)
+        memo[sql]
+        assert memo["SELECT trap()"].steps == (SETTING, LOCK)
+
+    def test_either(self):
+        memo = CatalogueMemo()
+        memo.renew(Either(Catalogue(), catalogue()))
+        assert memo["SELECT trap()"].steps == (SETTING,)
+
+    def test_the_common_memo_knows_no_catalogue(self):
+        assert EFFECTS["SELECT trap()"] is None
+
+
+REDEFINES = {
+    "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'": True,
+    "CREATE OR REPLACE PROCEDURE p() LANGUAGE sql AS ''": True,
+    "ALTER FUNCTION f() RENAME TO g": True,
+    "DROP VIEW v": True,
+    "CREATE CONSTRAINT TRIGGER t AFTER INSERT ON x EXECUTE FUNCTION f()": True,
+    "CREATE MATERIALIZED VIEW v AS SELECT 1": True,
+    "CREATE EXTENSION dblink": True,
+    "DO $$ BEGIN EXECUTE 'CREATE FUNCTION f()'; END $$": True,
+    "DO $$ BEGIN CREATE TABLE x (a int); END $$": True,
+    "ALTER ROLE app SET search_path = other": True,
+    "CREATE TABLE x (a text DEFAULT set_config('a.b', '', false))": True,
+    "CREATE TABLE x (a int)": False,
+    "CREATE TEMP TABLE x (a int)": False,
+    "CREATE SEQUENCE s": False,
+    "ALTER ROLE app SET lock_timeout = 1": False,
+    "SELECT 'create function'": False,
+    "INSERT INTO created VALUES (1)": False,
+}
+
+
+@pytest.mark.parametrize(("sql", "may"), REDEFINES.items())
+def test_redefinitions(sql, may):
+    assert redefines(sql, sql.lower(), known=False) == may
+
+
+def test_tables_matter_where_something_has_effects():
+    for sql in "CREATE TABLE x (a int)", "ALTER TABLE x ATTACH PARTITION y DEFAULT":
+        assert redefines(sql, sql.lower(), known=True)
+    assert not redefines("CREATE TEMP TABLE x (a int)", "create temp table x (a int)", known=True)
+
+
+def test_separators_are_not_in_any_source():
+    first, second = Separators(), Separators()
+    assert first != second
+    text = first.between.join(first.fields.join(record) for record in (["a", "b"], ["c", ""]))
+    assert first.split(text) == [["a", "b"], ["c", ""]]
+    assert first.split("") == []
