@@ -37,8 +37,9 @@ def pytest_configure() -> None:
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != HERE.parent]
     default: dict[str, Any] = {"ENGINE": ENGINE}
     put_small_pool(default)
-    # Whether a dead connection is found in the pool or by a statement is not to depend on time.
-    default.setdefault("OPTIONS", {})["policy"] = {"check_idle": 3600}
+    # Whether a dead connection is found in the pool or by a statement is not to depend on time, nor
+    # is it whether the catalogue is being compared.
+    default.setdefault("OPTIONS", {})["policy"] = {"check_idle": 3600, "catalogue_ttl": 3600}
     settings.configure(
         DATABASES={"default": default},
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",

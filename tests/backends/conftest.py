@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 from django.db import connections
 
+from relet.backends.pools import pools
+from relet.core.catalogue.closure import Closure
+from relet.core.catalogue.names import Catalogue
+
 from ..support import driver
 from ..support.aliases import Aliases
 from ..support.engine import put_pool, put_small_pool
@@ -27,6 +31,20 @@ def db(database: None) -> Iterator[Any]:
     wrapper.close()
     # I5: whatever the test did, nothing is left in use.
     assert at_rest(wrapper)
+
+
+@pytest.fixture
+def blind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have the catalogue say nothing of functions, for tests of what relet cannot see."""
+
+    def read_again() -> None:
+        for handle in pools:
+            handle.pool.definitions.forget()
+
+    monkeypatch.setattr(Closure, "relate", lambda closure, relations: Catalogue())
+    read_again()
+    yield
+    read_again()
 
 
 @pytest.fixture

@@ -18,11 +18,8 @@ from relet import ReleasePolicy, hold, policies, session_state_audit
 from relet.backends import build
 from relet.backends.leases import audit as auditing
 from relet.backends.leases.findings import findings
-from relet.backends.pools import pools
 from relet.backends.testing import audit_session_state
 from relet.core import ConfigurationError
-from relet.core.catalogue.closure import Closure
-from relet.core.catalogue.names import Catalogue
 from relet.core.lease import TABLES
 from relet.core.policy import STATE_MODES
 
@@ -56,18 +53,7 @@ streams = needs("psycopg", "cursor.stream()")
 copies_at_once = needs("psycopg2", "COPY in one call")
 
 
-@pytest.fixture(autouse=True)
-def blind(monkeypatch):
-    """Have the catalogue say nothing of the functions of this module."""
-
-    def read_again():
-        for handle in pools:
-            handle.pool.definitions.forget()
-
-    monkeypatch.setattr(Closure, "relate", lambda closure, relations: Catalogue())
-    read_again()
-    yield
-    read_again()
+pytestmark = pytest.mark.usefixtures("blind")
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import asyncio
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 
 import pytest
@@ -26,7 +26,7 @@ from ..support.sessions import kill, until_true
 from .test_session_state import in_session, run
 
 #: What tests/conftest.py has in DATABASES["default"].
-SETTINGS = ReleasePolicy(check_idle=3600)
+SETTINGS = ReleasePolicy(check_idle=3600, catalogue_ttl=3600)
 
 
 @pytest.fixture(autouse=True)
@@ -271,9 +271,9 @@ class TestOverride:
     def test_nested_and_left_by_an_error(self, db):
         with policies.override("default", release="cursor", check_idle=7):
             with pytest.raises(ZeroDivisionError), policies.override("default", check_idle=8):
-                assert policies["default"] == ReleasePolicy(release="cursor", check_idle=8)
+                assert policies["default"] == replace(SETTINGS, release="cursor", check_idle=8)
                 raise ZeroDivisionError
-            assert policies["default"] == ReleasePolicy(release="cursor", check_idle=7)
+            assert policies["default"] == replace(SETTINGS, release="cursor", check_idle=7)
         assert policies["default"] == SETTINGS
 
     def test_of_two_aliases(self, db):

@@ -316,7 +316,7 @@ def hidden(observer):
     observer.execute("DROP FUNCTION relet_hidden()")
 
 
-@pytest.mark.usefixtures("hidden")
+@pytest.mark.usefixtures("hidden", "blind")
 @pytest.mark.parametrize("in_test", [False, True], ids=["committed", "in a test"])
 def test_the_audit_of_session_state_knows_it(db, in_test):
     """A transaction of Django's TestCase is rolled back in the end, so it is asked in between."""

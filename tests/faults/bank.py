@@ -118,7 +118,7 @@ class Client:
         try:
             with wrapper.cursor() as cursor:
                 cursor.execute("SHOW application_name")
-                assert cursor.fetchone() == ("",)
+                assert cursor.fetchone()[0].startswith("relet ")
                 cursor.execute("SELECT set_config('application_name', %s, false)", [name])
                 cursor.execute("SHOW application_name")
                 assert cursor.fetchone() == (name,)

@@ -142,12 +142,13 @@ class RLock:
     def __init__(self, schedule: Schedule) -> None:
         self._schedule, self._owner, self._count = schedule, None, 0
 
-    def acquire(self) -> None:
+    def acquire(self, blocking: bool = True) -> bool:
         thread: Any = self._schedule.current()
         if self._owner is not thread:
             thread.pause(lambda: self._owner is None)
             self._owner = thread
         self._count += 1
+        return True
 
     def release(self) -> None:
         assert self._owner is self._schedule.current()

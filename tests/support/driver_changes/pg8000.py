@@ -175,6 +175,7 @@ EXCEPTIONS = {
     "rollback": _SQL,
     "session": "see session.",
     "session.begin": _SQL,
+    "session.begin_with": _SQL,
     "session.commit": _SQL,
     "session.lock": "see wire.lock",
     "session.rollback": _SQL,
