@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import weakref
+from _thread import get_ident
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -53,6 +54,8 @@ class _ThreadLeases:
 
     def __del__(self) -> None:
         for lease in list(self.leases):
+            if lease.thread == get_ident() and not lease.shared:
+                lease.thread = 0  # the next thread may get the same number
             _abandon_in_background(lease)
 
 
@@ -87,7 +90,7 @@ def close_at_exit() -> None:
     _exiting = True
     # Now, because a pool that is collected later joins its threads in arbitrary order.
     pools.close_all()
-    thread = _thread.get_ident()
+    thread = get_ident()
     for runner in runners():
         # Only this thread's: other threads may still run statements.
         if runner.thread == thread:

@@ -10,6 +10,7 @@ from django.db import connections, transaction
 from testapp.models import Item
 
 from relet import hold
+from relet.backends.leases import lifetimes
 
 from ..support import driver
 from ..support.holder import staying
@@ -229,3 +230,23 @@ def test_a_thread_that_dies_with_an_iterator_open_gives_its_place_back(db):
     with pytest.raises(Exception, match="closed"):
         list(kept.pop())
     assert Item.objects.all().delete()[0] == 5
+
+
+def test_a_lease_of_a_thread_that_has_ended_is_of_no_other(ending, monkeypatch):
+    """The system gives the next thread the same number, perhaps before the lease is discarded."""
+    later = []
+    monkeypatch.setattr(lifetimes, "_abandon_in_background", later.append)
+    kept = []
+
+    def work():
+        in_transaction(kept)
+        kept.append(connections["ending"]._runner)
+
+    in_thread(work)
+    (runner,) = kept
+    assert runner.lease in later
+    assert runner.lease.thread == 0
+    monkeypatch.undo()
+    for lease in later:
+        lifetimes._abandon_in_background(lease)
+    until(lambda: stats(ending).in_use == 0)
