@@ -5,7 +5,7 @@ taken. What has changed must be among the changes that `classify` has told of th
 the schema's catalogue; what is missing is a false negative, and a failure. What it has told of and
 is not there is a false positive; they are counted by what the statement does, and printed.
 
-RELET_CATALOGUE_ORACLE: how many statements (1500; 20000 at night).
+RELET_CATALOGUE_ORACLE: how many statements (600; 20000 at night).
 RELET_ORACLE_SEED: of what random numbers (0); another seed, other schemas.
 """
 
@@ -30,7 +30,7 @@ from .generated_schemas import OTHER, SCHEMA, Schema
 
 psycopg = pytest.importorskip("psycopg", reason="the oracle asks through psycopg 3")
 
-STATEMENTS = int(os.environ.get("RELET_CATALOGUE_ORACLE", "1500"))
+STATEMENTS = int(os.environ.get("RELET_CATALOGUE_ORACLE", "600"))
 SEED = int(os.environ.get("RELET_ORACLE_SEED", "0"))
 
 ROLE = "relet_generated_role"

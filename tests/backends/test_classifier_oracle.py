@@ -12,7 +12,7 @@ the session's fingerprint is taken.
 - What `classify` has told of and is not there is a false positive. It costs a connection
   that is kept too long; they are counted by category, and printed at the end.
 
-RELET_ORACLE: how many statements (5000; 200000 at night); those of texts that fail run,
+RELET_ORACLE: how many statements (2000; 200000 at night); those of texts that fail run,
 and are judged, but do not count.
 RELET_ORACLE_SEED: of what random numbers (0); another seed, other statements.
 """
@@ -40,7 +40,7 @@ from .generated_sql import Text, Writer
 
 psycopg = pytest.importorskip("psycopg", reason="the oracle asks through psycopg 3")
 
-STATEMENTS = int(os.environ.get("RELET_ORACLE", "5000"))
+STATEMENTS = int(os.environ.get("RELET_ORACLE", "2000"))
 SEED = int(os.environ.get("RELET_ORACLE_SEED", "0"))
 
 KINDS = {**PARTS, "sequence": Kind.SEQUENCE, "seed": Kind.SEED}
