@@ -28,6 +28,7 @@ ENGINES = {
     "django-pg-real-pool": "django_pg_real_pool",
     "django-pg-real-pool/dj_db_conn_pool": "django_pg_real_pool.dj_db_conn_pool",
     "relet": "relet.backends.psycopg",
+    "relet/unobserved": "relet.backends.psycopg",
     "relet/sqlalchemy": "relet.backends.sqlalchemy",
     "relet/dj_db_conn_pool": "relet.backends.dj_db_conn_pool",
     "relet/pg8000": "relet.backends.pg8000",
@@ -48,6 +49,7 @@ _NEEDS = {
     "django-pg-real-pool": ("django_pg_real_pool", "psycopg_pool"),
     "django-pg-real-pool/dj_db_conn_pool": ("django_pg_real_pool", "dj_db_conn_pool"),
     "relet": ("psycopg_pool",),
+    "relet/unobserved": ("psycopg_pool",),
     "relet/sqlalchemy": ("sqlalchemy",),
     "relet/dj_db_conn_pool": ("dj_db_conn_pool",),
     "relet/pg8000": ("pg8000", "sqlalchemy"),
@@ -155,7 +157,10 @@ def settings_for(engine: str, database: Settings, size: int) -> Settings:
         pool = {"pool_size": size, "max_overflow": 0, "timeout": 60}
     else:
         pool = {"min_size": size, "max_size": size, "timeout": 60}
-    return {**settings, "OPTIONS": {**database.get("OPTIONS", {}), "pool": pool}}
+    options = {**database.get("OPTIONS", {}), "pool": pool}
+    if engine == "relet/unobserved":
+        options["observe"] = False
+    return {**settings, "OPTIONS": options}
 
 
 def missing(engine: str) -> str | None:

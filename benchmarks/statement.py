@@ -39,6 +39,7 @@ VARIANTS = {
     "native+close": ("native", True),
     "django-pg-real-pool": ("django-pg-real-pool", False),
     "relet": ("relet", False),
+    "relet/unobserved": ("relet/unobserved", False),
     "relet+close": ("relet", True),
     "django-pg-real-pool/dj_db_conn_pool": ("django-pg-real-pool/dj_db_conn_pool", False),
     "relet/sqlalchemy": ("relet/sqlalchemy", False),
