@@ -133,6 +133,11 @@ OF_README = (
     *("conformance/test_faults.py", "faults", "repo", "backends/test_storms.py"),
     *("backends/test_audit_commands.py", "backends/test_catalogue_oracle.py"),
 )
+#: Long ones that README's command runs, and the sessions of the engines on the newest pair.
+OF_ENGINES = tuple(
+    f"backends/test_{name}.py"
+    for name in ("audit", "catalogue", "demo", "memory", "metrics", "secrets", "tags")
+)
 #: One instruction of so many is struck; of README's, one of 47.
 FEW_STRIKES = {"RELET_STRIKES_STEP": "197"}
 
@@ -152,7 +157,7 @@ def oldest(session: nox.Session) -> None:
         session.warn(f"not here, so not tested: Python {PYTHONS[0]}")
     session.notify(
         f"tests(python='{found[0]}', django='{djangos(found[0])[0]}')",
-        session.posargs or but_for(*OF_README, "servers", "adapters/pg8000/values"),
+        session.posargs or but_for(*OF_README, *OF_ENGINES, "servers", "adapters/pg8000/values"),
     )
 
 
@@ -164,7 +169,7 @@ def newest(session: nox.Session) -> None:
     run_tests(
         session,
         # The sessions of the engines are on the newest pair, too, and run these.
-        *(session.posargs or but_for(*OF_README, "adapters/pg8000", "conformance")),
+        *(session.posargs or but_for(*OF_README, *OF_ENGINES, "adapters/pg8000", "conformance")),
         env={**FEWER_EXAMPLES, **FEW_STRIKES},
     )
     if not session.posargs:
@@ -398,7 +403,7 @@ ENGINES = {
 #: Packages that are not to be there, for each driver that is not psycopg 3.
 ABSENT = {"psycopg2": ("psycopg",), "pg8000": ("psycopg", "psycopg2")}
 #: Engines on psycopg 3 whose adapters README's command and `newest` test as well.
-ADAPTERS_ELSEWHERE = ("stack", "dj_db_conn_pool")
+ADAPTERS_ELSEWHERE = ("stack", "sqlalchemy", "dj_db_conn_pool")
 #: What they test is the same on each of them, or has a session of its own.
 OF_NO_ENGINE = (
     *("audit_commands", "catalogue_oracle", "classifier_oracle", "commands", "demo", "postgis"),
@@ -427,7 +432,11 @@ def engines(session: nox.Session, engine: str) -> None:
     run_tests(
         *(session, "tests/backends", "tests/conformance/test_conformance.py"),
         *(() if engine in ADAPTERS_ELSEWHERE else ("tests/adapters",)),
-        *(*but_for(*(f"backends/test_{name}.py" for name in OF_NO_ENGINE)), *session.posargs),
+        *but_for(*(f"backends/test_{name}.py" for name in OF_NO_ENGINE)),
+        # An example; and psycopg2 has nothing to do with pg8000.
+        *(but_for(*OF_ENGINES) if engine == "stack" else ()),
+        *(but_for("adapters/pg8000") if engine != "pg8000" else ()),
+        *session.posargs,
         env={**FEWER_EXAMPLES, **FEW_STRIKES, "RELET_TEST_ENGINE": adapter},
     )
 

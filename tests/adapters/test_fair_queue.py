@@ -25,9 +25,9 @@ from ..support.schedules import FOREVER, Lock, RLock, Schedule, each_schedule, r
 
 #: In steps of a schedule: strictly in order, for a while, and never handed over.
 FAIRNESS = (0, 4, 10_000)
-#: A second has time for some thousands. There are more, which are tried at night.
+#: A second has time for a thousand. There are more, which are tried at night.
 ALL = os.environ.get("RELET_SCHEDULES") == "all"
-SOME = 700
+SOME = 250
 
 
 def try_schedules(run: Any, *, endless: bool = False) -> None:
