@@ -68,7 +68,7 @@ def struck_at(
 
     sys.unraisablehook = unraisable
     try:
-        instruction.watch(run)
+        call_apart(lambda: instruction.watch(run))
     except error:
         return instruction.place
     finally:
@@ -98,6 +98,20 @@ def each_instruction(
         if not strike_at(number, run, *packages, error=error):
             return
         yield number
+
+
+def call_apart(function: Callable[[], object]) -> None:
+    """Call *function* in a generator, which keeps the exception that is being handled to itself.
+
+    An exception that strikes at the last instruction of an ``except`` clause may leave Python with
+    that clause's exception. It would be the context of all that this thread raises from then on.
+    """
+
+    def work() -> Iterator[None]:
+        function()
+        yield
+
+    next(work())
 
 
 def _folder(package: ModuleType) -> str:

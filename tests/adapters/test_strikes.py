@@ -12,6 +12,7 @@ import pytest
 from relet.adapters.semaphore import FairSemaphore
 from relet.adapters.waiter import Waiter
 from relet.core import PoolConfig, registry
+from relet.core.outside import attempt
 
 from ..support.strikes import each_instruction
 from ..support.threads import Thread
@@ -387,3 +388,10 @@ class TestFairSemaphore:
             assert (semaphore.in_use, semaphore.waiting) == (1, 0)
         semaphore.release()
         assert other(lambda: semaphore.acquire(20))
+
+
+def test_a_strike_leaves_no_exception_that_is_being_handled():
+    """It would be the context of what later tests raise."""
+    struck = list(each_instruction(lambda: attempt(lambda: 1 / 0), step=1))
+    assert len(struck) > 10
+    assert sys.exc_info() == (None, None, None)

@@ -21,6 +21,7 @@ from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 from testapp.models import Item
 
+from relet.adapters.conformance.strikes import call_apart
 from relet.core import PoolAdapter, registry
 
 from ..support import engine
@@ -167,7 +168,7 @@ def test_interrupts_at_random(db, rolling_back, observer, raised):
             for work in leaves_state, writes, writes_in_a_transaction, iterates:
                 try:
                     signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 0.004))
-                    work()
+                    call_apart(work)
                     signal.setitimer(signal.ITIMER_REAL, 0)
                     done += 1
                 except raised as error:
