@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
+
+import pytest
 
 import relet.adapters
 import relet.core
@@ -29,7 +33,8 @@ def strike_at(
 
     :return: whether there were so many.
     """
-    return strikes.strike_at(number, run, *packages, error=error)
+    with _sound_interpreter():
+        return strikes.strike_at(number, run, *packages, error=error)
 
 
 def each_instruction(
@@ -43,4 +48,20 @@ def each_instruction(
 
     :param step: how many instructions there are from one that is struck to the next.
     """
-    return strikes.each_instruction(run, *packages, before=before, error=error, step=step)
+    with _sound_interpreter():
+        yield from strikes.each_instruction(run, *packages, before=before, error=error, step=step)
+
+
+@contextmanager
+def _sound_interpreter() -> Iterator[None]:
+    """Skip the test if CPython 3.11 mixes up its stack.
+
+    Once in some thousand times it does so when a trace function raises below a ``with``, and calls
+    the traceback instead of ``__exit__``. Later versions do not.
+    """
+    try:
+        yield
+    except TypeError as broken:
+        if sys.version_info >= (3, 12) or str(broken) != "'traceback' object is not callable":
+            raise
+        pytest.skip("CPython 3.11 has mixed up its stack: it called a traceback")
