@@ -60,9 +60,9 @@ class PoolHandle:
     """A pool, its policy, and the settings they were made from.
 
     :param declared: whether its alias was in ``DATABASES`` when a wrapper last asked for it.
-    :param users: the wrappers that use it, each with every thread that asked for it through that
-        wrapper. The threads are needed because a wrapper is part of Django's reference cycles and
-        may outlive them by hours.
+    :param users: the wrappers that use it, each with the threads that have asked for it through
+        that wrapper and still run. A wrapper alone does not keep the pool: it is part of Django's
+        reference cycles, and may outlive its threads by hours.
     """
 
     alias: str
@@ -71,7 +71,12 @@ class PoolHandle:
     pool: PoolAdapter[Any]
     policy: ReleasePolicy
     declared: bool = False
-    users: set[tuple[weakref.ref[Any], weakref.ref[_ThreadMarker]]] = field(default_factory=set)
+    users: dict[weakref.ref[Any], set[weakref.ref[_ThreadMarker]]] = field(default_factory=dict)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a thread that still runs uses it."""
+        return any(list(self.users.values()))
 
     @property
     def wanted(self) -> bool:
@@ -79,29 +84,25 @@ class PoolHandle:
         settings = connections.settings.get(self.alias)
         if self.declared and settings is None:
             return False
-        return bool(self.users) or (
-            settings is not None and self.made_from == _pool_settings(settings)
-        )
+        return self.in_use or (settings is not None and self.made_from == _pool_settings(settings))
 
     def add_user(self, wrapper: Any) -> None:
-        gone = self._remove_users
-        self.users.add((weakref.ref(wrapper, gone), weakref.ref(_thread_marker(), gone)))
+        # Each step is atomic: a finalizer may remove users at any moment.
+        threads = self.users.setdefault(weakref.ref(wrapper, self._remove_user), set())
+        threads.add(weakref.ref(_thread_marker(), self._thread_ended))
 
-    def remove_wrapper(self, wrapper: Any) -> None:
-        for user in list(self.users):
-            if user[0]() is wrapper:
-                self.users.discard(user)
+    def _remove_user(self, user: weakref.ref[Any]) -> None:
+        self.users.pop(user, None)
+        self._close_if_unwanted()
 
-    def _remove_users(self, gone: weakref.ref[Any]) -> None:
-        """Remove the users whose wrapper or whose thread is *gone*."""
-        for user in list(self.users):
-            if user[0] is gone or user[1] is gone:
-                self.users.discard(user)
+    def _thread_ended(self, ended: weakref.ref[_ThreadMarker]) -> None:
+        for threads in list(self.users.values()):
+            threads.discard(ended)
         self._close_if_unwanted()
 
     def _close_if_unwanted(self, exiting: Callable[[], bool] = sys.is_finalizing) -> None:
         # A default argument, because this module's names may be gone at interpreter exit.
-        if not exiting() and not self.users and not self.wanted:
+        if not exiting() and not self.in_use and not self.wanted:
             # In a thread of its own: the garbage collector calls this anywhere, perhaps in code
             # that holds the lock.
             with suppress(RuntimeError):  # the interpreter is shutting down
@@ -198,7 +199,7 @@ class Pools:
         """
         find = partial(self._find, alias, settings, timezone_name, user)
         if (handle := locked(self._lock, find)) is not None:
-            if not all(one.users for one in self._open):  # *user* may have been another's last one
+            if not all(one.in_use for one in self._open):  # *user* may have been another's last
                 self.close_unwanted()
             return handle
         # Outside the lock: planning imports modules named in the settings, which may query.
@@ -242,7 +243,7 @@ class Pools:
         """Make *user* a user of *handle* only."""
         for other in self._open:
             if other is not handle:
-                other.remove_wrapper(user)
+                other.users.pop(weakref.ref(user), None)
         handle.add_user(user)
         if handle.alias in connections.settings:
             handle.declared = True

@@ -25,7 +25,6 @@ from .application_name import with_application_name
 from .attributes import Snapshot, attributes
 from .parameters import refuse_unknown
 
-Class = psycopg.Connection
 Connection = psycopg.Connection[Any]
 
 #: What a connection says of itself beside its `info`; and what `info` says of the session alone.
@@ -35,8 +34,9 @@ _TOLD = (
 )
 _OF_SESSION = {"backend_pid", "error_message", "password", "timezone"}
 
-#: Its own method, before any tool replaces it.
-_cursor = Class.cursor
+_Connection = psycopg.Connection
+#: The method that psycopg itself has, before any tool replaces it.
+_cursor = _Connection.cursor
 
 #: A true boolean, in text and in binary.
 _TRUE = (b"t", b"\x01")
@@ -80,9 +80,13 @@ class Psycopg:
         return psycopg.connect(**Psycopg.arguments(parameters))
 
     def new_cursor(self, raw: Connection) -> Any:
-        if type(raw) is Class and Class.cursor is _cursor and "cursor" not in raw.__dict__:
-            # What that method does. Without its checks, which take a sixth of its time: the cursor
-            # makes them when it runs a statement.
+        if (
+            type(raw) is _Connection
+            and _Connection.cursor is _cursor
+            and "cursor" not in raw.__dict__
+        ):
+            # The same without its checks, which take a sixth of the time. The cursor makes them
+            # when it runs a statement.
             return raw.cursor_factory(raw, row_factory=raw.row_factory)
         return raw.cursor()
 

@@ -21,17 +21,17 @@ class Unpooled:
 
     def __init__(self, config: PoolConfig) -> None:
         self._config = config
-        self._made: set[PooledConnection] = set()
+        self._leased: set[PooledConnection] = set()
 
     def checkout_into(self, slot: Any, timeout: float | None = None) -> None:
         connection = None
         try:
             connection = PooledConnection(opened(Psycopg.connect, self._config), monotonic())
-            self._made.add(connection)
+            self._leased.add(connection)
             slot.connection = connection
         except BaseException as error:
             if slot.connection is None and connection is not None:
-                self._made.discard(connection)
+                self._leased.discard(connection)
                 connection.raw.close()
             forget_frames(error)
             raise
@@ -43,14 +43,14 @@ class Unpooled:
         connection = slot.connection
         if connection.raw is not None:
             connection.raw.close()
-        self._made.discard(connection)
+        self._leased.discard(connection)
         connection.raw = None
         slot.connection = None
 
     @property
     def in_use(self) -> int:
         """How many connections are checked out."""
-        return len(self._made)
+        return len(self._leased)
 
     def close(self) -> None:
         pass

@@ -84,7 +84,7 @@ class _Slot:
 
 def _on_own_connection(handle: PoolHandle, sql: str) -> list[tuple[Any, ...]]:
     """Run *sql* on a connection that is opened for it, because the pool is exhausted."""
-    wrappers = (find() for find, _ in list(handle.users))
+    wrappers = (find() for find in list(handle.users))
     wrapper: Any = next((one for one in wrappers if one is not None), None)
     if wrapper is None:
         return []  # nobody uses the pool any more
