@@ -146,7 +146,7 @@ def in_settings(make):
 def test_what_is_wrong(make, in_settings, observe, says):
     wrapper = make(OPTIONS={"observe": observe})
     in_settings(wrapper)
-    [error] = run_checks(databases=["default"])
+    [error] = run_checks(tags=["relet"], databases=["default"])
     assert error.id == "relet.E011"
     assert error.msg.startswith("DATABASES['extra']['OPTIONS']['observe']: ")
     assert re.search(says, error.msg)
@@ -158,7 +158,7 @@ def test_what_is_right(make, in_settings):
     for observe in (True, False, {}, {"stacks": False, "queries": False, "routes": True}):
         wrapper = make(f"right {observe}", OPTIONS={"observe": observe})
         in_settings(wrapper)
-        assert run_checks(databases=["default"]) == []
+        assert run_checks(tags=["relet"], databases=["default"]) == []
         run(wrapper, "SELECT 1")
 
 
