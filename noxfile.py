@@ -186,7 +186,7 @@ def runs(python: str) -> bool:
 
 @nox.session(python=NEWEST)
 def coverage(session: nox.Session) -> None:
-    """The tests, and which lines and branches of the three packages they run."""
+    """The tests, and which lines and branches of the four packages they run."""
     install(session, *ON_THE_NEWEST)
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *session.posargs)

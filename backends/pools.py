@@ -183,6 +183,8 @@ class Pools:
         self._closing: list[Closing] = []
         #: Aliases of pools that were in ``DATABASES`` when the pool was asked for.
         self._declared: set[str] = set()
+        #: Called when a pool was opened, by the thread that opened it.
+        self.on_open: Callable[[], object] | None = None
 
     def get(
         self,
@@ -206,6 +208,8 @@ class Pools:
         add = partial(self._add, alias, settings, timezone_name, plan(), user)
         handle = locked(self._lock, lambda: find() or add())
         self.close_unwanted()
+        if self.on_open is not None:
+            self.on_open()
         return handle
 
     def _find(
