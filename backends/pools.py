@@ -185,6 +185,8 @@ class Pools:
         self._declared: set[str] = set()
         #: Called when a pool was opened, by the thread that opened it.
         self.on_open: Callable[[], object] | None = None
+        #: Called before `close_all` closes all pools, with the seconds that it may take.
+        self.before_close: Callable[[float], object] | None = None
 
     def get(
         self,
@@ -347,4 +349,7 @@ def close_all(timeout: float = 5.0) -> bool:
         may not answer. Pools that take longer are closed in the background.
     :return: whether all pools are closed.
     """
-    return pools.close_within(timeout)
+    deadline = monotonic() + timeout
+    if pools.before_close is not None:
+        pools.before_close(timeout)
+    return pools.close_within(max(0.0, deadline - monotonic()))

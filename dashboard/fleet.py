@@ -7,7 +7,6 @@ and noted.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,9 @@ from relet.backends.reports.report import plain
 from relet.core.observe import Histogram
 
 from . import home, tables
+from .packing import unpack
 from .rows import (
+    STACKS,
     FleetPoolsReport,
     FleetQueriesReport,
     FleetRoutesReport,
@@ -32,12 +33,6 @@ from .rows import (
 )
 from .sessions import server_sessions
 
-_STACKS = {
-    "leased_at": "leased at",
-    "cursor_at": "last cursor at",
-    "ran_at": "last statement at",
-    "now_at": "now at",
-}
 #: Sessions of which a chain names at most as many.
 _LONGEST_CHAIN = 10
 
@@ -114,10 +109,13 @@ def read(only: Filter = Filter(), *, ask: bool = True) -> Fleet:
     """
     notes: list[str] = []
     alias = home.alias()
-    found = _attempt(lambda: home.run(tables.processes(), alias), notes) or []
-    if ask and not notes:
-        _attempt(lambda: home.run(tables.look(), alias), notes)
-    minutes = [] if notes else _attempt(lambda: home.run(tables.minutes(only.host), alias), notes)
+    found = _attempt(lambda: home.run(tables.processes(), alias), notes)
+    minutes = None
+    if found is not None:
+        minutes = _attempt(lambda: home.run(tables.minutes(only.host), alias), notes)
+        if ask:
+            _attempt(lambda: home.run(tables.look(), alias), notes)
+    found = found or []
     reported = [one for one in map(_Reported.read, found) if one is not None]
     if len(reported) < len(found):
         notes.append(f"{len(found) - len(reported)} reports could not be read.")
@@ -164,12 +162,10 @@ class _Reported:
 
     @classmethod
     def read(cls, row: Any) -> _Reported | None:
-        host, pid, version, age, silent, interval, text = row
+        host, pid, version, age, silent, interval, now, totals = row
         try:
-            report = json.loads(text)
+            report = {**unpack(totals), **unpack(now)}
         except ValueError:
-            return None
-        if not isinstance(report, dict):
             return None
         return cls(host, pid, version, age, silent, interval, report)
 
@@ -207,6 +203,8 @@ def _int(value: Any) -> int:
 
 
 def _float(value: Any) -> float:
+    if type(value) is float and 0.0 <= value < 1e300:
+        return value
     return float(value) if isinstance(value, (int, float)) and abs(value) < 1e300 else 0.0
 
 
@@ -271,25 +269,33 @@ def _add_waits(waits: Histogram, row: Mapping[str, Any]) -> None:
     waits.maximum = max(waits.maximum, _float(row.get("longest_wait")))
 
 
-_ROUTE_SUMS = ("idle", "held", "ran", "waited", "blocked")
+_ROUTE_SUMS = ("leases", "idle", "held", "ran", "waited", "blocked")
 
 
 def _routes(reported: Iterable[_Reported], only: Filter) -> list[RouteRow]:
-    found: dict[str, RouteRow] = {}
+    found: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for one in reported:
         for row in one.rows("routes"):
             route = _str(row.get("route")) or ""
             if not only.has_route(route):
                 continue
-            before = found.get(route) or RouteRow(route, 0, 0, *[0.0] * 6)
-            found[route] = replace(
-                before,
-                processes=before.processes + 1,
-                leases=before.leases + _int(row.get("leases")),
-                longest=max(before.longest, _float(row.get("longest"))),
-                **{name: getattr(before, name) + _float(row.get(name)) for name in _ROUTE_SUMS},
-            )
-    return sorted(found.values(), key=lambda row: row.idle, reverse=True)
+            sums = found[route]
+            sums["processes"] += 1
+            sums["longest"] = max(sums["longest"], _float(row.get("longest")))
+            for name in _ROUTE_SUMS:
+                sums[name] += _float(row.get(name))
+    rows = [_route(route, sums) for route, sums in found.items()]
+    return sorted(rows, key=lambda row: row.idle, reverse=True)
+
+
+def _route(route: str, sums: dict[str, float]) -> RouteRow:
+    return RouteRow(
+        route=route,
+        processes=int(sums["processes"]),
+        leases=int(sums["leases"]),
+        longest=sums["longest"],
+        **{name: sums[name] for name in ("idle", "held", "ran", "waited", "blocked")},
+    )
 
 
 @dataclass
@@ -366,7 +372,6 @@ def _sessions(
 
 def _session(one: _Reported, row: Mapping[str, Any]) -> SessionRow:
     pid = row.get("pid")
-    stacks = ((title, _lines(row.get(name))) for name, title in _STACKS.items())
     return SessionRow(
         alias=_str(row.get("alias")) or "",
         pid=pid if isinstance(pid, int) else None,
@@ -379,16 +384,7 @@ def _session(one: _Reported, row: Mapping[str, Any]) -> SessionRow:
         task=_str(row.get("task")),
         route=_str(row.get("route")),
         sql=_str(row.get("sql")),
-        stacks=tuple((title, lines) for title, lines in stacks if lines),
-    )
-
-
-def _lines(stack: Any) -> tuple[tuple[str, int, str], ...]:
-    found = stack if isinstance(stack, list) else ()
-    return tuple(
-        (str(line[0]), _int(line[1]), str(line[2]))
-        for line in found
-        if isinstance(line, list) and len(line) == 3
+        stacks={name: row[name] for name in STACKS if row.get(name)},
     )
 
 

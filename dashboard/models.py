@@ -15,7 +15,8 @@ class Process(models.Model):
     :ivar id: random, so that neither host names nor process ids need to be unique.
     :ivar beat_at: when it did so, by the server's clock, as all times here.
     :ivar interval: seconds until it means to do so again.
-    :ivar report: JSON; see `relet.dashboard.payload`.
+    :ivar now: what it has and does at this moment, and `totals` what it has counted so far, which
+        is written less often; see `relet.dashboard.payload`, and for the text `packing`.
     """
 
     id = models.UUIDField(primary_key=True)
@@ -25,7 +26,8 @@ class Process(models.Model):
     started_at = models.DateTimeField()
     beat_at = models.DateTimeField()
     interval = models.FloatField()
-    report = models.TextField()
+    now = models.TextField()
+    totals = models.TextField()
 
     class Meta:
         default_permissions = ()

@@ -25,8 +25,8 @@ LONGEST_SQL = 2_000
 _STACKS = ("leased_at", "cursor_at", "ran_at", "now_at")
 
 
-def payload(pools: Iterable[PoolRow], *, stacks: bool) -> dict[str, Any]:
-    """Return what this process reports.
+def now(pools: Iterable[PoolRow], *, stacks: bool) -> dict[str, Any]:
+    """Return what this process has and does at this moment.
 
     :param pools: the rows of ``relet.pools()``.
     :param stacks: whether to add the stacks of connections.
@@ -38,16 +38,24 @@ def payload(pools: Iterable[PoolRow], *, stacks: bool) -> dict[str, Any]:
             for name in _STACKS:
                 row.pop(name, None)
     return {
-        "pools": [_pool(row) for row in pools],
-        "routes": relet.routes(limit=ROUTES).as_dict()["rows"],
-        "queries": [_cut(row) for row in relet.queries(limit=QUERIES).as_dict()["rows"]],
-        "connections": connections,
+        "pools": [_rounded(vars(row)) for row in pools],
+        "connections": [_rounded(row) for row in connections],
+    }
+
+
+def totals() -> dict[str, Any]:
+    """Return what this process has counted so far."""
+    queries = relet.queries(limit=QUERIES).rows
+    return {
+        "routes": [_rounded(vars(row)) for row in relet.routes(limit=ROUTES).rows],
+        "queries": [_cut(_rounded(vars(row))) for row in queries],
         "metrics": metrics(),
     }
 
 
-def _pool(row: PoolRow) -> dict[str, Any]:
-    return {**vars(row), "waits_histogram": [list(pair) for pair in row.waits_histogram]}
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    """Return *row* with times of whole microseconds: more digits say nothing, and take room."""
+    return {name: round(value, 6) if type(value) is float else value for name, value in row.items()}
 
 
 def _cut(row: dict[str, Any]) -> dict[str, Any]:

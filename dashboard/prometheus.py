@@ -5,7 +5,6 @@ So whichever worker is scraped answers for all. The label ``instance`` tells the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from relet.backends.metrics.readings import Reading
 from relet.core.observe import PoolCounts
 
 from . import home, tables
+from .packing import unpack
 from .payload import read_metrics
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def _read() -> tuple[dict[Labels, Reading], dict[Labels, PoolCounts]]:
     """Return the metrics of all processes that live, by alias and ``HOST:PID``."""
     pools: dict[Labels, Reading] = {}
     counted: dict[Labels, PoolCounts] = {}
-    for host, pid, _, _, silent, interval, text in home.run(tables.processes(), home.alias()):
+    for host, pid, _, _, silent, interval, _, text in home.run(tables.processes(), home.alias()):
         if silent > max(tables.STALE_S, 3 * interval):
             continue  # as if it had not answered
         for alias, found in _metrics(text).items():
@@ -47,8 +47,8 @@ def _read() -> tuple[dict[Labels, Reading], dict[Labels, PoolCounts]]:
 
 def _metrics(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)["metrics"]
-    except Exception:  # noqa: BLE001 - it is no report
+        found = unpack(text).get("metrics")
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -24,10 +24,11 @@ from typing import Any
 import relet
 from relet.backends.pools import pools
 from relet.backends.reports.pools import PoolRow
+from relet.core.background import BackgroundCall
 from relet.core.fork import at_fork
 
 from . import home, tables
-from .payload import Minutes, payload
+from .payload import Minutes, now, totals
 
 logger = logging.getLogger("relet")
 
@@ -58,12 +59,14 @@ class Reporter:
         #: Released to wake the thread.
         self._wake = threading.Lock()
         self._wake.acquire()
-        self._stopping = self._known = self._watched = False
+        self._stopping = self._paused = self._known = self._watched = False
         self._failures = 0
-        self._swept = -_SWEEP_S
+        #: When totals were last reported, and what is too old was last deleted.
+        self._counted = self._swept = -_SWEEP_S
 
     def begin(self) -> None:
         """Begin to report, unless that has begun."""
+        self._paused = False
         if self._claim.locked() or self._stopping:
             return
         with suppress(RuntimeError):  # no more threads, or the interpreter is shutting down
@@ -83,19 +86,13 @@ class Reporter:
                     delay = self.beat()
             finally:
                 self._claim.release()
-            if self._stopping or not any(pools):  # else one was opened in between
+            if self._stopping or self._paused:  # else a pool was opened in between
                 return
 
     def beat(self) -> float | None:
-        """Report once; return the seconds until the next time, None for never.
-
-        A process without pools has nothing to report, and removes its row.
-        """
+        """Report once; return the seconds until the next time, None for never."""
         with self._beating:
-            if self._stopping:
-                return None
-            if not any(pools):
-                self._remove()
+            if self._stopping or self._paused:
                 return None
             if _under_test():
                 return BEAT_S
@@ -112,19 +109,22 @@ class Reporter:
     def _send(self) -> bool:
         """Send a beat; return whether somebody looks."""
         rows: list[PoolRow] = list(relet.pools().rows)
-        now = monotonic()
+        moment = monotonic()
+        if count := moment - self._counted >= BEAT_S * (1 - JITTER):
+            self._counted = moment
         one = tables.Beat(
             id=self.id,
             host=socket.gethostname(),
             pid=os.getpid(),
             version=relet.__version__,
-            age=now - self._began,
+            age=moment - self._began,
             interval=FAST_S if self._watched else BEAT_S,
-            report=payload(rows, stacks=self._watched),
+            now=now(rows, stacks=self._watched),
+            totals=totals() if count else None,
             rollups=self._minutes.add(rows, int(time() // 60)),
         )
-        if now - self._swept >= _SWEEP_S:
-            self._swept = now
+        if moment - self._swept >= _SWEEP_S:
+            self._swept = moment
             one = replace(one, sweep=True)
         found = home.run(tables.beat(one), home.alias())
         seconds = found[0][0] if found else None
@@ -132,7 +132,7 @@ class Reporter:
 
     def _failed(self, error: Exception) -> float:
         self._failures += 1
-        self._watched = False
+        self._watched, self._counted = False, -_SWEEP_S
         if self._failures == 1:
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             logger.warning(
@@ -149,6 +149,24 @@ class Reporter:
     def stop(self) -> None:
         """Stop to report, and remove the row of this process, if the database answers."""
         self._stopping = True
+        self._leave()
+
+    def pause(self, timeout: float) -> None:
+        """Do the same until the next pool is opened.
+
+        :param timeout: seconds to wait at most.
+        """
+        if not self._claim.locked() and not self._known:
+            return  # it has not begun
+        self._paused = True
+        call = BackgroundCall(self._leave)
+        try:
+            call.start()
+        except RuntimeError:  # too many threads, or the interpreter is shutting down
+            call.run()
+        call.wait(timeout)
+
+    def _leave(self) -> None:
         with suppress(RuntimeError):  # it was woken already
             self._wake.release()
         # Without a beat under way, or its row would come back.
@@ -181,7 +199,7 @@ _installed = False
 def install() -> None:
     """Have this process report itself from its first pool on."""
     global _installed
-    pools.on_open = reporter.begin
+    pools.on_open, pools.before_close = reporter.begin, reporter.pause
     if not _installed:
         _installed = True
         at_fork(after_in_child=reporter.forked)

@@ -5,8 +5,8 @@ The same frozen dataclasses feed the page, the terminal and JSON. All times are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
@@ -227,6 +227,23 @@ QUERY_COLUMNS = (
 )
 
 
+#: The stacks of `relet.connections`, and their titles.
+STACKS = {
+    "leased_at": "leased at",
+    "cursor_at": "last cursor at",
+    "ran_at": "last statement at",
+    "now_at": "now at",
+}
+
+
+def _lines(stack: Any) -> list[Line]:
+    return [
+        (str(line[0]), line[1], str(line[2]))
+        for line in (stack if isinstance(stack, list) else ())
+        if isinstance(line, list) and len(line) == 3 and isinstance(line[1], int)
+    ]
+
+
 @dataclass(frozen=True)
 class SessionRow:
     """A session of the server: a connection of a process, or a session of somebody else's.
@@ -235,7 +252,7 @@ class SessionRow:
     :param pid: the process id of the session on the server.
     :param host: None if no process that reports has it, as all of `process` to `stacks`.
     :param process: the process id of the process that has it.
-    :param stacks: title -> lines, the innermost first.
+    :param stacks: as the process has reported them, see `STACKS` and `shown_stacks`.
     :param started: when it began, in microseconds of the server's clock since 1970; what tells it
         from a later session with the same pid. None if the server was not asked, or does not know
         it, as all that follow.
@@ -254,7 +271,7 @@ class SessionRow:
     task: str | None = None
     route: str | None = None
     sql: str | None = None
-    stacks: tuple[tuple[str, tuple[Line, ...]], ...] = ()
+    stacks: Mapping[str, Any] = field(default_factory=dict)
     started: int | None = None
     application_name: str | None = None
     user: str | None = None
@@ -264,6 +281,12 @@ class SessionRow:
     wait_event: str | None = None
     blocked_by: tuple[int, ...] = ()
     chain: tuple[int, ...] = ()
+
+    @property
+    def shown_stacks(self) -> list[tuple[str, list[Line]]]:
+        """Title -> lines, the innermost first. Lines of another kind are left out."""
+        found = [(title, _lines(self.stacks.get(name))) for name, title in STACKS.items()]
+        return [(title, lines) for title, lines in found if lines]
 
     @property
     def owner(self) -> str:

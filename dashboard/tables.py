@@ -6,12 +6,13 @@ through PgBouncer. All times are the server's; a process only tells how long ago
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from relet.core.sql.quoting import quote_literal
+
+from .packing import pack
 
 PROCESS, ASK, MINUTE = "relet_dashboard_process", "relet_dashboard_ask", "relet_dashboard_minute"
 
@@ -45,7 +46,8 @@ class Beat:
 
     :param age: seconds since it began.
     :param interval: seconds until it means to report again.
-    :param report: as `json.dumps` takes it.
+    :param now: what it has and does, as `json.dumps` takes it.
+    :param totals: what it has counted; None to leave what it has last reported.
     :param rollups: of the minute that has ended, if one has.
     :param sweep: whether to delete what is too old.
     """
@@ -56,7 +58,8 @@ class Beat:
     version: str
     age: float
     interval: float
-    report: Mapping[str, Any]
+    now: Mapping[str, Any]
+    totals: Mapping[str, Any] | None = None
     rollups: tuple[Rollup, ...] = ()
     sweep: bool = False
 
@@ -91,15 +94,16 @@ def _process(one: Beat) -> str:
             f"now() - {float(one.age)!r} * interval '1 second'",
             "now()",
             repr(float(one.interval)),
-            # ASCII, with \uXXXX for all else, whatever the encodings of client and server are.
-            _text(json.dumps(one.report, separators=(",", ":"))),
+            quote_literal(pack(one.now)),
+            quote_literal("" if one.totals is None else pack(one.totals)),
         )
     )
+    totals = "" if one.totals is None else ", totals = excluded.totals"
     return (
         f"beat AS (INSERT INTO {PROCESS} "
-        "(id, host, pid, version, started_at, beat_at, interval, report) "
+        "(id, host, pid, version, started_at, beat_at, interval, now, totals) "
         f"VALUES ({values}) ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at, "
-        "interval = excluded.interval, report = excluded.report)"
+        f"interval = excluded.interval, now = excluded.now{totals})"
     )
 
 
@@ -140,13 +144,14 @@ def look() -> str:
 
 
 def processes() -> str:
-    """Return the query for all processes: host, pid, version, age, seconds since the beat, report.
+    """Return the query for all processes: facts, and at the end `now` and `totals`, packed.
 
-    Those that are stale are among them.
+    The facts are host, pid, version, age, seconds since the beat, and the interval. Processes that
+    are stale are among them.
     """
     return (
         "SELECT host, pid, version, extract(epoch FROM now() - started_at)::float8, "
-        f"extract(epoch FROM now() - beat_at)::float8, interval, report FROM {PROCESS} "
+        f"extract(epoch FROM now() - beat_at)::float8, interval, now, totals FROM {PROCESS} "
         f"WHERE beat_at > now() - {GONE_S!r} * interval '1 second' ORDER BY host, pid, started_at"
     )
 

@@ -43,10 +43,8 @@ def on_idle_connection(pool: PoolAdapter[Any], sql: str) -> Rows | None:
             pool.checkout_into(slot, 0.0)
         if slot.connection is None:
             return None
-        raw = slot.connection.raw
-        found = pool.execute_internal(raw, sql)
-        if pool.transaction_status(raw) != TransactionStatus.IDLE:  # not in autocommit
-            pool.execute_internal(raw, "COMMIT")
+        # It commits: connections are in autocommit in the pool, whatever their users set.
+        found = pool.execute_internal(slot.connection.raw, sql)
         pool.checkin_from(slot)
     except BaseException:
         _give_up(pool, slot)

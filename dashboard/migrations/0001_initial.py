@@ -26,6 +26,11 @@ def unlog(apps: Any, schema_editor: Any) -> None:
     for table, storage in _STORAGE.items():
         schema_editor.execute(f"ALTER TABLE {table} SET UNLOGGED")
         schema_editor.execute(f"ALTER TABLE {table} SET ({storage})")
+    # They are compressed already.
+    for column in ("now", "totals"):
+        schema_editor.execute(
+            f"ALTER TABLE relet_dashboard_process ALTER COLUMN {column} SET STORAGE EXTERNAL"
+        )
 
 
 class Migration(migrations.Migration):
@@ -44,7 +49,8 @@ class Migration(migrations.Migration):
                 ("started_at", models.DateTimeField()),
                 ("beat_at", models.DateTimeField()),
                 ("interval", models.FloatField()),
-                ("report", models.TextField()),
+                ("now", models.TextField()),
+                ("totals", models.TextField()),
             ],
             options={
                 "verbose_name": "fleet",

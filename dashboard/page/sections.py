@@ -243,14 +243,17 @@ def hours(fleet: Fleet) -> list[Hour]:
     return [Hour(one.alias, _pictures(one)) for one in fleet.series]
 
 
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _pictures(series: Series) -> list[Picture]:
-    plain: Callable[[float], str] = lambda value: f"{value:.3g}"  # noqa: E731
     kinds: tuple[tuple[str, Sequence[float | None], Callable[[float], str]], ...] = (
-        ("connections in use", series.in_use, plain),
-        ("threads waiting", series.waiting, plain),
+        ("connections in use", series.in_use, _plain),
+        ("threads waiting", series.waiting, _plain),
         ("waited per minute", series.waited, seconds),
-        ("checkouts per minute", series.checkouts, plain),
-        ("timeouts per minute", series.timeouts, plain),
+        ("checkouts per minute", series.checkouts, _plain),
+        ("timeouts per minute", series.timeouts, _plain),
     )
     pictures = []
     for title, values, text in kinds:

@@ -11,7 +11,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.middleware.csrf import get_token
@@ -53,6 +52,9 @@ def _checked(request: HttpRequest, permission: str) -> HttpResponse | None:
     if user is None or not user.is_authenticated:
         if user is None or request.method != "GET" or request.GET.get("format") == "json":
             raise PermissionDenied
+        # Late: it needs django.contrib.auth, which a project may do without.
+        from django.contrib.auth.views import redirect_to_login
+
         return redirect_to_login(request.get_full_path())
     if not user.has_perm(permission):
         raise PermissionDenied

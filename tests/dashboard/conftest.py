@@ -121,6 +121,22 @@ def observer(project: None) -> Iterator[driver.Observer]:
         yield observer
 
 
+def insert(wrapper: Any, host: str, pid: int, version: str, *, now: Any, totals: Any = "") -> None:
+    """Have a process report what it should not, or what another version does.
+
+    :param now: a report, or its text.
+    """
+    from relet.dashboard.packing import pack
+
+    texts = [one if isinstance(one, str) else pack(one) for one in (now, totals)]
+    run(
+        wrapper,
+        "INSERT INTO relet_dashboard_process VALUES "
+        "(gen_random_uuid(), %s, %s, %s, now(), now(), 10, %s, %s)",
+        [host, pid, version, *texts],
+    )
+
+
 def run(wrapper: Any, sql: str, params: Any = None) -> Any:
     with wrapper.cursor() as cursor:
         cursor.execute(sql, params)

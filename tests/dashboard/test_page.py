@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import contextmanager
 from html.parser import HTMLParser
@@ -17,7 +16,7 @@ from ..support import driver
 from ..support.pools import backend_pid
 from ..support.threads import Thread
 from ..support.waiting import until
-from .conftest import run
+from .conftest import insert, run
 
 PAGES = ("/fleet/", "/admin/relet_dashboard/process/")
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;{{ 7|add:1 }}"
@@ -154,14 +153,10 @@ def hostile(reporter):
             {"alias": "default", "pid": HOSTILE},
         ],
     }
-    run(
-        connections["default"],
-        "INSERT INTO relet_dashboard_process VALUES "
-        "(gen_random_uuid(), %s, 1, %s, now(), now(), 10, %s), "
-        "(gen_random_uuid(), 'h', 1, 'v', now(), now(), 10, %s), "
-        "(gen_random_uuid(), 'h', 1, 'v', now(), now(), 10, '[]')",
-        [HOSTILE, HOSTILE, json.dumps(report), HOSTILE],
-    )
+    wrapper = connections["default"]
+    insert(wrapper, HOSTILE, 1, HOSTILE, now=report)
+    insert(wrapper, "h", 1, "v", now=HOSTILE)
+    insert(wrapper, "h", 1, "v", now=[])
 
 
 def test_hostile_texts_are_texts(viewer, reporter, observer):
@@ -186,14 +181,8 @@ def test_hostile_texts_are_texts(viewer, reporter, observer):
 
 
 def test_tables_can_be_sorted(viewer):
-    wrapper = connections["default"]
     rows = [{"route": f"r{n}", "idle": n, "held": 9 - n} for n in (2, 3, 1)]
-    run(
-        wrapper,
-        "INSERT INTO relet_dashboard_process VALUES "
-        "(gen_random_uuid(), 'h', 1, '0', now(), now(), 10, %s)",
-        [json.dumps({"routes": rows})],
-    )
+    insert(connections["default"], "h", 1, "0", now={}, totals={"routes": rows})
 
     def order(query):
         text = viewer.get(f"/fleet/?{query}").content.decode()
@@ -209,12 +198,8 @@ def test_tables_can_be_sorted(viewer):
 
 def test_hosts_and_aliases_can_be_chosen(viewer):
     for host, alias in ("one", "a"), ("two", "b"):
-        run(
-            connections["default"],
-            "INSERT INTO relet_dashboard_process VALUES "
-            "(gen_random_uuid(), %s, 1, '0', now(), now(), 10, %s)",
-            [host, json.dumps({"pools": [{"alias": alias, "size": 3}]})],
-        )
+        now = {"pools": [{"alias": alias, "size": 3}]}
+        insert(connections["default"], host, 1, "0", now=now)
 
     def pools(query):
         found = viewer.get(f"/fleet/?format=json&{query}").json()

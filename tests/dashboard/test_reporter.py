@@ -15,13 +15,15 @@ from ..support.pools import backend_pid, stats
 from ..support.threads import in_thread
 from .conftest import run
 
-PROCESSES = "SELECT report, interval FROM relet_dashboard_process"
+PROCESSES = "SELECT now, totals FROM relet_dashboard_process"
 
 
 def reported(db):
     """The one report that there is."""
-    ((report, _),) = run(db, PROCESSES)
-    return json.loads(report)
+    from relet.dashboard.packing import unpack
+
+    ((now, totals),) = run(db, PROCESSES)
+    return {**unpack(now), **unpack(totals)}
 
 
 def look(db, seconds=30):
@@ -129,12 +131,31 @@ def test_a_process_removes_its_row_at_the_end(db, reporter):
     assert run(db, PROCESSES) == []
 
 
-def test_a_process_without_pools_removes_its_row(db, reporter, observer):
+def test_close_all_removes_the_row_until_a_pool_is_opened(db, reporter, observer, monkeypatch):
+    """For servers that end without Python's exit handlers."""
+    monkeypatch.setattr(pools, "before_close", reporter.pause)
+    monkeypatch.setattr(reporter, "_run", lambda: None)
+    monkeypatch.setattr(pools, "on_open", reporter.begin)
+
+    def rows():
+        return observer.execute("SELECT count(*) FROM relet_dashboard_process").fetchone()[0]
+
+    reporter.beat()
+    db.close()
+    assert relet.close_all()
+    assert (rows(), reporter.beat()) == (0, None)
+    run(db, "SELECT 1")
+    assert reporter.beat() > 1
+    assert rows() == 1
+
+
+def test_a_process_reports_while_it_has_no_pool(db, reporter):
+    """Celery closes them between tasks."""
     reporter.beat()
     db.close()
     pools.close_all()
-    assert reporter.beat() is None
-    assert observer.execute("SELECT count(*) FROM relet_dashboard_process").fetchone()[0] == 0
+    assert reporter.beat() > 1
+    assert reported(db)["pools"] == []
 
 
 def test_rows_of_the_dead_are_deleted_by_the_living(db, reporter):
@@ -153,7 +174,8 @@ def test_rows_of_the_dead_are_deleted_by_the_living(db, reporter):
     reporter._swept -= 60
     reporter.beat()
     assert len(run(db, PROCESSES)) == 1
-    assert run(db, "SELECT count(*) FROM relet_dashboard_minute") == [(2,)]
+    sql = "SELECT count(*) FROM relet_dashboard_minute WHERE host = 'h'"
+    assert run(db, sql) == [(2,)]
 
 
 def test_minutes_have_what_happened_in_them(db, reporter, monkeypatch):
