@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 from django.db import connections
@@ -58,6 +61,35 @@ def test_top_shows_everything_once(reported, uri):
         assert part in done.stdout
     assert "\x1b" not in done.stdout and "\x07" not in done.stdout
     assert "[bold]x" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_top_shows_it_until_it_is_interrupted(reported, uri):
+    import pty
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell has started the tests beside itself, and what they start would ignore Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "relet.backends.cli", "top", "--interval", "0.5", "--dsn", uri]
+    environment = {**os.environ, "COLUMNS": "160", "LINES": "60", "TERM": "xterm"}
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    try:
+        os.close(theirs)
+        seen = b""
+        while seen.count(b"Ctrl-C ends") < 2:
+            assert select.select([ours], [], [], 30)[0], seen
+            seen += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        with suppress(OSError):  # it has closed its end
+            while os.read(ours, 65536):
+                pass
+        assert process.wait(30) == 130
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert b"SELECT %s::text AS found" in seen
 
 
 def test_a_terminal_gets_no_commands_from_a_route(reported):
