@@ -493,13 +493,15 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
         if not permits.begin():  # the thread that asks will go on
             self._forgo(growing)
             return
+        refused = False
         try:
             super()._add_connection(attempt, growing=growing)
         except NoPermit:
+            refused = True
             self._forgo(growing)
         finally:
             permits.end()
-            self._go_on()
+            self._go_on(refused)
 
     def _forgo(self, growing: bool) -> None:
         """Do without a connection that was to be opened."""
@@ -508,15 +510,18 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
             if growing:
                 self._growing = False
 
-    def _go_on(self) -> None:
-        """Open the connections that other threads had to do without."""
+    def _go_on(self, refused: bool) -> None:
+        """Open the connections that other threads had to do without.
+
+        :param refused: whether there was no permit. Then only a thread that waits makes it ask.
+        """
         with self._lock:
             if self._closed:
                 return
             if self._waiting and not self._needed:
                 self._needed = True
                 self._tasks.put(_Need(self))
-            elif self._nconns < self._min_size:
+            elif self._nconns < self._min_size and not refused:
                 self._nconns += 1
                 self._tasks.put(AddConnection(self))
 

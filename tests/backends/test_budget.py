@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from contextlib import closing, contextmanager
+import threading
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 from django.core.checks import run_checks
@@ -18,7 +19,7 @@ from django.db import OperationalError, connections, transaction
 
 import relet
 from relet.core import PoolTimeout
-from relet.core.budget import shares
+from relet.core.budget import Budget, Share, shares
 
 from ..support import driver, engine
 from ..support.dsn import parameters_for, uri_of
@@ -172,6 +173,48 @@ def test_groups_do_not_share(make, observer):
     assert permits(observer, first) == set()
     pids = backend_pid(first), backend_pid(second)
     assert (permits(observer, first), permits(observer, second)) == ({pids[0]}, {pids[1]})
+
+
+def test_of_those_who_ask_the_poorest_is_first(make, observer):
+    params = parameters_for(make("any", connections=2).settings_dict)
+    budget = Budget(2, "the poorest")
+
+    def take(session, pool, **asks):
+        return session.execute(budget.take(pool, **asks)).fetchone()[1:]
+
+    def pools():
+        return shares(observer.execute(budget.look()).fetchall())
+
+    with ExitStack() as stack:
+        sessions = (stack.enter_context(driver.connect(**params)) for _ in range(9))
+        assert take(next(sessions), 1) == (0, 1)
+        with driver.connect(**params) as ends:
+            assert take(ends, 2) == (0, 2)
+            rich, poor = next(sessions), next(sessions)
+            assert take(rich, 1) == (1, None)
+            assert take(poor, 3) == (0, None)
+            rich.execute(budget.ask(1))
+            poor.execute(budget.ask(3))
+        until(lambda: pools() == {1: Share(1, True), 3: Share(0, True)})
+        assert take(rich, 1, asks=True) == (1, None)
+        assert take(next(sessions), 1) == (1, None)
+        assert take(poor, 3, asks=True) == (0, 2)
+        assert pools() == {1: Share(1, True), 3: Share(1, False)}
+        # Others may have been told another number.
+        assert next(sessions).execute(Budget(3, "the poorest").take(1)).fetchone()[2] == 3
+
+
+def test_the_thread_that_looks_ends_with_its_pool(make, observer):
+    db = make("looks", connections=2)
+    group = the_pool(db).config.budget.group
+    backend_pid(db)
+
+    def looks():
+        return [each for each in threading.enumerate() if each.name.endswith(group)]
+
+    assert len(looks()) == 1
+    db.close_pool()
+    until(lambda: not looks())
 
 
 def test_no_budget_is_no_cost(db):
