@@ -141,16 +141,16 @@ class Permits:
         sql = self.budget.take(self.pool, asks=self.asking)
         ((pid, held, permit),) = self._execute(raw, sql)
         self.held = held + (permit is not None)
-        adapter = self._adapter()
-        told = None if adapter is None else adapter.backend_pid(raw)
-        if told not in (None, pid) and not self._warned:
-            self._warned = True
-            logger.warning(
-                "DATABASES[%r]['OPTIONS']['budget']: there is a pooler between this process and "
-                "the server. The budget needs a server session for each connection: use session "
-                "pooling, or remove the budget and set the pooler's own limits.",
-                adapter.config.alias if adapter is not None else None,
-            )
+        if not self._warned and (adapter := self._adapter()) is not None:
+            # What PgBouncer tells at the login is random, and may be no process id at all.
+            self._warned = adapter.backend_pid(raw) != pid
+            if self._warned:
+                logger.warning(
+                    "DATABASES[%r]['OPTIONS']['budget']: there is a pooler between this process "
+                    "and the server. The budget needs a server session for each connection: use "
+                    "session pooling, or remove the budget and set the pooler's own limits.",
+                    adapter.config.alias,
+                )
         return permit is not None
 
     def _execute(self, raw: Any, sql: str) -> list[tuple[Any, ...]]:
