@@ -150,6 +150,19 @@ def test_idle_connections_are_given_up(make, observer, added, thread):
     assert thread.result() in permits(observer, third)
 
 
+@engine.needs("psycopg", "a min_size")
+def test_what_is_guaranteed_is_not_given_up(make, observer, thread):
+    pool = {"min_size": 2, "max_size": 2}
+    first, second = make("first", connections=2, pool=pool), make("second", connections=2)
+    backend_pid(first)
+    until(lambda: stats(first).idle == 2)
+    waits_in(thread, second)
+    assert the_pool(first).permits.look()  # as its thread does once a second
+    assert stats(first).size == 2
+    first.close_pool()
+    assert thread.result() in permits(observer, second)
+
+
 def test_the_error_names_the_holders_of_the_group(make, added):
     options = {"application_name": "the holder"}
     first = added(make("first", connections=1, OPTIONS=options))
