@@ -32,6 +32,8 @@ logger = logging.getLogger("relet")
 #: Seconds between two attempts to take a permit: the first, and the last for pools that have
 #: connections and for those that have none.
 _FIRST_S, _LAST_S, _LAST_WITHOUT_S = 0.05, 0.4, 0.1
+#: Seconds for which permits count as scarce after one was refused, or others have asked.
+_SCARCE_S = 10.0
 #: Seconds between two looks at who holds the permits.
 _LOOK_S = 1.0
 
@@ -66,7 +68,11 @@ class Permits:
         #: Whether a connection of this pool asks for a permit.
         self.asking = False
         self._holders: Sequence[str] = ()
+        #: When one last stopped asking, in seconds of `time.monotonic`.
+        self._asked_at = float("-inf")
         self._looks = self._warned = False
+        #: When it was last seen that permits are scarce, in seconds of `time.monotonic`.
+        self._scarce_at = float("-inf")
 
     def config(self, config: PoolConfig) -> PoolConfig:
         """Return *config* with a function that takes a permit before a connection is configured."""
@@ -95,6 +101,8 @@ class Permits:
     def end(self) -> None:
         """Let other threads open connections again. Called once for each `begin` that is true."""
         with self._free:
+            if self.asking:
+                self._asked_at = time.monotonic()
             self._opening = self._patient = self.asking = False
             self._free.notify_all()
 
@@ -103,7 +111,7 @@ class Permits:
 
         :raises NoPermit: see there.
         """
-        if not self._try(raw):
+        if not (self._take_any(raw) or self._try(raw)):
             self._ask(raw)
         if not self._looks:
             self._looks = True
@@ -111,6 +119,14 @@ class Permits:
             look.name = f"relet-budget-{self.budget.group}"
             with suppress(RuntimeError):  # the interpreter is shutting down
                 look.start()
+
+    def _take_any(self, raw: Any) -> bool:
+        """Return whether *raw* got a permit, at a time when they are not scarce."""
+        if time.monotonic() - self._scarce_at < _SCARCE_S:
+            return False
+        ((pid, permit),) = self._execute(raw, self.budget.take_any(self.pool))
+        self._check_session(raw, pid)
+        return permit is not None
 
     def _ask(self, raw: Any) -> None:
         if not self._opening and (adapter := self._adapter()) is not None:
@@ -141,6 +157,13 @@ class Permits:
         sql = self.budget.take(self.pool, asks=self.asking)
         ((pid, held, permit),) = self._execute(raw, sql)
         self.held = held + (permit is not None)
+        self._check_session(raw, pid)
+        if permit is None:
+            self._scarce_at = time.monotonic()
+        return permit is not None
+
+    def _check_session(self, raw: Any, pid: int) -> None:
+        """Warn if the session of *raw*, whose process id is *pid*, is behind a pooler."""
         if not self._warned and (adapter := self._adapter()) is not None:
             # What PgBouncer tells at the login is random, and may be no process id at all.
             self._warned = adapter.backend_pid(raw) != pid
@@ -151,7 +174,6 @@ class Permits:
                     "session pooling, or remove the budget and set the pooler's own limits.",
                     adapter.config.alias,
                 )
-        return permit is not None
 
     def _execute(self, raw: Any, sql: str) -> list[tuple[Any, ...]]:
         adapter = self._adapter()
@@ -162,9 +184,10 @@ class Permits:
     def describe(self) -> str:
         """Return who holds the permits, for the error of a thread that waited for one in vain.
 
-        Empty if the pool does not ask for one.
+        Empty if the pool has not asked for one.
         """
-        if not self.asking:
+        # The thread that waited has left the queue, so the connection may just have been closed.
+        if not (self.asking or time.monotonic() - self._asked_at < _LOOK_S):
             return ""
         lines = "".join(f"\n  {line}" for line in self._holders)
         return (
@@ -192,11 +215,11 @@ class Permits:
         idle = 0 if stats.waiting else stats.idle
         given_up = 0
         try:
-            rows = adapter.execute_internal(slot.connection.raw, self.budget.look())
+            found = shares(adapter.execute_internal(slot.connection.raw, self.budget.look()))
+            if any(share.asks for share in found.values()):
+                self._scarce_at = time.monotonic()
             chance = random.random()
-            count = surplus(
-                shares(rows), self.pool, guaranteed=self.guaranteed, idle=idle, chance=chance
-            )
+            count = surplus(found, self.pool, guaranteed=self.guaranteed, idle=idle, chance=chance)
             while given_up < count and slot.connection is not None:
                 pool.give_up(slot)
                 given_up += 1
