@@ -29,6 +29,8 @@ from .slots import Slot
 
 logger = logging.getLogger("relet")
 
+#: Neither reads nor changes the sequence of a project that has seeded Python's own.
+_random = random.SystemRandom()
 #: Seconds between two attempts to take a permit: the first, and the last for pools that have
 #: connections and for those that have none.
 _FIRST_S, _LAST_S, _LAST_WITHOUT_S = 0.05, 0.4, 0.1
@@ -49,14 +51,14 @@ class NoPermit(BaseException):
 class Permits:
     """The permits of one pool.
 
-    :param wanted: whether somebody still waits for the connection that asks. Any thread calls it.
+    :ivar wanted: returns whether somebody still waits for the connection that asks.
     """
 
     def __init__(self, budget: Budget, adapter: PoolAdapter[Any]) -> None:
         self.budget = budget
         #: The number by which the pools of the group tell each other apart. A forked child makes
         #: its own pools, with other numbers.
-        self.pool = random.SystemRandom().randrange(POOL_NUMBERS)
+        self.pool = _random.randrange(POOL_NUMBERS)
         #: How many this pool held when it last took one.
         self.held = 0
         #: Connections that the pool never gives up.
@@ -146,7 +148,7 @@ class Permits:
             if (now := time.monotonic()) - looked_at > _LOOK_S:
                 self._holders = describe_holders(self._execute(raw, self.budget.holders()))
                 looked_at = now
-            time.sleep(pause * random.uniform(0.5, 1.0))
+            time.sleep(pause * _random.uniform(0.5, 1.0))
             pause = min(2 * pause, _LAST_S if self.held else _LAST_WITHOUT_S)
             if self._try(raw):
                 return
@@ -218,7 +220,7 @@ class Permits:
             found = shares(adapter.execute_internal(slot.connection.raw, self.budget.look()))
             if any(share.asks for share in found.values()):
                 self._scarce_at = time.monotonic()
-            chance = random.random()
+            chance = _random.random()
             count = surplus(found, self.pool, guaranteed=self.guaranteed, idle=idle, chance=chance)
             while given_up < count and slot.connection is not None:
                 pool.give_up(slot)
@@ -238,7 +240,7 @@ class Permits:
 def _look(permits: weakref.ref[Permits]) -> None:
     looks = True
     while looks:
-        time.sleep(_LOOK_S * random.uniform(0.75, 1.25))
+        time.sleep(_LOOK_S * _random.uniform(0.75, 1.25))
         found = permits()
         looks = found is not None and found.look()
         found = None

@@ -484,6 +484,7 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
             with self._lock:
                 self._nconns -= 1
         connection.raw = slot.connection = None
+        self._go_on(refused=True)  # threads that wait have one connection less to wait for
 
     def _add_connection(self, attempt: AttemptWithBackoff | None, growing: bool = False) -> None:
         permits = self.permits

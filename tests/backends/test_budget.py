@@ -121,7 +121,7 @@ def test_whoever_waits_is_served_by_his_own_pool(make, observer, added, thread):
         assert shares_of(observer, db) == [(1, True)]
     assert thread.result() == backend_pid(db)
     until(lambda: shares_of(observer, db) == [(1, False)])  # the one that asked is closed
-    assert stats(db).size == 1
+    until(lambda: stats(db).size == 1)
 
 
 def test_whoever_waits_is_served_when_another_process_ends(make, observer, added, thread):
@@ -143,7 +143,7 @@ def test_idle_connections_are_given_up(make, observer, added, thread):
     waits_in(thread, second)
     assert thread.result() in permits(observer, second)
     until(lambda: shares_of(observer, first) == [(1, False), (1, False)])
-    assert stats(first).size == 1
+    until(lambda: stats(first).size == 1)
     waits_in(thread, third := make("third", connections=2))
     # These keep what they have, until one ends.
     assert shares_of(observer, third) == [(0, True), (1, False), (1, False)]
