@@ -52,9 +52,13 @@ PAIRS = [(python, django) for python in PYTHONS for django in djangos(python)]
 ON_THE_NEWEST = (".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
 
 
+#: Of pytest: also the tests that README's command leaves out; see `slow` in pyproject.toml.
+WITH_SLOW = ("-m", "")
+#: In place of what README's command generates, where that has run as well.
 FEWER_EXAMPLES = {
-    "RELET_EXAMPLES": os.environ.get("RELET_EXAMPLES", "20"),
-    "RELET_ROUND_TRIPS": os.environ.get("RELET_ROUND_TRIPS", "50"),
+    "RELET_EXAMPLES": os.environ.get("RELET_EXAMPLES", "10"),
+    "RELET_INTERRUPTS": os.environ.get("RELET_INTERRUPTS", "50"),
+    "RELET_ROUND_TRIPS": os.environ.get("RELET_ROUND_TRIPS", "20"),
 }
 
 
@@ -124,22 +128,28 @@ def passed(report: Path) -> int:
 def tests(session: nox.Session, django: str) -> None:
     """The tests, on the wheel as a user would install it."""
     install(session, ".[dev]", f"django~={django}.0")
-    # README's command generates more.
-    run_tests(session, *session.posargs, env={**FEWER_EXAMPLES, **FEW_STRIKES})
+    run_tests(
+        *(session, *(session.posargs or WITH_SLOW)),
+        # README's command generates more.
+        env={**FEWER_EXAMPLES, **FEW_STRIKES},
+    )
 
 
-#: They have little to do with versions, and README's command runs them.
+#: They have little to do with versions, and README's command runs them. None of them is slow.
 OF_README = (
-    *("conformance/test_faults.py", "faults", "repo", "backends/test_storms.py"),
-    *("backends/test_audit_commands.py", "backends/test_catalogue_oracle.py"),
+    *("conformance/test_faults.py", "repo/test_changelog.py", "repo/test_docs.py"),
+    *("repo/test_layout.py", "repo/test_packaging.py", "backends/test_storms.py"),
+    "backends/test_catalogue_oracle.py",
 )
+#: What README's command runs of these is enough, and `chaos` runs the one that is slow.
+FAULTS = "faults"
 #: Long ones that README's command runs, and the sessions of the engines on the newest pair.
 OF_ENGINES = tuple(
     f"backends/test_{name}.py"
-    for name in ("audit", "catalogue", "demo", "memory", "metrics", "secrets", "tags")
+    for name in ("audit", "catalogue", "memory", "metrics", "secrets", "tags")
 )
-#: One instruction of so many is struck; of README's, one of 47.
-FEW_STRIKES = {"RELET_STRIKES_STEP": "97"}
+#: One instruction of so many is struck; of README's, one of 97.
+FEW_STRIKES = {"RELET_STRIKES_STEP": "197"}
 
 
 def but_for(*paths: str) -> list[str]:
@@ -157,23 +167,24 @@ def oldest(session: nox.Session) -> None:
         session.warn(f"not here, so not tested: Python {PYTHONS[0]}")
     session.notify(
         f"tests(python='{found[0]}', django='{djangos(found[0])[0]}')",
-        session.posargs or but_for(*OF_README, *OF_ENGINES, "servers", "adapters/pg8000/values"),
+        session.posargs
+        or but_for(*OF_README, FAULTS, *OF_ENGINES, "servers", "adapters/pg8000/values"),
     )
 
 
 @nox.session(python=NEWEST)
 def newest(session: nox.Session) -> None:
-    """The tests on the newest pair, with what `servers` and `tenants` need; and then `chaos`."""
+    """The tests on the newest pair, the slow ones, too, with what they need; and then `chaos`."""
     install(session, *ON_THE_NEWEST, *SERVERS, *TENANTS)
     install_pgbouncer(session)
+    # The sessions of the engines are on the newest pair, too, and run these.
+    elsewhere = (*OF_README, FAULTS, *OF_ENGINES, "adapters/pg8000", "conformance")
     run_tests(
-        session,
-        # The sessions of the engines are on the newest pair, too, and run these.
-        *(session.posargs or but_for(*OF_README, *OF_ENGINES, "adapters/pg8000", "conformance")),
+        *(session, *(session.posargs or (*WITH_SLOW, *but_for(*elsewhere)))),
         env={**FEWER_EXAMPLES, **FEW_STRIKES},
     )
     if not session.posargs:
-        run_chaos(session)
+        run_chaos(session, seconds=20)
 
 
 def runs(python: str) -> bool:
@@ -189,7 +200,7 @@ def coverage(session: nox.Session) -> None:
     """The tests, and which lines and branches of the three packages they run."""
     install(session, *ON_THE_NEWEST)
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", *(session.posargs or WITH_SLOW))
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 
@@ -297,7 +308,7 @@ def servers(session: nox.Session) -> None:
     """gunicorn, uvicorn, Celery, runserver and PgBouncer."""
     install(session, *ON_THE_NEWEST, *SERVERS)
     install_pgbouncer(session)
-    run_tests(session, "tests/servers", *session.posargs)
+    run_tests(session, "tests/servers", *WITH_SLOW, *session.posargs)
 
 
 def install_pgbouncer(session: nox.Session) -> None:
@@ -334,16 +345,16 @@ ENGINES_OF_FAULTS = ("psycopg", "sqlalchemy", "dj_db_conn_pool", "pg8000")
 def chaos(session: nox.Session) -> None:
     """A minute of chaos on each engine, and other faults on all but README's, at the same time."""
     install(session, *ON_THE_NEWEST)
-    run_chaos(session, *session.posargs)
+    run_chaos(session, *session.posargs, seconds=60)
 
 
-def run_chaos(session: nox.Session, *arguments: str) -> None:
+def run_chaos(session: nox.Session, *arguments: str, seconds: float) -> None:
     test, soak = "tests/faults/test_chaos.py", "tests/faults/test_soak.py"
     others = ["tests/faults", f"--ignore={test}", f"--ignore={soak}"]
-    seconds = os.environ.get("RELET_CHAOS_SECONDS", "60")
+    given = os.environ.get("RELET_CHAOS_SECONDS", str(seconds))
     runs = {}
     for engine in ENGINES_OF_FAULTS:
-        env = {"RELET_TEST_ENGINE": engine, "RELET_CHAOS_SECONDS": seconds}
+        env = {"RELET_TEST_ENGINE": engine, "RELET_CHAOS_SECONDS": given}
         runs[f"{engine}-chaos"] = [test, *arguments], env
         if engine != "psycopg":
             runs[f"{engine}-faults"] = [*others, *arguments], env
@@ -369,7 +380,7 @@ def at_the_same_time(
 ) -> None:
     """Run pytest with each of the arguments, and environments, of *runs*; show what they print."""
     logs = Path(session.create_tmp())
-    command = [str(Path(session.bin, "python")), "-m", "pytest", "-rP", "-n0"]
+    command = [str(Path(session.bin, "python")), "-m", "pytest", "-rP", "-n0", *WITH_SLOW]
     command += ["-p", "no:cacheprovider"]
     running = {}
     for name, (arguments, env) in runs.items():
@@ -510,12 +521,18 @@ def nightly(session: nox.Session) -> None:
     files += ["tests/faults/test_chaos.py", "tests/backends/test_storms.py"]
     files += [f"tests/{where}/test_strikes.py" for where in ("adapters", "backends")]
     files += ["tests/adapters/test_fair_queue.py", "tests/backends/test_import_strikes.py"]
+    files += ["tests/adapters/test_interrupts.py", "tests/conformance/test_conformance.py"]
+    files += [
+        f"tests/adapters/pg8000/{name}.py"
+        for name in ("driver/test_nonsense", "values/test_injection")
+    ]
     run_tests(
-        *(session, "-rP"),
+        *(session, "-rP", *WITH_SLOW),
         *(session.posargs or [*files, "tests/adapters/pg8000/values/test_round_trips.py"]),
         env={
             "RELET_CHAOS_SECONDS": os.environ.get("RELET_CHAOS_SECONDS", "1800"),
             "RELET_EXAMPLES": "3000",
+            "RELET_INTERRUPTS": "4000",
             "RELET_STORM_SECONDS": "600",
             "RELET_SCHEDULES": "all",
             "RELET_STRIKES_STEP": "1",

@@ -102,6 +102,7 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "signum"),
     [
@@ -134,6 +135,7 @@ def test_a_signal_leaves_nothing(
     assert_nothing_is_left(scratch)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_leaves_nothing(scratch: Path, environment: dict[str, str]) -> None:
     keyboard, terminal = pty.openpty()
     with subprocess.Popen(
@@ -175,6 +177,7 @@ def read_until(terminal: int, text: str | None) -> str:
     return shown
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_start_shows_its_log(
     scratch: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:

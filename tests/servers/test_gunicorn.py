@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from .conftest import Project
 from .process import python
 from .watch import Watch
@@ -21,6 +23,7 @@ def test_two_workers(project: Project, watch: Watch) -> None:
     project.assert_written(site.acknowledged)
 
 
+@pytest.mark.slow
 def test_preloaded(project: Project, watch: Watch) -> None:
     """I10: the parent has used the database before it forks; its connections stay its own."""
     project.extra["PROJECT_QUERIES_AT_IMPORT"] = "1"

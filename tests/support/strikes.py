@@ -18,7 +18,7 @@ from relet.adapters.conformance.strikes import Struck
 __all__ = ["Struck", "each_instruction", "strike_at"]
 
 #: Every so many instructions are struck; at night, each.
-STEP = int(os.environ.get("RELET_STRIKES_STEP", "47"))
+STEP = int(os.environ.get("RELET_STRIKES_STEP", "97"))
 
 RELET: tuple[ModuleType, ...] = (relet.core, relet.adapters)
 

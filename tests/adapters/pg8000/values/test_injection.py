@@ -29,7 +29,7 @@ from relet.adapters.pg8000.dbapi import (
 
 from .values import FRAGMENTS, plain, texts
 
-EXAMPLES = int(os.environ.get("RELET_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("RELET_EXAMPLES", "10"))
 INJECTED = "', 'injected'); SELECT 'injected' --"
 
 hostile = texts | st.lists(

@@ -20,7 +20,7 @@ from relet.adapters.pg8000.types import MULTIRANGES, range_class
 
 from .values import KINDS, arrays, convert, hstores, plain, texts
 
-EXAMPLES = int(os.environ.get("RELET_ROUND_TRIPS") or os.environ.get("RELET_EXAMPLES") or "50")
+EXAMPLES = int(os.environ.get("RELET_ROUND_TRIPS") or os.environ.get("RELET_EXAMPLES") or "20")
 #: For each test, how many statements it has sent.
 SENT: Counter[str] = Counter()
 
