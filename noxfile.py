@@ -184,6 +184,8 @@ def newest(session: nox.Session) -> None:
         env={**FEWER_EXAMPLES, **FEW_STRIKES},
     )
     if not session.posargs:
+        # With psycopg beside it, and on no engine, which the session of pg8000 does not have.
+        run_tests(session, "-m", "slow", "tests/adapters/pg8000", env=FEWER_EXAMPLES)
         run_chaos(session, seconds=20)
 
 
@@ -441,7 +443,7 @@ def engines(session: nox.Session, engine: str) -> None:
     adapter = engine.partition("-")[0]
     assert_absent(session, engine.rpartition("-")[2])
     run_tests(
-        *(session, "tests/backends", "tests/conformance/test_conformance.py"),
+        *(session, *WITH_SLOW, "tests/backends", "tests/conformance/test_conformance.py"),
         *(() if engine in ADAPTERS_ELSEWHERE else ("tests/adapters",)),
         *but_for(*(f"backends/test_{name}.py" for name in OF_NO_ENGINE)),
         # An example; and psycopg2 has nothing to do with pg8000.

@@ -68,6 +68,7 @@ def assert_nothing_is_left(scratch: Path) -> None:
     assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_it_compares(scratch: Path, environment: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     done = subprocess.run(

@@ -15,6 +15,7 @@ WORKERS, THREADS, SIZE = 2, 8, 4
 VIEWS = ("write", "atomic", "stream", "state", "fails", "async")
 
 
+@pytest.mark.slow
 def test_two_workers(project: Project, watch: Watch) -> None:
     with watch.limit(WORKERS * SIZE, processes=WORKERS), project.site(*COMMAND) as site:
         site.load(VIEWS, requests=240, clients=WORKERS * THREADS)

@@ -236,6 +236,7 @@ def read_a_long_one(name: str) -> None:
     names_in(sql)
 
 
+@pytest.mark.slow
 @timers
 def test_regular_expressions():
     assert first_that_does_not_end(read_a_long_one, list(TO_READ)) == ""

@@ -171,6 +171,7 @@ def only_row(connection: Any, sql: str, parameters: Any) -> Any:
     return row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CARRIERS)
 def test_text_is_no_sql(name: str, session: Any) -> None:
     carrier = CARRIERS[name]
