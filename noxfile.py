@@ -148,6 +148,11 @@ OF_ENGINES = tuple(
     f"backends/test_{name}.py"
     for name in ("audit", "catalogue", "memory", "metrics", "secrets", "tags")
 )
+#: What they try is the same on each version, and README's command tries it, or `newest`.
+OF_NO_VERSION = (
+    *("adapters/pg8000/values", "backends/test_classifier_oracle.py", "conformance"),
+    *("unit/test_libpg_query.py", "unit/test_linear.py"),
+)
 #: One instruction of so many is struck; of README's, one of 97.
 FEW_STRIKES = {"RELET_STRIKES_STEP": "197"}
 
@@ -167,8 +172,7 @@ def oldest(session: nox.Session) -> None:
         session.warn(f"not here, so not tested: Python {PYTHONS[0]}")
     session.notify(
         f"tests(python='{found[0]}', django='{djangos(found[0])[0]}')",
-        session.posargs
-        or but_for(*OF_README, FAULTS, *OF_ENGINES, "servers", "adapters/pg8000/values"),
+        session.posargs or but_for(*OF_README, FAULTS, *OF_ENGINES, *OF_NO_VERSION, "servers"),
     )
 
 
@@ -417,6 +421,11 @@ ENGINES = {
 ABSENT = {"psycopg2": ("psycopg",), "pg8000": ("psycopg", "psycopg2")}
 #: Engines on psycopg 3 whose adapters README's command and `newest` test as well.
 ADAPTERS_ELSEWHERE = ("stack", "sqlalchemy", "dj_db_conn_pool")
+#: Those of which the gate leaves out what is long: README's driver, with another pool. The others
+#: have other drivers. Without the gate, and each night, they run all.
+BRIEF_IN_GATE = ADAPTERS_ELSEWHERE
+#: Set by `gate` for the sessions that it runs.
+IN_GATE = "RELET_GATE"
 #: What they test is the same on each of them, or has a session of its own.
 OF_NO_ENGINE = (
     *("audit_commands", "catalogue_oracle", "classifier_oracle", "commands", "demo", "postgis"),
@@ -442,12 +451,13 @@ def engines(session: nox.Session, engine: str) -> None:
     install(session, ours, *ENGINES[engine], *needed, f"django~={djangos(NEWEST)[-1]}.0")
     adapter = engine.partition("-")[0]
     assert_absent(session, engine.rpartition("-")[2])
+    brief = IN_GATE in os.environ and engine in BRIEF_IN_GATE
     run_tests(
-        *(session, *WITH_SLOW, "tests/backends", "tests/conformance/test_conformance.py"),
+        *(session, "tests/backends", "tests/conformance/test_conformance.py"),
+        *(but_for(*OF_ENGINES, "backends/test_other_backends.py") if brief else WITH_SLOW),
         *(() if engine in ADAPTERS_ELSEWHERE else ("tests/adapters",)),
         *but_for(*(f"backends/test_{name}.py" for name in OF_NO_ENGINE)),
-        # An example; and psycopg2 has nothing to do with pg8000.
-        *(but_for(*OF_ENGINES) if engine == "stack" else ()),
+        # psycopg2 has nothing to do with pg8000.
         *(but_for("adapters/pg8000") if engine != "pg8000" else ()),
         *session.posargs,
         env={**FEWER_EXAMPLES, **FEW_STRIKES, "RELET_TEST_ENGINE": adapter},
@@ -474,7 +484,7 @@ def gate(session: nox.Session) -> None:
         checks = subprocess.Popen(
             nox_for(CHECKS, reports[CHECKS]), stdout=output, stderr=subprocess.STDOUT
         )
-    subprocess.run(nox_for(TESTS, reports[TESTS]))
+    subprocess.run(nox_for(TESTS, reports[TESTS]), env={**os.environ, IN_GATE: "1"})
     checks.wait()
     print(log.read_text(), flush=True)
     bad = [name for names, report in reports.items() for name in no_success(names, report)]
@@ -514,9 +524,11 @@ def prereleases(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def nightly(session: nox.Session) -> None:
-    """What the tests generate, at length: an hour and more. Then other packages' tests."""
+    """What the tests generate, at length: hours. Then what the gate runs a part of, and `others`."""
     for package in OTHERS:
         session.notify(f"others(package='{package}')", [])
+    for engine in BRIEF_IN_GATE:
+        session.notify(f"engines(engine='{engine}')", [])
     install(session, *ON_THE_NEWEST)
     generated = ("catalogue_oracle", "classifier_oracle", "invariants", "session_machine")
     files = [f"tests/backends/test_{name}.py" for name in generated]
