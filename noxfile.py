@@ -524,7 +524,7 @@ def prereleases(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def nightly(session: nox.Session) -> None:
-    """What the tests generate, at length: hours. Then what the gate runs a part of, and `others`."""
+    """What the tests generate, at length: hours. Then what the gate runs in part, and `others`."""
     for package in OTHERS:
         session.notify(f"others(package='{package}')", [])
     for engine in BRIEF_IN_GATE:
