@@ -132,8 +132,9 @@ def test_statements_with_session_state_are_counted(db):
     assert query("SET statement_timeout = ?").calls == 1
     assert query("SELECT ? AS one").calls == 1
     assert sum(row.leases for row in relet.routes().rows) == 1
-    [pool] = [row for row in relet.pools().rows if row.alias == "default"]
-    assert pool.reset > 0
+    # An earlier test may have left a pool with other settings; what is counted is of the alias.
+    rows = [row for row in relet.pools().rows if row.alias == "default"]
+    assert rows and all(row.reset > 0 for row in rows)
 
 
 def test_server_side_cursors_are_counted(db):
