@@ -534,6 +534,7 @@ def nightly(session: nox.Session) -> None:
     generated = ("catalogue_oracle", "classifier_oracle", "invariants", "session_machine")
     files = [f"tests/backends/test_{name}.py" for name in generated]
     files += ["tests/faults/test_chaos.py", "tests/backends/test_storms.py"]
+    files += ["tests/faults/test_budget.py"]
     files += [f"tests/{where}/test_strikes.py" for where in ("adapters", "backends")]
     files += ["tests/adapters/test_fair_queue.py", "tests/backends/test_import_strikes.py"]
     files += ["tests/adapters/test_interrupts.py", "tests/conformance/test_conformance.py"]
@@ -547,6 +548,7 @@ def nightly(session: nox.Session) -> None:
         env={
             "RELET_CHAOS_SECONDS": os.environ.get("RELET_CHAOS_SECONDS", "1800"),
             "RELET_EXAMPLES": "3000",
+            "RELET_FLEET_SECONDS": "60",
             "RELET_INTERRUPTS": "4000",
             "RELET_STORM_SECONDS": "600",
             "RELET_SCHEDULES": "all",
