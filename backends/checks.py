@@ -16,6 +16,7 @@ from relet.backends.config.credentials import Credentials
 from relet.core import MissingDependency, UnknownAdapter, registry
 
 from .config import options
+from .config.budget import pool_budget
 from .config.observe import observe_options
 from .leases.findings import mode_from_environment
 
@@ -70,6 +71,7 @@ def _check(wrapper: LeasingWrapper) -> Iterator[checks.CheckMessage]:
         return
     for warning in options.pool_warnings(alias, settings, adapter):
         yield checks.Warning(warning, id="relet.W001")
+    yield from _errors(pool_budget, alias, settings, adapter)
     yield from _errors(options.release_policy, alias, settings, adapter)
     yield from _errors(wrapper.get_connection_params)
     yield from _errors(Credentials, alias, settings)

@@ -8,10 +8,14 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 
+from relet.backends.leases.idle import idle_connection
 from relet.backends.pools import pools
-from relet.backends.reports import errand
-from relet.backends.reports.errand import Rows
+from relet.core import PoolAdapter, TransactionStatus
 
+Rows = list[tuple[Any, ...]]
+
+#: Seconds to wait for a new connection.
+_CONNECT_TIMEOUT_S = 5
 #: The setting of the app: a dict.
 SETTING = "RELET_DASHBOARD"
 _KEYS = {"alias": "an alias of DATABASES, whose database has the tables"}
@@ -48,8 +52,8 @@ def alias() -> str:
 def run(sql: str, alias: str) -> Rows:
     """Run one statement in the database of *alias*, and commit; return its rows.
 
-    It waits for no connection of a pool, and keeps none: see `relet.backends.reports.errand`. Any
-    thread may call this.
+    It runs on an idle connection of the pool, else on one that is opened for it and closed: so it
+    waits for nobody, and works while the pool is exhausted. Any thread may call this.
 
     :param sql: without parameters; a percent sign means itself.
     """
@@ -57,11 +61,36 @@ def run(sql: str, alias: str) -> Rows:
     if not hasattr(wrapper, "outside_pool"):
         return _on_djangos_own(wrapper, sql)
     for handle in pools:
-        if handle.alias == alias and handle.declared and not handle.pool.closed:
-            found = errand.on_idle_connection(handle.pool, sql)
+        if handle.alias == alias and handle.declared:
+            found = _on_idle_connection(handle.pool, sql)
             if found is not None:
                 return found
-    return errand.on_own_connection(wrapper, sql)
+    with wrapper.outside_pool(connect_timeout=_CONNECT_TIMEOUT_S) as cursor:
+        found = _fetch(cursor, sql)
+        if not cursor.db.get_autocommit():
+            cursor.db.commit()
+        return found
+
+
+def _on_idle_connection(pool: PoolAdapter[Any], sql: str) -> Rows | None:
+    """Run *sql* on an idle connection, if there is one, which commits by itself."""
+    with idle_connection(pool) as raw:
+        if raw is None:
+            return None
+        try:
+            return pool.execute_internal(raw, sql)
+        except Exception as error:
+            if pool.transaction_status(raw) != TransactionStatus.IDLE:
+                raise
+            # The statement is at fault: the connection is not to be thrown away.
+            failed = error
+    raise failed
+
+
+def _fetch(cursor: Any, sql: str) -> Rows:
+    # The driver's cursor, so that nothing of this is logged.
+    cursor.cursor.execute(sql)
+    return list(cursor.cursor.fetchall()) if cursor.cursor.description else []
 
 
 def _on_djangos_own(wrapper: Any, sql: str) -> Rows:
@@ -69,8 +98,7 @@ def _on_djangos_own(wrapper: Any, sql: str) -> Rows:
     copied = wrapper.copy()
     try:
         with copied.cursor() as cursor:
-            cursor.cursor.execute(sql)
-            found = list(cursor.cursor.fetchall()) if cursor.cursor.description else []
+            found = _fetch(cursor, sql)
         if not copied.get_autocommit():
             copied.commit()
         return found

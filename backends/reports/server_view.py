@@ -8,9 +8,8 @@ from typing import Any
 
 from relet.backends.leases.snapshot import ConnectionRow
 from relet.backends.pools import PoolHandle
-from relet.core.outside import from_handler
 
-from . import errand
+from .asking import ask
 
 #: Not the text of the statement, which has values.
 _SQL = """
@@ -28,16 +27,9 @@ def joined(
     pids = sorted({row.pid for row in rows if row.pid is not None})
     if not pids:
         return list(rows), None
-    sql = _SQL.format(", ".join(map(str, pids)))
-    try:
-        found = errand.run(handle, sql)
-    except Exception as error:
-        if from_handler(error):
-            raise
-        text = str(error).strip().partition("\n")[0]
-        return list(rows), f"DATABASES[{handle.alias!r}]: the server could not be asked: {text}"
+    found, problem = ask(handle, _SQL.format(", ".join(map(str, pids))))
     by_pid = {line[0]: line for line in found}
-    return [_with(row, by_pid.get(row.pid)) for row in rows], None
+    return [_with(row, by_pid.get(row.pid)) for row in rows], problem
 
 
 def _with(row: ConnectionRow, line: Any) -> ConnectionRow:

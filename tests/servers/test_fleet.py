@@ -22,6 +22,7 @@ def test_workers_report_and_say_goodbye(project: Project, watch: Watch, fleet: T
     fleet.wait_for(set())
 
 
+@pytest.mark.slow
 def test_preloaded(project: Project, fleet: Table) -> None:
     """I10: the parent reports itself; its children are others, whatever they have inherited."""
     project.extra["PROJECT_QUERIES_AT_IMPORT"] = "1"
@@ -39,6 +40,7 @@ def test_preloaded(project: Project, fleet: Table) -> None:
     fleet.wait_for(set())
 
 
+@pytest.mark.slow
 def test_one_that_is_killed(project: Project, fleet: Table) -> None:
     """Its row stays, and is deleted by the others when it is old."""
     with project.site(*COMMAND) as site:
@@ -64,6 +66,7 @@ def test_one_that_is_killed(project: Project, fleet: Table) -> None:
     fleet.wait_for({other})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not installed(), reason="PgBouncer is not installed (apt-get install pgbouncer)"
 )
