@@ -1,6 +1,7 @@
 """Engines are importable for every registered adapter, a stranger's too."""
 
 import importlib
+import importlib.util
 import subprocess
 import sys
 import types
@@ -123,6 +124,60 @@ def test_no_engine_is_meant():
     with pytest.raises(ImportError, match="No adapter is named 'nothing'") as caught:
         importlib.import_module("relet.backends.nothing.base")
     assert "Did you mean" not in str(caught.value)
+
+
+def test_psycopg2_is_told_which_engine_runs_on_it():
+    with pytest.raises(ImportError, match=r"'relet\.backends\.sqlalchemy' runs on psycopg2"):
+        importlib.import_module("relet.backends.psycopg2.base")
+
+
+#: What is written as ENGINE, and what is meant.
+ALMOST = {
+    "relet": "psycopg",
+    "relet.backends": "psycopg",
+    "relet.psycopg": "psycopg",
+    "relet.postgres": "postgresql",
+    "relet.pg8000": "pg8000",
+    "relet.psycopg2": "sqlalchemy",
+    "relet.backends.postgresql.base": "postgresql",
+    "relet.core": "psycopg",
+    "relet.adapters.conformance": "psycopg",
+    "relet.db.backends.postgresql": "psycopg",
+}
+
+
+@pytest.mark.parametrize("almost", ALMOST)
+@engine.needs("psycopg", "which imports the engine of that name")
+def test_what_to_write(almost):
+    """In a process where nothing of relet's is imported, as when settings have been read."""
+    code = """
+import sys
+from django.conf import settings
+settings.configure(DATABASES={"default": {"ENGINE": sys.argv[1]}})
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+try:
+    connection.ensure_connection()
+except ImproperlyConfigured as error:
+    print(error.__cause__)
+import relet.backends
+from django.core import checks
+print(*(error.id for error in checks.run_checks(tags=["relet"])))
+"""
+    command = [sys.executable, "-c", code, almost]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    text, ids = done.stdout.splitlines()
+    named = "relet.db" if almost.startswith("relet.db") else almost
+    assert text.startswith(
+        f"{named!r} is not an engine. Write 'ENGINE': 'relet.backends.{ALMOST[almost]}'."
+    )
+    assert ids == "relet.E007"
+
+
+def test_a_module_that_is_no_engine_is_not_found_as_any_other():
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'relet\.nothing'$"):
+        importlib.import_module("relet.nothing")
+    assert importlib.util.find_spec("relet.nothing") is None
 
 
 def test_unknown_name():
