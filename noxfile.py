@@ -217,13 +217,17 @@ def imports(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    install(session, "-e", ".", group="docs")
+    """Build the site, with warnings as errors; run what its pages show; look at three of them."""
+    install(session, "-e", ".[dev]", group="docs")
     session.run("python", "docs/lease_states.py", "--check")
     output = Path("docs/_build")
     session.run(
-        *("sphinx-build", "-q", "-W", "--keep-going", "-E", "-b", "html"),
+        *("sphinx-build", "-q", "-W", "-n", "--keep-going", "-E", "-b", "html"),
         *("-d", str(output / "doctrees"), "docs", str(output / "html")),
     )
+    session.run("python", "docs/check_links.py", str(output / "html"))
+    run_tests(session, "-n2", "tests/repo/test_docs.py", "tests/repo/test_code_blocks.py")
+    session.run("python", "docs/pictures.py", str(output / "html"), str(output / "pictures"))
 
 
 @nox.session
