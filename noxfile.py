@@ -531,6 +531,14 @@ def nightly(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST)
+def figures(session: nox.Session) -> None:
+    """Measure all that README.md and docs/benchmarks.md show, and write it into them."""
+    install(session, "-e", ".[demo,dj_db_conn_pool,pg8000]", group="benchmarks")
+    install_pgbouncer(session)
+    session.run("python", "benchmarks/figures.py", *session.posargs)
+
+
+@nox.session(python=NEWEST)
 def benchmarks(session: nox.Session) -> None:
     """The benchmarks, against the peers that are installed."""
     install(session, ".[demo,dj_db_conn_pool,pg8000]", group="benchmarks")
