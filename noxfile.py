@@ -230,18 +230,60 @@ def docs(session: nox.Session) -> None:
     session.run("python", "docs/pictures.py", str(output / "html"), str(output / "pictures"))
 
 
-@nox.session
-def package(session: nox.Session) -> None:
-    """Build an sdist, from it a wheel, and look into both."""
+def build(session: nox.Session, dist: Path) -> None:
+    """Build an sdist, and from it a wheel, into *dist*; look into both."""
     install(session, group="package")
-    dist = Path(session.create_tmp(), "dist")
     shutil.rmtree(dist, ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(dist))
+    # It also renders README as an index does.
     session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
     (wheel,) = dist.glob("*.whl")
     install(session, f"{wheel}[dev]")
     run_tests(session, "-n0", "tests/repo/test_packaging.py", env={"RELET_TEST_DIST": str(dist)})
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build an sdist, from it a wheel, and look into both."""
+    build(session, Path(session.create_tmp(), "dist"))
     session.run("relet", "adapters")
+
+
+#: Where `release` leaves what is to be uploaded.
+DIST = Path("dist").absolute()
+
+
+@nox.session(python=NEWEST)
+def release(session: nox.Session) -> None:
+    """Build what is to be uploaded into dist/, and install it on the oldest and newest Python."""
+    if session.run("git", "status", "--porcelain", external=True, silent=True):
+        session.warn("there are changes that are not committed; they are in what is built")
+    build(session, DIST)
+    for python in (PYTHONS[0], NEWEST):
+        for kind in INSTALLED:
+            session.notify(f"installed(python='{python}', kind='{kind}')", [])
+
+
+#: Kind of a distribution -> its file name.
+INSTALLED = {"wheel": "*.whl", "sdist": "*.tar.gz"}
+
+
+@nox.session(reuse_venv=False)
+@nox.parametrize("python", [PYTHONS[0], NEWEST])
+@nox.parametrize("kind", list(INSTALLED))
+def installed(session: nox.Session, kind: str) -> None:
+    """What `release` has built, as a stranger has it: a smoke test, and the demo."""
+    found = list(DIST.glob(INSTALLED[kind]))
+    if len(found) != 1:
+        session.error(f"dist/ has {len(found)} files {INSTALLED[kind]}; run: nox -s release")
+    smoke = Path("tests/smoke.py").absolute()
+    install(session, f"relet[demo] @ {found[0].as_uri()}")
+    # Not here, where the checkout is on sys.path.
+    session.chdir(session.create_tmp())
+    session.run("relet", "--version")
+    session.run("relet", "adapters")
+    session.run("python", str(smoke))
+    session.run("relet", "demo", "--seconds", "1")
 
 
 @nox.session(python=NEWEST)
