@@ -249,8 +249,11 @@ def package(session: nox.Session) -> None:
     session.run("relet", "adapters")
 
 
-#: Where `release` leaves what is to be uploaded.
+#: Where `release` leaves what is to be uploaded; and the Pythons that it installs this on.
 DIST = Path("dist").absolute()
+ENDS = (PYTHONS[0], NEWEST)
+#: Kind of a distribution -> its file name.
+INSTALLED = {"wheel": "*.whl", "sdist": "*.tar.gz"}
 
 
 @nox.session(python=NEWEST)
@@ -259,18 +262,13 @@ def release(session: nox.Session) -> None:
     if session.run("git", "status", "--porcelain", external=True, silent=True):
         session.warn("there are changes that are not committed; they are in what is built")
     build(session, DIST)
-    for python in (PYTHONS[0], NEWEST):
+    for python in ENDS:
         for kind in INSTALLED:
             session.notify(f"installed(python='{python}', kind='{kind}')", [])
 
 
-#: Kind of a distribution -> its file name.
-INSTALLED = {"wheel": "*.whl", "sdist": "*.tar.gz"}
-
-
 @nox.session(reuse_venv=False)
-@nox.parametrize("python", [PYTHONS[0], NEWEST])
-@nox.parametrize("kind", list(INSTALLED))
+@nox.parametrize("python,kind", [(python, kind) for python in ENDS for kind in INSTALLED])
 def installed(session: nox.Session, kind: str) -> None:
     """What `release` has built, as a stranger has it: a smoke test, and the demo."""
     found = list(DIST.glob(INSTALLED[kind]))
