@@ -226,7 +226,7 @@ def docs(session: nox.Session) -> None:
         *("-d", str(output / "doctrees"), "docs", str(output / "html")),
     )
     session.run("python", "docs/check_links.py", str(output / "html"))
-    run_tests(session, "-n2", "tests/repo/test_docs.py", "tests/repo/test_code_blocks.py")
+    run_tests(session, "-n2", "tests/repo/test_code_blocks.py", "tests/repo/test_tutorial.py")
     session.run("python", "docs/pictures.py", str(output / "html"), str(output / "pictures"))
 
 
