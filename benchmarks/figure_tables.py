@@ -137,14 +137,19 @@ def classifier(results: Results) -> str:
         [name, str(figures["characters"]), number(figures["seen_us"], 2), number(figures["new_us"])]
         for name, figures in results["classifier"]["texts"].items()
     ]
-    hostile = [
-        each for lengths in results["classifier"]["hostile"].values() for each in lengths.values()
+    hostile: dict[str, list[float]] = {}
+    for lengths in results["classifier"]["hostile"].values():
+        for length, figure in lengths.items():
+            hostile.setdefault(length, []).append(figure)
+    ranges = [
+        f"{min(figures):.1f} to {max(figures):.1f} microseconds for each of {int(length):,} "
+        "characters"
+        for length, figures in hostile.items()
     ]
     return (
         table(["", "characters", "seen before", "new"], rows)
         + "\n\nTexts that are made to be hard, with thousands of quotes, parentheses or "
-        f"placeholders that are not closed, take\n{min(hostile):.1f} to {max(hostile):.1f} "
-        "microseconds for each character, and no more for each when they are longer."
+        f"placeholders that are not closed, take\n{', and '.join(ranges)}."
     )
 
 
@@ -197,11 +202,29 @@ def summary(results: Results) -> str:
     return table(["4 connections", *(NAMES[name] for name in columns)], rows)
 
 
+def picture(results: Results) -> str:
+    """The picture, for a page whose links must be absolute."""
+    return f"![{_describe(results)}](https://relet.readthedocs.io/en/stable/_static/throughput.svg)"
+
+
+def picture_here(results: Results) -> str:
+    return f"![{_describe(results)}](_static/throughput.svg)"
+
+
+def _describe(results: Results) -> str:
+    threads = [load["threads"] for load in results["throughput"]["loads"]]
+    return (
+        f"Requests per second of {min(threads)} to {max(threads)} threads on 4 connections, by "
+        "engine; each request spends 10 ms elsewhere. The table has the figures."
+    )
+
+
 #: Name of a block -> what fills it.
 BLOCKS: dict[str, Callable[[Results], str]] = {
     each.__name__: each
     for each in (
         *(machine, demo, statement, fractions, holders),
         *(simple_query, classifier, throughput, summary),
+        *(picture, picture_here),
     )
 }

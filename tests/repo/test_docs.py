@@ -152,8 +152,9 @@ def test_absolute_links_lead_to_pages_and_files_that_are_there(readme: str, root
     for url in ours:
         page = url.partition("#")[0]
         if page.startswith(site):
-            name = page.removeprefix(site).removesuffix(".html") or "index"
-            assert (root / "docs" / f"{name}.md").exists(), url
+            name = page.removeprefix(site) or "index.html"
+            source = re.sub(r"\.html$", ".md", name)
+            assert (root / "docs" / source).exists(), url
         else:
             assert page.startswith(files), url
             assert (root / page.removeprefix(files)).exists(), url
