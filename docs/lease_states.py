@@ -49,8 +49,8 @@ NOT_DRAWN = {Event.CLOSE, Event.ABANDON, Event.FORK}
 CONDITION = """\
 ## What a statement left behind
 
-When a statement has run, the event is read off the driver's transaction status, and off
-who, beside the server, still needs the connection.
+When a statement has run, the event depends on the driver's transaction status, and on
+what still needs the connection.
 """
 
 MODE = {
