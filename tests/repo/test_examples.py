@@ -37,11 +37,13 @@ def run(command: list[str], environment: dict[str, str]) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_relet_lists_it(installed: dict[str, str]) -> None:
     rows = run(["-m", "relet.backends.cli", "adapters"], installed).splitlines()
     assert ["stack", "relet.backends.stack", "ready"] in [row.split() for row in rows]
 
 
+@pytest.mark.slow
 def test_its_engine_is_there(installed: dict[str, str]) -> None:
     code = (
         "from django.db.utils import load_backend as load\n"
@@ -50,6 +52,7 @@ def test_its_engine_is_there(installed: dict[str, str]) -> None:
     assert run(["-c", code], installed).strip() == "relet_stack.adapter"
 
 
+@pytest.mark.slow
 def test_its_tests_pass(example: Path, installed: dict[str, str], server_uri: str) -> None:
     # Not with relet's own configuration of pytest.
     command = ["-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(example), str(example)]

@@ -10,9 +10,12 @@ from .conftest import Project
 from .test_gunicorn import COMMAND, THREADS, WORKERS
 from .watch import Watch
 
-pytestmark = pytest.mark.skipif(
-    not installed(), reason="PgBouncer is not installed (apt-get install pgbouncer)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not installed(), reason="PgBouncer is not installed (apt-get install pgbouncer)"
+    ),
+]
 
 CLIENTS = WORKERS * THREADS
 
