@@ -138,7 +138,8 @@ def tests(session: nox.Session, django: str) -> None:
 #: They have little to do with versions, and README's command runs them. None of them is slow.
 OF_README = (
     *("conformance/test_faults.py", "repo/test_changelog.py", "repo/test_docs.py"),
-    *("repo/test_layout.py", "repo/test_packaging.py", "backends/test_storms.py"),
+    *("repo/test_layout.py", "repo/test_packaging.py", "repo/test_code_blocks.py"),
+    *("repo/test_figures.py", "repo/test_truth.py", "backends/test_storms.py"),
     "backends/test_catalogue_oracle.py",
 )
 #: What README's command runs of these is enough, and `chaos` runs the one that is slow.
@@ -183,7 +184,8 @@ def newest(session: nox.Session) -> None:
     install_pgbouncer(session)
     # The sessions of the engines are on the newest pair, too, and run these.
     elsewhere = (*OF_README, FAULTS, *OF_ENGINES, "adapters/pg8000", "conformance")
-    elsewhere = (*elsewhere, "backends/test_postgis.py")  # has a session of its own
+    # These have sessions of their own.
+    elsewhere = (*elsewhere, "backends/test_postgis.py", "repo/test_tutorial.py")
     run_tests(
         *(session, *(session.posargs or (*WITH_SLOW, *but_for(*elsewhere)))),
         env={**FEWER_EXAMPLES, **FEW_STRIKES},
@@ -244,7 +246,8 @@ def docs(session: nox.Session) -> None:
         *("-d", str(output / "doctrees"), "docs", str(output / "html")),
     )
     session.run("python", "docs/check_links.py", str(output / "html"))
-    run_tests(session, "-n2", "tests/repo/test_code_blocks.py", "tests/repo/test_tutorial.py")
+    shown = ("tests/repo/test_code_blocks.py", "tests/repo/test_tutorial.py")
+    run_tests(session, "-n2", *WITH_SLOW, *shown)
     session.run("python", "docs/pictures.py", str(output / "html"), str(output / "pictures"))
 
 

@@ -18,7 +18,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import DataError, connection, connections, transaction
 
 from relet import ReleasePolicy, hold, policies
 from relet.backends.checks import check_databases
@@ -147,3 +147,31 @@ def test_blocks_of_a_page(page: str, server_uri: str, database: None, check: Any
         connection.close()
         for name in [name for name in sys.modules if name.partition(".")[0] == "shop"]:
             del sys.modules[name]
+
+
+def test_tenants_see_their_own_rows(server_uri: str, database: None) -> None:
+    """The SQL and the context manager of `docs/tenants.md`, for a role without special rights."""
+    page = (ROOT / "docs" / "tenants.md").read_text()
+    (policy,) = re.findall(r"^```sql\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    known: dict[str, Any] = {}
+    exec(blocks("docs/tenants.md")[0], known)
+
+    def count(cursor: Any) -> int:
+        cursor.execute("SELECT count(*) FROM shop_order")
+        return int(cursor.fetchone()[0])
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE shop_order (tenant_id int); INSERT INTO shop_order VALUES (1), (1), (2);"
+            f"CREATE ROLE shop_tenant; GRANT SELECT ON shop_order TO shop_tenant; {policy}"
+        )
+        try:
+            with hold():
+                cursor.execute("SET ROLE shop_tenant")
+                for number, rows in (1, 2), (2, 1), (3, 0):
+                    with known["tenant"](number):
+                        assert count(cursor) == rows
+                with pytest.raises(DataError, match="invalid input syntax for type integer"):
+                    count(cursor)
+        finally:
+            cursor.execute("DROP TABLE shop_order; DROP ROLE shop_tenant")

@@ -69,6 +69,7 @@ def begun(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "relet-my_pool"
 
 
+@pytest.mark.slow
 def test_a_plugin_from_the_template_works(begun: Path, tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, "--target", str(tmp_path), str(begun)], check=True)

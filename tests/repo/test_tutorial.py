@@ -110,6 +110,7 @@ def stop(project: Path) -> None:
         subprocess.run(["kill", pid.read_text().strip()], check=False)
 
 
+@pytest.mark.slow
 def test_each_step(root: Path, tmp_path: Path, address: str, environment: dict[str, str]) -> None:
     page = (root / "docs" / "tutorial.md").read_text().replace(ADDRESS, address)
     project = tmp_path / "shop-tutorial"
