@@ -147,13 +147,24 @@ ALMOST = {
 
 
 @pytest.mark.parametrize("almost", ALMOST)
-@engine.needs("psycopg", "which imports the engine of that name")
+@engine.needs("psycopg", "importing the engine of that name")
 def test_what_to_write(almost):
-    """In a process where nothing of relet's is imported, as when settings have been read."""
+    from django.core.exceptions import ImproperlyConfigured
+    from django.db.utils import load_backend
+
+    with pytest.raises(ImproperlyConfigured) as caught:
+        load_backend(almost)
+    named = "relet.db" if almost.startswith("relet.db") else almost
+    assert str(caught.value.__cause__).startswith(
+        f"{named!r} is not an engine. Write 'ENGINE': 'relet.backends.{ALMOST[almost]}'."
+    )
+
+
+def test_what_to_write_where_nothing_is_imported():
+    """As when settings have been read, and nothing else has happened; and the check."""
     code = """
-import sys
 from django.conf import settings
-settings.configure(DATABASES={"default": {"ENGINE": sys.argv[1]}})
+settings.configure(DATABASES={"default": {"ENGINE": "relet"}})
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 try:
@@ -162,16 +173,13 @@ except ImproperlyConfigured as error:
     print(error.__cause__)
 import relet.backends
 from django.core import checks
-print(*(error.id for error in checks.run_checks(tags=["relet"])))
+(error,) = checks.run_checks(tags=["relet"])
+print(error.id, error.msg)
 """
-    command = [sys.executable, "-c", code, almost]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    text, ids = done.stdout.splitlines()
-    named = "relet.db" if almost.startswith("relet.db") else almost
-    assert text.startswith(
-        f"{named!r} is not an engine. Write 'ENGINE': 'relet.backends.{ALMOST[almost]}'."
-    )
-    assert ids == "relet.E007"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    text, message = done.stdout.splitlines()
+    assert text.startswith("'relet' is not an engine. Write 'ENGINE': 'relet.backends.psycopg'.")
+    assert message == f"relet.E007 DATABASES['default']['ENGINE']: {text}"
 
 
 def test_a_module_that_is_no_engine_is_not_found_as_any_other():
