@@ -138,7 +138,8 @@ def tests(session: nox.Session, django: str) -> None:
 #: They have little to do with versions, and README's command runs them. None of them is slow.
 OF_README = (
     *("conformance/test_faults.py", "repo/test_changelog.py", "repo/test_docs.py"),
-    *("repo/test_layout.py", "repo/test_packaging.py", "backends/test_storms.py"),
+    *("repo/test_layout.py", "repo/test_packaging.py", "repo/test_code_blocks.py"),
+    *("repo/test_figures.py", "repo/test_truth.py", "backends/test_storms.py"),
     "backends/test_catalogue_oracle.py",
 )
 #: What README's command runs of these is enough, and `chaos` runs the one that is slow.
@@ -183,7 +184,8 @@ def newest(session: nox.Session) -> None:
     install_pgbouncer(session)
     # The sessions of the engines are on the newest pair, too, and run these.
     elsewhere = (*OF_README, FAULTS, *OF_ENGINES, "adapters/pg8000", "conformance")
-    elsewhere = (*elsewhere, "backends/test_postgis.py")  # has a session of its own
+    # These have sessions of their own.
+    elsewhere = (*elsewhere, "backends/test_postgis.py", "repo/test_tutorial.py")
     run_tests(
         *(session, *(session.posargs or (*WITH_SLOW, *but_for(*elsewhere)))),
         env={**FEWER_EXAMPLES, **FEW_STRIKES},
@@ -235,27 +237,72 @@ def imports(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    install(session, "-e", ".", group="docs")
+    """Build the site, with warnings as errors; run what its pages show; look at three of them."""
+    install(session, "-e", ".[dev]", group="docs")
     session.run("python", "docs/lease_states.py", "--check")
     output = Path("docs/_build")
     session.run(
-        *("sphinx-build", "-q", "-W", "--keep-going", "-E", "-b", "html"),
+        *("sphinx-build", "-q", "-W", "-n", "--keep-going", "-E", "-b", "html"),
         *("-d", str(output / "doctrees"), "docs", str(output / "html")),
     )
+    session.run("python", "docs/check_links.py", str(output / "html"))
+    shown = ("tests/repo/test_code_blocks.py", "tests/repo/test_tutorial.py")
+    run_tests(session, "-n2", *WITH_SLOW, *shown)
+    session.run("python", "docs/pictures.py", str(output / "html"), str(output / "pictures"))
+
+
+def build(session: nox.Session, dist: Path) -> None:
+    """Build an sdist, and from it a wheel, into *dist*; look into both."""
+    install(session, group="package")
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist))
+    # It also renders README as an index does.
+    session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
+    (wheel,) = dist.glob("*.whl")
+    install(session, f"{wheel}[dev]")
+    run_tests(session, "-n0", "tests/repo/test_packaging.py", env={"RELET_TEST_DIST": str(dist)})
 
 
 @nox.session
 def package(session: nox.Session) -> None:
     """Build an sdist, from it a wheel, and look into both."""
-    install(session, group="package")
-    dist = Path(session.create_tmp(), "dist")
-    shutil.rmtree(dist, ignore_errors=True)
-    session.run("python", "-m", "build", "--outdir", str(dist))
-    session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
-    (wheel,) = dist.glob("*.whl")
-    install(session, f"{wheel}[dev]")
-    run_tests(session, "-n0", "tests/repo/test_packaging.py", env={"RELET_TEST_DIST": str(dist)})
+    build(session, Path(session.create_tmp(), "dist"))
     session.run("relet", "adapters")
+
+
+#: Where `release` leaves what is to be uploaded; and the Pythons that it installs this on.
+DIST = Path("dist").absolute()
+ENDS = (PYTHONS[0], NEWEST)
+#: Kind of a distribution -> its file name.
+INSTALLED = {"wheel": "*.whl", "sdist": "*.tar.gz"}
+
+
+@nox.session(python=NEWEST)
+def release(session: nox.Session) -> None:
+    """Build what is to be uploaded into dist/, and install it on the oldest and newest Python."""
+    if session.run("git", "status", "--porcelain", external=True, silent=True):
+        session.warn("there are changes that are not committed; they are in what is built")
+    build(session, DIST)
+    for python in ENDS:
+        for kind in INSTALLED:
+            session.notify(f"installed(python='{python}', kind='{kind}')", [])
+
+
+@nox.session(reuse_venv=False)
+@nox.parametrize("python,kind", [(python, kind) for python in ENDS for kind in INSTALLED])
+def installed(session: nox.Session, kind: str) -> None:
+    """What `release` has built, as a stranger has it: a smoke test, and the demo."""
+    found = list(DIST.glob(INSTALLED[kind]))
+    if len(found) != 1:
+        session.error(f"dist/ has {len(found)} files {INSTALLED[kind]}; run: nox -s release")
+    smoke = Path("tests/smoke.py").absolute()
+    install(session, f"relet[demo] @ {found[0].as_uri()}")
+    # Not here, where the checkout is on sys.path.
+    session.chdir(session.create_tmp())
+    session.run("relet", "--version")
+    session.run("relet", "adapters")
+    session.run("python", str(smoke))
+    session.run("relet", "demo", "--seconds", "1")
 
 
 @nox.session(python=NEWEST)
@@ -570,6 +617,14 @@ def nightly(session: nox.Session) -> None:
             "RELET_ORACLE_SEED": f"{datetime.datetime.now(datetime.timezone.utc):%j}",
         },
     )
+
+
+@nox.session(python=NEWEST)
+def figures(session: nox.Session) -> None:
+    """Measure all that README.md and docs/benchmarks.md show, and write it into them."""
+    install(session, "-e", ".[demo,dj_db_conn_pool,pg8000]", group="benchmarks")
+    install_pgbouncer(session)
+    session.run("python", "benchmarks/figures.py", *session.posargs)
 
 
 @nox.session(python=NEWEST)

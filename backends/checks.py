@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from relet.backends.config.credentials import Credentials
-from relet.core import MissingDependency, UnknownAdapter, registry
+from relet.core import MissingDependency, UnknownAdapter, UnknownEngine, registry
 
 from .config import options
 from .config.budget import pool_budget
@@ -51,7 +51,8 @@ def _check_environment() -> Iterator[checks.CheckMessage]:
 def _check_engine(alias: str, error: BaseException) -> Iterator[checks.CheckMessage]:
     """Yield why the engine of *alias* cannot be imported, if relet raised that error."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, (MissingDependency, UnknownAdapter)):
+    expected = (MissingDependency, UnknownAdapter, UnknownEngine)
+    while cause is not None and not isinstance(cause, expected):
         cause = cause.__cause__
     if cause is not None:
         yield checks.Error(f"DATABASES[{alias!r}]['ENGINE']: {cause}", id="relet.E007")

@@ -60,6 +60,47 @@ def test_its_tests_pass(example: Path, installed: dict[str, str], server_uri: st
     assert re.search(r"\b6 passed\b", told)
 
 
+@pytest.fixture(scope="module")
+def begun(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plugin that somebody begins with the template."""
+    folder = tmp_path_factory.mktemp("begun")
+    command = [str(root / "examples" / "new_adapter.py"), "my_pool", str(folder)]
+    assert run(command, {**os.environ}) == f"written: {folder / 'relet-my_pool'}\n"
+    return folder / "relet-my_pool"
+
+
+@pytest.mark.slow
+def test_a_plugin_from_the_template_works(begun: Path, tmp_path: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", str(tmp_path), str(begun)], check=True)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    code = (
+        "from django.db.utils import load_backend as load\n"
+        "print(load('relet.backends.my_pool').DatabaseWrapper.adapter_class.__qualname__)"
+    )
+    assert run(["-c", code], environment).strip() == "MyPoolAdapter"
+    for test in sorted((begun / "tests").glob("*.py")):
+        compile(test.read_text(), str(test), "exec")
+
+
+def test_a_plugin_from_the_template_has_its_own_names(begun: Path) -> None:
+    texts = [
+        path.read_text() for path in begun.rglob("*") if path.suffix in (".py", ".toml", ".md")
+    ]
+    names = ("relet_stack", "relet-stack", "StackPool", "StackAdapter", '"stack"', "backends.stack")
+    assert len(texts) > 6
+    assert [name for name in names if any(name in text for text in texts)] == []
+
+
+def test_the_template_refuses_what_is_no_name(root: Path, begun: Path) -> None:
+    script = str(root / "examples" / "new_adapter.py")
+    for name in ("My-Pool", "stack", "my_pool"):
+        done = subprocess.run(
+            [sys.executable, script, name, str(begun.parent)], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout) == (1, ""), name
+
+
 def imported_from_relet(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "relet":
