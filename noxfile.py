@@ -206,7 +206,7 @@ def runs(python: str) -> bool:
 
 @nox.session(python=NEWEST)
 def coverage(session: nox.Session) -> None:
-    """The tests, and which lines and branches of the three packages they run."""
+    """The tests, and which lines and branches of the four packages they run."""
     install(session, *ON_THE_NEWEST)
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *(session.posargs or WITH_SLOW))
@@ -365,6 +365,18 @@ def servers(session: nox.Session) -> None:
     run_tests(session, "tests/servers", *WITH_SLOW, *session.posargs)
 
 
+@nox.session(python=NEWEST)
+def browser(session: nox.Session) -> None:
+    """The page of the fleet, in Chromium, which is installed where this is root's Debian."""
+    install(session, *ON_THE_NEWEST, "selenium>=4.20")
+    if not shutil.which("chromium") or not shutil.which("chromedriver"):
+        install_from_debian(session, "chromium", "chromium-driver")
+    run_tests(
+        *(session, *WITH_SLOW, "tests/servers/test_browser.py", *session.posargs),
+        may_skip_all=True,
+    )
+
+
 def install_pgbouncer(session: nox.Session) -> None:
     if not shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin"):
         install_from_debian(session, "pgbouncer")
@@ -495,13 +507,13 @@ def engines(session: nox.Session, engine: str) -> None:
     listed = PYPROJECT["project"]["optional-dependencies"]["dev"]
     names = ("django-debug-toolbar", "gevent", "pytest", "sentry-sdk")
     needed = [requirement for requirement in listed if requirement.startswith(names)]
-    ours = ".[opentelemetry,prometheus,testing]"
+    ours = ".[opentelemetry,prometheus,testing,top]"
     install(session, ours, *ENGINES[engine], *needed, f"django~={djangos(NEWEST)[-1]}.0")
     adapter = engine.partition("-")[0]
     assert_absent(session, engine.rpartition("-")[2])
     brief = IN_GATE in os.environ and engine in BRIEF_IN_GATE
     run_tests(
-        *(session, "tests/backends", "tests/conformance/test_conformance.py"),
+        *(session, "tests/backends", "tests/dashboard", "tests/conformance/test_conformance.py"),
         *(but_for(*OF_ENGINES, "backends/test_other_backends.py") if brief else WITH_SLOW),
         *(() if engine in ADAPTERS_ELSEWHERE else ("tests/adapters",)),
         *but_for(*(f"backends/test_{name}.py" for name in OF_NO_ENGINE)),
@@ -625,5 +637,6 @@ def benchmarks(session: nox.Session) -> None:
     session.run("python", "benchmarks/statement.py", *session.posargs)
     session.run("python", "benchmarks/start.py", *session.posargs)
     session.run("python", "benchmarks/holders.py", *session.posargs)
+    session.run("python", "benchmarks/fleet.py", *session.posargs)
     session.run("python", "benchmarks/throughput.py", *session.posargs)
     session.run("python", "benchmarks/simple_query.py", *session.posargs)

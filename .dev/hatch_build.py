@@ -12,7 +12,7 @@ class DevLinks(BuildHookInterface):
             return
         namespace = Path(self.root, ".dev", "relet")
         namespace.mkdir(exist_ok=True)
-        for package in ("core", "adapters", "backends"):
+        for package in ("core", "adapters", "backends", "dashboard"):
             link = namespace / package
             if not link.exists():
                 link.symlink_to(Path("..", "..", package), target_is_directory=True)

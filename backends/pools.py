@@ -185,6 +185,10 @@ class Pools:
         self._closing: list[Closing] = []
         #: Aliases of pools that were in ``DATABASES`` when the pool was asked for.
         self._declared: set[str] = set()
+        #: Called when a pool was opened, by the thread that opened it.
+        self.on_open: Callable[[], object] | None = None
+        #: Called before `close_all` closes all pools, with the seconds that it may take.
+        self.before_close: Callable[[float], object] | None = None
 
     def get(
         self,
@@ -208,6 +212,8 @@ class Pools:
         add = partial(self._add, alias, settings, timezone_name, plan(), user)
         handle = locked(self._lock, lambda: find() or add())
         self.close_unwanted()
+        if self.on_open is not None:
+            self.on_open()
         return handle
 
     def _find(
@@ -345,4 +351,7 @@ def close_all(timeout: float = 5.0) -> bool:
         may not answer. Pools that take longer are closed in the background.
     :return: whether all pools are closed.
     """
-    return pools.close_within(timeout)
+    deadline = monotonic() + timeout
+    if pools.before_close is not None:
+        pools.before_close(timeout)
+    return pools.close_within(max(0.0, deadline - monotonic()))

@@ -44,6 +44,7 @@ def pytest_configure() -> None:
         DATABASES={"default": default},
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         INSTALLED_APPS=["testapp"] if (HERE / "backends" / "testapp").exists() else [],
+        SECRET_KEY="there is nothing here to keep secret",
         USE_TZ=True,
     )
     django.setup()

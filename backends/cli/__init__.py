@@ -13,6 +13,8 @@ from pathlib import Path
 
 from relet.core.session.audit import AUDIT_MODES
 
+from . import fleet
+
 #: Below PostgreSQL's default max_connections of 100, some of which are reserved.
 _MAX_CONNECTIONS = 90
 _MAX_CLIENTS = 500
@@ -30,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from .adapters import list_adapters
 
             return list_adapters()
+        if arguments.command in fleet.COMMANDS:
+            return fleet.run(arguments)
         if arguments.command == "audit":
             from .audit import audit
 
@@ -132,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--json", type=_file, metavar="FILE", help="also write the figures to this file"
     )
+    fleet.add_commands(commands)
     return parser
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from relet.backends.observe import collection
@@ -56,8 +56,16 @@ def _name(name: str) -> str:
 
 _POOL, _STATE = _name(names.POOL_NAME), _name(names.STATE)
 
+Labels = tuple[str, ...]
+Value = TypeVar("Value")
 
-def _families(pools: dict[str, Reading], counted: dict[str, PoolCounts]) -> Iterator[Family]:
+
+def families(
+    pools: Mapping[Labels, Reading],
+    counted: Mapping[Labels, PoolCounts],
+    labels: Sequence[str] = (_POOL,),
+) -> Iterator[Family]:
+    """Yield the metrics of pools, each of which has the values of *labels* as its key."""
     from prometheus_client.core import (
         CounterMetricFamily,
         GaugeMetricFamily,
@@ -65,30 +73,30 @@ def _families(pools: dict[str, Reading], counted: dict[str, PoolCounts]) -> Iter
     )
 
     count = GaugeMetricFamily(
-        _name(names.COUNT.name), names.COUNT.description, labels=[_POOL, _STATE]
+        _name(names.COUNT.name), names.COUNT.description, labels=[*labels, _STATE]
     )
-    for alias, pool in pools.items():
-        count.add_metric([alias, "idle"], pool.idle)
-        count.add_metric([alias, "used"], pool.used)
+    for key, pool in pools.items():
+        count.add_metric([*key, "idle"], pool.idle)
+        count.add_metric([*key, "used"], pool.used)
     yield count
     for metric, gauged in _GAUGES:
-        gauge = GaugeMetricFamily(_name(metric.name), metric.description, labels=[_POOL])
-        for alias, pool in pools.items():
+        gauge = GaugeMetricFamily(_name(metric.name), metric.description, labels=labels)
+        for key, pool in pools.items():
             if (value := gauged(pool)) is not None:
-                gauge.add_metric([alias], value)
+                gauge.add_metric(key, value)
         yield gauge
     for metric, number in _COUNTERS:
-        counter = CounterMetricFamily(_name(metric.name), metric.description, labels=[_POOL])
-        for alias, counts in counted.items():
-            counter.add_metric([alias], number(counts))
+        counter = CounterMetricFamily(_name(metric.name), metric.description, labels=labels)
+        for key, counts in counted.items():
+            counter.add_metric(key, number(counts))
         yield counter
     for metric, durations in _HISTOGRAMS:
         histogram = HistogramMetricFamily(
-            _name(metric.name), metric.description, labels=[_POOL], unit="seconds"
+            _name(metric.name), metric.description, labels=labels, unit="seconds"
         )
-        for alias, counts in counted.items():
+        for key, counts in counted.items():
             found = durations(counts)
-            histogram.add_metric([alias], _buckets(found), found.total)
+            histogram.add_metric(key, _buckets(found), found.total)
         yield histogram
 
 
@@ -100,6 +108,10 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     return [*found, ("+Inf", histogram.count)]
 
 
+def _keyed(by_alias: Mapping[str, Value]) -> dict[Labels, Value]:
+    return {(alias,): value for alias, value in by_alias.items()}
+
+
 @cache
 def _collector_class() -> type[Collector]:
     from prometheus_client.registry import Collector
@@ -108,10 +120,10 @@ def _collector_class() -> type[Collector]:
         """The metrics of this process's pools."""
 
         def collect(self) -> Iterator[Family]:
-            return _families(readings.read(), collection.pools())
+            return families(_keyed(readings.read()), _keyed(collection.pools()))
 
         def describe(self) -> Iterator[Family]:
-            return _families({}, {})
+            return families({}, {})
 
     return PoolCollector
 
@@ -127,7 +139,7 @@ def prometheus(registry: CollectorRegistry | None = None) -> Collector:
     ``db_client_connection_pool_name`` is the alias. After a fork, the child's numbers begin at 0.
 
     In prometheus_client's multiprocess mode, a registry with its ``MultiProcessCollector`` does not
-    have them: a scrape sees one process only.
+    have them: a scrape sees one process only. `relet.metrics.prometheus_fleet` has all processes.
 
     :param registry: where to register them; prometheus_client's ``REGISTRY`` by default. A second
         call for the same registry has no effect.

@@ -81,7 +81,7 @@ def table(columns: Sequence[Column], rows: Sequence[Any], width: int) -> list[st
         for column in columns
         if not column.optional or any(column.text(row) not in ("", "0") for row in rows)
     ]
-    cells = [[_one_line(column.text(row)) for column in columns] for row in rows]
+    cells = [[one_line(column.text(row)) for column in columns] for row in rows]
     widths = [
         max([len(column.name), *(len(line[number]) for line in cells)])
         for number, column in enumerate(columns)
@@ -98,7 +98,8 @@ def table(columns: Sequence[Column], rows: Sequence[Any], width: int) -> list[st
     return [line if len(line) <= width else line[: width - 1] + _ELLIPSIS for line in lines]
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return *text* without line breaks, and without anything that a terminal would obey."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 

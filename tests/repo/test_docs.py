@@ -81,7 +81,8 @@ def test_each_package_whose_tests_run_is_on_its_page(root: Path) -> None:
 
 def test_check_ids_are_documented(root: Path) -> None:
     check_id = re.compile(r"\brelet\.[EW]\d{3}\b")
-    sources = [path.read_text() for path in sorted((root / "backends").rglob("*.py"))]
+    folders = ("backends", "dashboard")
+    sources = [path.read_text() for name in folders for path in sorted((root / name).rglob("*.py"))]
     used = set(check_id.findall("\n".join(sources)))
     assert used
     assert used == set(check_id.findall((root / "docs" / "errors.md").read_text()))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("core", "adapters", "backends")
+PACKAGES = ("core", "adapters", "backends", "dashboard")
 TOP_LEVEL = {
     *PACKAGES,
     "tests",

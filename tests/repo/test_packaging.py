@@ -17,7 +17,7 @@ import pytest
 
 from relet.adapters import relet_adapters
 
-PACKAGES = ("core", "adapters", "backends")
+PACKAGES = ("core", "adapters", "backends", "dashboard")
 
 
 def build(source: Path, target: Path, *arguments: str) -> None:
@@ -65,7 +65,7 @@ def modules(archive: zipfile.ZipFile) -> set[str]:
     return {name for name in archive.namelist() if ".dist-info/" not in name}
 
 
-def test_wheel_has_the_three_packages_and_nothing_else(
+def test_wheel_has_the_four_packages_and_nothing_else(
     wheel: zipfile.ZipFile, files: set[str]
 ) -> None:
     packages = {f"relet/{name}" for name in files if name.split("/")[0] in PACKAGES}

@@ -16,6 +16,7 @@ from django.db import connections
 
 from ..support import driver
 from ..support.engine import ENGINE, put_small_pool
+from .fleet import Table
 from .process import Process, listener, python, running
 from .watch import Watch
 from .website import Site
@@ -143,3 +144,14 @@ def project(project_database: dict[str, Any], watch: Watch, tmp_path: Path) -> P
         observer.execute("TRUNCATE project_write")
     watch.wait_for(set())
     return Project(project_database, watch, tmp_path)
+
+
+@pytest.fixture
+def fleet(project: Project) -> Table:
+    """The table of the fleet, with nothing in it; servers of `project` have the app."""
+    project.extra["PROJECT_FLEET"] = "1"
+    project.run(*python("django", "migrate", "--verbosity=0"))
+    project.watch.wait_for(set())
+    table = Table(_parameters(project.database))
+    table.execute("TRUNCATE relet_dashboard_process")
+    return table

@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 
 from .conftest import Project
+from .fleet import Table
 from .process import Process, python, running
 from .watch import Watch
 
@@ -87,6 +88,15 @@ def test_processes_that_keep_their_pools(
     with limit, running(project.process(*PREFORK)) as worker:
         written = acknowledged(project, worker, sent)
         watch.wait_for({"idle"})
+    project.assert_written([*written, *at_start(project)])
+
+
+def test_processes_in_the_fleet(project: Project, fleet: Table, sent: dict[str, str]) -> None:
+    """Each reports itself, whether it has a pool at the moment or not, and says goodbye."""
+    with running(project.process(*PREFORK)) as worker:
+        written = acknowledged(project, worker, sent)
+        worker.until(lambda: len(fleet.pids()) == PROCESSES, "reported")
+    fleet.wait_for(set())
     project.assert_written([*written, *at_start(project)])
 
 

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from .conftest import Project
+from .fleet import Table
 from .process import python
 from .watch import Watch
 
@@ -49,3 +50,10 @@ def test_500_requests_at_once(project: Project, watch: Watch) -> None:
     for queries in served.values():
         order = [(nth, number if nth == 0 else -1) for _, nth, number in sorted(queries)]
         assert order == sorted(order)
+
+
+def test_in_the_fleet(project: Project, fleet: Table) -> None:
+    """It runs no exit handlers, but the project calls close_all()."""
+    with project.site(*COMMAND, code=STOPPED) as site:
+        fleet.wait_for({site.health()["pid"]})
+    fleet.wait_for(set())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from django.urls import path
+import os
+
+from django.urls import include, path
 
 from . import views
 
@@ -19,4 +21,12 @@ urlpatterns = [
     path("async-stream/<token>", views.asynchronous_stream),
     path("hold", views.hold),
     path("share/<int:of>", views.share),
+    path("idle/<int:ms>", views.idle),
 ]
+if os.environ.get("PROJECT_ADMIN"):
+    from django.contrib import admin
+
+    urlpatterns += [
+        path("admin/", admin.site.urls),
+        path("fleet/", include("relet.dashboard.urls")),
+    ]

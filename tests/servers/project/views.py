@@ -70,6 +70,13 @@ def fails(request: HttpRequest, token: str) -> HttpResponse:
     raise RuntimeError("this request fails")
 
 
+def idle(request: HttpRequest, ms: int) -> HttpResponse:
+    """Hold a connection for so long, and do nothing with it."""
+    asked("SELECT count(*) FROM project_write")
+    time.sleep(ms / 1000)
+    return HttpResponse()
+
+
 @transaction.non_atomic_requests
 def stream(request: HttpRequest, token: str) -> StreamingHttpResponse:
     """Write, then send the last writes from a server-side cursor, the own one first."""

@@ -1,0 +1,437 @@
+"""Fleet: what all processes have reported, read from the table and put together.
+
+What a process reports was written by another process, perhaps of another version, and by whoever
+may write to the table: so every part of it is read by its name, and what cannot be read is left out
+and noted.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from math import frexp
+from typing import Any
+
+from relet.backends.reports.report import plain
+from relet.core.observe import Histogram
+
+from . import home, tables
+from .packing import unpack
+from .rows import (
+    STACKS,
+    FleetPoolsReport,
+    FleetQueriesReport,
+    FleetRoutesReport,
+    PoolRow,
+    ProcessesReport,
+    ProcessRow,
+    QueryRow,
+    RouteRow,
+    SessionRow,
+    SessionsReport,
+)
+from .sessions import server_sessions
+
+#: Sessions of which a chain names at most as many.
+_LONGEST_CHAIN = 10
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which part of the fleet is looked at.
+
+    :param route: what the name of a route has in it.
+    """
+
+    host: str | None = None
+    alias: str | None = None
+    route: str | None = None
+
+    def has(self, *, host: str | None = None, alias: str | None = None) -> bool:
+        return (self.host is None or host == self.host) and (
+            self.alias is None or alias is None or alias == self.alias
+        )
+
+    def has_route(self, route: str | None) -> bool:
+        return self.route is None or self.route.lower() in (route or "").lower()
+
+
+@dataclass(frozen=True)
+class Series:
+    """The last hour of one alias, a value for each minute, the oldest first.
+
+    None where no process has reported.
+    """
+
+    alias: str
+    in_use: tuple[float | None, ...]
+    waiting: tuple[float | None, ...]
+    waited: tuple[float | None, ...]
+    checkouts: tuple[float | None, ...]
+    timeouts: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """All that is known.
+
+    :ivar hosts: all of them, whatever is filtered, as `aliases`.
+    :ivar notes: what could not be read, and why.
+    """
+
+    processes: ProcessesReport
+    pools: FleetPoolsReport
+    routes: FleetRoutesReport
+    queries: FleetQueriesReport
+    sessions: SessionsReport
+    series: tuple[Series, ...]
+    hosts: tuple[str, ...]
+    aliases: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as ``json.dumps`` takes it. All times are in seconds."""
+        reports = ("processes", "pools", "routes", "queries", "sessions")
+        return {
+            **{name: getattr(self, name).as_dict()["rows"] for name in reports},
+            "series": [plain(vars(one)) for one in self.series],
+            "hosts": [*self.hosts],
+            "aliases": [*self.aliases],
+            "notes": [*self.notes],
+        }
+
+
+def read(only: Filter = Filter(), *, ask: bool = True) -> Fleet:
+    """Return the fleet as it is now.
+
+    :param ask: whether to have all processes beat each second for a while, and bring stacks.
+    """
+    notes: list[str] = []
+    alias = home.alias()
+    found = _attempt(lambda: home.run(tables.processes(), alias), notes)
+    minutes = None
+    if found is not None:
+        minutes = _attempt(lambda: home.run(tables.minutes(only.host), alias), notes)
+        if ask:
+            _attempt(lambda: home.run(tables.look(), alias), notes)
+    found = found or []
+    reported = [one for one in map(_Reported.read, found) if one is not None]
+    if len(reported) < len(found):
+        notes.append(f"{len(found) - len(reported)} reports could not be read.")
+    aliases = {alias} | {row.get("alias") for one in reported for row in one.rows("pools")}
+    known = sorted(filter(None, map(_str, aliases)))
+    chosen = [one for one in reported if only.has(host=one.host)]
+    return Fleet(
+        processes=ProcessesReport(one.process() for one in chosen),
+        pools=FleetPoolsReport(_pools(chosen, only)),
+        routes=FleetRoutesReport(_routes(chosen, only)),
+        queries=FleetQueriesReport(_queries(chosen, only)),
+        sessions=SessionsReport(_sessions(chosen, only, known, notes)),
+        series=tuple(_series(minutes or [], only)),
+        hosts=tuple(sorted({one.host for one in reported})),
+        aliases=tuple(known),
+        notes=tuple(notes),
+    )
+
+
+def _attempt(read: Callable[[], Any], notes: list[str]) -> Any:
+    try:
+        return read()
+    except Exception as error:  # noqa: BLE001 - anything that a driver or a setting raises
+        notes.append(describe(error))
+        return None
+
+
+def describe(error: Exception) -> str:
+    """Return the first line of what *error* says, which never has values in it."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+@dataclass
+class _Reported:
+    """What one process has reported."""
+
+    host: str
+    pid: int
+    version: str
+    age: float
+    silent: float
+    interval: float
+    report: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, row: Any) -> _Reported | None:
+        host, pid, version, age, silent, interval, now, totals = row
+        try:
+            report = {**unpack(totals), **unpack(now)}
+        except ValueError:
+            return None
+        return cls(host, pid, version, age, silent, interval, report)
+
+    def rows(self, name: str) -> Iterator[Mapping[str, Any]]:
+        found = self.report.get(name)
+        yield from (
+            (row for row in found if isinstance(row, dict)) if isinstance(found, list) else ()
+        )
+
+    @property
+    def stale(self) -> bool:
+        return self.silent > max(tables.STALE_S, 3 * self.interval)
+
+    def process(self) -> ProcessRow:
+        sums = {
+            name: sum(_int(row.get(name)) for row in self.rows("pools"))
+            for name in ("size", "in_use", "waiting")
+        }
+        return ProcessRow(
+            host=self.host,
+            pid=self.pid,
+            version=self.version,
+            age=self.age,
+            silent=self.silent,
+            stale=self.stale,
+            **sums,
+        )
+
+
+# What is found under a name may be of any kind.
+
+
+def _int(value: Any) -> int:
+    return int(value) if isinstance(value, (int, float)) and abs(value) < 2**62 else 0
+
+
+def _float(value: Any) -> float:
+    if type(value) is float and 0.0 <= value < 1e300:
+        return value
+    return float(value) if isinstance(value, (int, float)) and abs(value) < 1e300 else 0.0
+
+
+def _some(value: Any) -> float | None:
+    return None if value is None else _float(value)
+
+
+def _str(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+_POOL_SUMS = (
+    *("size", "idle", "in_use", "waiting", "checkouts", "waits", "timeouts"),
+    *("created", "discarded"),
+)
+
+
+def _pools(reported: Iterable[_Reported], only: Filter) -> Iterator[PoolRow]:
+    by_alias: dict[str, list[tuple[_Reported, Mapping[str, Any]]]] = defaultdict(list)
+    for one in reported:
+        for row in one.rows("pools"):
+            alias = _str(row.get("alias")) or ""
+            if only.has(host=one.host, alias=alias):
+                by_alias[alias].append((one, row))
+    for alias, found in sorted(by_alias.items()):
+        living = [row for one, row in found if not one.stale]
+        yield _pool(alias, None, None, living)
+        for one, row in found:
+            yield _pool(alias, one.host, one.pid, [row])
+
+
+def _pool(alias: str, host: str | None, pid: int | None, rows: list[Mapping[str, Any]]) -> PoolRow:
+    waits = Histogram()
+    for row in rows:
+        _add_waits(waits, row)
+    sizes = [row.get("max_size") for row in rows]
+    sums = {name: sum(_int(row.get(name)) for row in rows) for name in _POOL_SUMS}
+    return PoolRow(
+        alias=alias,
+        host=host,
+        pid=pid,
+        max_size=None if None in sizes else sum(map(_int, sizes)),
+        waited=sum(_float(row.get("waited")) for row in rows),
+        wait_p50=waits.quantile(0.5),
+        wait_p99=waits.quantile(0.99),
+        longest_wait=waits.maximum,
+        **sums,
+    )
+
+
+def _add_waits(waits: Histogram, row: Mapping[str, Any]) -> None:
+    """Add the waits of a pool, which are reported as (upper bound, waits up to it)."""
+    below = 0
+    pairs = row.get("waits_histogram")
+    for pair in pairs if isinstance(pairs, list) else ():
+        bound, count = pair if isinstance(pair, list) and len(pair) == 2 else (None, 0)
+        if bound is None or not 1e-9 < _float(bound) < 1e5:
+            continue  # what is above the last bound is in none
+        # A bound is a power of two, whose exponent is one less than frexp() says.
+        waits.buckets[frexp(_float(bound))[1] - 1] += max(0, _int(count) - below)
+        below = _int(count)
+    waits.maximum = max(waits.maximum, _float(row.get("longest_wait")))
+
+
+_ROUTE_SUMS = ("leases", "idle", "held", "ran", "waited", "blocked")
+
+
+def _routes(reported: Iterable[_Reported], only: Filter) -> list[RouteRow]:
+    found: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for one in reported:
+        for row in one.rows("routes"):
+            route = _str(row.get("route")) or ""
+            if not only.has_route(route):
+                continue
+            sums = found[route]
+            sums["processes"] += 1
+            sums["longest"] = max(sums["longest"], _float(row.get("longest")))
+            for name in _ROUTE_SUMS:
+                sums[name] += _float(row.get(name))
+    rows = [_route(route, sums) for route, sums in found.items()]
+    return sorted(rows, key=lambda row: row.idle, reverse=True)
+
+
+def _route(route: str, sums: dict[str, float]) -> RouteRow:
+    return RouteRow(
+        route=route,
+        processes=int(sums["processes"]),
+        leases=int(sums["leases"]),
+        longest=sums["longest"],
+        **{name: sums[name] for name in ("idle", "held", "ran", "waited", "blocked")},
+    )
+
+
+@dataclass
+class _Statement:
+    """A statement while it is added up."""
+
+    sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    processes: int = 0
+    p95: float = 0.0
+    max: float = 0.0
+    calls_by_route: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+
+def _queries(reported: Iterable[_Reported], only: Filter) -> list[QueryRow]:
+    found: dict[str, _Statement] = defaultdict(_Statement)
+    for one in reported:
+        for row in one.rows("queries"):
+            route = _str(row.get("route")) or ""
+            if not only.has_route(route):
+                continue
+            statement = found[_str(row.get("sql")) or ""]
+            statement.processes += 1
+            for name in ("calls", "rows", "errors", "total", "waited"):
+                statement.sums[name] += _float(row.get(name))
+            statement.p95 = max(statement.p95, _float(row.get("p95")))
+            statement.max = max(statement.max, _float(row.get("max")))
+            statement.calls_by_route[route] += _int(row.get("calls"))
+    rows = [_query(sql, statement) for sql, statement in found.items()]
+    return sorted(rows, key=lambda row: row.total, reverse=True)
+
+
+def _query(sql: str, statement: _Statement) -> QueryRow:
+    sums, routes = statement.sums, statement.calls_by_route
+    return QueryRow(
+        sql=sql,
+        processes=statement.processes,
+        calls=int(sums["calls"]),
+        total=sums["total"],
+        mean=sums["total"] / sums["calls"] if sums["calls"] else 0.0,
+        p95=statement.p95,
+        max=statement.max,
+        rows=int(sums["rows"]),
+        waited=sums["waited"],
+        errors=int(sums["errors"]),
+        route=max(routes, key=routes.__getitem__) if routes else "",
+    )
+
+
+def _sessions(
+    reported: Iterable[_Reported], only: Filter, aliases: Iterable[str], notes: list[str]
+) -> list[SessionRow]:
+    """Return the connections of all processes, each with what its server says, and all others."""
+    rows: list[SessionRow] = []
+    for one in reported:
+        if one.stale:
+            continue
+        rows += (_session(one, row) for row in one.rows("connections"))
+    found: list[SessionRow] = []
+    for alias in aliases:
+        if only.alias is not None and alias != only.alias:
+            continue
+        server, note = server_sessions(alias)
+        if note is not None:
+            notes.append(note)
+        ours = [row for row in rows if row.alias == alias]
+        found += _chained([*_joined(ours, server)])
+    chosen = (
+        row
+        for row in found
+        if (only.host is None or row.host == only.host) and only.has_route(row.route)
+    )
+    return sorted(chosen, key=_importance)
+
+
+def _session(one: _Reported, row: Mapping[str, Any]) -> SessionRow:
+    pid = row.get("pid")
+    return SessionRow(
+        alias=_str(row.get("alias")) or "",
+        pid=pid if isinstance(pid, int) else None,
+        host=one.host,
+        process=one.pid,
+        state=_str(row.get("state")) or "",
+        seconds=_some(row.get("seconds")),
+        leased_seconds=_some(row.get("leased_seconds")),
+        thread=_str(row.get("thread")),
+        task=_str(row.get("task")),
+        route=_str(row.get("route")),
+        sql=_str(row.get("sql")),
+        stacks={name: row[name] for name in STACKS if row.get(name)},
+    )
+
+
+_OF_SERVER = (
+    *("started", "application_name", "user", "server_state", "server_seconds"),
+    *("xact_seconds", "wait_event", "blocked_by"),
+)
+
+
+def _joined(ours: list[SessionRow], server: Mapping[int, SessionRow]) -> Iterator[SessionRow]:
+    for row in ours:
+        said = server.get(row.pid) if row.pid is not None else None
+        if said is None:
+            yield row
+        else:
+            yield replace(row, **{name: getattr(said, name) for name in _OF_SERVER})
+    known = {row.pid for row in ours}
+    yield from (said for pid, said in server.items() if pid not in known)
+
+
+def _chained(rows: list[SessionRow]) -> Iterator[SessionRow]:
+    """Yield *rows*, each with whom it waits for, and whom that waits for, and so on."""
+    blocked_by = {row.pid: row.blocked_by for row in rows if row.blocked_by}
+    for row in rows:
+        chain: list[int] = []
+        ahead = row.blocked_by
+        while ahead and ahead[0] not in chain and len(chain) < _LONGEST_CHAIN:
+            chain.append(ahead[0])
+            ahead = blocked_by.get(ahead[0], ())
+        yield replace(row, chain=tuple(chain)) if chain else row
+
+
+def _importance(row: SessionRow) -> tuple[bool, bool, float]:
+    """What is blocked first, then what is leased for longest, then what is idle."""
+    leased = row.leased_seconds if row.leased_seconds is not None else row.xact_seconds
+    return (not row.chain, leased is None, -(leased or 0.0))
+
+
+def _series(minutes: Iterable[Any], only: Filter) -> Iterator[Series]:
+    by_alias: dict[str, dict[int, Any]] = defaultdict(dict)
+    for ago, alias, *sums in minutes:
+        if only.alias is None or alias == only.alias:
+            by_alias[alias][ago] = sums
+    for alias, found in sorted(by_alias.items()):
+        # The minute that runs has not been reported by all.
+        columns = zip(
+            *(found.get(ago, [None] * 7) for ago in range(tables.HOUR, 0, -1)), strict=True
+        )
+        _, in_use, waiting, checkouts, _, waited, timeouts = columns
+        yield Series(alias, in_use, waiting, waited, checkouts, timeouts)

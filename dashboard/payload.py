@@ -1,0 +1,169 @@
+"""Payload: what a process reports of itself, with the public reports of this process.
+
+It has no value of a statement, because those have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import relet
+from relet.backends.metrics import readings
+from relet.backends.metrics.readings import Reading
+from relet.backends.observe import collection
+from relet.backends.reports.pools import PoolRow
+from relet.core.observe import Histogram, PoolCounts
+
+from .tables import Rollup
+
+#: The statements and routes that a process reports: the top ones. And the connections.
+QUERIES, ROUTES, CONNECTIONS = 50, 50, 200
+#: Characters of a statement's text that are reported.
+LONGEST_SQL = 2_000
+_STACKS = ("leased_at", "cursor_at", "ran_at", "now_at")
+
+
+def now(pools: Iterable[PoolRow], *, stacks: bool) -> dict[str, Any]:
+    """Return what this process has and does at this moment.
+
+    :param pools: the rows of ``relet.pools()``.
+    :param stacks: whether to add the stacks of connections.
+    """
+    connections = relet.connections().as_dict()["rows"][:CONNECTIONS]
+    for row in connections:
+        _cut(row)
+        if not stacks:
+            for name in _STACKS:
+                row.pop(name, None)
+    return {
+        "pools": [_rounded(vars(row)) for row in pools],
+        "connections": [_rounded(row) for row in connections],
+    }
+
+
+def totals() -> dict[str, Any]:
+    """Return what this process has counted so far."""
+    queries = relet.queries(limit=QUERIES).rows
+    return {
+        "routes": [_rounded(vars(row)) for row in relet.routes(limit=ROUTES).rows],
+        "queries": [_cut(_rounded(vars(row))) for row in queries],
+        "metrics": metrics(),
+    }
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    """Return *row* with times of whole microseconds: more digits say nothing, and take room."""
+    return {name: round(value, 6) if type(value) is float else value for name, value in row.items()}
+
+
+def _cut(row: dict[str, Any]) -> dict[str, Any]:
+    sql = row["sql"]
+    if sql is not None and len(sql) > LONGEST_SQL:
+        row["sql"] = sql[:LONGEST_SQL] + "…"
+    return row
+
+
+_HISTOGRAMS = ("operations", "waits", "uses", "creations")
+_COUNTERS = ("timeouts", "discarded", "resets")
+
+
+def metrics() -> dict[str, Any]:
+    """Return alias -> what `relet.metrics` exports of its pools."""
+    counted = collection.pools()
+    return {
+        alias: {
+            "reading": vars(reading),
+            "counts": _counts(counted[alias]) if alias in counted else None,
+        }
+        for alias, reading in readings.read().items()
+    }
+
+
+def _counts(counts: PoolCounts) -> dict[str, Any]:
+    found: dict[str, Any] = {name: getattr(counts, name) for name in _COUNTERS}
+    for name in _HISTOGRAMS:
+        histogram: Histogram = getattr(counts, name)
+        filled = {n: count for n, count in enumerate(histogram.buckets) if count}
+        found[name] = [histogram.total, histogram.maximum, filled]
+    return found
+
+
+def read_metrics(found: dict[str, Any]) -> tuple[Reading, PoolCounts | None]:
+    """Return what one alias of `metrics` was made from.
+
+    :raises Exception: *found* is something else, such as another version's.
+    """
+    reading = Reading(**found["reading"])
+    if found["counts"] is None:
+        return reading, None
+    counts = PoolCounts()
+    for name in _COUNTERS:
+        setattr(counts, name, int(found["counts"][name]))
+    for name in _HISTOGRAMS:
+        histogram: Histogram = getattr(counts, name)
+        histogram.total, histogram.maximum, filled = found["counts"][name]
+        for number, count in filled.items():
+            histogram.buckets[int(number)] = count
+    return reading, counts
+
+
+@dataclass
+class _Seen:
+    """What was seen of the pools of one alias since the last minute ended."""
+
+    looks: int = 0
+    size: int = 0
+    in_use: int = 0
+    waiting: int = 0
+
+
+@dataclass
+class Minutes:
+    """Makes the rollups of minutes from what is seen of the pools at each beat."""
+
+    _seen: dict[str, _Seen] = field(default_factory=dict)
+    _counted: dict[str, tuple[int, int, float, int]] = field(default_factory=dict)
+    _minute: int | None = None
+
+    def add(self, pools: Iterable[PoolRow], minute: int) -> tuple[Rollup, ...]:
+        """Note the pools; return the rollups of the minute that has ended, if one has.
+
+        :param minute: the number of the minute, by any clock.
+        """
+        rows = {row.alias: row for row in pools}
+        for alias, row in rows.items():
+            seen = self._seen.setdefault(alias, _Seen())
+            seen.looks += 1
+            seen.size += row.size
+            seen.in_use += row.in_use
+            seen.waiting += row.waiting
+        first = self._minute is None
+        if minute == self._minute:
+            return ()
+        self._minute = minute
+        made = [] if first else [self._rollup(row) for row in rows.values()]
+        self._seen.clear()
+        self._counted = {alias: _counted(row) for alias, row in rows.items()}
+        return tuple(made)
+
+    def _rollup(self, row: PoolRow) -> Rollup:
+        seen = self._seen[row.alias]
+        before = self._counted.get(row.alias, (0, 0, 0.0, 0))
+        # A pool that was opened anew counts from 0.
+        since: Callable[[int], Any] = lambda n: max(0, _counted(row)[n] - before[n])  # noqa: E731
+        return Rollup(
+            alias=row.alias,
+            size=seen.size / seen.looks,
+            in_use=seen.in_use / seen.looks,
+            waiting=seen.waiting / seen.looks,
+            checkouts=since(0),
+            waits=since(1),
+            waited=since(2),
+            timeouts=since(3),
+        )
+
+
+def _counted(row: PoolRow) -> tuple[int, int, float, int]:
+    return row.checkouts, row.waits, row.waited, row.timeouts

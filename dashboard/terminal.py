@@ -1,0 +1,199 @@
+"""Terminal: the fleet for ``relet top``, and for the commands that print one table."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from time import sleep
+from typing import TYPE_CHECKING, Any
+
+from relet.backends.reports.report import Report, one_line
+from relet.core.dsn import parameters_of
+
+from .fleet import Filter, Fleet, read
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+#: Command -> the report of the fleet that it prints.
+REPORTS = {
+    "pools": "pools",
+    "routes": "routes",
+    "queries": "queries",
+    "connections": "sessions",
+    "processes": "processes",
+}
+#: Rows of each table of ``relet top``, from top to bottom.
+_ROWS = {"pools": 8, "sessions": 15, "routes": 8, "queries": 8}
+
+
+class NotSetUp(Exception):
+    """The fleet cannot be read; the text says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the commands have in common.
+
+    :param settings: the module of a project's settings.
+    :param dsn: a libpq URI, for where there is no project.
+    """
+
+    settings: str | None = None
+    dsn: str | None = None
+    only: Filter = field(default_factory=Filter)
+    as_json: bool = False
+
+
+def set_up(options: Options) -> None:
+    """Set Django up with the project's settings, or with a database only.
+
+    :raises NotSetUp: neither is given, or it is not right.
+    """
+    import django
+    from django.conf import settings
+
+    if options.dsn is not None:
+        settings.configure(
+            DATABASES={"default": _database(options.dsn)},
+            INSTALLED_APPS=["relet.dashboard"],
+            USE_TZ=True,
+        )
+    elif options.settings or os.environ.get("DJANGO_SETTINGS_MODULE"):
+        if options.settings:
+            os.environ["DJANGO_SETTINGS_MODULE"] = options.settings
+        sys.path.insert(0, os.curdir)  # as manage.py has it
+    else:
+        raise NotSetUp(
+            "which database? Give --settings, the module of a project's settings, or --dsn, a URI "
+            "such as postgresql://user@host/name; or set DJANGO_SETTINGS_MODULE."
+        )
+    try:
+        django.setup()
+    except Exception as error:
+        raise NotSetUp(f"the settings cannot be used: {error}") from error
+    from django.apps import apps
+
+    if not apps.is_installed("relet.dashboard"):
+        raise NotSetUp("INSTALLED_APPS of these settings has no 'relet.dashboard'.")
+
+
+def _database(dsn: str) -> dict[str, Any]:
+    try:
+        given = parameters_of(dsn)
+    except ValueError as error:
+        raise NotSetUp(f"--dsn: {error}") from error
+    libpq = find_spec("psycopg") is not None or find_spec("psycopg2") is not None
+    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host"}
+    found: dict[str, Any] = {key: given.pop(name, "") for key, name in names.items()}
+    found["PORT"] = given.pop("port", "")
+    found["NAME"] = found["NAME"] or os.environ.get("PGDATABASE") or found["USER"] or "postgres"
+    found["ENGINE"] = "django.db.backends.postgresql" if libpq else "relet.backends.pg8000"
+    found["OPTIONS"] = given
+    return found
+
+
+def show(command: str, options: Options, *, limit: int | None = 20) -> int:
+    """Print one table of the fleet; return the exit code: 1 if it could not be read.
+
+    :param command: one of `REPORTS`.
+    :param limit: how many rows to print; None for all.
+    """
+    fleet = read(options.only, ask=False)
+    report: Report[Any] = getattr(fleet, REPORTS[command])
+    report.rows = report.rows[:limit]
+    report.notes = fleet.notes
+    if options.as_json:
+        print(json.dumps(report.as_dict(), indent=2))
+    else:
+        report.notes = ()
+        print(report.as_table())
+        for note in fleet.notes:
+            print(f"relet: {one_line(note)}", file=sys.stderr)
+    return 1 if fleet.notes and not fleet.processes.rows else 0
+
+
+def top(options: Options, *, interval: float = 2.0, once: bool = False) -> int:
+    """Show the fleet until interrupted; return the exit code.
+
+    :param interval: seconds from one look to the next.
+    :param once: look once, and print it.
+    :raises NotSetUp: rich is not installed.
+    """
+    if options.as_json:
+        print(json.dumps(read(options.only).as_dict(), indent=2))
+        return 0
+    try:
+        from rich.console import Console
+        from rich.live import Live
+    except ImportError as error:
+        raise NotSetUp("relet top needs rich: pip install 'relet[top]'.") from error
+
+    console = Console()
+    if once:
+        console.print(picture(read(options.only)))
+        return 0
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(picture(read(options.only)), refresh=True)
+            sleep(interval)
+
+
+def picture(fleet: Fleet) -> RenderableType:
+    """Return what ``relet top`` shows of the fleet at one moment."""
+    from rich.console import Group
+    from rich.text import Text
+
+    living = [row for row in fleet.processes.rows if not row.stale]
+    hosts = {row.host for row in living}
+    words = f"relet: {len(living)} processes on {len(hosts)} hosts, Ctrl-C ends"
+    parts: list[Any] = [Text(words, style="bold")]
+    parts += [Text(one_line(note), style="yellow") for note in fleet.notes]
+    for name, rows in _ROWS.items():
+        report: Report[Any] = getattr(fleet, name)
+        shown = report.rows
+        if name == "pools":
+            shown = tuple(row for row in shown if row.host is None)
+        elif name == "sessions":
+            # Idle ones, of which there are many, say nothing that the pools do not.
+            shown = tuple(row for row in shown if row.leased_seconds is not None or row.chain)
+        parts.append(_table(name, report, shown[:rows]))
+    return Group(*parts)
+
+
+_TITLES: Mapping[str, str] = {
+    "pools": "Pools",
+    "sessions": "Connections that are leased, and who is blocked",
+    "routes": "Routes, by idle",
+    "queries": "Queries, by total",
+}
+
+
+def _table(name: str, report: Report[Any], rows: tuple[Any, ...]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=_TITLES[name], title_justify="left", expand=True, box=None, pad_edge=False)
+    columns = [
+        column
+        for column in report.columns
+        if not column.optional or any(column.text(row) not in ("", "0") for row in rows)
+    ]
+    for column in columns:
+        table.add_column(
+            column.name,
+            justify="right" if column.right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            ratio=1 if column.wide else None,
+        )
+    for row in rows:
+        # Texts of others: no markup of rich's, and nothing that a terminal obeys.
+        cells = (Text(one_line(column.text(row))) for column in columns)
+        table.add_row(*cells, style="red" if getattr(row, "chain", ()) else None)
+    return table

@@ -1,0 +1,179 @@
+"""``relet top``, the commands that print one table, and the fleet's metrics."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+from django.db import connections
+
+import relet
+import relet.metrics
+from relet.backends.cli import main
+
+from ..support.dsn import parameters_for, uri_of
+from .conftest import NAME, insert, run
+
+ESCAPE = "\x1b[31mred\x07[bold]x[/bold]\n"
+
+
+@pytest.fixture
+def reported(db, reporter):
+    with relet.label(ESCAPE):
+        run(db, "SELECT %s::text AS found", ["s3cr3t"])
+    reporter.beat()
+
+
+@pytest.fixture
+def uri(project, server):
+    return uri_of({**parameters_for(server), "dbname": NAME})
+
+
+def relet_command(*arguments):
+    command = [sys.executable, "-m", "relet.backends.cli", *arguments]
+    environment = {**os.environ, "COLUMNS": "160"}
+    environment.pop("DJANGO_SETTINGS_MODULE", None)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+
+
+def test_commands_print_tables(reported, uri):
+    done = relet_command("queries", "--fleet", "--dsn", uri)
+    assert done.returncode == 0, done.stderr
+    assert "SELECT %s::text AS found" in done.stdout
+    assert "s3cr3t" not in done.stdout
+    done = relet_command("pools", "--dsn", uri, "--json")
+    rows = json.loads(done.stdout)["rows"]
+    assert [row["host"] for row in rows] == [None, socket.gethostname()]
+
+
+def test_top_shows_everything_once(reported, uri):
+    done = relet_command("top", "--once", "--dsn", uri)
+    assert done.returncode == 0, done.stderr
+    for part in ("1 processes on 1 hosts", "Pools", "Routes", "SELECT %s::text AS found"):
+        assert part in done.stdout
+    assert "\x1b" not in done.stdout and "\x07" not in done.stdout
+    assert "[bold]x" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_top_shows_it_until_it_is_interrupted(reported, uri):
+    import pty
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell has started the tests beside itself, and what they start would ignore Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "relet.backends.cli", "top", "--interval", "0.5", "--dsn", uri]
+    environment = {**os.environ, "COLUMNS": "160", "LINES": "60", "TERM": "xterm"}
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    try:
+        os.close(theirs)
+        seen = b""
+        while seen.count(b"Ctrl-C ends") < 2:
+            assert select.select([ours], [], [], 30)[0], seen
+            seen += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        with suppress(OSError):  # it has closed its end
+            while os.read(ours, 65536):
+                pass
+        assert process.wait(30) == 130
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert b"SELECT %s::text AS found" in seen
+
+
+def test_a_terminal_gets_no_commands_from_a_route(reported):
+    from rich.console import Console
+
+    from relet.dashboard import fleet, terminal
+
+    console = Console(file=io.StringIO(), width=160, force_terminal=True, color_system=None)
+    console.print(terminal.picture(fleet.read()))
+    text = console.file.getvalue()
+    assert "[31mred" in text
+    assert "\x1b[31mred" not in text and "\x07" not in text
+
+
+@pytest.mark.parametrize("command", ["top", "pools", "routes", "queries", "connections"])
+def test_commands_say_what_they_need(command, capsys, monkeypatch):
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+    assert main([command]) == 2
+    assert "--settings" in capsys.readouterr().err
+
+
+def test_a_dsn_that_is_none(capsys):
+    assert main(["pools", "--dsn", "mysql://x"]) == 2
+    assert "libpq URI" in capsys.readouterr().err
+
+
+def test_a_database_without_the_tables(uri):
+    done = relet_command("pools", "--dsn", uri.replace(NAME, "postgres"))
+    assert done.returncode == 1
+    assert "relet_dashboard_process" in done.stderr
+
+
+# Prometheus.
+
+
+def samples():
+    collector = relet.metrics.prometheus_fleet()
+    return {
+        (sample.name, *sample.labels.items()): sample.value
+        for family in collector.collect()
+        for sample in family.samples
+    }
+
+
+def test_any_process_answers_for_all(db, reporter):
+    from relet.dashboard.reporter import Reporter
+
+    run(db, "SELECT 1")
+    reporter.beat()
+    run(db, "UPDATE relet_dashboard_process SET host = 'another', pid = 7")
+    Reporter().beat()
+    found = samples()
+    key = "db_client_connection_pool_name"
+    for instance in ("another:7", f"{socket.gethostname()}:{os.getpid()}"):
+        labels = ((key, "default"), ("instance", instance))
+        assert found[("db_client_connection_max", *labels)] == 1
+        assert found[("db_client_operation_duration_seconds_count", *labels)] > 0
+
+
+def buckets(collector):
+    """The histogram of how long it took to open connections of this test's alias."""
+    return {
+        sample.labels["le"]: sample.value
+        for family in collector.collect()
+        for sample in family.samples
+        if sample.name == "db_client_connection_create_time_seconds_bucket"
+        and sample.labels["db_client_connection_pool_name"] == "default"
+    }
+
+
+def test_metrics_are_those_of_the_process_itself(db, reporter):
+    from prometheus_client import CollectorRegistry
+
+    run(db, "SELECT 1")
+    reporter.beat()
+    own = buckets(relet.metrics.prometheus(CollectorRegistry()))
+    assert own["+Inf"] > 0
+    assert buckets(relet.metrics.prometheus_fleet()) == own
+
+
+def test_silent_processes_and_nonsense_have_no_metrics(db, reporter):
+    reporter.beat()
+    run(db, "UPDATE relet_dashboard_process SET beat_at = now() - interval '31 seconds'")
+    for totals in ({}, "[", [], {"metrics": {"default": {"reading": 1}}}):
+        insert(db, "h", 1, "0", now={}, totals=totals)
+    assert samples() == {}
+    assert connections["default"].connection is None
