@@ -158,6 +158,8 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
     #: Where threads wait for a connection, if that is in order: an object with a `fairness` in
     #: seconds, such as `relet.adapters.semaphore.FairSemaphore`. The adapter sets it.
     fair_queue: Any = None
+    #: The `relet.core.plans.PlanBook`; None if nothing is prepared. `prepare_targets` sets it.
+    plans: Any = None
 
     def __init__(self, config: PoolConfig) -> None:
         self.config = config
@@ -349,6 +351,24 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
     def new_cursor(self, raw: Driver) -> Any:
         """Return what ``raw.cursor()`` returns. Called for every statement."""
         return raw.cursor()  # type: ignore[attr-defined]
+
+    @classmethod
+    def cannot_prepare(cls) -> str:
+        """Return why the driver cannot prepare statements, as the end of a sentence; "" if it can.
+
+        An adapter that overrides `prepare_targets` overrides this, too.
+        """
+        return "its driver does not prepare statements"
+
+    def prepare_targets(self, book: Any) -> None:
+        """Have cursors that `new_cursor` returns from now on prepare the targets of *book*.
+
+        It is a `relet.core.plans.PlanBook`.
+
+        Called at most once for a pool, and only if targets are declared for its alias or found by
+        themselves. Set `plans`; a statement of a pool without targets must not pay for them.
+        """
+        raise NotImplementedError(self.cannot_prepare())
 
     @abstractmethod
     def transaction_status(self, raw: Driver) -> int:
