@@ -506,3 +506,76 @@ def test_what_the_server_refuses_to_prepare(add, caplog):
     until(lambda: "target 'interval': not prepared" in caplog.text)
     assert caplog.text.count("interval") == 1
     assert "1 day" not in caplog.text
+
+
+# On the wire.
+
+
+def round_trips(watched, wire, sql, params):
+    """How often the server is asked for a statement, and by which messages."""
+    run(watched, "SELECT 1")
+    wire.forget()
+    run(watched, sql, params)
+    return wire.round_trips(), wire.sent()
+
+
+def test_each_execution_is_one_round_trip(watched, wire, monkeypatch):
+    monkeypatch.setitem(connections.settings, "watched", watched.settings_dict)
+    relet.prepare(SQL, using="watched")
+    run(watched, SQL, [1])  # the first of a pool asks whether there is a pooler
+    first, later = {"P": 1, "B": 1, "D": 1, "E": 1, "S": 1}, {"B": 1, "D": 1, "E": 1, "S": 1}
+    for sql in (f"{SQL} + 1", f"{SQL} + 2"):
+        relet.prepare(sql, using="watched")
+        assert round_trips(watched, wire, sql, [1]) == (1, first)
+        assert round_trips(watched, wire, sql, [1]) == (1, later)
+        watched.set_autocommit(False)
+        assert round_trips(watched, wire, sql, [1]) == (1, later)
+        sql += " + 1"
+        relet.prepare(sql, using="watched")
+        assert round_trips(watched, wire, sql, [1])[0] == 1
+        assert round_trips(watched, wire, sql, [1]) == (1, later)
+        watched.rollback()
+        watched.set_autocommit(True)
+
+
+# The choice of a plan.
+
+
+SKEWED = "SELECT count(*) FROM plans WHERE a = %s"
+
+
+def test_a_plan_can_be_forced(add, table):
+    wrapper = add()
+    for plan in ("generic", "custom"):
+        sql = f"{SKEWED} AND {plan == 'generic'}"
+        relet.prepare(sql, using="planned", plan=plan, name=plan)
+        for _ in range(3):
+            run(wrapper, sql, [1])
+        wrapper.set_autocommit(False)
+        run(wrapper, "SET LOCAL plan_cache_mode = force_generic_plan")
+        for _ in range(3):
+            run(wrapper, sql, [1])
+        assert run(wrapper, "SHOW plan_cache_mode") == [("force_generic_plan",)]
+        wrapper.rollback()
+        wrapper.set_autocommit(True)
+        assert run(wrapper, "SHOW plan_cache_mode") == [("auto",)]
+    counts = [found[2:] for found in prepared(wrapper)]
+    assert counts == [(6, 0), (0, 6)]
+
+
+def test_a_generic_plan_that_is_slower_is_given_up(add, table, caplog):
+    wrapper = add()
+    relet.prepare(SKEWED, using="planned", name="skewed")
+    run(wrapper, SKEWED, [1])
+    book = wrapper._runner.handle.pool.plans
+    (session,) = book.prepared_by()
+    (kept,) = session.prepared.values()
+    kept.counts.custom, kept.counts.custom_total = 10, 0.010
+    kept.counts.generic, kept.counts.generic_total = 100, 1.0
+    kept.counts.runs = 24
+    run(wrapper, SKEWED, [1])
+    assert row("skewed").plan == "custom"
+    until(lambda: "target 'skewed': its generic plan took 9.9 ms" in caplog.text)
+    before = prepared(wrapper)[0][3]
+    run(wrapper, SKEWED, [1])
+    assert prepared(wrapper)[0][3] == before + 1
