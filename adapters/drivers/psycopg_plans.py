@@ -25,7 +25,7 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from relet.core import TransactionStatus
 from relet.core.plans import PlanBook, Prepared, SessionPlans, Shape, Target, Text
-from relet.core.plans.book import advice, timed
+from relet.core.plans.book import POOLER, advice, timed
 from relet.core.plans.numbers import FLOAT8, INT4, INT8, NUMERIC, literal_type
 from relet.core.plans.placeholders import Unfit
 
@@ -387,23 +387,17 @@ def _check_pooler(pgconn: PGconn, book: PlanBook) -> PQGen[None]:
     )
     if _failed(answers[0]) and answers[0][0].error_field(SQLSTATE) == b"42P05":
         # Somebody else's has that name.
-        book.turn_off(_POOLER)
+        book.turn_off(POOLER)
         return
     if len(answers) < 2 or not answers[1] or answers[1][0].ntuples != 1:
         return  # the statement will tell what is wrong
     (row,) = ([answers[1][0].get_value(0, column) for column in range(2)],)
     if int(row[0] or 0) != pgconn.backend_pid and row[1] != b"0":
-        book.turn_off(_POOLER)
+        book.turn_off(POOLER)
     book.checked = True
     if row[1] != b"0":
         pgconn.send_query(b"DEALLOCATE relet_pooler")
         yield from generators.execute(pgconn)
-
-
-_POOLER = (
-    "a pooler between this process and the server does not keep them apart; set "
-    "max_prepared_statements of PgBouncer 1.21 or newer"
-)
 
 
 def _literal_types(values: Sequence[Any], types: Sequence[int]) -> tuple[int, ...]:

@@ -29,6 +29,12 @@ _FORGETS = re.compile(r"\s*(?:deallocate|discard)\b", re.IGNORECASE)
 #: seconds. Below that, the difference may be noise, or what forcing a plan costs.
 _LEAST_CUSTOM, _LEAST_GENERIC, _TIMES, _SECONDS = 4, 20, 1.5, 200e-6
 
+#: Why a pool prepares nothing behind a pooler.
+POOLER = (
+    "a pooler between this process and the server does not keep them apart; with psycopg, set "
+    "max_prepared_statements of PgBouncer 1.21 or newer"
+)
+
 
 class Texts(dict[str, "Text | bool | None"]):
     """What is known of each text: one look-up for a text seen before.

@@ -28,11 +28,13 @@ _UNDO = {
         "pg_catalog.gen_random_uuid()::text, '-', ''), 13))::bit(52)::int8 / 2 ^ 51 - 1)"
     ),
 }
-#: The driver's own prepared statements were not made by SQL, and stay.
+#: The driver's own prepared statements were not made by SQL, and stay. So do those of targets,
+#: which are for all leases; see `relet.core.plans`.
 _DEALLOCATE = """DO $relet$
 DECLARE name text;
 BEGIN
-  FOR name IN SELECT p.name FROM pg_catalog.pg_prepared_statements p WHERE p.from_sql LOOP
+  FOR name IN SELECT p.name FROM pg_catalog.pg_prepared_statements p
+    WHERE p.from_sql AND pg_catalog.left(p.name, 6) <> 'relet_' LOOP
     EXECUTE pg_catalog.format('DEALLOCATE %I', name);
   END LOOP;
 END $relet$"""
@@ -54,7 +56,8 @@ UNION ALL SELECT 'kind', '{Kind.TEMPORARY.name}', NULL WHERE EXISTS
 UNION ALL SELECT 'kind', '{Kind.CHANNEL.name}', NULL WHERE EXISTS
   (SELECT FROM pg_catalog.pg_listening_channels())
 UNION ALL SELECT 'kind', '{Kind.PREPARED.name}', NULL WHERE EXISTS
-  (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)
+  (SELECT FROM pg_catalog.pg_prepared_statements
+   WHERE from_sql AND pg_catalog.left(name, 6) <> 'relet_')
 UNION ALL SELECT 'kind', '{Kind.CURSOR.name}', NULL WHERE EXISTS
   (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)
 UNION ALL SELECT 'kind', '{Kind.LOCK.name}', NULL WHERE EXISTS

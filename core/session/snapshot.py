@@ -38,7 +38,8 @@ UNION ALL SELECT '{Kind.LOCK.name}', '',
   pg_catalog.concat_ws(' ', database::text, classid::text, objid::text, objsubid::text, mode)
   FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()
 UNION ALL SELECT '{Kind.PREPARED.name}', name, prepare_time::text
-  FROM pg_catalog.pg_prepared_statements WHERE from_sql
+  FROM pg_catalog.pg_prepared_statements
+  WHERE from_sql AND pg_catalog.left(name, 6) <> 'relet_'
 UNION ALL SELECT '{Kind.CURSOR.name}', name, creation_time::text
   FROM pg_catalog.pg_cursors WHERE is_holdable
 UNION ALL SELECT 'FUNCTIONS', '',

@@ -28,7 +28,7 @@ from ..support import driver
 from ..support.waiting import until
 from .test_observation import instructions
 
-pytestmark = driver.needs("psycopg", "prepared plans")
+pytestmark = pytest.mark.skipif(driver.NAME == "psycopg2", reason="psycopg2 cannot prepare")
 
 SQL = "SELECT %s + 1"
 
@@ -79,7 +79,8 @@ def test_a_target_is_prepared_when_it_is_first_run(add):
     relet.prepare(SQL, using="planned", name="plus")
     assert not prepared(wrapper)
     assert run(wrapper, SQL, [1]) == [(2,)]
-    assert [found[1] for found in prepared(wrapper)] == ["SELECT $1 + 1"]
+    ((_, statement, *_),) = prepared(wrapper)
+    assert "SELECT $1 + 1" in statement
     for number in range(10):
         assert run(wrapper, SQL, [number]) == [(number + 1,)]
     assert row("plus").hits == 11
@@ -447,7 +448,7 @@ def test_a_session_that_has_dropped_its_plans(add, how):
     run(wrapper, SQL, [1])
     # Out of relet's sight.
     with wrapper.cursor() as cursor:
-        cursor.connection.execute(how)
+        driver.execute(cursor.connection, how)
     assert run(wrapper, SQL, [1]) == [(2,)]
     assert row("plus").healed <= 1
 
@@ -500,9 +501,9 @@ def test_what_the_server_refuses_to_prepare(add, caplog):
     for _ in range(3):
         assert run(wrapper, sql, ["1 day"]) == [(datetime.timedelta(1),)]
     assert row("interval").hits == 0
-    assert row("interval").problem == (
-        "not prepared: the server refuses to prepare it (SyntaxError, 42601)"
-    )
+    problem = row("interval").problem
+    assert "not prepared: the server refuses to prepare it" in problem
+    assert "42601" in problem
     until(lambda: "target 'interval': not prepared" in caplog.text)
     assert caplog.text.count("interval") == 1
     assert "1 day" not in caplog.text
@@ -523,7 +524,10 @@ def test_each_execution_is_one_round_trip(watched, wire, monkeypatch):
     monkeypatch.setitem(connections.settings, "watched", watched.settings_dict)
     relet.prepare(SQL, using="watched")
     run(watched, SQL, [1])  # the first of a pool asks whether there is a pooler
-    first, later = {"P": 1, "B": 1, "D": 1, "E": 1, "S": 1}, {"B": 1, "D": 1, "E": 1, "S": 1}
+    later = {"B": 1, "D": 1, "E": 1, "S": 1}
+    first = {"P": 1, **later}
+    if driver.NAME == "pg8000":
+        first = later = {"Q": 1}
     for sql in (f"{SQL} + 1", f"{SQL} + 2"):
         relet.prepare(sql, using="watched")
         assert round_trips(watched, wire, sql, [1]) == (1, first)
@@ -532,7 +536,8 @@ def test_each_execution_is_one_round_trip(watched, wire, monkeypatch):
         assert round_trips(watched, wire, sql, [1]) == (1, later)
         sql += " + 1"
         relet.prepare(sql, using="watched")
-        assert round_trips(watched, wire, sql, [1])[0] == 1
+        # Only pg8000 asks twice, where it cannot be seen yet whether it can be prepared.
+        assert round_trips(watched, wire, sql, [1])[0] == 1 + (driver.NAME == "pg8000")
         assert round_trips(watched, wire, sql, [1]) == (1, later)
         watched.rollback()
         watched.set_autocommit(True)
@@ -575,7 +580,7 @@ def test_a_generic_plan_that_is_slower_is_given_up(add, table, caplog):
     kept.counts.runs = 24
     run(wrapper, SKEWED, [1])
     assert row("skewed").plan == "custom"
-    until(lambda: "target 'skewed': its generic plan took 9.9 ms" in caplog.text)
+    until(lambda: "target 'skewed': its generic plan took" in caplog.text)
     before = prepared(wrapper)[0][3]
     run(wrapper, SKEWED, [1])
     assert prepared(wrapper)[0][3] == before + 1
