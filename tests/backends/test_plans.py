@@ -2,8 +2,10 @@
 
 import datetime
 import decimal
+import itertools
 import json
 import re
+import threading
 import uuid
 
 import pytest
@@ -16,6 +18,7 @@ from django.db import (
     OperationalError,
     ProgrammingError,
     connections,
+    transaction,
 )
 from testapp.models import Item
 
@@ -25,6 +28,7 @@ from relet.backends.wrapper.cursor import LeasedCursor
 from relet.core import ConfigurationError
 
 from ..support import driver
+from ..support.threads import Thread
 from ..support.waiting import until
 from .test_observation import instructions
 
@@ -584,3 +588,53 @@ def test_a_generic_plan_that_is_slower_is_given_up(add, table, caplog):
     before = prepared(wrapper)[0][3]
     run(wrapper, SKEWED, [1])
     assert prepared(wrapper)[0][3] == before + 1
+
+
+# Under load.
+
+
+def test_tables_change_under_load(add, table):
+    """No error outside of transactions, nothing lost or doubled; one error at most in each."""
+    add(size=3)
+    read, write = ALL, "INSERT INTO plans (a, b) VALUES (%s, %s) RETURNING *"
+    relet.prepare(read, using="planned")
+    relet.prepare(write, using="planned")
+    written, again, done = [], [], threading.Event()
+
+    def atomically(wrapper, value):
+        with transaction.atomic("planned"):
+            run(wrapper, read, [1])
+            run(wrapper, write, [value, "x"])
+
+    def work(first):
+        wrapper = connections["planned"]
+        for value in itertools.count(first):
+            assert run(wrapper, write, [value, "x"])[0][0] == value
+            written.append(value)
+            assert run(wrapper, read, [value])[0][:2] == (value, "x")
+            try:
+                atomically(wrapper, -value)
+            except NotSupportedError as error:
+                assert "run the whole transaction again" in str(error)
+                again.append(value)
+                atomically(wrapper, -value)
+            written.append(-value)
+            if done.is_set():
+                break
+        wrapper.close()
+
+    threads = [Thread() for _ in range(3)]
+    try:
+        for number, thread in enumerate(threads, 1):
+            thread.begin(lambda first=number * 1_000_000: work(first))
+        for number in range(12):
+            enough = len(written) + 12
+            until(lambda enough=enough: len(written) > enough or done.is_set())
+            table(f"ALTER TABLE plans ADD c{number} int DEFAULT 1")
+    finally:
+        done.set()
+        for thread in threads:
+            thread.result()
+            thread.end()
+    assert sorted(written) == sorted(row[0] for row in table("SELECT a FROM plans WHERE a <> 1"))
+    assert sum(row.healed for row in relet.plans("planned").rows) > 0
