@@ -12,6 +12,7 @@ https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUE
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
@@ -36,7 +37,7 @@ else:
 
 IDLE, IN_ERROR = TransactionStatus.IDLE, TransactionStatus.IN_ERROR
 COMMAND_OK, FATAL_ERROR = pq.ExecStatus.COMMAND_OK, pq.ExecStatus.FATAL_ERROR
-PIPELINE_SYNC = pq.ExecStatus.PIPELINE_SYNC
+PIPELINE_SYNC, TUPLES_OK = pq.ExecStatus.PIPELINE_SYNC, pq.ExecStatus.TUPLES_OK
 SQLSTATE, FUNCTION = pq.DiagnosticField.SQLSTATE, pq.DiagnosticField.SOURCE_FUNCTION
 
 #: Types of numbers, which psycopg chooses by their value: int2, oid and float4 among them.
@@ -374,30 +375,33 @@ def _check_pooler(pgconn: PGconn, book: PlanBook) -> PQGen[None]:
     prepared, and give it names of their own.
     https://www.pgbouncer.org/config.html#max_prepared_statements
     """
-    answers = yield from _in_one_message(
-        pgconn,
-        [
-            lambda: pgconn.send_prepare(b"relet_pooler", b"SELECT 1"),
-            lambda: pgconn.send_query_params(
-                b"SELECT pg_catalog.pg_backend_pid()::text, pg_catalog.count(*)::text "
-                b"FROM pg_catalog.pg_prepared_statements WHERE name = 'relet_pooler'",
-                None,
-            ),
-        ],
-    )
-    if _failed(answers[0]) and answers[0][0].error_field(SQLSTATE) == b"42P05":
-        # Somebody else's has that name.
-        book.turn_off(POOLER)
-        return
-    if len(answers) < 2 or not answers[1] or answers[1][0].ntuples != 1:
-        return  # the statement will tell what is wrong
-    (row,) = ([answers[1][0].get_value(0, column) for column in range(2)],)
-    if int(row[0] or 0) != pgconn.backend_pid and row[1] != b"0":
-        book.turn_off(POOLER)
+    # A name that nobody else has: it may stay in a session that others get.
+    name = f"relet_pooler_{os.urandom(8).hex()}"
+    commands: list[Callable[[], None]] = [
+        lambda: pgconn.send_prepare(name.encode(), b"SELECT 1"),
+        lambda: pgconn.send_query_params(_POOLER.format(name).encode(), None),
+    ]
+    closes = capabilities.has_send_close_prepared()
+    if closes:
+        commands.append(lambda: pgconn.send_close_prepared(name.encode()))
+    answers = yield from _in_one_message(pgconn, commands)
+    answer = answers[1][0]
+    if answer.status != TUPLES_OK:
+        return  # the statement itself will tell what is wrong
     book.checked = True
-    if row[1] != b"0":
-        pgconn.send_query(b"DEALLOCATE relet_pooler")
-        yield from generators.execute(pgconn)
+    pid, known = (answer.get_value(0, column) for column in range(2))
+    if known != b"0":
+        if int(pid or 0) != pgconn.backend_pid:
+            book.turn_off(POOLER)
+        elif not closes:
+            pgconn.send_query(f"DEALLOCATE {name}".encode())
+            yield from generators.execute(pgconn)
+
+
+_POOLER = (
+    "SELECT pg_catalog.pg_backend_pid()::text, pg_catalog.count(*)::text "
+    "FROM pg_catalog.pg_prepared_statements WHERE name = '{}'"
+)
 
 
 def _literal_types(values: Sequence[Any], types: Sequence[int]) -> tuple[int, ...]:
