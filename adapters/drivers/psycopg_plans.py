@@ -26,7 +26,7 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from relet.core import TransactionStatus
 from relet.core.plans import PlanBook, Prepared, SessionPlans, Shape, Target, Text
-from relet.core.plans.book import POOLER, advice, timed
+from relet.core.plans.book import POOLER, advice
 from relet.core.plans.numbers import FLOAT8, INT4, INT8, NUMERIC, literal_type
 from relet.core.plans.placeholders import Unfit
 
@@ -62,9 +62,6 @@ _UNFORCE = (
     b"SELECT pg_catalog.set_config('plan_cache_mode', "
     b"pg_catalog.current_setting('relet.plan_cache_mode'), true)"
 )
-#: How many executions of one statement in one session there are between two comparisons.
-_COMPARE_EVERY = 25
-
 #: The methods of psycopg's cursors and connections that `Planned` relies on.
 _NEEDED = ("_execute_gen", "_start_query", "_check_results", "_set_results", "_reset")
 
@@ -206,23 +203,24 @@ class _Run:
         """Run it in one round trip; return its results, or None if it cannot be prepared."""
         shape, values = self.shape, self.values
         target: Target = shape.target
-        mode = target.mode
+        mode = "auto" if values is None else target.next_mode()
         prepared = self.session.find(shape)
         began = monotonic()
         if prepared is None:
-            prepared, results = yield from self._prepare()
+            prepared, results = yield from self._prepare(mode)
             if prepared is None:
                 return results
-        elif mode == "auto" or values is None:
+        elif mode == "auto":
             self.pgconn.send_query_prepared(prepared.sql_name, values)
             results = yield from generators.execute(self.pgconn)
         else:
             answers = yield from _in_one_message(self.pgconn, self._bind(prepared, mode))
             results = answers[1]
         if results and results[0].status != FATAL_ERROR:
-            timed(prepared, mode, values=values is not None, seconds=monotonic() - began)
-            if prepared.counts.runs % _COMPARE_EVERY == 0:
-                self.book.compare(target)
+            if values is None:
+                prepared.counts.add_run("generic", monotonic() - began)
+            else:
+                self.book.executed(prepared, target, mode, monotonic() - began)
         return results
 
     def _bind(self, prepared: Prepared, mode: str) -> list[Callable[[], None]]:
@@ -236,16 +234,15 @@ class _Run:
             commands.append(lambda: pgconn.send_query_params(_UNFORCE, None))
         return commands
 
-    def _prepare(self) -> PQGen[tuple[Prepared | None, list[PGresult] | None]]:
+    def _prepare(self, mode: str) -> PQGen[tuple[Prepared | None, list[PGresult] | None]]:
         """Prepare it and run it, in one round trip.
 
         :return: what the session has prepared, and the results. If it has not prepared it, the
             results are those with the error, or None if the statement may run unprepared.
         """
-        pgconn, session, shape, values = self.pgconn, self.session, self.shape, self.values
+        pgconn, session, shape = self.pgconn, self.session, self.shape
         self.book.make_room(session)
         name = session.next_name(shape)
-        mode = shape.target.mode if values is not None else "auto"
         commands: list[Callable[[], None]] = []
         # An error would abort the transaction, and it is not known yet whether there will be one.
         guarded = self.in_transaction and not shape.proven

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from relet.core import TransactionStatus
 from relet.core.plans import PlanBook, Prepared, SessionPlans, Shape, Text
-from relet.core.plans.book import POOLER, advice, timed
+from relet.core.plans.book import POOLER, advice
 from relet.core.plans.numbers import INT4, INT8, NUMERIC, literal_type
 from relet.core.plans.placeholders import Unfit
 
@@ -42,8 +42,6 @@ _UNFORCE = (
     "SELECT pg_catalog.set_config('plan_cache_mode', "
     "pg_catalog.current_setting('relet.plan_cache_mode'), true)"
 )
-#: How many executions of one statement in one session there are between two comparisons.
-_COMPARE_EVERY = 25
 _NOTHING = Result(None, [], "")
 
 
@@ -128,7 +126,8 @@ class PlannedCursor(Cursor):
     def _execute_once(
         self, plans: SessionPlans, shape: Shape, values: list[str], in_transaction: bool
     ) -> Result | None:
-        prepared, mode = plans.find(shape), shape.target.mode if values else "auto"
+        prepared, target = plans.find(shape), shape.target
+        mode = target.next_mode() if values else "auto"
         began = monotonic()
         before: list[str] = []
         if prepared is None:
@@ -162,9 +161,10 @@ class PlannedCursor(Cursor):
         if before:
             shape.proven = True
             prepared = plans.add(shape, prepared.name)
-        timed(prepared, mode, values=bool(values), seconds=monotonic() - began)
-        if prepared.counts.runs % _COMPARE_EVERY == 0:
-            self.book.compare(shape.target)
+        if values:
+            self.book.executed(prepared, target, mode, monotonic() - began)
+        else:
+            prepared.counts.add_run("generic", monotonic() - began)
         return results[at]
 
     def _send(self, sql: str) -> list[Result]:

@@ -16,6 +16,7 @@ from .eligible import is_preparable, refusal
 from .sessions import Prepared, SessionPlans, Stale
 from .targets import Target, Targets
 from .texts import Shape, Text
+from .trial import Trial, is_slower
 
 #: How many ``relet.prepared`` blocks this thread or task is in. In one, statements become targets.
 BLOCK: ContextVar[int] = ContextVar("relet.prepared", default=0)
@@ -25,9 +26,9 @@ _MOST_TEXTS, _LONGEST = 10_000, 20_000
 #: Commands that drop what the session has prepared.
 _FORGETS = re.compile(r"\s*(?:deallocate|discard)\b", re.IGNORECASE)
 
-#: How many executions to compare, and by how much the generic plan must be slower, in times and in
-#: seconds. Below that, the difference may be noise, or what forcing a plan costs.
-_LEAST_CUSTOM, _LEAST_GENERIC, _TIMES, _SECONDS = 4, 20, 1.5, 200e-6
+#: After how many executions of a statement in a session its times are looked at, and how many of
+#: them must have had a custom plan.
+_LOOK_EVERY, _LEAST_CUSTOM = 25, 4
 
 #: Why a pool prepares nothing behind a pooler.
 POOLER = (
@@ -184,28 +185,47 @@ class PlanBook:
 
     # The choice of a plan.
 
-    def compare(self, target: Target) -> None:
-        """Go back to custom plans if the generic plan of *target* is slower than they were."""
-        if target.mode != "auto":
-            return
+    def executed(self, prepared: Prepared, target: Target, mode: str, seconds: float) -> None:
+        """Count an execution of *prepared*, which has parameters, and see what it says of its plan.
+
+        :param mode: how it was run; see `Target.next_mode`.
+        :param seconds: how long it took.
+        """
+        prepared.counts.add_run(mode, seconds)
+        if (trial := target.trial) is not None:
+            if mode in ("custom", "auto"):
+                trial.add(mode, seconds)
+            if trial.ended:
+                self._end_trial(target, trial)
+        elif target.mode == "auto" and prepared.counts.runs % _LOOK_EVERY == 0:
+            self._look(target)
+
+    def _look(self, target: Target) -> None:
+        """Begin a trial if the generic plan of *target* seems to be slower than custom ones."""
         counts, _ = self.counts(target)
         counts.add(target.ended)
         custom, generic = counts.custom_mean, counts.generic_mean
         if (
-            custom is None
-            or generic is None
-            or counts.custom < _LEAST_CUSTOM
-            or counts.generic < _LEAST_GENERIC
-            or generic < _TIMES * custom
-            or generic - custom < _SECONDS
+            custom is not None
+            and generic is not None
+            and counts.custom >= _LEAST_CUSTOM
+            and counts.runs >= target.next_trial
+            and is_slower(generic, custom)
         ):
-            return
-        target.mode = "custom"
-        target.problem = (
-            f"its generic plan took {generic * 1e3:.3g} ms on average, the plans for its values "
-            f"{custom * 1e3:.3g} ms: it is planned for its values again"
-        )
-        self.tell_once(target, target.problem)
+            # If it finds nothing, the suspicion will remain.
+            target.next_trial = 10 * counts.runs
+            target.trial = Trial()
+
+    def _end_trial(self, target: Target, trial: Trial) -> None:
+        target.trial = None
+        custom, generic = trial.medians
+        if is_slower(generic, custom):
+            target.mode = "custom"
+            target.problem = (
+                f"its generic plan takes {generic * 1e3:.3g} ms, plans for its values "
+                f"{custom * 1e3:.3g} ms: it is planned for its values again"
+            )
+            self.tell_once(target, target.problem)
 
     # What the user should know.
 
@@ -224,26 +244,6 @@ class PlanBook:
         if target.name not in self._told:
             self._told.add(target.name)
             self._tell(f"DATABASES[{self.alias!r}]: target {target.name!r}: {text}.")
-
-
-def timed(prepared: Prepared, mode: str, *, values: bool, seconds: float) -> None:
-    """Count an execution of *prepared*.
-
-    :param mode: the target's.
-    :param values: whether there are parameters. If not, each plan is generic.
-    """
-    counts = prepared.counts
-    counts.runs = runs = counts.runs + 1
-    if mode == "auto" and values and runs <= 5:
-        if runs > 1:
-            counts.custom += 1
-            counts.custom_total += seconds
-    elif mode == "custom" and values:
-        counts.custom += 1
-        counts.custom_total += seconds
-    else:
-        counts.generic += 1
-        counts.generic_total += seconds
 
 
 def advice(alias: str, shape: Shape, error: object) -> str:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: Executions for whose values the server makes a plan, before it considers a generic one.
+#: https://www.postgresql.org/docs/current/sql-prepare.html#SQL-PREPARE-NOTES
+CUSTOM_RUNS = 5
+
 
 @dataclass
 class PlanCounts:
@@ -20,6 +24,21 @@ class PlanCounts:
     custom_total: float = 0.0
     generic: int = 0
     generic_total: float = 0.0
+
+    def add_run(self, mode: str, seconds: float) -> None:
+        """Count an execution.
+
+        :param mode: "auto", "generic" or "custom". With "auto", the server makes custom plans for
+            the first executions of a session.
+        """
+        self.runs = runs = self.runs + 1
+        if mode == "custom" or (mode == "auto" and runs <= CUSTOM_RUNS):
+            if runs > 1:
+                self.custom += 1
+                self.custom_total += seconds
+        else:
+            self.generic += 1
+            self.generic_total += seconds
 
     def add(self, other: PlanCounts) -> None:
         """Add the counts of *other*."""

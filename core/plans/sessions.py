@@ -7,10 +7,6 @@ from typing import NamedTuple
 from .counts import PlanCounts
 from .texts import Shape
 
-#: Executions for whose values the server makes a plan, before it considers a generic one.
-#: https://www.postgresql.org/docs/current/sql-prepare.html#SQL-PREPARE-NOTES
-CUSTOM_RUNS = 5
-
 
 class Prepared:
     """A shape that a session has prepared.

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from relet.core.sql.fingerprint import normalized
 
 from .counts import PlanCounts
+from .trial import Trial
 
 #: How the plan of a target is chosen. "auto" leaves it to the server, which plans the first five
 #: executions in each session for their values, and then compares estimates; relet compares times.
@@ -29,6 +30,8 @@ class Target:
     :ivar mode: the plan in effect: "custom" once the generic plan was found to be slower.
     :ivar healed: how often an execution was run again, because its session's plan was no good.
     :ivar problem: the last error of preparing it, or why it is not prepared.
+    :ivar trial: the trial of its plans that is under way.
+    :ivar next_trial: after how many executions there may be another one.
     :ivar ended: the counts of sessions that have ended, and of plans that were dropped.
     """
 
@@ -40,9 +43,16 @@ class Target:
     healed: int = 0
     problem: str = ""
     ended: PlanCounts = field(default_factory=PlanCounts)
+    trial: Trial | None = None
+    next_trial: int = 0
 
     def __post_init__(self) -> None:
         self.mode = self.plan
+
+    def next_mode(self) -> str:
+        """Return the plan for the next execution that has parameters."""
+        trial = self.trial
+        return self.mode if trial is None else trial.next_mode()
 
 
 class Targets:
