@@ -40,6 +40,8 @@ _Connection = psycopg.Connection
 #: The method that psycopg itself has, before any tool replaces it.
 _cursor = _Connection.cursor
 
+_PIPELINE_OFF = psycopg.pq.PipelineStatus.OFF
+
 #: A true boolean, in text and in binary.
 _TRUE = (b"t", b"\x01")
 
@@ -102,6 +104,7 @@ class Psycopg:
         self.plans = book
         # Of this pool only: all others keep the method of the class.
         self.new_cursor = partial(_planned_cursor, book, {})  # type: ignore[method-assign]
+        self.transaction_status = _planned_status  # type: ignore[method-assign]
 
     def transaction_status(self, raw: Connection) -> int:
         return raw.pgconn.transaction_status
@@ -190,6 +193,14 @@ def _planned_cursor(book: PlanBook, classes: dict[Any, type[Any]], raw: Connecti
     if cursor_class is None:
         cursor_class = classes[factory] = planned(factory, book)
     return cursor_class(raw, row_factory=raw.row_factory)
+
+
+def _planned_status(raw: Connection) -> int:
+    """Return the transaction status; UNKNOWN if an exception has left pipeline mode on."""
+    pgconn = raw.pgconn
+    if pgconn.pipeline_status != _PIPELINE_OFF and raw._pipeline is None:
+        return TransactionStatus.UNKNOWN
+    return pgconn.transaction_status
 
 
 @lru_cache(maxsize=512)
