@@ -167,10 +167,26 @@ class Planned(Base):
             shape.refused = True
             book.refuse(shape.target, f"the server refuses to prepare it ({run.refusal})")
             return
-        self._query = None
+        self._query = _Sent(self, query, params)  # type: ignore[assignment]
         self._check_results(results)
         self._set_results(results)
         self._last_query = query
+
+
+class _Sent:
+    """The last statement of a cursor, in the place where Django's query log looks for it."""
+
+    __slots__ = ("_connection", "_params", "_query")
+
+    def __init__(self, cursor: Planned, query: str, params: Any) -> None:
+        self._connection = cursor.connection
+        self._query = query
+        self._params = params
+
+    @property
+    def query(self) -> bytes:
+        """The statement with its values, as it would have been sent without a plan."""
+        return psycopg.ClientCursor(self._connection).mogrify(self._query, self._params).encode()
 
 
 class _Run:
@@ -350,6 +366,9 @@ def _in_one_message(
             if results and results[0].status == PIPELINE_SYNC:
                 break
             answers.append(results)
+        if len(answers) > len(commands):
+            # The commit has failed, which comes after the last of them: a deferred constraint.
+            answers[len(commands) - 1 :] = answers[len(commands) :]
         return answers
     finally:
         _leave_pipeline_mode(pgconn)

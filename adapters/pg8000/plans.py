@@ -49,6 +49,8 @@ class PlannedCursor(Cursor):
     """A cursor that runs targets prepared."""
 
     book: ClassVar[PlanBook]
+    #: The last statement that was run prepared.
+    _sent: tuple[str, Params | None] | None = None
 
     def execute(
         self, query: Any, params: Params | None = None, /, *, copying: Copying | None = None
@@ -74,7 +76,7 @@ class PlannedCursor(Cursor):
         status = self._session.wire.transaction_status
         if status == IN_ERROR or not self._is_direct():
             return super().execute(query, params)
-        self._sql = query
+        self._sql, self._sent = None, (query, params)
         self._results, self._result, self._position = [], _NOTHING, 0
         self._rowcount = None
         result = self._run(shape, values, in_transaction=status != IDLE)
@@ -85,6 +87,13 @@ class PlannedCursor(Cursor):
             return self
         self._result, self._results = result, [result]
         return self
+
+    @property
+    def query(self) -> bytes | None:
+        """The last statement, with its values, as it would have been sent without a plan."""
+        if self._sql is None and self._sent is not None:
+            self._sql = self.mogrify(*self._sent)
+        return super().query
 
     def _plans(self) -> SessionPlans:
         raw = self.connection

@@ -14,12 +14,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import (
     DatabaseError,
     DataError,
+    IntegrityError,
     NotSupportedError,
     OperationalError,
     ProgrammingError,
     connections,
     transaction,
 )
+from django.test.utils import CaptureQueriesContext
 from testapp.models import Item
 
 import relet
@@ -613,6 +615,42 @@ def test_a_generic_plan_that_only_seemed_to_be_slower_is_kept(add, table, caplog
     (_, _, generic, custom) = prepared(wrapper)[0]
     assert generic + custom == 105
     assert custom == 5 + 15
+
+
+# What is seen of it.
+
+
+def test_the_query_log_has_the_values(add):
+    wrapper = add()
+    relet.prepare("SELECT %s", using="planned")
+    run(wrapper, "SELECT %s", ["first"])
+    with CaptureQueriesContext(wrapper) as captured:
+        for value in "x", "it's":
+            run(wrapper, "SELECT %s", [value])
+    assert [query["sql"] for query in captured] == ["SELECT 'x'", "SELECT 'it''s'"]
+
+
+def test_an_error_at_commit_is_raised(add, table):
+    """It comes after the result of the statement, when that is a transaction of its own."""
+    wrapper = add()
+    table("ALTER TABLE plans ADD UNIQUE (a) DEFERRABLE INITIALLY DEFERRED")
+    sql = "INSERT INTO plans (a) VALUES (%s)"
+    for plan in ("auto", "custom"):
+        wrapper._runner.handle and wrapper._runner.handle.pool.plans.renew()
+        relet.prepare(sql, using="planned", plan=plan)
+        for _ in range(2):
+            with pytest.raises(IntegrityError, match="duplicate key"):
+                run(wrapper, sql, [1])
+    assert table("SELECT a FROM plans") == [(1,)]
+
+
+def test_statements_are_observed(add):
+    wrapper = add(OPTIONS={"observe": True})
+    relet.prepare("SELECT %s AS observed", using="planned")
+    for _ in range(3):
+        run(wrapper, "SELECT %s AS observed", [1])
+    (found,) = [row for row in relet.queries(limit=None).rows if "observed" in row.sql]
+    assert (found.calls, found.rows) == (3, 3)
 
 
 # Under load.
