@@ -155,6 +155,9 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
     #: When a connection was last found broken, in seconds of `time.monotonic`. A connection last
     #: used before that is checked before it is handed out.
     broken_at: float = float("-inf")
+    #: Whether a statement has failed because the server was a standby. Of the connections that are
+    #: checked, those to a standby are replaced then.
+    avoids_standbys: bool = False
     #: Where threads wait for a connection, if that is in order: an object with a `fairness` in
     #: seconds, such as `relet.adapters.semaphore.FairSemaphore`. The adapter sets it.
     fair_queue: Any = None
@@ -393,6 +396,19 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
     @abstractmethod
     def ping(self, raw: Driver) -> bool:
         """Return whether the server still answers on this connection. One round trip."""
+
+    def is_standby(self, raw: Driver) -> bool:
+        """Return whether the server says that it is a standby. No round trip.
+
+        PostgreSQL 14 and newer report it by themselves. The default finds it where psycopg,
+        psycopg2 and many others have it, in ``raw.info.parameter_status()``.
+        """
+        try:
+            return raw.info.parameter_status("in_hot_standby") == "on"  # type: ignore[attr-defined, no-any-return]
+        except Exception as error:  # such as of a closed connection
+            if from_handler(error):
+                raise
+            return False
 
     def has_unread_data(self, raw: Driver) -> bool:
         """Return whether an idle connection has data to read. No round trip.
