@@ -42,6 +42,9 @@ SQLSTATE, FUNCTION = pq.DiagnosticField.SQLSTATE, pq.DiagnosticField.SOURCE_FUNC
 
 #: Types of numbers, which psycopg chooses by their value: int2, oid and float4 among them.
 _NUMBERS = frozenset({INT4, INT8, FLOAT8, NUMERIC, 21, 26, 700})
+_INTEGERS = frozenset({INT4, INT8, 21, 26})
+#: An integer of fewer characters is an int4.
+_SHORT = 10
 #: The text type. psycopg writes its values as literals of an open type.
 _TEXT = 25
 #: Values of a float for which psycopg writes a literal with a cast.
@@ -118,18 +121,18 @@ class Planned(Base):
         return session
 
     def _planned_gen(self, text: Text, query: str, params: Any) -> PQGen[None]:
-        book, native = self.book, text.native
-        plain = super()._execute_gen
+        native = text.native
         try:
             if params is None and not native.count and "%" not in query:
                 ordered: Sequence[Any] = ()
             else:
                 ordered = native.values(params)
         except Unfit:
-            yield from plain(query, params)
+            yield from super()._execute_gen(query, params)
             return
         yield from self._start_query(query)
-        status = self._pgconn.transaction_status
+        pgconn = self._pgconn
+        status = pgconn.transaction_status
         values: list[Any] | None = None
         types: tuple[int, ...] = ()
         if ordered:
@@ -139,34 +142,77 @@ class Planned(Base):
             try:
                 values = self._tx.dump_sequence(ordered, formats)  # type: ignore[assignment]
             except psycopg.Error:
-                yield from plain(query, params)
+                yield from super()._execute_gen(query, params)
                 return
             types = _literal_types(values, self._tx.types)  # type: ignore[arg-type]
         shape = text.shape(types)
         if shape is None or status == IN_ERROR:
-            yield from plain(query, params)
+            yield from super()._execute_gen(query, params)
             return
-        if not book.checked:
-            yield from _check_pooler(self._pgconn, book)
-            if book.off:
-                yield from plain(query, params)
+        book, session, target = self.book, self._session(), shape.target
+        prepared = session.find(shape) if session.epoch == book.epoch else None
+        if prepared is not None and target.mode == "auto" and target.trial is None:
+            # The hot path.
+            began = monotonic()
+            pgconn.send_query_prepared(prepared.sql_name, values)
+            results = yield from generators.execute(pgconn)
+            if results and results[0].status != FATAL_ERROR:
+                book.executed(prepared, target, "auto", monotonic() - began)
+            elif lost_plan(book, session, shape, results):
+                yield from self._heal(shape, session, query, params, values, results, status)
                 return
-        session = self._session()
-        if session.epoch != book.epoch:
-            book.expired(session)
-        run = _Run(self._pgconn, book, session, shape, values, in_transaction=status != IDLE)
-        results = yield from run.execute()
-        if results is not None and run.lost_plan(results):
-            if run.in_transaction:
-                raise run.error(results)
-            shape.target.healed += 1
-            results = yield from run.execute()
-        if results is None:
-            # If this raises, too, the statement is wrong, prepared or not.
-            yield from plain(query, params)
-            shape.refused = True
-            book.refuse(shape.target, f"the server refuses to prepare it ({run.refusal})")
+        else:
+            if not book.checked:
+                yield from _check_pooler(pgconn, book)
+            if book.off:
+                yield from super()._execute_gen(query, params)
+                return
+            if session.epoch != book.epoch:
+                book.expired(session)
+            run = _Run(pgconn, book, session, shape, values, in_transaction=status != IDLE)
+            found = yield from run.execute()
+            if found is None:
+                # If this raises, too, the statement is wrong, prepared or not.
+                yield from super()._execute_gen(query, params)
+                shape.refused = True
+                book.refuse(target, f"the server refuses to prepare it ({run.refusal})")
+                return
+            if lost_plan(book, session, shape, found):
+                yield from self._heal(shape, session, query, params, values, found, status)
+                return
+            results = found
+        self._take(query, params, results)
+
+    def _heal(
+        self,
+        shape: Shape,
+        session: SessionPlans,
+        query: str,
+        params: Any,
+        values: list[Any] | None,
+        results: list[PGresult],
+        status: int,
+    ) -> PQGen[None]:
+        """Run *shape* again, now that the session has dropped its plan; or raise with advice.
+
+        :param results: those of its first execution, which has failed before it did anything.
+        :param status: the transaction status before that.
+        """
+        error = psycopg.errors.error_from_result(results[0], encoding=self._encoding)
+        if status != IDLE:
+            message = str(error).strip().partition("\n")[0]
+            shape.target.problem = message
+            raise type(error)(advice(self.book.alias, shape, message)) from error
+        shape.target.healed += 1
+        run = _Run(self._pgconn, self.book, session, shape, values, in_transaction=False)
+        again = yield from run.execute()
+        if again is None:
+            yield from super()._execute_gen(query, params)
             return
+        self._take(query, params, again)
+
+    def _take(self, query: str, params: Any, results: list[PGresult]) -> None:
+        """Take the results of a statement, or raise its error."""
         self._query = _Sent(self, query, params)  # type: ignore[assignment]
         self._check_results(results)
         self._set_results(results)
@@ -303,31 +349,22 @@ class _Run:
             self.pgconn.send_query(f"DEALLOCATE {name}".encode())
             yield from generators.execute(self.pgconn)
 
-    def lost_plan(self, results: list[PGresult]) -> bool:
-        """Return whether *results* say that the session's plan is no good; drop it if so."""
-        result = results[0] if results else None
-        if result is None or result.status != FATAL_ERROR:
-            return False
-        state = result.error_field(SQLSTATE)
-        if state == b"0A000" and result.error_field(FUNCTION) == b"RevalidateCachedQuery":
-            self.book.renew()
-            self.book.expired(self.session)
-            return True
-        if state == b"26000" and self.shape.digest.encode() in result.error_message:
-            self.book.renew()
-            self.book.lost(self.session)
-            return True
-        return False
 
-    def error(self, results: list[PGresult]) -> psycopg.Error:
-        """Return the error in *results*, with advice."""
-        encoding = "utf-8"
-        error = psycopg.errors.error_from_result(results[0], encoding=encoding)
-        message = str(error).strip().partition("\n")[0]
-        advised = type(error)(advice(self.book.alias, self.shape, message))
-        self.shape.target.problem = message
-        advised.__cause__ = error
-        return advised
+def lost_plan(book: PlanBook, session: SessionPlans, shape: Shape, results: list[PGresult]) -> bool:
+    """Return whether *results* say that the plan of *session* is no good; drop its plans if so."""
+    result = results[0] if results else None
+    if result is None or result.status != FATAL_ERROR:
+        return False
+    state = result.error_field(SQLSTATE)
+    if state == b"0A000" and result.error_field(FUNCTION) == b"RevalidateCachedQuery":
+        book.renew()
+        book.expired(session)
+        return True
+    if state == b"26000" and shape.digest.encode() in result.error_message:
+        book.renew()
+        book.lost(session)
+        return True
+    return False
 
 
 def _command(send: Callable[[bytes], None], name: bytes) -> Callable[[], None]:
@@ -425,13 +462,15 @@ def _literal_types(values: Sequence[Any], types: Sequence[int]) -> tuple[int, ..
 
     :param types: the types as which psycopg would send them.
     """
-    found = list(types)
-    for at, oid in enumerate(types):
-        if oid in _NUMBERS:
-            value = bytes(values[at])
-            found[at] = FLOAT8 if value.lower() in _NO_NUMBERS else literal_type(value)
-        elif oid == _TEXT:
-            found[at] = 0
+    found = []
+    for value, oid in zip(values, types, strict=True):
+        if oid not in _NUMBERS:
+            found.append(0 if oid == _TEXT else oid)
+        elif oid in _INTEGERS and len(value) < _SHORT:
+            found.append(INT4)
+        else:
+            number = bytes(value)
+            found.append(FLOAT8 if number.lower() in _NO_NUMBERS else literal_type(number))
     return tuple(found)
 
 

@@ -26,7 +26,7 @@ _ENDS = frozenset(
 )
 #: What follows an item of such a list.
 _AFTER_ITEM = frozenset({",", ")", "asc", "desc", "nulls", "using", ";", *_ENDS})
-_PLACEHOLDER = re.compile(r"%%|%(?:\(([^)]*)\))?[sbt]")
+_PLACEHOLDER = re.compile(r"%%|%(?:\(([^()%]*)\))?[sbt]")
 
 
 def is_preparable(sql: str) -> bool:

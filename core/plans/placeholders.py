@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_PLACEHOLDER = re.compile(r"%%|%(?:\(([^)]*)\))?[sbt]")
+_PLACEHOLDER = re.compile(r"%%|%(?:\(([^()%]*)\))?[sbt]")
 
 
 class Unfit(Exception):
