@@ -17,6 +17,9 @@ _PREPARABLE = re.compile(
 #: Constants that the server replaces by the present time when it analyzes a statement.
 #: https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES
 _PRESENT = re.compile(r"\b(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE)
+#: Views of what the session has open and prepared. An EXECUTE or a Bind is in them.
+#: https://www.postgresql.org/docs/current/view-pg-cursors.html
+_OF_THE_SESSION = ("pg_cursors", "pg_prepared_statements")
 #: Words that end a list of ORDER BY or GROUP BY.
 _ENDS = frozenset(
     {
@@ -43,6 +46,8 @@ def refusal(sql: str) -> str:
     if len(found) != 1:
         return "its text is not one statement"
     (statement,) = found
+    if any(token.kind is WORD and token.text in _OF_THE_SESSION for token in statement):
+        return "it looks at a view in which it would see itself"
     if any(token.kind is STRING and _PRESENT.search(token.text) for token in statement):
         return "its text has the present time as a constant, which a plan would keep"
     in_code = sum(token.kind is PARAMETER for token in statement)

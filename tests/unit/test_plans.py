@@ -34,6 +34,7 @@ from relet.core.plans.trial import Trial, is_slower
         ("SELECT DISTINCT ON (%s) a FROM t", "a position"),
         ("SELECT (SELECT a FROM t ORDER BY %s)", "a position"),
         ("SELECT 'a\\' || %s", "backslash"),
+        ("SELECT name FROM pg_catalog.pg_cursors", "see itself"),
     ],
 )
 def test_what_is_refused(sql, reason):
