@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from relet.core.session.own_statements import PREFIX
+
 from .counts import PlanCounts
 from .texts import Shape
 
@@ -54,7 +56,7 @@ class SessionPlans:
     def next_name(self, shape: Shape) -> str:
         """Return a name that the session does not have."""
         self.serial += 1
-        return f"relet_{shape.digest}_{self.serial}"
+        return f"{PREFIX}{shape.digest}_{self.serial}"
 
     def add(self, shape: Shape, name: str) -> Prepared:
         """Add *shape*, which the session has prepared as *name*."""

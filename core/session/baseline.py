@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from relet.core.session.own_statements import is_foreign
 from relet.core.sql.effects import ALL, Kind
 from relet.core.sql.quoting import quote_identifier, quote_literal
 
@@ -30,11 +31,11 @@ _UNDO = {
 }
 #: The driver's own prepared statements were not made by SQL, and stay. So do those of targets,
 #: which are for all leases; see `relet.core.plans`.
-_DEALLOCATE = """DO $relet$
+_DEALLOCATE = f"""DO $relet$
 DECLARE name text;
 BEGIN
   FOR name IN SELECT p.name FROM pg_catalog.pg_prepared_statements p
-    WHERE p.from_sql AND pg_catalog.left(p.name, 6) <> 'relet_' LOOP
+    WHERE p.from_sql AND {is_foreign("p.name")} LOOP
     EXECUTE pg_catalog.format('DEALLOCATE %I', name);
   END LOOP;
 END $relet$"""
@@ -57,7 +58,7 @@ UNION ALL SELECT 'kind', '{Kind.CHANNEL.name}', NULL WHERE EXISTS
   (SELECT FROM pg_catalog.pg_listening_channels())
 UNION ALL SELECT 'kind', '{Kind.PREPARED.name}', NULL WHERE EXISTS
   (SELECT FROM pg_catalog.pg_prepared_statements
-   WHERE from_sql AND pg_catalog.left(name, 6) <> 'relet_')
+   WHERE from_sql AND {is_foreign("name")})
 UNION ALL SELECT 'kind', '{Kind.CURSOR.name}', NULL WHERE EXISTS
   (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)
 UNION ALL SELECT 'kind', '{Kind.LOCK.name}', NULL WHERE EXISTS

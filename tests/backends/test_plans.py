@@ -74,7 +74,7 @@ def run(wrapper, sql, params=None):
 def prepared(wrapper):
     """What the session of the only connection has prepared."""
     sql = "SELECT name, statement, generic_plans, custom_plans FROM pg_prepared_statements"
-    return run(wrapper, f"{sql} WHERE name LIKE 'relet%%' ORDER BY prepare_time", [])
+    return run(wrapper, f"{sql} WHERE name LIKE 'relet_plan%%' ORDER BY prepare_time", [])
 
 
 def row(name):
