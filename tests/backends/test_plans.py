@@ -356,7 +356,7 @@ def test_a_wrong_target(add):
         relet.prepare(SQL, using="planned", plan="generics")
 
 
-def test_a_driver_that_cannot(add, monkeypatch):
+def test_a_driver_that_cannot(add, make, monkeypatch):
     wrapper = add()
     monkeypatch.setattr(
         wrapper.adapter_class, "cannot_prepare", classmethod(lambda cls: "it is too old")
@@ -365,6 +365,9 @@ def test_a_driver_that_cannot(add, monkeypatch):
         relet.prepare(SQL, using="planned")
     with relet.prepared():
         assert run(wrapper, SQL, [1]) == [(2,)]
+    asked = make("asked", OPTIONS={"prepare": "auto"})
+    with pytest.raises(ImproperlyConfigured, match="this engine cannot prepare: it is too old"):
+        run(asked, SQL, [1])
 
 
 # ROLLBACK.
