@@ -23,8 +23,8 @@ BLOCK: ContextVar[int] = ContextVar("relet.prepared", default=0)
 
 #: The number and length of texts that are remembered. Longer ones are bulk statements.
 _MOST_TEXTS, _LONGEST = 10_000, 20_000
-#: Commands that drop what the session has prepared.
-_FORGETS = re.compile(r"\s*(?:deallocate|discard)\b", re.IGNORECASE)
+#: Commands that drop all that the session has prepared.
+_FORGETS = re.compile(r"\s*(?:deallocate\s+(?:prepare\s+)?|discard\s+)all\b", re.IGNORECASE)
 
 #: After how many executions of a statement in a session its times are looked at, and how many of
 #: them must have had a custom plan.

@@ -94,6 +94,14 @@ def test_a_target_is_a_shape():
     assert len(targets) == 1
 
 
+def test_what_drops_all_that_is_prepared():
+    book = PlanBook(Targets("default"))
+    for sql in ("DEALLOCATE ALL", " deallocate prepare  all;", "DISCARD ALL"):
+        assert book.find(sql) is True
+    for sql in ("DEALLOCATE own", "DISCARD PLANS", "DEALLOCATE allowed", "SELECT 1"):
+        assert book.find(sql) is None
+
+
 class Connection:
     """Stands for a driver's connection, of which only the identity matters."""
 
