@@ -52,9 +52,13 @@ PAIRS = [(python, django) for python in PYTHONS for django in djangos(python)]
 ON_THE_NEWEST = (".[dev]", f"django~={djangos(NEWEST)[-1]}.0")
 
 
+#: Of pytest: also the tests that README's command leaves out; see `slow` in pyproject.toml.
+WITH_SLOW = ("-m", "")
+#: In place of what README's command generates, where that has run as well.
 FEWER_EXAMPLES = {
-    "RELET_EXAMPLES": os.environ.get("RELET_EXAMPLES", "20"),
-    "RELET_ROUND_TRIPS": os.environ.get("RELET_ROUND_TRIPS", "50"),
+    "RELET_EXAMPLES": os.environ.get("RELET_EXAMPLES", "10"),
+    "RELET_INTERRUPTS": os.environ.get("RELET_INTERRUPTS", "50"),
+    "RELET_ROUND_TRIPS": os.environ.get("RELET_ROUND_TRIPS", "20"),
 }
 
 
@@ -124,22 +128,34 @@ def passed(report: Path) -> int:
 def tests(session: nox.Session, django: str) -> None:
     """The tests, on the wheel as a user would install it."""
     install(session, ".[dev]", f"django~={django}.0")
-    # README's command generates more.
-    run_tests(session, *session.posargs, env={**FEWER_EXAMPLES, **FEW_STRIKES})
+    run_tests(
+        *(session, *(session.posargs or WITH_SLOW)),
+        # README's command generates more.
+        env={**FEWER_EXAMPLES, **FEW_STRIKES},
+    )
 
 
-#: They have little to do with versions, and README's command runs them.
+#: They have little to do with versions, and README's command runs them. None of them is slow.
 OF_README = (
-    *("conformance/test_faults.py", "faults", "repo", "backends/test_storms.py"),
-    *("backends/test_audit_commands.py", "backends/test_catalogue_oracle.py"),
+    *("conformance/test_faults.py", "repo/test_changelog.py", "repo/test_docs.py"),
+    *("repo/test_layout.py", "repo/test_packaging.py", "repo/test_code_blocks.py"),
+    *("repo/test_figures.py", "repo/test_truth.py", "backends/test_storms.py"),
+    "backends/test_catalogue_oracle.py",
 )
+#: What README's command runs of these is enough, and `chaos` runs the one that is slow.
+FAULTS = "faults"
 #: Long ones that README's command runs, and the sessions of the engines on the newest pair.
 OF_ENGINES = tuple(
     f"backends/test_{name}.py"
-    for name in ("audit", "catalogue", "demo", "memory", "metrics", "secrets", "tags")
+    for name in ("audit", "catalogue", "memory", "metrics", "secrets", "tags")
 )
-#: One instruction of so many is struck; of README's, one of 47.
-FEW_STRIKES = {"RELET_STRIKES_STEP": "97"}
+#: What they try is the same on each version, and README's command tries it, or `newest`.
+OF_NO_VERSION = (
+    *("adapters/pg8000/values", "backends/test_classifier_oracle.py", "conformance"),
+    *("unit/test_libpg_query.py", "unit/test_linear.py"),
+)
+#: One instruction of so many is struck; of README's command, one of 193, so that they are others.
+FEW_STRIKES = {"RELET_STRIKES_STEP": "197"}
 
 
 def but_for(*paths: str) -> list[str]:
@@ -157,23 +173,27 @@ def oldest(session: nox.Session) -> None:
         session.warn(f"not here, so not tested: Python {PYTHONS[0]}")
     session.notify(
         f"tests(python='{found[0]}', django='{djangos(found[0])[0]}')",
-        session.posargs or but_for(*OF_README, *OF_ENGINES, "servers", "adapters/pg8000/values"),
+        session.posargs or but_for(*OF_README, FAULTS, *OF_ENGINES, *OF_NO_VERSION, "servers"),
     )
 
 
 @nox.session(python=NEWEST)
 def newest(session: nox.Session) -> None:
-    """The tests on the newest pair, with what `servers` and `tenants` need; and then `chaos`."""
+    """The tests on the newest pair, the slow ones, too, with what they need; and then `chaos`."""
     install(session, *ON_THE_NEWEST, *SERVERS, *TENANTS)
     install_pgbouncer(session)
+    # The sessions of the engines are on the newest pair, too, and run these.
+    elsewhere = (*OF_README, FAULTS, *OF_ENGINES, "adapters/pg8000", "conformance")
+    # These have sessions of their own.
+    elsewhere = (*elsewhere, "backends/test_postgis.py", "repo/test_tutorial.py")
     run_tests(
-        session,
-        # The sessions of the engines are on the newest pair, too, and run these.
-        *(session.posargs or but_for(*OF_README, *OF_ENGINES, "adapters/pg8000", "conformance")),
+        *(session, *(session.posargs or (*WITH_SLOW, *but_for(*elsewhere)))),
         env={**FEWER_EXAMPLES, **FEW_STRIKES},
     )
     if not session.posargs:
-        run_chaos(session)
+        # With psycopg beside it, and on no engine, which the session of pg8000 does not have.
+        run_tests(session, "-m", "slow", "tests/adapters/pg8000", env=FEWER_EXAMPLES)
+        run_chaos(session, seconds=20)
 
 
 def runs(python: str) -> bool:
@@ -189,7 +209,7 @@ def coverage(session: nox.Session) -> None:
     """The tests, and which lines and branches of the three packages they run."""
     install(session, *ON_THE_NEWEST)
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", *(session.posargs or WITH_SLOW))
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 
@@ -217,27 +237,72 @@ def imports(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    install(session, "-e", ".", group="docs")
+    """Build the site, with warnings as errors; run what its pages show; look at three of them."""
+    install(session, "-e", ".[dev]", group="docs")
     session.run("python", "docs/lease_states.py", "--check")
     output = Path("docs/_build")
     session.run(
-        *("sphinx-build", "-q", "-W", "--keep-going", "-E", "-b", "html"),
+        *("sphinx-build", "-q", "-W", "-n", "--keep-going", "-E", "-b", "html"),
         *("-d", str(output / "doctrees"), "docs", str(output / "html")),
     )
+    session.run("python", "docs/check_links.py", str(output / "html"))
+    shown = ("tests/repo/test_code_blocks.py", "tests/repo/test_tutorial.py")
+    run_tests(session, "-n2", *WITH_SLOW, *shown)
+    session.run("python", "docs/pictures.py", str(output / "html"), str(output / "pictures"))
+
+
+def build(session: nox.Session, dist: Path) -> None:
+    """Build an sdist, and from it a wheel, into *dist*; look into both."""
+    install(session, group="package")
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist))
+    # It also renders README as an index does.
+    session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
+    (wheel,) = dist.glob("*.whl")
+    install(session, f"{wheel}[dev]")
+    run_tests(session, "-n0", "tests/repo/test_packaging.py", env={"RELET_TEST_DIST": str(dist)})
 
 
 @nox.session
 def package(session: nox.Session) -> None:
     """Build an sdist, from it a wheel, and look into both."""
-    install(session, group="package")
-    dist = Path(session.create_tmp(), "dist")
-    shutil.rmtree(dist, ignore_errors=True)
-    session.run("python", "-m", "build", "--outdir", str(dist))
-    session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
-    (wheel,) = dist.glob("*.whl")
-    install(session, f"{wheel}[dev]")
-    run_tests(session, "-n0", "tests/repo/test_packaging.py", env={"RELET_TEST_DIST": str(dist)})
+    build(session, Path(session.create_tmp(), "dist"))
     session.run("relet", "adapters")
+
+
+#: Where `release` leaves what is to be uploaded; and the Pythons that it installs this on.
+DIST = Path("dist").absolute()
+ENDS = (PYTHONS[0], NEWEST)
+#: Kind of a distribution -> its file name.
+INSTALLED = {"wheel": "*.whl", "sdist": "*.tar.gz"}
+
+
+@nox.session(python=NEWEST)
+def release(session: nox.Session) -> None:
+    """Build what is to be uploaded into dist/, and install it on the oldest and newest Python."""
+    if session.run("git", "status", "--porcelain", external=True, silent=True):
+        session.warn("there are changes that are not committed; they are in what is built")
+    build(session, DIST)
+    for python in ENDS:
+        for kind in INSTALLED:
+            session.notify(f"installed(python='{python}', kind='{kind}')", [])
+
+
+@nox.session(reuse_venv=False)
+@nox.parametrize("python,kind", [(python, kind) for python in ENDS for kind in INSTALLED])
+def installed(session: nox.Session, kind: str) -> None:
+    """What `release` has built, as a stranger has it: a smoke test, and the demo."""
+    found = list(DIST.glob(INSTALLED[kind]))
+    if len(found) != 1:
+        session.error(f"dist/ has {len(found)} files {INSTALLED[kind]}; run: nox -s release")
+    smoke = Path("tests/smoke.py").absolute()
+    install(session, f"relet[demo] @ {found[0].as_uri()}")
+    # Not here, where the checkout is on sys.path.
+    session.chdir(session.create_tmp())
+    session.run("relet", "--version")
+    session.run("relet", "adapters")
+    session.run("python", str(smoke))
+    session.run("relet", "demo", "--seconds", "1")
 
 
 @nox.session(python=NEWEST)
@@ -281,7 +346,7 @@ def postgis(session: nox.Session) -> None:
     # Debian has initdb and pg_ctl there, and not on PATH.
     programs = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"))]
     run_tests(
-        *(session, "tests/backends/test_postgis.py", *session.posargs),
+        *(session, *WITH_SLOW, "tests/backends/test_postgis.py", *session.posargs),
         env={"PATH": os.pathsep.join([*session.bin_paths, *programs, os.environ["PATH"]])},
         may_skip_all=True,
     )
@@ -297,7 +362,7 @@ def servers(session: nox.Session) -> None:
     """gunicorn, uvicorn, Celery, runserver and PgBouncer."""
     install(session, *ON_THE_NEWEST, *SERVERS)
     install_pgbouncer(session)
-    run_tests(session, "tests/servers", *session.posargs)
+    run_tests(session, "tests/servers", *WITH_SLOW, *session.posargs)
 
 
 def install_pgbouncer(session: nox.Session) -> None:
@@ -334,16 +399,16 @@ ENGINES_OF_FAULTS = ("psycopg", "sqlalchemy", "dj_db_conn_pool", "pg8000")
 def chaos(session: nox.Session) -> None:
     """A minute of chaos on each engine, and other faults on all but README's, at the same time."""
     install(session, *ON_THE_NEWEST)
-    run_chaos(session, *session.posargs)
+    run_chaos(session, *session.posargs, seconds=60)
 
 
-def run_chaos(session: nox.Session, *arguments: str) -> None:
+def run_chaos(session: nox.Session, *arguments: str, seconds: float) -> None:
     test, soak = "tests/faults/test_chaos.py", "tests/faults/test_soak.py"
     others = ["tests/faults", f"--ignore={test}", f"--ignore={soak}"]
-    seconds = os.environ.get("RELET_CHAOS_SECONDS", "60")
+    given = os.environ.get("RELET_CHAOS_SECONDS", str(seconds))
     runs = {}
     for engine in ENGINES_OF_FAULTS:
-        env = {"RELET_TEST_ENGINE": engine, "RELET_CHAOS_SECONDS": seconds}
+        env = {"RELET_TEST_ENGINE": engine, "RELET_CHAOS_SECONDS": given}
         runs[f"{engine}-chaos"] = [test, *arguments], env
         if engine != "psycopg":
             runs[f"{engine}-faults"] = [*others, *arguments], env
@@ -369,7 +434,7 @@ def at_the_same_time(
 ) -> None:
     """Run pytest with each of the arguments, and environments, of *runs*; show what they print."""
     logs = Path(session.create_tmp())
-    command = [str(Path(session.bin, "python")), "-m", "pytest", "-rP", "-n0"]
+    command = [str(Path(session.bin, "python")), "-m", "pytest", "-rP", "-n0", *WITH_SLOW]
     command += ["-p", "no:cacheprovider"]
     running = {}
     for name, (arguments, env) in runs.items():
@@ -404,6 +469,11 @@ ENGINES = {
 ABSENT = {"psycopg2": ("psycopg",), "pg8000": ("psycopg", "psycopg2")}
 #: Engines on psycopg 3 whose adapters README's command and `newest` test as well.
 ADAPTERS_ELSEWHERE = ("stack", "sqlalchemy", "dj_db_conn_pool")
+#: Those of which the gate leaves out what is long: README's driver, with another pool. The others
+#: have other drivers. Without the gate, and each night, they run all.
+BRIEF_IN_GATE = ADAPTERS_ELSEWHERE
+#: Set by `gate` for the sessions that it runs.
+IN_GATE = "RELET_GATE"
 #: What they test is the same on each of them, or has a session of its own.
 OF_NO_ENGINE = (
     *("audit_commands", "catalogue_oracle", "classifier_oracle", "commands", "demo", "postgis"),
@@ -429,12 +499,13 @@ def engines(session: nox.Session, engine: str) -> None:
     install(session, ours, *ENGINES[engine], *needed, f"django~={djangos(NEWEST)[-1]}.0")
     adapter = engine.partition("-")[0]
     assert_absent(session, engine.rpartition("-")[2])
+    brief = IN_GATE in os.environ and engine in BRIEF_IN_GATE
     run_tests(
         *(session, "tests/backends", "tests/conformance/test_conformance.py"),
+        *(but_for(*OF_ENGINES, "backends/test_other_backends.py") if brief else WITH_SLOW),
         *(() if engine in ADAPTERS_ELSEWHERE else ("tests/adapters",)),
         *but_for(*(f"backends/test_{name}.py" for name in OF_NO_ENGINE)),
-        # An example; and psycopg2 has nothing to do with pg8000.
-        *(but_for(*OF_ENGINES) if engine == "stack" else ()),
+        # psycopg2 has nothing to do with pg8000.
         *(but_for("adapters/pg8000") if engine != "pg8000" else ()),
         *session.posargs,
         env={**FEWER_EXAMPLES, **FEW_STRIKES, "RELET_TEST_ENGINE": adapter},
@@ -461,7 +532,7 @@ def gate(session: nox.Session) -> None:
         checks = subprocess.Popen(
             nox_for(CHECKS, reports[CHECKS]), stdout=output, stderr=subprocess.STDOUT
         )
-    subprocess.run(nox_for(TESTS, reports[TESTS]))
+    subprocess.run(nox_for(TESTS, reports[TESTS]), env={**os.environ, IN_GATE: "1"})
     checks.wait()
     print(log.read_text(), flush=True)
     bad = [name for names, report in reports.items() for name in no_success(names, report)]
@@ -501,21 +572,31 @@ def prereleases(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def nightly(session: nox.Session) -> None:
-    """What the tests generate, at length: an hour and more. Then other packages' tests."""
+    """What the tests generate, at length: hours. Then what the gate runs in part, and `others`."""
     for package in OTHERS:
         session.notify(f"others(package='{package}')", [])
+    for engine in BRIEF_IN_GATE:
+        session.notify(f"engines(engine='{engine}')", [])
     install(session, *ON_THE_NEWEST)
     generated = ("catalogue_oracle", "classifier_oracle", "invariants", "session_machine")
     files = [f"tests/backends/test_{name}.py" for name in generated]
     files += ["tests/faults/test_chaos.py", "tests/backends/test_storms.py"]
+    files += ["tests/faults/test_budget.py"]
     files += [f"tests/{where}/test_strikes.py" for where in ("adapters", "backends")]
     files += ["tests/adapters/test_fair_queue.py", "tests/backends/test_import_strikes.py"]
+    files += ["tests/adapters/test_interrupts.py", "tests/conformance/test_conformance.py"]
+    files += [
+        f"tests/adapters/pg8000/{name}.py"
+        for name in ("driver/test_nonsense", "values/test_injection")
+    ]
     run_tests(
-        *(session, "-rP"),
+        *(session, "-rP", *WITH_SLOW),
         *(session.posargs or [*files, "tests/adapters/pg8000/values/test_round_trips.py"]),
         env={
             "RELET_CHAOS_SECONDS": os.environ.get("RELET_CHAOS_SECONDS", "1800"),
             "RELET_EXAMPLES": "3000",
+            "RELET_FLEET_SECONDS": "60",
+            "RELET_INTERRUPTS": "4000",
             "RELET_STORM_SECONDS": "600",
             "RELET_SCHEDULES": "all",
             "RELET_STRIKES_STEP": "1",
@@ -524,6 +605,14 @@ def nightly(session: nox.Session) -> None:
             "RELET_ORACLE_SEED": f"{datetime.datetime.now(datetime.timezone.utc):%j}",
         },
     )
+
+
+@nox.session(python=NEWEST)
+def figures(session: nox.Session) -> None:
+    """Measure all that README.md and docs/benchmarks.md show, and write it into them."""
+    install(session, "-e", ".[demo,dj_db_conn_pool,pg8000]", group="benchmarks")
+    install_pgbouncer(session)
+    session.run("python", "benchmarks/figures.py", *session.posargs)
 
 
 @nox.session(python=NEWEST)

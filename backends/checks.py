@@ -13,9 +13,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from relet.backends.config.credentials import Credentials
-from relet.core import MissingDependency, UnknownAdapter, registry
+from relet.core import MissingDependency, UnknownAdapter, UnknownEngine, registry
 
 from .config import options
+from .config.budget import pool_budget
 from .config.observe import observe_options
 from .config.prepare import prepare_options
 from .leases.findings import mode_from_environment
@@ -51,7 +52,8 @@ def _check_environment() -> Iterator[checks.CheckMessage]:
 def _check_engine(alias: str, error: BaseException) -> Iterator[checks.CheckMessage]:
     """Yield why the engine of *alias* cannot be imported, if relet raised that error."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, (MissingDependency, UnknownAdapter)):
+    expected = (MissingDependency, UnknownAdapter, UnknownEngine)
+    while cause is not None and not isinstance(cause, expected):
         cause = cause.__cause__
     if cause is not None:
         yield checks.Error(f"DATABASES[{alias!r}]['ENGINE']: {cause}", id="relet.E007")
@@ -72,6 +74,7 @@ def _check(wrapper: LeasingWrapper) -> Iterator[checks.CheckMessage]:
         return
     for warning in options.pool_warnings(alias, settings, adapter):
         yield checks.Warning(warning, id="relet.W001")
+    yield from _errors(pool_budget, alias, settings, adapter)
     yield from _errors(options.release_policy, alias, settings, adapter)
     yield from _errors(wrapper.get_connection_params)
     yield from _errors(Credentials, alias, settings)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from relet.core import MissingDependency, UnknownAdapter, registry
+from relet.core import MissingDependency, UnknownAdapter, engine_names, registry
 
 if TYPE_CHECKING:
     from relet.backends.wrapper.wrapper import LeasingWrapper
@@ -40,6 +40,10 @@ def build(
 
         DatabaseWrapper = build("psycopg", base="django.contrib.gis.db.backends.postgis")
     """
+    if module is not None:
+        # Django imports "<ENGINE>.base". If ENGINE already ends with ".base", only a package lets
+        # the import hook of `relet` be asked, which says so.
+        vars(sys.modules[module]).setdefault("__path__", [])
     try:
         adapter_class = registry.load(adapter)
     except (UnknownAdapter, MissingDependency) as error:
@@ -103,7 +107,8 @@ class EngineFinder(MetaPathFinder, Loader):
             try:
                 registry.spec(name)
             except UnknownAdapter as error:
-                raise ModuleNotFoundError(f"{fullname}: {error}", name=fullname) from error
+                text = f"{fullname}: {error}{engine_names.remark(name)}"
+                raise ModuleNotFoundError(text, name=fullname) from error
             return ModuleSpec(fullname, self, is_package=True)
         grandparent, _, adapter = parent.rpartition(".")
         if grandparent == self.package and name == "base" and _is_known(adapter):

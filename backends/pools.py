@@ -80,7 +80,9 @@ class PoolHandle:
 
     @property
     def wanted(self) -> bool:
-        """Whether the alias still exists, and a wrapper or the current settings use the pool."""
+        """Whether it is open, its alias exists, and a wrapper or the current settings use it."""
+        if self.pool.closed:  # by other code
+            return False
         settings = connections.settings.get(self.alias)
         if self.declared and settings is None:
             return False

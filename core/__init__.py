@@ -15,6 +15,7 @@ from .errors import (
     RegistryError,
     ReletError,
     UnknownAdapter,
+    UnknownEngine,
 )
 from .facts import Facts
 from .hookspecs import AdapterSpec, hookimpl
@@ -45,6 +46,7 @@ __all__ = [
     "State",
     "TransactionStatus",
     "UnknownAdapter",
+    "UnknownEngine",
     "hookimpl",
     "registry",
 ]

@@ -16,6 +16,7 @@ from .sockets import has_unread_data
 if TYPE_CHECKING:
     from types import FrameType
 
+    from relet.core.budget import Budget
     from relet.core.session.baseline import Baseline
 
     from .facts import Facts
@@ -36,6 +37,7 @@ class PoolConfig:
         connection is first handed out.
     :param ask: returns further keyword arguments for ``connect()``. It is called for each new
         connection, because a password may be valid for only a few minutes.
+    :param budget: the connections that this pool shares with others; None for no limit but its own.
     """
 
     alias: str
@@ -43,6 +45,7 @@ class PoolConfig:
     options: Mapping[str, Any] | Literal[False] = field(default_factory=dict)
     configure: Callable[[Any], object] = lambda connection: None
     ask: Callable[[], Mapping[str, Any]] = dict
+    budget: Budget | None = None
 
     def parameters(self) -> dict[str, Any]:
         """Return the keyword arguments of ``connect()`` for the next connection.
@@ -163,6 +166,8 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
     fair_queue: Any = None
     #: The `relet.core.plans.PlanBook`; None if nothing is prepared. `prepare_targets` sets it.
     plans: Any = None
+    #: The pool's part in its budget; None if it has none. The adapter sets it.
+    permits: Any = None
 
     def __init__(self, config: PoolConfig) -> None:
         self.config = config
@@ -221,6 +226,20 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
         its session need not be restored.
         """
         return options is not False
+
+    @classmethod
+    def can_share_budget(cls, options: Mapping[str, Any] | Literal[False]) -> bool:
+        """Return whether a pool with *options* can have a `PoolConfig.budget`.
+
+        False by default: a thread that finds the budget spent has to wait like any other, until a
+        connection comes back or another process closes one.
+        """
+        return False
+
+    @classmethod
+    def min_size_of(cls, options: Mapping[str, Any] | Literal[False]) -> int:
+        """Return `PoolStats.min_size` of a pool with *options*. No I/O."""
+        return 0
 
     @classmethod
     @abstractmethod
@@ -327,6 +346,7 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
             f"connections are leased, and {stats.waiting} threads are waiting. Look for leases "
             f"kept too long (open transactions, unclosed server-side cursors), or {cure}."
             f"{' Current holders:' if held else ''}{held}"
+            f"{'' if self.permits is None else self.permits.describe()}"
         )
 
     def watch_waits(

@@ -108,6 +108,23 @@ class UnknownAdapter(ReletError):
         self.name, self.known = name, known
 
 
+class UnknownEngine(ReletError, ModuleNotFoundError):
+    """``ENGINE`` names a module of relet that is no engine. The text says what to write.
+
+    :param engine: what ``ENGINE`` says.
+    :param meant: the engine that is probably meant.
+    :param remark: what else to say, with a space before it.
+    """
+
+    def __init__(self, engine: str, meant: str, remark: str = "") -> None:
+        super().__init__(
+            f"{engine!r} is not an engine. Write 'ENGINE': {meant!r}.{remark} "
+            "Run `relet adapters` for a list of all engines.",
+            name=engine,
+        )
+        self.engine, self.meant = engine, meant
+
+
 class MissingDependency(ReletError):
     """An adapter is registered, but a module it requires is missing or too old."""
 

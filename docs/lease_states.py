@@ -1,11 +1,18 @@
-"""Write docs/lease-states.md from the tables of relet.core.lease.
+"""Write docs/lease-states.md, and its picture, from the tables of relet.core.lease.
 
-python docs/lease_states.py            write it
-python docs/lease_states.py --check    exit 1 if it is not what would be written
+python docs/lease_states.py            write both
+python docs/lease_states.py --check    exit 1 if they are not what would be written
+
+The picture is drawn by Graphviz (`dot`), and is written only if what it shows has changed. So only
+those who change the tables need Graphviz.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +21,7 @@ from relet.core.lease import CONDITIONS, STATEMENT_MODE, TABLES, Action, Event, 
 from relet.core.status import TransactionStatus
 
 PAGE = Path(__file__).with_name("lease-states.md")
+PICTURE = Path(__file__).parent / "_static" / "lease-states.svg"
 
 INTRODUCTION = """\
 <!-- Written by docs/lease_states.py from relet.core.lease. Do not edit. -->
@@ -41,8 +49,8 @@ NOT_DRAWN = {Event.CLOSE, Event.ABANDON, Event.FORK}
 CONDITION = """\
 ## What a statement left behind
 
-When a statement has run, the event is read off the driver's transaction status, and off
-who, beside the server, still needs the connection.
+When a statement has run, the event depends on the driver's transaction status, and on
+what still needs the connection.
 """
 
 MODE = {
@@ -53,27 +61,63 @@ MODE = {
 
 
 def page() -> str:
-    parts = [INTRODUCTION, DIAGRAM, *diagram(STATEMENT_MODE), "", CONDITION, *conditions()]
+    picture = f"```{{raw}} html\n:file: {PICTURE.relative_to(PAGE.parent).as_posix()}\n```"
+    parts = [INTRODUCTION, DIAGRAM, picture, "", CONDITION, *conditions()]
     for mode, table in TABLES.items():
         parts += ["", f"## Mode `{mode}`\n", MODE[mode] + differences(table), "", *moves(table)]
     return "\n".join(parts) + "\n"
 
 
-def diagram(table: Table) -> Iterator[str]:
+def drawing(table: Table) -> str:
+    """Return *table* in the language of Graphviz."""
     arrows: dict[tuple[State, State], list[str]] = {}
     for (state, event), (target, action) in table.items():
         if event in NOT_DRAWN or (target is state and action is Action.NOTHING):
             continue
         label = event.value if action is Action.NOTHING else f"{event.value} / {action.value}"
         arrows.setdefault((state, target), []).append(label)
-    yield "```{mermaid}"
-    yield "stateDiagram-v2"
-    for state in State:
-        yield f'    state "{state.value}" as {state.name}'
-    yield f"    [*] --> {State.RELEASED.name}"
+    lines = [
+        "digraph {",
+        "bgcolor=transparent; nodesep=0.25; ranksep=0.55;",
+        'node [shape=box style=rounded fontname="sans-serif" fontsize=13 margin="0.2,0.1"];',
+        'edge [fontname="sans-serif" fontsize=11 arrowsize=0.7];',
+        "start [shape=point width=0.12];",
+        f"start -> {State.RELEASED.name};",
+    ]
+    lines += [f'{state.name} [label="{state.value}"];' for state in State]
     for (state, target), labels in arrows.items():
-        yield f"    {state.name} --> {target.name}: {'<br/>'.join(labels)}"
-    yield "```"
+        # "\l" ends a line that is set flush left.
+        text = "".join(rf" {label} \l" for label in labels)
+        lines.append(f'{state.name} -> {target.name} [label="{text}"];')
+    return "\n".join([*lines, "}"])
+
+
+def digest() -> str:
+    """Return what the picture is known by: it changes with what is drawn."""
+    return hashlib.sha256(drawing(STATEMENT_MODE).encode()).hexdigest()[:16]
+
+
+def draw() -> None:
+    """Write the picture, unless it shows these tables."""
+    if is_drawn():
+        return
+    if shutil.which("dot") is None:
+        sys.exit("The tables have changed. To draw them, install Graphviz: apt install graphviz")
+    command = ["dot", "-Tsvg"]
+    done = subprocess.run(
+        command, input=drawing(STATEMENT_MODE), capture_output=True, text=True, check=True
+    )
+    svg = done.stdout[done.stdout.index("<svg") :]
+    svg = re.sub(r"<!--.*?-->\n?|<title>.*?</title>\n?", "", svg, flags=re.DOTALL)
+    # It is put into the page, whose colour of text it has, by day and by night.
+    svg = svg.replace('"black"', '"currentColor"').replace("<text ", '<text fill="currentColor" ')
+    name = 'role="img" aria-label="The states of a lease, and what leads from one to another"'
+    svg = re.sub(r'<svg width="(\d+)pt" height="\d+pt"', rf'<svg {name} width="\1pt"', svg, count=1)
+    PICTURE.write_text(f'<!-- {digest()} -->\n<div class="diagram">\n{svg}</div>\n')
+
+
+def is_drawn() -> bool:
+    return PICTURE.exists() and PICTURE.read_text().startswith(f"<!-- {digest()} -->")
 
 
 def conditions() -> Iterator[str]:
@@ -127,8 +171,12 @@ def main(arguments: list[str]) -> int:
         return 2
     if not arguments:
         PAGE.write_text(page(), encoding="utf-8")
+        draw()
     elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page():
         print(f"{PAGE.name} is not current: run python docs/lease_states.py", file=sys.stderr)
+        return 1
+    elif not is_drawn():
+        print(f"{PICTURE.name} is not current: run python docs/lease_states.py", file=sys.stderr)
         return 1
     return 0
 

@@ -60,8 +60,9 @@ def pytest_xdist_auto_num_workers() -> int:
     """Workers, each with a server of its own; a server that is given is for one of them."""
     if "RELET_TEST_DSN" in os.environ:
         return 0
-    # Two for each processor: tests mostly wait, for the server and for each other.
-    return 2 * (os.cpu_count() or 1)
+    # One more than there are processors: a test waits, for the server and for threads, and each
+    # worker takes seconds to import and to collect all tests.
+    return 1 + (os.cpu_count() or 1)
 
 
 @pytest.fixture

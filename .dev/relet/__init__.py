@@ -6,6 +6,7 @@ looked up when it is first used.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -86,3 +87,21 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _EngineNames:
+    """Import hook that says what to write for an ``ENGINE`` such as ``"relet"``.
+
+    It is asked for modules that no file is for, and finds none. It is here because nothing else of
+    relet's is imported by then.
+    """
+
+    @staticmethod
+    def find_spec(fullname: str, path: object = None, target: object = None) -> None:
+        if fullname.startswith("relet."):
+            check_import = import_module("relet.core.engine_names").check_import
+            check_import(fullname)
+
+
+if not any(type(finder).__name__ == "_EngineNames" for finder in sys.meta_path):
+    sys.meta_path.append(_EngineNames())

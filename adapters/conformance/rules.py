@@ -269,7 +269,7 @@ def limit(bench: Bench) -> None:
 @rule("timeout", "checkout(timeout) waits that long, then raises the driver's OperationalError.")
 def timeout(bench: Bench) -> None:
     pool = bench.pool(timeout=0.2)
-    held = bench.checkout(pool)
+    held = bench.checkout(pool, timeout=patience.seconds)  # to connect may take longer than 0.2 s
     for seconds in None, 0.1:
         began = time.monotonic()
         bench.must_fail(

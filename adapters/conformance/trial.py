@@ -19,8 +19,8 @@ from .patience import patience
 from .report import Report
 from .rule import RULES, Rule
 
-#: Seconds after which a rule counts as hanging.
-RULE_SECONDS = 30.0
+#: Seconds after which a rule counts as hanging. On a busy machine some that do not take ten.
+RULE_SECONDS = 60.0
 #: Seconds after which no more rules are tried on an adapter that has broken one.
 BROKEN_SECONDS = 45.0
 #: Seconds that the state machine may take.

@@ -15,6 +15,7 @@ import psycopg_pool
 from psycopg_pool import PoolTimeout
 
 from relet.adapters.drivers.psycopg import Psycopg
+from relet.adapters.permits import Permits
 from relet.adapters.slots import SlotAdapter
 from relet.core import ConfigurationError, PoolConfig, PoolStats
 from relet.core.background import BackgroundCall
@@ -51,9 +52,14 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
 
     def __init__(self, config: PoolConfig) -> None:
         super().__init__(config)
+        if config.budget is not None:
+            self.permits = Permits(config.budget, self)
+            self.config = config = self.permits.config(config)
         self._callbacks = Callbacks(config)
         self._pool = pool = _make_pool(config, self._callbacks)
         if isinstance(pool, LeanPool):
+            if self.permits is not None:
+                pool.share_budget(self.permits)
             self.fair_queue = pool
             adapter = weakref.ref(self)  # a cycle would delay its collection
             pool.normalize = lambda raw: _normalize(adapter(), raw)
@@ -81,6 +87,17 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
             psycopg_pool.ConnectionPool(open=False, **options)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"{error}.") from error
+
+    @classmethod
+    def can_share_budget(cls, options: Mapping[str, Any] | Literal[False]) -> bool:
+        return options is not False
+
+    @classmethod
+    def min_size_of(cls, options: Mapping[str, Any] | Literal[False]) -> int:
+        if options is False:
+            return 0
+        default = inspect.signature(psycopg_pool.ConnectionPool).parameters["min_size"].default
+        return int(options.get("min_size", default))
 
     @classmethod
     def options_for(cls, *, size: int, timeout: float) -> dict[str, Any]:
@@ -191,7 +208,8 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
             if stats.in_use < pool.max_size:
                 if (failure := pool.failure or self._callbacks.refused) is not None:
                     self._fail(failure)
-                if connecting := len(pool.connecting):
+                asks = self.permits is not None and self.permits.asking
+                if not asks and (connecting := len(pool.connecting)):
                     said += (
                         f", because the server has not answered; {connecting} connections are "
                         "being opened"

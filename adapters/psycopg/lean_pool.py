@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from threading import get_ident
 from time import monotonic, sleep
 from typing import Any, cast
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 import psycopg
 import psycopg_pool
@@ -27,6 +27,7 @@ from psycopg_pool.sched import Scheduler
 from relet.adapters.drivers.psycopg import Connection
 from relet.adapters.fair_queue import FairQueue
 from relet.adapters.opening import forget_frames
+from relet.adapters.permits import NoPermit, Permits
 from relet.adapters.slots import Slot
 from relet.adapters.waiter import Waiter
 from relet.core import PooledConnection, TransactionStatus
@@ -151,6 +152,8 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
         self._made: WeakValueDictionary[int, PooledConnection] = WeakValueDictionary()
         #: The error of the last attempt to connect; None if it succeeded.
         self.failure: Exception | None = None
+        #: The pool's part in its budget, if it has one; `share_budget` sets it.
+        self.permits: Permits | None = None
         #: The threads that are connecting.
         self.connecting: set[int] = set()
         # These classes are written in C: their `put()` is one step, even if interrupted.
@@ -459,6 +462,70 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
             if new and attempt is not None:
                 sleep(attempt.delay)
 
+    # The budget.
+
+    def share_budget(self, permits: Permits) -> None:
+        """Take a permit for each connection. Called before the pool is opened."""
+        found = ref(self)
+        permits.wanted = lambda: (pool := found()) is not None and pool._wants_permit()
+        permits.guaranteed = max(self._min_size, 1)
+        self.permits = permits
+
+    def _wants_permit(self) -> bool:
+        permits = self.permits
+        short = permits is not None and permits.held < self._min_size
+        return not self._closed and (bool(self._waiting) or short)
+
+    def give_up(self, slot: Any) -> None:
+        """Close a connection without a replacement, because other processes need it more."""
+        connection = slot.connection
+        if connection.raw is not None:
+            connection.raw.close()
+            with self._lock:
+                self._nconns -= 1
+        connection.raw = slot.connection = None
+        self._go_on(refused=True)  # threads that wait have one connection less to wait for
+
+    def _add_connection(self, attempt: AttemptWithBackoff | None, growing: bool = False) -> None:
+        permits = self.permits
+        if permits is None:
+            super()._add_connection(attempt, growing=growing)
+            return
+        if not permits.begin():  # the thread that asks will go on
+            self._forgo(growing)
+            return
+        refused = False
+        try:
+            super()._add_connection(attempt, growing=growing)
+        except NoPermit:
+            refused = True
+            self._forgo(growing)
+        finally:
+            permits.end()
+            self._go_on(refused)
+
+    def _forgo(self, growing: bool) -> None:
+        """Do without a connection that was to be opened."""
+        with self._lock:
+            self._nconns -= 1
+            if growing:
+                self._growing = False
+
+    def _go_on(self, refused: bool) -> None:
+        """Open the connections that other threads had to do without.
+
+        :param refused: whether there was no permit. Then only a thread that waits makes it ask.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            if self._waiting and not self._needed:
+                self._needed = True
+                self._tasks.put(_Need(self))
+            elif self._nconns < self._min_size and not refused:
+                self._nconns += 1
+                self._tasks.put(AddConnection(self))
+
     # Opening, connecting, closing.
 
     def reach(self) -> None:
@@ -472,12 +539,24 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
             self._start()
             grown = 0 if self._nconns else 1
             self._nconns += grown
+        permits = self.permits
+        opens = permits is None or permits.begin(patient=False)
         try:
-            raw = self._connect()
+            raw = self._connect() if opens else None
+        except NoPermit:
+            raw = None
         except BaseException:
             with self._lock:
                 self._nconns -= grown
             raise
+        finally:
+            if permits is not None and opens:
+                permits.end()
+        if raw is None:  # it can be reached, but the budget is spent
+            with self._lock:
+                self._nconns -= grown
+            self._fill()
+            return
         self._add_to_pool(raw)
         self._fill(has=1)
 

@@ -18,6 +18,7 @@ from sqlalchemy import pool as sqlalchemy_pool
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from relet.adapters.opening import forget_frames, opened
+from relet.adapters.permits import Permits
 from relet.adapters.slots import SlotAdapter
 from relet.core import ConfigurationError, PoolConfig, PooledConnection, PoolStats
 from relet.core.policy import check_boolean, check_keys, check_number
@@ -66,12 +67,17 @@ class QueuePoolAdapter(SlotAdapter):
         self._in_use: set[PooledConnection] = set()
         self._checkouts = 0
         self._opened = False
+        if config.budget is not None:
+            self.permits = Permits(config.budget, self)
+            self.config = self.permits.config(config)
         self._pool = self._make_pool()
         self._lean: LeanQueuePool | None = None
         if isinstance(self._pool, LeanQueuePool) and not self.adopted:
             self._lean = self.fair_queue = self._pool
             adapter = weakref.ref(self)  # a cycle would delay its collection
             self._pool.normalize = lambda entry: _normalize_entry(adapter(), entry)
+            if self.permits is not None:
+                self._pool.share_budget(self.permits)
 
     @staticmethod
     @abstractmethod
@@ -151,6 +157,10 @@ class QueuePoolAdapter(SlotAdapter):
     @classmethod
     def is_pooling(cls, options: Mapping[str, Any] | Literal[False]) -> bool:
         return not issubclass(cls._arguments(options)[0], NullPool)
+
+    @classmethod
+    def can_share_budget(cls, options: Mapping[str, Any] | Literal[False]) -> bool:
+        return cls._arguments(options)[0] is LeanQueuePool
 
     @property
     def native(self) -> Pool:
@@ -312,7 +322,7 @@ class QueuePoolAdapter(SlotAdapter):
             if isinstance(failure, self.dbapi.Error):
                 if stats.max_size is None or stats.in_use < stats.max_size:
                     return self.cannot_connect(failure)
-            elif opening:
+            elif opening and not (self.permits is not None and self.permits.asking):
                 said += (
                     f", because the server has not answered; {opening} connections are being opened"
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
@@ -16,6 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.pool.base import _ConnectionRecord
 
 from relet.adapters.fair_queue import FairQueue
+from relet.adapters.permits import NoPermit, Permits
 from relet.adapters.slots import Slot
 from relet.adapters.waiter import Waiter
 from relet.core import PooledConnection
@@ -92,8 +94,18 @@ class LeanQueuePool(FairQueue, QueuePool):
         self.logged: set[PooledConnection] = set()
         #: The error of the last attempt to connect; None if it succeeded.
         self.failure: BaseException | None = None
+        #: The pool's part in its budget, if it has one; `share_budget` sets it.
+        self.permits: Permits | None = None
+        #: How many connections may be opened at the same time.
+        self._most_opening: float = inf
         #: See `relet.core.PoolStats`.
         self.checkouts = self.waits = self.wait_ms = 0
+
+    def share_budget(self, permits: Permits) -> None:
+        """Take a permit for each connection. Called before any is opened."""
+        found = weakref.ref(self)
+        permits.wanted = lambda: (pool := found()) is not None and bool(pool._waiting)
+        self.permits, self._most_opening = permits, 1
 
     @property
     def waiting(self) -> int:
@@ -197,6 +209,10 @@ class LeanQueuePool(FairQueue, QueuePool):
             self._discard(entry, broken=broken)
         connection.raw = connection.entry = slot.connection = None
 
+    def give_up(self, slot: Any) -> None:
+        """Close a connection for good, because other processes need it more."""
+        self.discard_from(slot)
+
     # The log messages that SQLAlchemy writes for `connect()`.
 
     def log_checkout(self, connection: PooledConnection) -> None:
@@ -288,7 +304,8 @@ class LeanQueuePool(FairQueue, QueuePool):
                     or self._invalidate_time > entry.starttime
                     or entry._soft_invalidate_time > entry.starttime
                 ):
-                    if len(self.opening) >= len(waiting) or not (entry or self._has_room):
+                    most = min(len(waiting), self._most_opening)
+                    if len(self.opening) >= most or not (entry or self._has_room):
                         return
                     self._open(entry or self._new_entry())
                     continue
@@ -342,9 +359,20 @@ class LeanQueuePool(FairQueue, QueuePool):
 
     def _connect_entry(self, entry: Any) -> None:
         """Connect, in a thread in which no exception from outside is raised."""
+        permits = self.permits
         try:
-            entry.get_connection()
+            if permits is not None:
+                permits.begin()  # at once, because no other connection is being opened
+            try:
+                entry.get_connection()
+            finally:
+                if permits is not None:
+                    permits.end()
             entry.info[REMEMBERED] = PooledConnection(None, monotonic())
+        except NoPermit:
+            with self._lock:
+                self.opening.pop(entry, None)
+                self._serve()
         except BaseException as error:  # noqa: BLE001 - for the waiter
             with self._lock:
                 self._connect_failed(entry, error)
@@ -357,6 +385,8 @@ class LeanQueuePool(FairQueue, QueuePool):
                     del self.opening[entry]
                     self.leased[entry] = None
                     self._waiting.popleft().set(entry)
+                    if permits is not None:
+                        self._serve()  # the next connection can be opened
                 else:
                     self._put_back(entry)
 

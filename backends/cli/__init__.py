@@ -1,7 +1,7 @@
 """The console script ``relet``.
 
-This module and `adapters` import only the standard library, Django and pluggy. The dependencies of
-`demo` are imported when it runs.
+This module, `adapters` and `budget` import only the standard library, Django and pluggy, and the
+driver of the settings. The dependencies of `demo` are imported when it runs.
 """
 
 from __future__ import annotations
@@ -42,6 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 fail_on=arguments.fail_on,
                 json_file=arguments.json,
             )
+        if arguments.command == "budget":
+            from .budget import budget
+
+            if (arguments.dsn is None) != (arguments.group is None):
+                parser.error("budget: --dsn needs --group, and --group needs --dsn")
+            return budget(settings=arguments.settings, dsn=arguments.dsn, group=arguments.group)
         if arguments.command == "demo":
             from relet.backends import demo
 
@@ -94,6 +100,20 @@ def _parser() -> argparse.ArgumentParser:
         "--json", type=_file, metavar="FILE", help="also write the report to this file"
     )
     audit.add_argument("run", nargs=argparse.REMAINDER, metavar="COMMAND", help=argparse.SUPPRESS)
+    budget = commands.add_parser(
+        "budget",
+        help="show who has the connections of a budget, and whether it fits the server",
+        description="Show the connections that the budgets in DATABASES allow, who has them, and "
+        "what all processes could open, now and while a deployment runs old and new ones, beside "
+        "the server's max_connections. The exit code is 1 if a budget does not fit the server.",
+    )
+    budget.add_argument(
+        "--settings",
+        metavar="MODULE",
+        help="the settings module (default: DJANGO_SETTINGS_MODULE)",
+    )
+    budget.add_argument("--dsn", metavar="URI", help="the database, instead of settings")
+    budget.add_argument("--group", metavar="NAME", help="the budget's group, with --dsn")
     demo = commands.add_parser(
         "demo",
         help="compare Django's native pool and relet on the same Django project",

@@ -46,7 +46,7 @@ def prepare_options(
         if reason := adapter.cannot_prepare():
             raise ConfigurationError(f"this engine cannot prepare: {reason}. Or remove it.")
     except ConfigurationError as error:
-        raise OptionError(alias, "'OPTIONS']['prepare'", error, "relet.E012") from error
+        raise OptionError(alias, "'OPTIONS']['prepare'", error, "relet.E013") from error
     return found
 
 

@@ -342,7 +342,14 @@ def _undisturbed(runner: Any, lease: Lease) -> Iterator[None]:
 
 
 def _ask(pool: PoolAdapter[Any], raw: Any, names: _Names) -> Snapshot:
-    now = Snapshot.from_rows(pool.execute_internal(raw, Snapshot.query(names.all())))
+    budget = pool.config.budget
+    lock_class = None if budget is None else budget.lock_class
+
+    def ask() -> Snapshot:
+        query = Snapshot.query(names.all(), lock_class)
+        return Snapshot.from_rows(pool.execute_internal(raw, query))
+
+    now = ask()
     if now.functions != names.read_at:
         # A function may be new. Read from each which settings it mentions.
         found: set[str] = set()
@@ -351,7 +358,7 @@ def _ask(pool: PoolAdapter[Any], raw: Any, names: _Names) -> Snapshot:
         before = names.all()
         names.of_functions, names.read_at = frozenset(found), now.functions
         if names.all() != before:
-            now = Snapshot.from_rows(pool.execute_internal(raw, Snapshot.query(names.all())))
+            now = ask()
     return now
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
+from relet.backends.config.budget import pool_budget
 from relet.backends.config.copying import copy_settings
 from relet.backends.config.credentials import Parameters
 from relet.backends.config.observe import observe_options
@@ -58,6 +59,7 @@ def _plan_pool(host: Host) -> MakePool:
     policy = release_policy(alias, settings, adapter_class)
     observe = observe_options(alias, settings)
     prepare = prepare_options(alias, settings, adapter_class)
+    budget = pool_budget(alias, settings, adapter_class)
     definitions = PoolDefinitions(policy, pooled=adapter_class.is_pooling(options))
     configure = ConfigureConnection(type(host), copy_settings(settings), alias, definitions)
     config = PoolConfig(
@@ -66,6 +68,7 @@ def _plan_pool(host: Host) -> MakePool:
         options=options,
         configure=configure,
         ask=Parameters(type(host), settings, alias).ask,
+        budget=budget,
     )
     observer = None
     if observe is not None or settings["OPTIONS"].get("tag"):

@@ -15,7 +15,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from relet.core import PoolAdapter, PooledConnection
+from relet.core import PoolAdapter
 from relet.core.catalogue.closure import Closure
 from relet.core.catalogue.memo import CatalogueMemo, Either
 from relet.core.catalogue.names import Catalogue
@@ -31,6 +31,7 @@ from relet.core.locks import locked
 from relet.core.outside import from_outside
 from relet.core.status import TransactionStatus
 
+from .idle import idle_connection
 from .session_rules import sqlstate
 
 if TYPE_CHECKING:
@@ -76,28 +77,17 @@ class PoolDefinitions:
         """Return whether to compare them again."""
         return self.ttl is not None and now - self._seen_at > self.ttl
 
-    def compare_soon(self, pool: PoolAdapter[Any], error: type[Exception]) -> None:
-        """Compare them on an idle connection, in a thread of its own.
-
-        :param error: the driver's ``Error``.
-        """
+    def compare_soon(self, pool: PoolAdapter[Any]) -> None:
+        """Compare them on an idle connection, in a thread of its own."""
         self._seen_at = monotonic()
         with suppress(RuntimeError):  # too many threads, or the interpreter is shutting down
-            _thread.start_new_thread(self._compare_idle, (pool, error))
+            _thread.start_new_thread(self._compare_idle, (pool,))
 
-    def _compare_idle(self, pool: PoolAdapter[Any], error: type[Exception]) -> None:
-        slot = _Slot()
+    def _compare_idle(self, pool: PoolAdapter[Any]) -> None:
         # Whoever needs a connection comes first. Of errors, the next statement tells.
-        with suppress(error):
-            try:
-                if pool.closed or not pool.stats().idle:
-                    return
-                pool.checkout_into(slot, _TIMEOUT_S)
-                self.compare(pool, slot.connection.raw)  # type: ignore[union-attr]
-                pool.checkin_from(slot)
-            finally:
-                if slot.connection is not None:
-                    pool.discard_from(slot)
+        with suppress(Exception), idle_connection(pool, timeout=_TIMEOUT_S) as raw:
+            if raw is not None:
+                self.compare(pool, raw)
 
     def forget(self) -> None:
         """Have them read before the next statement, changed or not."""
@@ -178,9 +168,3 @@ class PoolDefinitions:
         else:
             self._committed, self._signature = found, signature
             self.memo.renew(found)
-
-
-class _Slot:
-    """A place for a connection that is checked out, as a lease is."""
-
-    connection: PooledConnection | None = None

@@ -346,7 +346,7 @@ class LeaseRunner:
             host.begin_session()
             self.lease.pool = handle.pool
             if handle.pool.definitions.is_due(monotonic()):
-                handle.pool.definitions.compare_soon(handle.pool, self.Database.Error)
+                handle.pool.definitions.compare_soon(handle.pool)
             self._read_health_checks(handle.pool)
             self.closed = False
         else:

@@ -229,8 +229,15 @@ def read_baseline(pool: PoolAdapter[Any], raw: Any, settings: Set[str | None]) -
     :param settings: names of the settings that have been changed; see `Baseline.query`. If None is
         among them, the session cannot be restored to this baseline.
     """
-    rows = pool.execute_internal(raw, Baseline.query(name for name in settings if name is not None))
-    return Baseline.from_rows(rows, driver=pool.driver_state(raw), known=None not in settings)
+    budget = pool.config.budget
+    lock_class = None if budget is None else budget.lock_class
+    names = [name for name in settings if name is not None]
+    return Baseline.from_rows(
+        pool.execute_internal(raw, Baseline.query(names, lock_class)),
+        driver=pool.driver_state(raw),
+        known=None not in settings,
+        lock_class=lock_class,
+    )
 
 
 def undo(pool: PoolAdapter[Any], connection: PooledConnection, left: frozenset[Kind]) -> bool:

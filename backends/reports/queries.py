@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Literal
 
 from relet.backends.observe import collection
+from relet.backends.pools import pools
 from relet.core.observe import StatementTotals
 
 from .ordering import checked_limit, checked_order
 from .report import Column, Report, number, seconds
+from .server_means import comparable, server_means
 
 Order = Literal["total", "calls", "mean", "p95", "max", "rows", "waited", "errors"]
 _ORDERS = ("total", "calls", "mean", "p95", "max", "rows", "waited", "errors")
@@ -30,6 +32,8 @@ class QueryRow:
     :param waited: how long it waited for a connection in all.
     :param route: the route that ran it most often.
     :param errors: how many calls failed.
+    :param server_mean: how long one call ran on the server, on average over all its clients; None
+        if the server was not asked or does not know.
     """
 
     sql: str
@@ -42,6 +46,7 @@ class QueryRow:
     waited: float
     route: str
     errors: int
+    server_mean: float | None = None
 
 
 class QueriesReport(Report[QueryRow]):
@@ -51,6 +56,7 @@ class QueriesReport(Report[QueryRow]):
         Column("total", lambda row: seconds(row.total), right=True),
         Column("calls", lambda row: number(row.calls), right=True),
         Column("mean", lambda row: seconds(row.mean), right=True),
+        Column("on server", lambda row: seconds(row.server_mean), right=True, optional=True),
         Column("p95", lambda row: seconds(row.p95), right=True),
         Column("max", lambda row: seconds(row.max), right=True),
         Column("rows", lambda row: number(row.rows), right=True, optional=True),
@@ -64,7 +70,9 @@ class QueriesReport(Report[QueryRow]):
 class Queries:
     """The statements that this process has run. The only instance is ``relet.queries``."""
 
-    def __call__(self, by: Order = "total", limit: int | None = 20) -> QueriesReport:
+    def __call__(
+        self, by: Order = "total", limit: int | None = 20, server: bool = False
+    ) -> QueriesReport:
         """Return the statements that cost most, the costliest first.
 
         At most 1,000 statements are kept, those that took longest; the others are one row,
@@ -74,6 +82,8 @@ class Queries:
         :param by: ``"total"``, ``"calls"``, ``"mean"``, ``"p95"``, ``"max"``, ``"rows"``,
             ``"waited"`` or ``"errors"``.
         :param limit: how many rows to return; None for all.
+        :param server: whether to add the mean that pg_stat_statements knows, with two queries for
+            each pool. Where it cannot be read, the report's `notes` say why.
         :raises ValueError: *by* or *limit* is not one of these.
         """
         checked_order("queries", by, _ORDERS)
@@ -86,7 +96,11 @@ class Queries:
         )[:limit]
         if totals.other.calls and (limit is None or len(rows) < limit):
             rows.append(_row("(other)", totals.other))
-        return QueriesReport(rows)
+        if not server:
+            return QueriesReport(rows)
+        means, problems = server_means(pools)
+        rows = [replace(row, server_mean=means.get(comparable(row.sql))) for row in rows]
+        return QueriesReport(rows, problems)
 
     def reset(self) -> None:
         """Begin anew to count statements. Counts of routes and pools stay."""

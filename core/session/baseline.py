@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from relet.core.budget import of_class
 from relet.core.session.own_statements import is_foreign
 from relet.core.sql.effects import ALL, Kind
 from relet.core.sql.quoting import quote_identifier, quote_literal
@@ -39,6 +40,36 @@ BEGIN
     EXECUTE pg_catalog.format('DEALLOCATE %I', name);
   END LOOP;
 END $relet$"""
+#: As pg_advisory_unlock_all(), except for locks of a budget; see `relet.core.budget`. A lock that
+#: was taken twice is listed once, so it is released in two rounds. If the session has lost its
+#: permit, the error makes relet close the connection.
+_UNLOCK = """DO $relet$
+DECLARE held record; released boolean;
+BEGIN
+  LOOP
+    FOR held IN SELECT l.classid, l.objid, l.objsubid, l.mode = 'ShareLock' AS shared
+      FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory'
+      AND l.pid = pg_catalog.pg_backend_pid() AND NOT ({budget})
+    LOOP
+      IF held.objsubid = 2 AND held.shared THEN
+        released := pg_catalog.pg_advisory_unlock_shared(held.classid::int4, held.objid::int4);
+      ELSIF held.objsubid = 2 THEN
+        released := pg_catalog.pg_advisory_unlock(held.classid::int4, held.objid::int4);
+      ELSIF held.shared THEN
+        released := pg_catalog.pg_advisory_unlock_shared(
+          (held.classid::int8 << 32) | held.objid::int8);
+      ELSE
+        released := pg_catalog.pg_advisory_unlock((held.classid::int8 << 32) | held.objid::int8);
+      END IF;
+      IF NOT released THEN RAISE EXCEPTION 'an advisory lock cannot be released'; END IF;
+    END LOOP;
+    EXIT WHEN NOT FOUND;
+  END LOOP;
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_locks l
+    WHERE l.pid = pg_catalog.pg_backend_pid() AND {budget} AND l.mode = 'ExclusiveLock') THEN
+    RAISE EXCEPTION 'the session has lost its part of the budget';
+  END IF;
+END $relet$"""
 
 
 #: Kinds that stand for state of any other kind.
@@ -61,9 +92,10 @@ UNION ALL SELECT 'kind', '{Kind.PREPARED.name}', NULL WHERE EXISTS
    WHERE from_sql AND {is_foreign("name")})
 UNION ALL SELECT 'kind', '{Kind.CURSOR.name}', NULL WHERE EXISTS
   (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)
-UNION ALL SELECT 'kind', '{Kind.LOCK.name}', NULL WHERE EXISTS
+"""
+_LOCKS = f"""UNION ALL SELECT 'kind', '{Kind.LOCK.name}', NULL WHERE EXISTS
   (SELECT FROM pg_catalog.pg_locks
-   WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())"""
+   WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()"""
 
 
 @dataclass(frozen=True)
@@ -78,6 +110,8 @@ class Baseline:
     :param driver: the state of the driver's connection, see `PoolAdapter.driver_state`. It is
         compared; SQL cannot restore it.
     :param known: whether this describes the whole session. If not, the session cannot be restored.
+    :param lock_class: `relet.core.budget.Budget.lock_class`, if the pool has a budget. Locks of
+        that class are no session state.
     """
 
     settings: dict[str, str]
@@ -86,26 +120,34 @@ class Baseline:
     kinds: frozenset[Kind]
     driver: object = None
     known: bool = True
+    lock_class: int | None = None
 
     @staticmethod
-    def query(settings: Iterable[str] = ()) -> str:
+    def query(settings: Iterable[str] = (), lock_class: int | None = None) -> str:
         """Return the SQL whose rows `from_rows` takes. It is one round trip.
 
         :param settings: names of settings that have been set. ``pg_settings`` lists the server's
             own and those of extensions, but not custom ones such as ``app.tenant``.
+        :param lock_class: see `Baseline`.
         """
+        budget = "" if lock_class is None else f" AND NOT ({of_class(lock_class)})"
+        query = f"{_BASELINE}{_LOCKS}{budget})"
         custom = [quote_literal(name) for name in settings if "." in name]
         if not custom:
-            return _BASELINE
+            return query
         return (
-            f"{_BASELINE}\nUNION ALL SELECT 'setting', name, pg_catalog.current_setting(name, true)"
+            f"{query}\nUNION ALL SELECT 'setting', name, pg_catalog.current_setting(name, true)"
             f"\n  FROM pg_catalog.unnest(ARRAY[{', '.join(custom)}]) AS name"
             "\n  WHERE pg_catalog.current_setting(name, true) <> ''"
         )
 
     @classmethod
     def from_rows(
-        cls, rows: Iterable[Sequence[Any]], driver: object = None, known: bool = True
+        cls,
+        rows: Iterable[Sequence[Any]],
+        driver: object = None,
+        known: bool = True,
+        lock_class: int | None = None,
     ) -> Baseline:
         """Return the baseline described by the rows of `query`."""
         found: dict[str, dict[Any, Any]] = {"role": {}, "user": {}, "setting": {}, "kind": {}}
@@ -118,6 +160,7 @@ class Baseline:
             kinds=frozenset(Kind[name] for name in found["kind"]),
             driver=driver,
             known=known,
+            lock_class=lock_class,
         )
 
     def sets(self, kind: Kind, name: tuple[Any, ...] | None) -> bool:
@@ -127,6 +170,8 @@ class Baseline:
             return bool(names) if name in (None, ALL) else "".join(name or ()) in names
         if kind is Kind.ROLE:
             return self.role != "none"
+        if kind is Kind.LOCK and self.lock_class is not None and name in (None, ALL):
+            return True  # pg_advisory_unlock_all() releases the budget's, too
         return kind in self.kinds
 
     def undo(self, left: frozenset[Kind]) -> str | None:
@@ -149,7 +194,10 @@ class Baseline:
             )
             parts.append(f"SELECT {', '.join(calls)}")
         parts.append(f"SET ROLE {'NONE' if self.role == 'none' else quote_literal(self.role)}")
-        parts += [sql for kind, sql in _UNDO.items() if kind not in self.kinds]
+        undo = dict(_UNDO)
+        if self.lock_class is not None:
+            undo[Kind.LOCK] = _UNLOCK.format(budget=of_class(self.lock_class, "l"))
+        parts += [sql for kind, sql in undo.items() if kind not in self.kinds]
         if {Kind.PREPARED, *_ANYTHING} & left:
             parts.append(_DEALLOCATE)
         return "; ".join(parts)

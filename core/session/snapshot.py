@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from relet.core.budget import of_class
 from relet.core.session.own_statements import is_foreign
 from relet.core.sql.effects import Kind
 from relet.core.sql.quoting import quote_literal
@@ -38,6 +39,7 @@ UNION ALL SELECT '{Kind.CHANNEL.name}', channel, ''
 UNION ALL SELECT '{Kind.LOCK.name}', '',
   pg_catalog.concat_ws(' ', database::text, classid::text, objid::text, objsubid::text, mode)
   FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()
+  {{budget}}
 UNION ALL SELECT '{Kind.PREPARED.name}', name, prepare_time::text
   FROM pg_catalog.pg_prepared_statements
   WHERE from_sql AND {is_foreign("name")}
@@ -92,16 +94,19 @@ class Snapshot:
     functions: str = ""
 
     @staticmethod
-    def query(settings: Iterable[str] = ()) -> str:
+    def query(settings: Iterable[str] = (), lock_class: int | None = None) -> str:
         """Return the SQL whose rows `from_rows` takes. It is one round trip.
 
         :param settings: names of settings that no view lists; see `names_in`.
+        :param lock_class: the class of locks that are no session state; see `Baseline`.
         """
+        budget = "" if lock_class is None else f"AND NOT ({of_class(lock_class)})"
+        query = _SNAPSHOT.replace("{budget}", budget)
         custom = [quote_literal(name) for name in sorted(settings)]
         if not custom:
-            return _SNAPSHOT
+            return query
         return (
-            f"{_SNAPSHOT}\nUNION ALL SELECT '{Kind.SETTING.name}', name, "
+            f"{query}\nUNION ALL SELECT '{Kind.SETTING.name}', name, "
             "pg_catalog.current_setting(name, true)"
             f"\n  FROM pg_catalog.unnest(ARRAY[{', '.join(custom)}]) AS name"
             "\n  WHERE pg_catalog.current_setting(name, true) <> ''"

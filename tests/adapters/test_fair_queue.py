@@ -230,6 +230,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fairness", FAIRNESS)
 @pytest.mark.parametrize("threads", CASES.values(), ids=CASES)
 def test_one_at_a_time(made, fairness, threads):

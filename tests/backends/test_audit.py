@@ -701,7 +701,7 @@ class TestUndisturbed:
         run(wrapper, "SELECT 1")
         # The next query of the audit fails, as by a cancel that was meant for a statement.
         query = auditing.Snapshot.query
-        auditing.Snapshot.query = staticmethod(lambda names: "SELECT 1 / 0")
+        auditing.Snapshot.query = staticmethod(lambda *arguments: "SELECT 1 / 0")
         try:
             run(wrapper, "SELECT 2")
         finally:

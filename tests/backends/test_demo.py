@@ -68,6 +68,7 @@ def assert_nothing_is_left(scratch: Path) -> None:
     assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_it_compares(scratch: Path, environment: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     done = subprocess.run(
@@ -102,6 +103,7 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "signum"),
     [
@@ -134,6 +136,7 @@ def test_a_signal_leaves_nothing(
     assert_nothing_is_left(scratch)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_leaves_nothing(scratch: Path, environment: dict[str, str]) -> None:
     keyboard, terminal = pty.openpty()
     with subprocess.Popen(
@@ -175,6 +178,7 @@ def read_until(terminal: int, text: str | None) -> str:
     return shown
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_start_shows_its_log(
     scratch: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -161,6 +161,7 @@ def test_nobody_sees_the_change_of_another(db, change, way):
         assert seen(db, change.look) == before
 
 
+@pytest.mark.slow
 @changes
 def test_in_each_mode(db, change):
     with receiver(db, change.before):

@@ -1,6 +1,7 @@
 """Engines are importable for every registered adapter, a stranger's too."""
 
 import importlib
+import importlib.util
 import subprocess
 import sys
 import types
@@ -123,6 +124,68 @@ def test_no_engine_is_meant():
     with pytest.raises(ImportError, match="No adapter is named 'nothing'") as caught:
         importlib.import_module("relet.backends.nothing.base")
     assert "Did you mean" not in str(caught.value)
+
+
+def test_psycopg2_is_told_which_engine_runs_on_it():
+    with pytest.raises(ImportError, match=r"'relet\.backends\.sqlalchemy' runs on psycopg2"):
+        importlib.import_module("relet.backends.psycopg2.base")
+
+
+#: What is written as ENGINE, and what is meant.
+ALMOST = {
+    "relet": "psycopg",
+    "relet.backends": "psycopg",
+    "relet.psycopg": "psycopg",
+    "relet.postgres": "postgresql",
+    "relet.pg8000": "pg8000",
+    "relet.psycopg2": "sqlalchemy",
+    "relet.backends.postgresql.base": "postgresql",
+    "relet.core": "psycopg",
+    "relet.adapters.conformance": "psycopg",
+    "relet.db.backends.postgresql": "psycopg",
+}
+
+
+@pytest.mark.parametrize("almost", ALMOST)
+@engine.needs("psycopg", "importing the engine of that name")
+def test_what_to_write(almost):
+    from django.core.exceptions import ImproperlyConfigured
+    from django.db.utils import load_backend
+
+    with pytest.raises(ImproperlyConfigured) as caught:
+        load_backend(almost)
+    named = "relet.db" if almost.startswith("relet.db") else almost
+    assert str(caught.value.__cause__).startswith(
+        f"{named!r} is not an engine. Write 'ENGINE': 'relet.backends.{ALMOST[almost]}'."
+    )
+
+
+def test_what_to_write_where_nothing_is_imported():
+    """As when settings have been read, and nothing else has happened; and the check."""
+    code = """
+from django.conf import settings
+settings.configure(DATABASES={"default": {"ENGINE": "relet"}})
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+try:
+    connection.ensure_connection()
+except ImproperlyConfigured as error:
+    print(error.__cause__)
+import relet.backends
+from django.core import checks
+(error,) = checks.run_checks(tags=["relet"])
+print(error.id, error.msg)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    text, message = done.stdout.splitlines()
+    assert text.startswith("'relet' is not an engine. Write 'ENGINE': 'relet.backends.psycopg'.")
+    assert message == f"relet.E007 DATABASES['default']['ENGINE']: {text}"
+
+
+def test_a_module_that_is_no_engine_is_not_found_as_any_other():
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'relet\.nothing'$"):
+        importlib.import_module("relet.nothing")
+    assert importlib.util.find_spec("relet.nothing") is None
 
 
 def test_unknown_name():

@@ -627,6 +627,7 @@ POOLS_LOCK = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_child_that_ends(wire, tmp_path, ending):
     """With its parent in a transaction: nothing but the parent's own arrives."""
@@ -665,6 +666,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_multiprocessing(database, tmp_path):
     source = MULTIPROCESSING.format(methods=["fork", "spawn"])
     assert run_process(tmp_path / "main.py", source) == "done\n"

@@ -218,6 +218,7 @@ MOMENTS = [
 ]
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(database, observer):
     """One process for all of them: it takes longer to start than they do."""
     given = connections["default"].settings_dict

@@ -21,6 +21,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow
 def test_i15_while_an_engine_is_imported():
     script = Path(__file__).with_name("import_strikes.py")
     command = [sys.executable, str(script), engine.NAME, "1", str(STEP)]

@@ -380,7 +380,7 @@ def machine(server: dict[str, Any], observer: driver.Observer) -> Iterator[Any]:
 
 
 def test_invariants(machine: Any) -> None:
-    examples = int(os.environ.get("RELET_EXAMPLES", "60"))
+    examples = int(os.environ.get("RELET_EXAMPLES", "20"))
     stateful.run_state_machine_as_test(
         machine,
         settings=settings(

@@ -357,6 +357,7 @@ print("ok", flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     driver.NAME == "psycopg2", reason="psycopg2 blocks all greenlets, without psycogreen"
 )
@@ -404,6 +405,7 @@ else:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no such signals")
 @pytest.mark.parametrize("forked", [False, True])
 def test_a_signal_dumps_all_reports(db, forked):

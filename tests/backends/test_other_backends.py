@@ -250,6 +250,7 @@ def test_what_sets_nothing_that_lasts_is_not_carried(over):
         assert wrapper.seen == ("red",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("release", ["statement", "cursor", "request"])
 @pytest.mark.parametrize("session_state", ["pin", "reset", "error", "ignore"])
 @pytest.mark.parametrize("backend", CARRIED)
@@ -262,6 +263,7 @@ def test_under_every_policy(over, backend, session_state, release):
             wrapper.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ALL)
 def test_threads(over, backend):
     wrong, wrapper = [], over(backend)

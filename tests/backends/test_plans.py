@@ -330,7 +330,7 @@ def test_a_wrong_setting(make, setting, says):
     before = connections["default"]
     connections["default"] = wrapper
     try:
-        (found,) = [check for check in run_checks() if check.id == "relet.E012"]
+        (found,) = [check for check in run_checks() if check.id == "relet.E013"]
     finally:
         connections["default"] = before
     assert re.search(says, found.msg)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from django.db import connections
 
+import relet
 import relet.backends
 import relet.core
 from relet.backends import pools as module
@@ -155,3 +156,14 @@ def test_i15_an_interrupt_leaves_none_open_that_is_to_be_closed(making):
         thread.end()
         assert all(pool.closed for pool in Pool.made)
         assert list(found) == []
+
+
+def test_a_pool_that_other_code_has_closed_is_forgotten(db):
+    backend_pid(db)
+    closed = db._runner.find_pool()
+    closed.pool.close()
+    db.close()
+    backend_pid(db)
+    assert [handle for handle in pools if handle.alias == "default"] == [db._runner.find_pool()]
+    assert db._runner.find_pool() is not closed
+    assert [row.alias for row in relet.pools().rows].count("default") == 1

@@ -35,6 +35,8 @@ try:
 except ImproperlyConfigured as error:
     pytest.skip(f"no GDAL, or no GEOS: {error}", allow_module_level=True)
 
+pytestmark = pytest.mark.slow
+
 PYCON, DJANGOCON = Point(4.89, 52.37, srid=4326), Point(-95.24, 38.96, srid=4326)
 
 

@@ -15,6 +15,8 @@ from ..support.engine import ENGINE, put_small_pool
 
 pytest.importorskip("debug_toolbar", reason="django-debug-toolbar is not installed")
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).with_name("toolbar_project.py")
 SECRET = "s3cr3t-4711"
 

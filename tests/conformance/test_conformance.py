@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from hypothesis import settings
 
 from relet.adapters.conformance import run_conformance_test
 from relet.core import registry
+
+#: No more than the kit has by default: it gives the machine an end.
+EXAMPLES = min(50, int(os.environ.get("RELET_EXAMPLES", "20")))
 
 
 def ready() -> list[str]:
@@ -14,4 +20,5 @@ def ready() -> list[str]:
 
 @pytest.mark.parametrize("name", ready())
 def test_conformance(name: str, conformance_server: None) -> None:
-    run_conformance_test(registry.load(name))
+    machine = settings(max_examples=EXAMPLES, stateful_step_count=30)
+    run_conformance_test(registry.load(name), settings=machine)

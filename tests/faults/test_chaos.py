@@ -11,6 +11,7 @@ from .chaos import ALIAS, CONNECTIONS, SEED, chaos
 SECONDS = float(os.environ.get("RELET_CHAOS_SECONDS", "10"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("garbage")
 def test_chaos(postgres, network, use, caplog):
     caplog.set_level("ERROR", "psycopg.pool")  # it warns of each connection that was lost

@@ -44,6 +44,7 @@ def process(*threads: list[float], seconds: float = 1, **used: float) -> dict[st
     return {"took_ms": list(threads), "seconds": seconds, "cpu_s": 1.0, **used}
 
 
+@pytest.mark.slow
 def test_throughput_measures_each_engine_that_is_there(
     root: Path, server_uri: str, tmp_path: Path
 ) -> None:
@@ -65,6 +66,7 @@ def test_throughput_measures_each_engine_that_is_there(
     assert "| relet/pg8000 " in done.stdout
 
 
+@pytest.mark.slow
 def test_an_error_in_a_request_ends_it(root: Path, server_uri: str) -> None:
     # A pool that no connection fits into.
     arguments = ["--connections", "0", "--engines", "relet", "--patience", "0", "--repeats", "1"]

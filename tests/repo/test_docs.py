@@ -112,6 +112,10 @@ def test_each_command_of_the_readme_is_one_line(readme: str) -> None:
     blocks = re.findall(r"^```shell\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     assert [block for block in blocks if block.count("\n") != 1] == []
     assert blocks[0].endswith(" && .venv/bin/relet demo\n")
+    # What is typed where relet is installed from an index.
+    installed = re.findall(r"^```sh\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    assert [block for block in installed if block.count("\n") != 1] == []
+    assert installed[0].endswith(" && relet demo\n")
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs"])
@@ -124,6 +128,36 @@ def test_links_lead_somewhere(page: str, root: Path) -> None:
         if "://" not in target and not (path.parent / target).exists()
     ]
     assert broken == []
+
+
+def addresses(root: Path) -> dict[str, str]:
+    """The project's addresses, from its metadata."""
+    urls: dict[str, str] = nox.project.load_toml(root / "pyproject.toml")["project"]["urls"]
+    return urls
+
+
+def test_the_readme_has_no_relative_links(readme: str) -> None:
+    """On PyPI they would lead nowhere."""
+    targets = re.findall(r"\]\(([^)]+)\)", readme)
+    assert len(targets) > 10
+    assert [target for target in targets if not target.startswith("https://")] == []
+
+
+def test_absolute_links_lead_to_pages_and_files_that_are_there(readme: str, root: Path) -> None:
+    urls = addresses(root)
+    site, files = urls["Documentation"], f"{urls['Source']}/blob/main/"
+    texts = readme + (root / "docs" / "support.md").read_text()
+    ours = re.findall(r"https://(?:relet\.readthedocs\.io|github\.com/relet)[^)\s]*", texts)
+    assert len(ours) > 10
+    for url in ours:
+        page = url.partition("#")[0]
+        if page.startswith(site):
+            name = page.removeprefix(site) or "index.html"
+            source = re.sub(r"\.html$", ".md", name)
+            assert (root / "docs" / source).exists(), url
+        else:
+            assert page.startswith(files), url
+            assert (root / page.removeprefix(files)).exists(), url
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])

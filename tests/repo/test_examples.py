@@ -37,11 +37,13 @@ def run(command: list[str], environment: dict[str, str]) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_relet_lists_it(installed: dict[str, str]) -> None:
     rows = run(["-m", "relet.backends.cli", "adapters"], installed).splitlines()
     assert ["stack", "relet.backends.stack", "ready"] in [row.split() for row in rows]
 
 
+@pytest.mark.slow
 def test_its_engine_is_there(installed: dict[str, str]) -> None:
     code = (
         "from django.db.utils import load_backend as load\n"
@@ -50,11 +52,53 @@ def test_its_engine_is_there(installed: dict[str, str]) -> None:
     assert run(["-c", code], installed).strip() == "relet_stack.adapter"
 
 
+@pytest.mark.slow
 def test_its_tests_pass(example: Path, installed: dict[str, str], server_uri: str) -> None:
     # Not with relet's own configuration of pytest.
     command = ["-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(example), str(example)]
     told = run([*command, "-p", "no:cacheprovider"], {**installed, "RELET_TEST_DSN": server_uri})
     assert re.search(r"\b6 passed\b", told)
+
+
+@pytest.fixture(scope="module")
+def begun(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plugin that somebody begins with the template."""
+    folder = tmp_path_factory.mktemp("begun")
+    command = [str(root / "examples" / "new_adapter.py"), "my_pool", str(folder)]
+    assert run(command, {**os.environ}) == f"written: {folder / 'relet-my_pool'}\n"
+    return folder / "relet-my_pool"
+
+
+@pytest.mark.slow
+def test_a_plugin_from_the_template_works(begun: Path, tmp_path: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", str(tmp_path), str(begun)], check=True)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    code = (
+        "from django.db.utils import load_backend as load\n"
+        "print(load('relet.backends.my_pool').DatabaseWrapper.adapter_class.__qualname__)"
+    )
+    assert run(["-c", code], environment).strip() == "MyPoolAdapter"
+    for test in sorted((begun / "tests").glob("*.py")):
+        compile(test.read_text(), str(test), "exec")
+
+
+def test_a_plugin_from_the_template_has_its_own_names(begun: Path) -> None:
+    texts = [
+        path.read_text() for path in begun.rglob("*") if path.suffix in (".py", ".toml", ".md")
+    ]
+    names = ("relet_stack", "relet-stack", "StackPool", "StackAdapter", '"stack"', "backends.stack")
+    assert len(texts) > 6
+    assert [name for name in names if any(name in text for text in texts)] == []
+
+
+def test_the_template_refuses_what_is_no_name(root: Path, begun: Path) -> None:
+    script = str(root / "examples" / "new_adapter.py")
+    for name in ("My-Pool", "stack", "my_pool"):
+        done = subprocess.run(
+            [sys.executable, script, name, str(begun.parent)], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout) == (1, ""), name
 
 
 def imported_from_relet(path: Path) -> Iterator[str]:

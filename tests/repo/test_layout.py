@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import subprocess
 import sys
 from importlib.metadata import version
@@ -23,6 +24,7 @@ TOP_LEVEL = {
     "LICENSE",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
 }
 
 
@@ -88,3 +90,16 @@ def test_core_needs_no_django() -> None:
     code = "import sys, relet.core; print([m for m in ('django', 'psycopg') if m in sys.modules])"
     command = [sys.executable, "-c", code]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_slow_tests_are_in_the_gate(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """README's command leaves them out, so that `newest` must not leave out their files."""
+    monkeypatch.chdir(root)
+    spec = importlib.util.spec_from_file_location("noxfile", root / "noxfile.py")
+    assert spec is not None and spec.loader is not None
+    noxfile = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(noxfile)
+    left_out = [root / "tests" / path for path in (*noxfile.OF_README, *noxfile.OF_ENGINES)]
+    assert all(path.is_file() for path in left_out)
+    marked = "mark" + ".slow"
+    assert [path.name for path in left_out if marked in path.read_text(encoding="utf-8")] == []

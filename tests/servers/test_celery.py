@@ -12,6 +12,7 @@ from .process import Process, python, running
 from .watch import Watch
 
 pytest.importorskip("celery", reason="Celery is not installed; nox -s servers does it")
+pytestmark = pytest.mark.slow
 
 COMMAND = (
     *python("celery", "--app", "project.celery", "--quiet", "worker", "--loglevel", "warning"),

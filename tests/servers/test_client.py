@@ -7,6 +7,8 @@ import pytest
 from .conftest import Project
 from .process import python
 
+pytestmark = pytest.mark.slow
+
 COMMAND = python("django", "test", "project.in_process", "--noinput", "--verbosity=0")
 
 

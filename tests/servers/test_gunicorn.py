@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from .conftest import Project
 from .process import python
 from .watch import Watch
@@ -13,6 +15,7 @@ WORKERS, THREADS, SIZE = 2, 8, 4
 VIEWS = ("write", "atomic", "stream", "state", "fails", "async")
 
 
+@pytest.mark.slow
 def test_two_workers(project: Project, watch: Watch) -> None:
     with watch.limit(WORKERS * SIZE, processes=WORKERS), project.site(*COMMAND) as site:
         site.load(VIEWS, requests=240, clients=WORKERS * THREADS)
@@ -21,6 +24,7 @@ def test_two_workers(project: Project, watch: Watch) -> None:
     project.assert_written(site.acknowledged)
 
 
+@pytest.mark.slow
 def test_preloaded(project: Project, watch: Watch) -> None:
     """I10: the parent has used the database before it forks; its connections stay its own."""
     project.extra["PROJECT_QUERIES_AT_IMPORT"] = "1"

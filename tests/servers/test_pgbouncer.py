@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from ..support.aliases import Aliases
+from ..support.engine import ENGINE, put_small_pool
+from ..support.pools import backend_pid
 from . import test_gunicorn
 from .bouncer import bouncer, installed, version
 from .conftest import Project
 from .test_gunicorn import COMMAND, THREADS, WORKERS
 from .watch import Watch
 
-pytestmark = pytest.mark.skipif(
-    not installed(), reason="PgBouncer is not installed (apt-get install pgbouncer)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not installed(), reason="PgBouncer is not installed (apt-get install pgbouncer)"
+    ),
+]
 
 CLIENTS = WORKERS * THREADS
 
@@ -81,3 +89,17 @@ def test_in_session_mode(project: Project, watch: Watch) -> None:
             watch.wait_for({"idle"})
             site.wait_for_rest(WORKERS)
     project.assert_written(site.acknowledged)
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_a_budget_notices_it(
+    server: dict[str, Any], caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    """By the process id that PgBouncer tells, which is none of the server's."""
+    caplog.set_level("WARNING", "relet")
+    with bouncer(server, mode=mode, size=2) as behind, Aliases() as aliases:
+        budget = {"connections": 2, "group": f"bouncer {mode}"}
+        settings = {"ENGINE": ENGINE, **server, **behind, "OPTIONS": {"budget": budget}}
+        put_small_pool(settings)
+        backend_pid(aliases.add("bounced", settings))
+    assert "there is a pooler between this process and the server" in caplog.text

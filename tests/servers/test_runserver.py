@@ -7,9 +7,13 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from .conftest import HERE, Project
 from .process import python
 from .watch import Watch
+
+pytestmark = pytest.mark.slow
 
 SIZE = 4
 VIEWS = ("write", "atomic", "stream", "state", "fails", "async")

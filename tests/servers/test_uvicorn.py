@@ -11,6 +11,7 @@ from .process import python
 from .watch import Watch
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed; nox -s servers does it")
+pytestmark = pytest.mark.slow
 
 COMMAND = python("uvicorn", "project.asgi:application", "--fd", "FD", "--log-level", "warning")
 #: When all requests are served it ends itself by the signal it was sent: Python's exit handlers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import sys
@@ -10,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-TIMES = 400
+TIMES = int(os.environ.get("RELET_INTERRUPTS", "150"))
 
 timers = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no timers")
 

@@ -30,6 +30,9 @@ VOLATILE = {
     "autovacuum": "off",
     "io_method": "sync",
     "shared_buffers": "16MB",
+    "jit": "off",
+    "track_counts": "off",
+    "update_process_title": "off",
 }
 
 

@@ -100,7 +100,7 @@ class Items(list[Any]):
 
 #: How long one call may take, in a process of its own: seconds of the processor's. What is linear
 #: takes a thirtieth of it.
-SECONDS = 10
+SECONDS = 5
 _CALLS = """
 import importlib, signal, sys
 function = getattr(importlib.import_module(sys.argv[1]), sys.argv[2])

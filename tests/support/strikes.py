@@ -17,8 +17,8 @@ from relet.adapters.conformance.strikes import Struck
 
 __all__ = ["Struck", "each_instruction", "strike_at"]
 
-#: Every so many instructions are struck; at night, each.
-STEP = int(os.environ.get("RELET_STRIKES_STEP", "47"))
+#: Every so many instructions are struck; in the gate's other sessions others, and at night each.
+STEP = int(os.environ.get("RELET_STRIKES_STEP", "193"))
 
 RELET: tuple[ModuleType, ...] = (relet.core, relet.adapters)
 

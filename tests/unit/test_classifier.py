@@ -1059,6 +1059,7 @@ VOCABULARY = """
 WORDS = st.sampled_from(VOCABULARY.split())
 
 
+@pytest.mark.slow
 @given(st.lists(WORDS, max_size=12).map(" ".join) | st.text())
 def test_no_text_raises(sql):
     for text in sql, f"DO $body$ BEGIN EXECUTE {sql}; END $body$":

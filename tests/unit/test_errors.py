@@ -55,6 +55,7 @@ def examples():
     """One error of each class; those that compose their text are given what it is made from."""
     arguments = {
         "IllegalEvent": ("default", "running", "statement"),
+        "UnknownEngine": ("relet", "relet.backends.psycopg"),
         "UnknownAdapter": ("psycop", ["psycopg"], ["a plugin is broken."]),
         "MissingDependency": ("psycopg", ["psycopg_pool"], "relet[psycopg]"),
         "Interrupted": (2,),

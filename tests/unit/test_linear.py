@@ -225,7 +225,7 @@ def test_what_is_not_linear_is_seen(counted_lists):
 
 #: To go on to the end from each place where something opens takes a regular expression much longer
 #: than `steps.SECONDS`, and to try all ways to match, for ever.
-LONG = 300_000
+LONG = 150_000
 
 
 def read_a_long_one(name: str) -> None:
@@ -236,6 +236,7 @@ def read_a_long_one(name: str) -> None:
     names_in(sql)
 
 
+@pytest.mark.slow
 @timers
 def test_regular_expressions():
     assert first_that_does_not_end(read_a_long_one, list(TO_READ)) == ""

@@ -6,6 +6,8 @@ import time
 
 from django.db import connection, transaction
 
+import relet
+
 from .celery import app
 from .models import Write
 from .views import ELSEWHERE_S, assert_clean
@@ -17,6 +19,7 @@ def write(token: str) -> None:
     assert_clean()
     time.sleep(ELSEWHERE_S)
     Write.objects.create(token=token)
+    assert write.name in {row.route for row in relet.routes(by="leases").rows}
 
 
 @app.task

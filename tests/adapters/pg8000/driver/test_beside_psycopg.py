@@ -66,6 +66,7 @@ def failures(server, tmp_path_factory):
     return failures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use_tz", [True, False])
 @pytest.mark.parametrize("name", CHECKS)
 def test_alone(failures, name, use_tz):
@@ -73,6 +74,7 @@ def test_alone(failures, name, use_tz):
     assert name not in found, found[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKS)
 def test_all_of_it_beside_psycopg(failures, name):
     pytest.importorskip("psycopg")

@@ -245,6 +245,7 @@ NEIGHBOURS = [
 TOGETHER = re.compile(r"\s*(?:/\* c \*/|-- c\n )?(?:::|\[)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_next_to_others(suffix: str, connection: Any, theirs: Any) -> None:
     for prefix, value in itertools.product(PREFIXES, NEIGHBOURS):

@@ -29,7 +29,7 @@ from relet.adapters.pg8000.dbapi import (
 
 from .values import FRAGMENTS, plain, texts
 
-EXAMPLES = int(os.environ.get("RELET_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("RELET_EXAMPLES", "10"))
 INJECTED = "', 'injected'); SELECT 'injected' --"
 
 hostile = texts | st.lists(
@@ -171,6 +171,7 @@ def only_row(connection: Any, sql: str, parameters: Any) -> Any:
     return row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CARRIERS)
 def test_text_is_no_sql(name: str, session: Any) -> None:
     carrier = CARRIERS[name]

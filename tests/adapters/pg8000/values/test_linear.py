@@ -187,6 +187,7 @@ def read_a_long_one(name: str) -> None:
             call(argument)
 
 
+@pytest.mark.slow
 @timers
 def test_regular_expressions() -> None:
     assert first_that_does_not_end(read_a_long_one, NAMES) == ""

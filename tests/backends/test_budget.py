@@ -1,0 +1,405 @@
+"""``OPTIONS["budget"]``: connections that many pools share, counted by the server.
+
+Each wrapper here has a pool of its own, and so stands for a process; `faults/test_budget.py` has
+processes.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack, closing, contextmanager
+
+import pytest
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import OperationalError, connections, transaction
+
+import relet
+from relet.core import PoolTimeout
+from relet.core.budget import Budget, Share, shares
+
+from ..support import driver, engine
+from ..support.dsn import parameters_for, uri_of
+from ..support.forks import child_of, needs_fork
+from ..support.pools import backend_pid, stats
+from ..support.sessions import kill
+from ..support.threads import Thread
+from ..support.waiting import until
+
+GROUP = "test"
+
+
+def the_pool(wrapper):
+    return wrapper._runner.find_pool().pool
+
+
+@pytest.fixture
+def make(make, request):
+    """Make a wrapper whose pool has a part in the budget of this test."""
+
+    def with_budget(alias, *, connections, group=GROUP, size=2, **settings):
+        options = {"budget": {"connections": connections, "group": f"{group} {request.node.name}"}}
+        options.update(settings.pop("OPTIONS", {}))
+        return make(alias, size=size, OPTIONS=options, **settings)
+
+    return with_budget
+
+
+@pytest.fixture
+def thread():
+    """A thread of its own, for whoever waits."""
+    thread = Thread()
+    yield thread
+    thread.end()
+
+
+def permits(observer, wrapper):
+    """The process ids of the sessions that hold permits, as the server knows them."""
+    budget = the_pool(wrapper).config.budget
+    return {pid for _, pid, _ in observer.execute(budget.holders()).fetchall()}
+
+
+def shares_of(observer, wrapper):
+    rows = observer.execute(the_pool(wrapper).config.budget.look()).fetchall()
+    return sorted(shares(rows).values())
+
+
+@contextmanager
+def all_taken(wrapper):
+    """Keep one connection of *wrapper* in a transaction."""
+    with transaction.Atomic(wrapper.alias, True, False), wrapper.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        yield
+
+
+@pytest.fixture
+def added():
+    """Let transaction.atomic() find wrappers by their aliases."""
+    found = []
+
+    def add(wrapper):
+        connections[wrapper.alias] = wrapper
+        found.append(wrapper)
+        return wrapper
+
+    yield add
+    for wrapper in found:
+        wrapper.close()
+        del connections[wrapper.alias]
+
+
+def waits_in(thread, wrapper):
+    """Have *thread* run a statement on the pool of *wrapper*, which has to ask for a permit."""
+    other = wrapper.copy()
+    other.inc_thread_sharing()
+    thread.begin(lambda: backend_pid(other))
+    until(lambda: the_pool(wrapper).permits.asking)
+
+
+def test_a_permit_lasts_as_long_as_its_session(make, observer):
+    first, second = make("first", connections=2), make("second", connections=2)
+    pid, other = backend_pid(first), backend_pid(second)
+    assert permits(observer, first) == {pid, other}
+    kill(observer, other)
+    assert permits(observer, first) == {pid}
+    with pytest.raises(driver.CONNECTION_LOST):
+        backend_pid(second)
+    other = backend_pid(second)
+    assert permits(observer, first) == {pid, other}
+    first.close_pool()
+    until(lambda: pid not in permits(observer, second))
+    assert backend_pid(second) in permits(observer, second)
+
+
+def test_whoever_waits_is_served_by_his_own_pool(make, observer, added, thread):
+    db = added(make("waits", connections=1))
+    with all_taken(db):
+        waits_in(thread, db)
+        assert shares_of(observer, db) == [(1, True)]
+    assert thread.result() == backend_pid(db)
+    until(lambda: shares_of(observer, db) == [(1, False)])  # the one that asked is closed
+    until(lambda: stats(db).size == 1)
+
+
+def test_whoever_waits_is_served_when_another_process_ends(make, observer, added, thread):
+    first, second = added(make("first", connections=1)), make("second", connections=1)
+    with all_taken(first):
+        waits_in(thread, second)
+        kill(observer, *permits(observer, first))
+        assert thread.result() in permits(observer, second)
+        first.needs_rollback = True
+
+
+def test_idle_connections_are_given_up(make, observer, added, thread):
+    """By a pool that has more than it is to keep, and only then."""
+    first, second = added(make("first", connections=2)), make("second", connections=2)
+    other = first.copy()
+    with all_taken(first):
+        backend_pid(other)
+    assert len(permits(observer, first)) == 2
+    waits_in(thread, second)
+    assert thread.result() in permits(observer, second)
+    until(lambda: shares_of(observer, first) == [(1, False), (1, False)])
+    until(lambda: stats(first).size == 1)
+    waits_in(thread, third := make("third", connections=2))
+    # These keep what they have, until one ends.
+    assert shares_of(observer, third) == [(0, True), (1, False), (1, False)]
+    second.close_pool()
+    assert thread.result() in permits(observer, third)
+
+
+@engine.needs("psycopg", "a min_size")
+def test_what_is_guaranteed_is_not_given_up(make, observer, thread):
+    pool = {"min_size": 2, "max_size": 2}
+    first, second = make("first", connections=2, pool=pool), make("second", connections=2)
+    backend_pid(first)
+    until(lambda: stats(first).idle == 2)
+    waits_in(thread, second)
+    assert the_pool(first).permits.look()  # as its thread does once a second
+    assert stats(first).size == 2
+    first.close_pool()
+    assert thread.result() in permits(observer, second)
+
+
+def test_the_error_names_the_holders_of_the_group(make, added):
+    options = {"application_name": "the holder"}
+    first = added(make("first", connections=1, OPTIONS=options))
+    second = make("second", connections=1, timeout=0.5)
+    with all_taken(first):
+        pid = backend_pid(first)
+        with pytest.raises(OperationalError) as caught:
+            backend_pid(second)
+    assert isinstance(caught.value.__cause__, PoolTimeout)
+    text = str(caught.value)
+    assert "DATABASES['second']: couldn't get a connection after 0.50 sec. 0 of 2" in text
+    assert "The budget of the group 'test test_the_error_names_the_holders_of_the_group" in text
+    assert "1 connections, is spent. Raise OPTIONS['budget']['connections'], " in text
+    assert f"Its holders:\n  the holder has 1: pid {pid} idle in transaction" in text
+    assert "server has not answered" not in text
+
+
+def test_groups_do_not_share(make, observer):
+    first = make("first", connections=1)
+    second = make("second", connections=1, group="another")
+    assert permits(observer, first) == set()
+    pids = backend_pid(first), backend_pid(second)
+    assert (permits(observer, first), permits(observer, second)) == ({pids[0]}, {pids[1]})
+
+
+def test_of_those_who_ask_the_poorest_is_first(make, observer):
+    params = parameters_for(make("any", connections=2).settings_dict)
+    budget = Budget(2, "the poorest")
+
+    def take(session, pool, **asks):
+        return session.execute(budget.take(pool, **asks)).fetchone()[1:]
+
+    def pools():
+        return shares(observer.execute(budget.look()).fetchall())
+
+    with ExitStack() as stack:
+        sessions = (stack.enter_context(driver.connect(**params)) for _ in range(9))
+        assert take(next(sessions), 1) == (0, 1)
+        with driver.connect(**params) as ends:
+            assert take(ends, 2) == (0, 2)
+            rich, poor = next(sessions), next(sessions)
+            assert take(rich, 1) == (1, None)
+            assert take(poor, 3) == (0, None)
+            rich.execute(budget.ask(1))
+            poor.execute(budget.ask(3))
+        until(lambda: pools() == {1: Share(1, True), 3: Share(0, True)})
+        assert take(rich, 1, asks=True) == (1, None)
+        assert take(next(sessions), 1) == (1, None)
+        assert take(poor, 3, asks=True) == (0, 2)
+        assert pools() == {1: Share(1, True), 3: Share(1, False)}
+        # Others may have been told another number.
+        assert next(sessions).execute(Budget(3, "the poorest").take(1)).fetchone()[2] == 3
+
+
+def test_the_thread_that_looks_ends_with_its_pool(make, observer):
+    db = make("looks", connections=2)
+    group = the_pool(db).config.budget.group
+    backend_pid(db)
+
+    def looks():
+        return [each for each in threading.enumerate() if each.name.endswith(group)]
+
+    assert len(looks()) == 1
+    db.close_pool()
+    until(lambda: not looks())
+
+
+def test_no_budget_is_no_cost(db):
+    backend_pid(db)
+    assert the_pool(db).permits is None
+
+
+# The session.
+
+#: Locks that a session may have beside its permit, and how each is listed.
+LOCKS = [
+    "pg_advisory_lock(-7), pg_advisory_lock(-7)",
+    "pg_advisory_lock_shared(9223372036854775807)",
+    "pg_advisory_lock(-1, 2147483647)",
+    "pg_try_advisory_lock_shared(5, -5)",
+]
+
+
+@pytest.mark.parametrize("policy", [{"session_state": "reset"}, {"session_state": "pin"}])
+def test_a_restored_session_keeps_its_permit(make, observer, policy):
+    db = make("restored", connections=2, policy=policy)
+    pid = backend_pid(db)
+    with closing(db), db.cursor() as cursor:
+        for lock in LOCKS:
+            cursor.execute(f"SELECT {lock}, set_config('app.x', 'y', false)")
+    assert permits(observer, db) == {pid}
+    mine = f"locktype = 'advisory' AND pid = {pid}"
+    rows = observer.execute(f"SELECT mode FROM pg_locks WHERE {mine} ORDER BY 1").fetchall()
+    assert [*map(tuple, rows)] == [("ExclusiveLock",), ("ShareLock",)]  # the permit, and whose
+    assert backend_pid(db) == pid
+
+
+@pytest.mark.parametrize("statement", ["SELECT pg_advisory_unlock_all()", "DISCARD ALL"])
+def test_a_session_that_has_lost_its_permit_is_closed(make, observer, statement):
+    db = make("lost", connections=1)
+    pid = backend_pid(db)
+    with closing(db), db.cursor() as cursor:
+        cursor.execute(statement)
+    assert backend_pid(db) != pid
+    assert permits(observer, db) == {backend_pid(db)}
+
+
+def test_the_permit_is_no_state_of_its_session(make):
+    db = make("audited", connections=1, policy={"session_state_audit": "all"})
+    with closing(db), db.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    connection = the_pool(db).checkout()
+    assert connection.baseline.kinds == frozenset()
+    the_pool(db).checkin(connection)
+    assert not [row for row in relet.session_state_audit().rows if row.alias == "audited"]
+
+
+# Processes and poolers.
+
+
+@needs_fork
+def test_a_child_takes_permits_of_its_own(make, observer):
+    db = make("forked", connections=2)
+    pid = backend_pid(db)
+
+    def child():
+        assert backend_pid(db) != pid
+        with driver.connect(**parameters_for(db.settings_dict)) as beside:
+            assert len(permits(beside, db)) == 2
+
+    assert child_of(child) == 0
+    until(lambda: permits(observer, db) == {pid})
+
+
+def test_a_pooler_is_noticed(make, caplog):
+    """What a pooler says at the login is not the process id of the session."""
+    caplog.set_level(logging.WARNING, "relet")
+    db = make("pooled", connections=2)
+    pool = the_pool(db)
+    pool.backend_pid = lambda raw: 1
+    backend_pid(db)
+    with all_open(db):
+        pass
+    (message,) = (record.getMessage() for record in caplog.records if record.name == "relet")
+    assert "DATABASES['pooled']['OPTIONS']['budget']: there is a pooler between" in message
+
+
+@contextmanager
+def all_open(db):
+    other = db.copy()
+    with db.temporary_connection(), other.temporary_connection():
+        yield
+
+
+# Settings.
+
+
+@pytest.mark.parametrize(
+    ("budget", "says"),
+    [
+        (80, "it is 80; it must be a dict such as {'connections': 80, 'group': 'shop'}, or None."),
+        ({"connections": 80}, "'group' is missing."),
+        ({"connections": 80, "groop": "shop"}, "unknown 'groop' (did you mean 'group'?)"),
+        ({"connections": "80", "group": "shop"}, "'connections' is '80'; it must be a whole numb"),
+        ({"connections": 0, "group": "shop"}, "'connections' is 0; it must be a whole number, 1"),
+        ({"connections": 10**6, "group": "shop"}, "no server has more than 262143."),
+        ({"connections": 80, "group": ""}, "'group' is ''; it must be a name, such as 'shop'."),
+    ],
+)
+def test_checks(db, budget, says):
+    checked(db, {"budget": budget}, says)
+
+
+def test_checks_refuse_no_pooling(db):
+    budget = {"connections": 80, "group": "shop"}
+    checked(db, {"budget": budget, "pool": False}, "no 'pool' of False")
+
+
+@engine.needs("sqlalchemy", "another class of pools")
+def test_checks_refuse_another_pool(db):
+    budget = {"connections": 80, "group": "shop"}
+    pool = {"class": "sqlalchemy.pool.NullPool"}
+    checked(db, {"budget": budget, "pool": pool}, "none of another 'class'")
+
+
+@engine.needs("psycopg", "a min_size")
+def test_checks_refuse_what_cannot_be_guaranteed(db):
+    budget = {"connections": 3, "group": "shop"}
+    checked(db, {"budget": budget, "pool": {}}, "the pool of each process keeps 4 open")
+
+
+def checked(db, options, says):
+    settings = {**db.settings_dict, "OPTIONS": {**db.settings_dict["OPTIONS"], **options}}
+    connections["wrong"] = wrapper = type(db)(settings, "wrong")
+    connections.settings["wrong"] = settings
+    try:
+        (found,) = run_checks(tags=["relet"])
+        assert found.id == "relet.E012"
+        assert found.msg.startswith("DATABASES['wrong']['OPTIONS']['budget']: ")
+        assert says in found.msg
+        with pytest.raises(ImproperlyConfigured):
+            wrapper.ensure_connection()
+    finally:
+        del connections["wrong"], connections.settings["wrong"]
+
+
+# The command.
+
+
+def command(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "relet.backends.cli", "budget", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **environment,
+    )
+
+
+def test_command(make, observer, tmp_path):
+    db = make("default", connections=2, OPTIONS={"application_name": "the holder"})
+    pid = backend_pid(db)
+    group = the_pool(db).config.budget.group
+    (tmp_path / "shop.py").write_text(f"DATABASES = {{'default': {db.settings_dict!r}}}\n")
+    result = command("--settings", "shop", cwd=tmp_path)
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"Budget of the group {group!r}: 2 connections (DATABASES['default'])"
+    assert "  held: 1, by 1 pools, of which 0 ask for more" in lines
+    assert "  at most now: 2, 1 processes x max_size" in lines
+    deploy = "  at most in a deploy: 4, 2 processes x max_size"
+    assert f"{deploy}: more than the budget, so under full load threads wait" in lines
+    assert any(line.startswith("  server: max_connections ") for line in lines)
+    assert lines[-1] == f"  the holder has 1: pid {pid} idle"
+    assert result.returncode == 0
+    uri = uri_of(parameters_for(db.settings_dict))
+    result = command("--dsn", uri, "--group", group)
+    assert "  held: 1, by 1 pools, of which 0 ask for more" in result.stdout
+    assert f"  the holder has 1: pid {pid} idle" in result.stdout
