@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
 
@@ -15,21 +15,16 @@ from relet.core.plans.eligible import is_preparable, refusal
 
 from .plans.declared import open_to_blocks, targets_changed, targets_of
 
-if TYPE_CHECKING:
-    from django.db.models import QuerySet
-
-Plan = Literal["auto", "generic", "custom"]
-
 #: What ``QuerySet.get()`` limits its query to, to find out whether there is more than one row.
 _GET_LIMIT = 21
 
 
 def prepare(
-    target: QuerySet[Any] | str,
+    target: Any,
     *,
     using: str | None = None,
     name: str | None = None,
-    plan: Plan = "auto",
+    plan: str = "auto",
 ) -> None:
     """Have each connection prepare a statement when it first runs it, instead of planning it anew.
 
