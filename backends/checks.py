@@ -18,6 +18,7 @@ from relet.core import MissingDependency, UnknownAdapter, UnknownEngine, registr
 from .config import options
 from .config.budget import pool_budget
 from .config.observe import observe_options
+from .config.prepare import prepare_options
 from .leases.findings import mode_from_environment
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def _check(wrapper: LeasingWrapper) -> Iterator[checks.CheckMessage]:
     yield from _errors(options.check_tag, alias, settings)
     yield from _errors(observe_options, alias, settings)
     adapter = wrapper.adapter_class
+    yield from _errors(prepare_options, alias, settings, adapter)
     for problem in options.ignored_settings(alias, settings, adapter):
         yield checks.Warning(problem, id="relet.W003")
     if wrong := _errors(options.pool_options, alias, settings, adapter):

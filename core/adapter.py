@@ -158,9 +158,14 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
     #: When a connection was last found broken, in seconds of `time.monotonic`. A connection last
     #: used before that is checked before it is handed out.
     broken_at: float = float("-inf")
+    #: Whether a statement has failed because the server was a standby. Of the connections that are
+    #: checked, those to a standby are replaced then.
+    avoids_standbys: bool = False
     #: Where threads wait for a connection, if that is in order: an object with a `fairness` in
     #: seconds, such as `relet.adapters.semaphore.FairSemaphore`. The adapter sets it.
     fair_queue: Any = None
+    #: The `relet.core.plans.PlanBook`; None if nothing is prepared. `prepare_targets` sets it.
+    plans: Any = None
     #: The pool's part in its budget; None if it has none. The adapter sets it.
     permits: Any = None
 
@@ -370,6 +375,24 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
         """Return what ``raw.cursor()`` returns. Called for every statement."""
         return raw.cursor()  # type: ignore[attr-defined]
 
+    @classmethod
+    def cannot_prepare(cls) -> str:
+        """Return why the driver cannot prepare statements, as the end of a sentence; "" if it can.
+
+        An adapter that overrides `prepare_targets` overrides this, too.
+        """
+        return "its driver does not prepare statements"
+
+    def prepare_targets(self, book: Any) -> None:
+        """Have cursors that `new_cursor` returns from now on prepare the targets of *book*.
+
+        It is a `relet.core.plans.PlanBook`.
+
+        Called at most once for a pool, and only if targets are declared for its alias or found by
+        themselves. Set `plans`; a statement of a pool without targets must not pay for them.
+        """
+        raise NotImplementedError(self.cannot_prepare())
+
     @abstractmethod
     def transaction_status(self, raw: Driver) -> int:
         """Return the driver's `TransactionStatus`. No round trip."""
@@ -393,6 +416,19 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
     @abstractmethod
     def ping(self, raw: Driver) -> bool:
         """Return whether the server still answers on this connection. One round trip."""
+
+    def is_standby(self, raw: Driver) -> bool:
+        """Return whether the server says that it is a standby. No round trip.
+
+        PostgreSQL 14 and newer report it by themselves. The default finds it where psycopg,
+        psycopg2 and many others have it, in ``raw.info.parameter_status()``.
+        """
+        try:
+            return raw.info.parameter_status("in_hot_standby") == "on"  # type: ignore[attr-defined, no-any-return]
+        except Exception as error:  # such as of a closed connection
+            if from_handler(error):
+                raise
+            return False
 
     def has_unread_data(self, raw: Driver) -> bool:
         """Return whether an idle connection has data to read. No round trip.

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from relet.backends.leases.hold import hold as hold
     from relet.backends.leases.policies import policies as policies
     from relet.backends.pools import close_all as close_all
+    from relet.backends.prepare import add_prepare_target as add_prepare_target
+    from relet.backends.prepare import prepare as prepare
+    from relet.backends.prepare import prepared as prepared
     from relet.backends.reports.connections import connections as connections
     from relet.backends.reports.label import label as label
+    from relet.backends.reports.plans import plans as plans
     from relet.backends.reports.pools import pools as pools
     from relet.backends.reports.queries import queries as queries
     from relet.backends.reports.routes import routes as routes
@@ -29,13 +33,17 @@ if TYPE_CHECKING:
 #: Public name -> the module that defines it.
 _MODULES = {
     "ReleasePolicy": "relet.core.policy",
+    "add_prepare_target": "relet.backends.prepare",
     "build": "relet.backends.engines",
     "close_all": "relet.backends.pools",
     "connections": "relet.backends.reports.connections",
     "hold": "relet.backends.leases.hold",
     "label": "relet.backends.reports.label",
+    "plans": "relet.backends.reports.plans",
     "policies": "relet.backends.leases.policies",
     "pools": "relet.backends.reports.pools",
+    "prepare": "relet.backends.prepare",
+    "prepared": "relet.backends.prepare",
     "queries": "relet.backends.reports.queries",
     "routes": "relet.backends.reports.routes",
     "session_state_audit": "relet.backends.leases.findings",
@@ -44,14 +52,18 @@ _MODULES = {
 __all__ = [
     "ReleasePolicy",
     "__version__",
+    "add_prepare_target",
     "build",
     "close_all",
     "connections",
     "hold",
     "label",
     "metrics",
+    "plans",
     "policies",
     "pools",
+    "prepare",
+    "prepared",
     "queries",
     "routes",
     "session_state_audit",

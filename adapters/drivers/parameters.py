@@ -11,7 +11,7 @@ from relet.core.errors import did_you_mean
 #: Other keys of ``OPTIONS``, which Django or relet reads.
 _OPTIONS = (
     *("assume_role", "budget", "connection_parameters", "isolation_level", "observe", "policy"),
-    *("pool", "server_side_binding", "tag"),
+    *("pool", "prepare", "server_side_binding", "tag"),
 )
 _POLICY = tuple(field.name for field in fields(ReleasePolicy))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any, ClassVar
 
 import psycopg
@@ -18,12 +18,14 @@ from psycopg.pq.abc import PGconn
 from psycopg.rows import tuple_row
 
 from relet.core import Facts, TransactionStatus
+from relet.core.plans import PlanBook
 from relet.core.sql import transactions
 
 from . import facts as telling
 from .application_name import with_application_name
 from .attributes import Snapshot, attributes
 from .parameters import refuse_unknown
+from .psycopg_plans import planned, why_not
 
 Connection = psycopg.Connection[Any]
 
@@ -37,6 +39,8 @@ _OF_SESSION = {"backend_pid", "error_message", "password", "timezone"}
 _Connection = psycopg.Connection
 #: The method that psycopg itself has, before any tool replaces it.
 _cursor = _Connection.cursor
+
+_PIPELINE_OFF = psycopg.pq.PipelineStatus.OFF
 
 #: A true boolean, in text and in binary.
 _TRUE = (b"t", b"\x01")
@@ -54,11 +58,13 @@ class Psycopg:
             "_autocommit",  # relet sets it back
             "_begin_statement",  # derived from the others on first use
             *("_created_at", "_expire_at", "_pool", "relet"),  # belong to the pool and the adapter
+            "relet_plans",  # what its session has prepared, which is for all leases
         }
     )
 
     #: Set by the adapter that this is mixed into.
     pool_keys: ClassVar[Sequence[str]]
+    plans: PlanBook | None
 
     @classmethod
     def check_connect(cls, parameters: Mapping[str, Any]) -> None:
@@ -89,6 +95,16 @@ class Psycopg:
             # when it runs a statement.
             return raw.cursor_factory(raw, row_factory=raw.row_factory)
         return raw.cursor()
+
+    @classmethod
+    def cannot_prepare(cls) -> str:
+        return why_not()
+
+    def prepare_targets(self, book: PlanBook) -> None:
+        self.plans = book
+        # Of this pool only: all others keep the method of the class.
+        self.new_cursor = partial(_planned_cursor, book, {})  # type: ignore[method-assign]
+        self.transaction_status = _planned_status  # type: ignore[method-assign]
 
     def transaction_status(self, raw: Connection) -> int:
         return raw.pgconn.transaction_status
@@ -163,6 +179,28 @@ class Psycopg:
         if result is None or result.ntuples != 1:
             return None
         return [result.get_value(0, column) in _TRUE for column in range(result.nfields)]
+
+
+def _planned_cursor(book: PlanBook, classes: dict[Any, type[Any]], raw: Connection) -> Any:
+    """Return a cursor as `Psycopg.new_cursor` does, which prepares the targets of *book*.
+
+    :param classes: by the factory of cursors, the class that prepares.
+    """
+    factory = raw.cursor_factory
+    if type(raw).cursor is not _cursor or "cursor" in raw.__dict__ or not isinstance(factory, type):
+        return raw.cursor()  # a tool's own
+    cursor_class = classes.get(factory)
+    if cursor_class is None:
+        cursor_class = classes[factory] = planned(factory, book)
+    return cursor_class(raw, row_factory=raw.row_factory)
+
+
+def _planned_status(raw: Connection) -> int:
+    """Return the transaction status; UNKNOWN if an exception has left pipeline mode on."""
+    pgconn = raw.pgconn
+    if pgconn.pipeline_status != _PIPELINE_OFF and raw._pipeline is None:
+        return TransactionStatus.UNKNOWN
+    return pgconn.transaction_status
 
 
 @lru_cache(maxsize=512)

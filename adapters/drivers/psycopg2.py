@@ -50,6 +50,10 @@ class Psycopg2:
         raw.autocommit = True
         return raw
 
+    @classmethod
+    def cannot_prepare(cls) -> str:
+        return "psycopg2 sends no parameters apart from the text; install psycopg 3, or use pg8000"
+
     def transaction_status(self, raw: Any) -> int:
         status: int = raw.get_transaction_status()
         return status

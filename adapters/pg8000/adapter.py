@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from relet.adapters.drivers import facts as telling
@@ -17,6 +18,7 @@ from relet.core.locks import depth
 from . import dbapi, settings
 from .connection import Connection
 from .cursor import Cursor, statement_text
+from .plans import PlannedCursor, planned
 
 #: What a connection says of itself, beside its `info`.
 _TOLD = (
@@ -38,6 +40,7 @@ class Pg8000Adapter(QueuePoolAdapter):
             *("_decode", "_encode", "loaders"),  # they follow the session's encoding
             *("_rest", "transaction_status"),  # change with each statement
             "notices",  # their contents are dropped by `drop_notices`
+            "relet_plans",  # what its session has prepared, which is for all leases
         }
     )
 
@@ -58,6 +61,15 @@ class Pg8000Adapter(QueuePoolAdapter):
             others = [name for name in given if name not in (*known, *settings.RESERVED)]
             refuse_unknown(others, known, cls.pool_keys)
         settings.check(given)
+
+    @classmethod
+    def cannot_prepare(cls) -> str:
+        return ""
+
+    def prepare_targets(self, book: Any) -> None:
+        self.plans = book
+        # Of this pool only: all others keep the method of the class.
+        self.new_cursor = partial(_planned_cursor, planned(book))  # type: ignore[method-assign]
 
     def transaction_status(self, raw: Connection) -> int:
         return raw.wire.transaction_status
@@ -109,3 +121,8 @@ class Pg8000Adapter(QueuePoolAdapter):
     def boolean_columns(self, cursor: Cursor) -> Sequence[bool] | None:
         rows = cursor.peek()
         return [value is True for value in rows[0]] if len(rows) == 1 else None
+
+
+def _planned_cursor(cursor_class: type[PlannedCursor], raw: Connection) -> Cursor:
+    raw.wire.check_open()
+    return cursor_class(raw.session, raw)

@@ -14,7 +14,7 @@ from relet.core.policy import check_boolean
 from .policy import load_policy
 
 #: The keys of ``OPTIONS`` that are relet's. The others are the driver's.
-OWN_OPTIONS = ("budget", "observe", "policy", "pool", "tag")
+OWN_OPTIONS = ("budget", "observe", "policy", "pool", "prepare", "tag")
 #: Where the options of most pools are.
 _DEFAULT_SETTING = PoolAdapter.options_setting
 

@@ -19,8 +19,10 @@ from relet.backends.config.options import (
     pool_options,
     release_policy,
 )
+from relet.backends.config.prepare import prepare_options
 from relet.backends.observe import routes, signals
 from relet.backends.observe.observer import PoolObserver
+from relet.backends.plans.declared import give_book
 from relet.backends.pools import MakePool, PoolHandle, pools
 from relet.core import Event, PoolAdapter, PoolConfig, PooledConnection, ReleasePolicy
 
@@ -56,6 +58,7 @@ def _plan_pool(host: Host) -> MakePool:
     options = pool_options(alias, settings, adapter_class)
     policy = release_policy(alias, settings, adapter_class)
     observe = observe_options(alias, settings)
+    prepare = prepare_options(alias, settings, adapter_class)
     budget = pool_budget(alias, settings, adapter_class)
     definitions = PoolDefinitions(policy, pooled=adapter_class.is_pooling(options))
     configure = ConfigureConnection(type(host), copy_settings(settings), alias, definitions)
@@ -86,6 +89,7 @@ def _plan_pool(host: Host) -> MakePool:
         pool.describe_holders = lambda: lifetimes.holders_of(found())
         if observer is not None:
             observer.watch(pool)
+        give_book(pool, prepare)
         return pool, policy
 
     return make

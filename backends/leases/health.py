@@ -36,7 +36,9 @@ def validate(
             return
         if check is HealthCheck.PEEK and not pool.has_unread_data(connection.raw):
             return
-        if pool.ping(connection.raw):
+        if pool.ping(connection.raw) and not (
+            pool.avoids_standbys and pool.is_standby(connection.raw)
+        ):
             connection.last_used_at = monotonic()
             return
         pool.broken_at = monotonic()

@@ -49,6 +49,7 @@ from . import (
     lifetimes,
     session_rules,
     session_tracking,
+    standby,
 )
 from .host import Host
 from .messages import Messages
@@ -214,6 +215,11 @@ class LeaseRunner:
             ending.discard_after_interrupt(lease)
         elif lease.state in RUNNING:
             try:
+                if standby.is_refused_by_one(error, lease):
+                    standby.replace_connections(lease, self.messages)
+                    self.perform(lease.report(TransactionStatus.UNKNOWN, self.host.in_atomic_block))
+                    self.tell()
+                    return NOTHING
                 return self.end()
             except BaseException:
                 ending.discard_after_interrupt(lease)

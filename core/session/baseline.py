@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relet.core.budget import of_class
+from relet.core.session.own_statements import is_foreign
 from relet.core.sql.effects import ALL, Kind
 from relet.core.sql.quoting import quote_identifier, quote_literal
 
@@ -29,11 +30,13 @@ _UNDO = {
         "pg_catalog.gen_random_uuid()::text, '-', ''), 13))::bit(52)::int8 / 2 ^ 51 - 1)"
     ),
 }
-#: The driver's own prepared statements were not made by SQL, and stay.
-_DEALLOCATE = """DO $relet$
+#: The driver's own prepared statements were not made by SQL, and stay. So do those of targets,
+#: which are for all leases; see `relet.core.plans`.
+_DEALLOCATE = f"""DO $relet$
 DECLARE name text;
 BEGIN
-  FOR name IN SELECT p.name FROM pg_catalog.pg_prepared_statements p WHERE p.from_sql LOOP
+  FOR name IN SELECT p.name FROM pg_catalog.pg_prepared_statements p
+    WHERE p.from_sql AND {is_foreign("p.name")} LOOP
     EXECUTE pg_catalog.format('DEALLOCATE %I', name);
   END LOOP;
 END $relet$"""
@@ -85,7 +88,8 @@ UNION ALL SELECT 'kind', '{Kind.TEMPORARY.name}', NULL WHERE EXISTS
 UNION ALL SELECT 'kind', '{Kind.CHANNEL.name}', NULL WHERE EXISTS
   (SELECT FROM pg_catalog.pg_listening_channels())
 UNION ALL SELECT 'kind', '{Kind.PREPARED.name}', NULL WHERE EXISTS
-  (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)
+  (SELECT FROM pg_catalog.pg_prepared_statements
+   WHERE from_sql AND {is_foreign("name")})
 UNION ALL SELECT 'kind', '{Kind.CURSOR.name}', NULL WHERE EXISTS
   (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)
 """

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from relet.core.budget import of_class
+from relet.core.session.own_statements import is_foreign
 from relet.core.sql.effects import Kind
 from relet.core.sql.quoting import quote_literal
 
@@ -40,7 +41,8 @@ UNION ALL SELECT '{Kind.LOCK.name}', '',
   FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()
   {{budget}}
 UNION ALL SELECT '{Kind.PREPARED.name}', name, prepare_time::text
-  FROM pg_catalog.pg_prepared_statements WHERE from_sql
+  FROM pg_catalog.pg_prepared_statements
+  WHERE from_sql AND {is_foreign("name")}
 UNION ALL SELECT '{Kind.CURSOR.name}', name, creation_time::text
   FROM pg_catalog.pg_cursors WHERE is_holdable
 UNION ALL SELECT 'FUNCTIONS', '',

@@ -9,10 +9,12 @@ import pytest
 from django.db import DatabaseError, connections, transaction
 from testapp.models import Item
 
+import relet
 import relet.adapters
 import relet.backends
 import relet.core
 from relet import hold, policies
+from relet.backends.plans import declared
 from relet.core import PoolAdapter, State, registry
 
 from ..support import driver, engine
@@ -296,3 +298,40 @@ def test_i15_at_each_instruction(db, struck, work, before):
     # It is all there, as it was.
     struck(number)
     gc.collect()
+
+
+# Prepared plans.
+
+PLANNED = "SELECT %s + 4711"
+
+
+def planned():
+    run(PLANNED, [1])
+
+
+def planned_in_transaction():
+    with transaction.atomic():
+        Item.objects.create(name="written")
+        run(PLANNED, [1])
+
+
+def renewed():
+    """Before each of them, so that the statement is prepared, as for the first time."""
+    book = connections["default"]._runner.handle.pool.plans
+    book.texts.clear()
+    book.renew()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("before", [renewed, nothing])
+@pytest.mark.parametrize("work", [planned, planned_in_transaction])
+@pytest.mark.skipif(driver.NAME == "psycopg2", reason="psycopg2 cannot prepare")
+def test_i15_of_prepared_plans(db, struck, work, before):
+    run("SELECT 1")
+    relet.prepare(PLANNED)
+    try:
+        test_i15_at_each_instruction(db, struck, work, before)
+    finally:
+        declared._targets.clear()
+        db.close_pool()

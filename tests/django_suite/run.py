@@ -3,6 +3,7 @@
     python -m tests.django_suite.run                    # what concerns databases
     python -m tests.django_suite.run --all              # everything
     python -m tests.django_suite.run transactions backends.postgresql
+    python -m tests.django_suite.run --prepare '{"mode": "auto", "after": 1}'
 
 The suite is taken from the source distribution of the installed Django version.
 Exits with 1 when a test fails that `expected` does not list, when a listed
@@ -36,6 +37,9 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="run everything")
     parser.add_argument("--engine", default="relet.backends.psycopg")
     parser.add_argument("--policy", type=json.loads, default={}, help="OPTIONS['policy'], as JSON")
+    parser.add_argument(
+        "--prepare", type=json.loads, help="OPTIONS['prepare'], as JSON; by default, none"
+    )
     parser.add_argument("--parallel", default="1", help="passed on to Django's runtests.py")
     arguments = parser.parse_args()
     tests = _source() / "tests"
@@ -51,6 +55,7 @@ def main() -> int:
                 "RELET_SUITE_DATABASE": json.dumps(database),
                 "RELET_SUITE_ENGINE": arguments.engine,
                 "RELET_SUITE_POLICY": json.dumps(arguments.policy),
+                "RELET_SUITE_PREPARE": json.dumps(arguments.prepare),
                 "RELET_SUITE_RESULT": str(result),
             }
             options = ["--settings=suite_settings", f"--parallel={arguments.parallel}", "--noinput"]

@@ -28,6 +28,8 @@ if _engine.startswith("relet."):
         pool_setting = pool_setting[key]
     pool_setting[last] = adapter.options_for(size=4, timeout=10)
     _DATABASE["OPTIONS"]["policy"] = json.loads(os.environ["RELET_SUITE_POLICY"])
+    if (prepare := json.loads(os.environ["RELET_SUITE_PREPARE"])) is not None:
+        _DATABASE["OPTIONS"]["prepare"] = prepare
 else:
     _DATABASE["OPTIONS"]["pool"] = {"min_size": 0, "max_size": 4, "timeout": 10}
 

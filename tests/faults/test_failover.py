@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError
 
 from ..support.pools import all_pids, at_rest
 from ..support.server import DURABLE, new_server
+from ..support.waiting import until
 from .test_killed_backends import run
 
 
@@ -46,3 +47,37 @@ def test_failover(servers, use, caplog, first):
     assert where(wrapper) == standby.port
     assert run(wrapper, "SELECT count(*) FROM written") == [(4 - failed,)]
     assert at_rest(wrapper)
+
+
+def test_the_primary_is_a_standby_now(servers, use, caplog):
+    """As after a failover, while a name still leads to the old primary."""
+    primary, standby = servers
+    run(use(primary.port, alias="other"), "CREATE TABLE written (what text)")
+    wrapper = use(standby.port, size=2)
+    until(lambda: run(wrapper, "SELECT to_regclass('written')::text") == [("written",)])
+    before = all_pids(wrapper)
+    write = "INSERT INTO written VALUES ('kept')"
+    for _ in range(2):
+        with pytest.raises(DatabaseError, match="read-only transaction"):
+            run(wrapper, write)
+    assert caplog.text.count("the server is a standby and takes no writes") == 1
+    assert not set(before) & set(all_pids(wrapper))
+    assert at_rest(wrapper)
+    wrapper.set_autocommit(False)
+    with pytest.raises(DatabaseError, match="read-only transaction"):
+        run(wrapper, write)
+    wrapper.rollback()
+    wrapper.set_autocommit(True)
+    primary.stop("fast")
+    standby.promote()
+    run(wrapper, write)
+    assert run(wrapper, "SELECT count(*) FROM written") == [(1,)]
+    # A transaction that only reads by its own wish says nothing of the server.
+    pids = all_pids(wrapper)
+    wrapper.set_autocommit(False)
+    run(wrapper, "SET TRANSACTION READ ONLY")
+    with pytest.raises(DatabaseError, match="read-only transaction"):
+        run(wrapper, write)
+    wrapper.rollback()
+    wrapper.set_autocommit(True)
+    assert all_pids(wrapper) == pids

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -23,11 +25,22 @@ def installed() -> bool:
     return _PROGRAM is not None
 
 
+def version() -> tuple[int, ...]:
+    """Its version; (0,) if it is not installed."""
+    if _PROGRAM is None:
+        return (0,)
+    said = subprocess.run([_PROGRAM, "--version"], capture_output=True, check=True, text=True)
+    return tuple(map(int, re.findall(r"\d+", said.stdout.partition("\n")[0])))
+
+
 @contextmanager
-def bouncer(database: dict[str, Any], *, mode: str, size: int) -> Iterator[dict[str, Any]]:
+def bouncer(
+    database: dict[str, Any], *, mode: str, size: int, prepared: int | None = None
+) -> Iterator[dict[str, Any]]:
     """Start it, with *size* connections to the server; yield what ``DATABASES[alias]`` then says.
 
     :param mode: ``transaction`` or ``session``.
+    :param prepared: its ``max_prepared_statements``, which older versions do not have.
     """
     assert _PROGRAM is not None
     target = {
@@ -53,6 +66,7 @@ auth_type = any
 pool_mode = {mode}
 default_pool_size = {size}
 max_client_conn = 1000
+{"" if prepared is None else f"max_prepared_statements = {prepared}"}
 """
         )
         owner = _owner(database["HOST"])

@@ -10,7 +10,7 @@ from ..support.aliases import Aliases
 from ..support.engine import ENGINE, put_small_pool
 from ..support.pools import backend_pid
 from . import test_gunicorn
-from .bouncer import bouncer, installed
+from .bouncer import bouncer, installed, version
 from .conftest import Project
 from .test_gunicorn import COMMAND, THREADS, WORKERS
 from .watch import Watch
@@ -42,6 +42,39 @@ def test_in_transaction_mode(project: Project, watch: Watch) -> None:
             site.wait_for_rest(WORKERS)
             with pytest.raises(AssertionError, match="leave a setting in its session"):
                 site.load(("state",), requests=1, clients=1)
+    project.assert_written(site.acknowledged)
+
+
+@pytest.mark.parametrize(
+    "most",
+    [
+        pytest.param(None, id="without"),
+        pytest.param(
+            200,
+            id="with",
+            marks=pytest.mark.skipif(
+                version() < (1, 21), reason="PgBouncer before 1.21 has no max_prepared_statements"
+            ),
+        ),
+    ],
+)
+def test_prepared_plans_in_transaction_mode(
+    project: Project, watch: Watch, most: int | None
+) -> None:
+    """Everything is to be prepared, in sessions that each transaction shares with all others."""
+    options = project.database["OPTIONS"]
+    options["prepare"] = {"mode": "auto", "after": 0}
+    project.database["DISABLE_SERVER_SIDE_CURSORS"] = True
+    size = 3
+    with (
+        watch.limit(size),
+        bouncer(project.database, mode="transaction", size=size, prepared=most) as behind,
+    ):
+        project.served.update(behind)
+        with project.site(*COMMAND) as site:
+            site.load(("write", "atomic", "fails", "async"), requests=240, clients=CLIENTS)
+            watch.wait_for({"idle"})
+            site.wait_for_rest(WORKERS)
     project.assert_written(site.acknowledged)
 
 

@@ -53,7 +53,8 @@ UNION ALL
 SELECT 'lock', pg_catalog.concat_ws(' ', classid, objid, objsubid, mode)
   FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()
 UNION ALL
-SELECT 'prepared', name FROM pg_catalog.pg_prepared_statements WHERE from_sql
+SELECT 'prepared', name FROM pg_catalog.pg_prepared_statements
+ WHERE from_sql AND pg_catalog.left(name, 11) <> 'relet_plan_'
 UNION ALL
 SELECT 'cursor', name FROM pg_catalog.pg_cursors WHERE is_holdable
 """

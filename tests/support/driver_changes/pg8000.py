@@ -209,5 +209,6 @@ VOLATILE = {
     "autocommit": "it is set back",
     "loaders": "they follow the zone and the session's encoding, which is compared",
     "notices": "what is in there is dropped; the list itself is compared",
+    "relet_plans": "what relet has prepared in the session, which is for all leases",
     "transaction_status": "each statement sets it",
 }

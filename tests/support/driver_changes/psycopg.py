@@ -360,4 +360,5 @@ VOLATILE = {
     "_expire_at": "psycopg_pool's",
     "_pool": "psycopg_pool's",
     "relet": "relet's",
+    "relet_plans": "what relet has prepared in the session, which is for all leases",
 }

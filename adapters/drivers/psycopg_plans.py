@@ -1,0 +1,480 @@
+"""Prepared plans with psycopg 3: a cursor that has the server prepare targets.
+
+Everything but targets runs as on the cursor that it is mixed into. A target is sent with its
+parameters apart from its text. The parameters have the types that their literals would have in the
+text, so that the statement means what it means on Django's own cursor.
+
+psycopg's own prepared statements are not used: after a ROLLBACK, also to a savepoint, it drops all
+of them.
+
+https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import psycopg
+from psycopg import capabilities, generators, pq
+from psycopg.abc import PQGen
+from psycopg.adapt import PyFormat
+from psycopg.pq.abc import PGconn, PGresult
+
+from relet.core import TransactionStatus
+from relet.core.plans import PlanBook, Prepared, SessionPlans, Shape, Target, Text
+from relet.core.plans.book import POOLER, advice
+from relet.core.plans.numbers import FLOAT8, INT4, INT8, NUMERIC, literal_type
+from relet.core.plans.placeholders import Unfit
+
+if TYPE_CHECKING:
+    Base = psycopg.Cursor[Any]
+else:
+    Base = object
+
+IDLE, IN_ERROR = TransactionStatus.IDLE, TransactionStatus.IN_ERROR
+COMMAND_OK, FATAL_ERROR = pq.ExecStatus.COMMAND_OK, pq.ExecStatus.FATAL_ERROR
+PIPELINE_SYNC, TUPLES_OK = pq.ExecStatus.PIPELINE_SYNC, pq.ExecStatus.TUPLES_OK
+SQLSTATE, FUNCTION = pq.DiagnosticField.SQLSTATE, pq.DiagnosticField.SOURCE_FUNCTION
+
+#: Types of numbers, which psycopg chooses by their value: int2, oid and float4 among them.
+_NUMBERS = frozenset({INT4, INT8, FLOAT8, NUMERIC, 21, 26, 700})
+_INTEGERS = frozenset({INT4, INT8, 21, 26})
+#: An integer of fewer characters is an int4.
+_SHORT = 10
+#: The text type. psycopg writes its values as literals of an open type.
+_TEXT = 25
+#: Values of a float for which psycopg writes a literal with a cast.
+_NO_NUMBERS = (b"nan", b"inf", b"-inf")
+
+_SAVEPOINT = b"relet_plan"
+#: Setting the mode for the rest of the transaction; outside of one, that is this message.
+#: https://www.postgresql.org/docs/current/runtime-config-query.html#GUC-PLAN-CACHE-MODE
+_FORCE = {
+    mode: (
+        "SELECT pg_catalog.set_config('relet.plan_cache_mode', "
+        "pg_catalog.current_setting('plan_cache_mode'), true), "
+        f"pg_catalog.set_config('plan_cache_mode', 'force_{mode}_plan', true)"
+    ).encode()
+    for mode in ("generic", "custom")
+}
+_UNFORCE = (
+    b"SELECT pg_catalog.set_config('plan_cache_mode', "
+    b"pg_catalog.current_setting('relet.plan_cache_mode'), true)"
+)
+#: The methods of psycopg's cursors and connections that `Planned` relies on.
+_NEEDED = ("_execute_gen", "_start_query", "_check_results", "_set_results", "_reset")
+
+
+def why_not() -> str:
+    """Return why this version of psycopg cannot prepare targets; or ""."""
+    missing = [name for name in _NEEDED if not hasattr(psycopg.Cursor, name)]
+    if missing:
+        return f"psycopg {psycopg.__version__} is not known to relet (no {', '.join(missing)})"
+    if not capabilities.has_pipeline():
+        return "it needs libpq 14 or newer"
+    return ""
+
+
+class Planned(Base):
+    """Mixed in before a cursor class: runs targets prepared."""
+
+    book: ClassVar[PlanBook]
+
+    def _execute_gen(
+        self,
+        query: Any,
+        params: Any = None,
+        *,
+        prepare: bool | None = None,
+        binary: bool | None = None,
+    ) -> PQGen[None]:
+        book = self.book
+        if (
+            query.__class__ is not str
+            or (text := book.find(query)) is None
+            or book.off
+            or prepare is not None
+            or binary
+            or self.format
+            or self._conn._pipeline
+        ):
+            return super()._execute_gen(query, params, prepare=prepare, binary=binary)
+        if isinstance(text, bool):
+            return self._forgetting_gen(query, params)
+        return self._planned_gen(text, query, params)
+
+    def _forgetting_gen(self, query: str, params: Any) -> PQGen[None]:
+        """Run a statement after which the session may have nothing prepared."""
+        yield from super()._execute_gen(query, params)
+        self.book.lost(self._session())
+
+    def _session(self) -> SessionPlans:
+        raw: Any = self._conn
+        try:
+            session: SessionPlans = raw.relet_plans
+        except AttributeError:
+            session = raw.relet_plans = self.book.new_session(raw)
+        return session
+
+    def _planned_gen(self, text: Text, query: str, params: Any) -> PQGen[None]:
+        native = text.native
+        try:
+            if params is None and not native.count and "%" not in query:
+                ordered: Sequence[Any] = ()
+            else:
+                ordered = native.values(params)
+        except Unfit:
+            yield from super()._execute_gen(query, params)
+            return
+        yield from self._start_query(query)
+        pgconn = self._pgconn
+        status = pgconn.transaction_status
+        values: list[Any] | None = None
+        types: tuple[int, ...] = ()
+        if ordered:
+            formats = text.formats
+            if formats is None:
+                formats = text.formats = [PyFormat.TEXT] * native.count
+            try:
+                values = self._tx.dump_sequence(ordered, formats)  # type: ignore[assignment]
+            except psycopg.Error:
+                yield from super()._execute_gen(query, params)
+                return
+            types = _literal_types(values, self._tx.types)  # type: ignore[arg-type]
+        shape = text.shape(types)
+        if shape is None or status == IN_ERROR:
+            yield from super()._execute_gen(query, params)
+            return
+        book, session, target = self.book, self._session(), shape.target
+        prepared = session.find(shape) if session.epoch == book.epoch else None
+        if prepared is not None and target.mode == "auto" and target.trial is None:
+            # The hot path.
+            began = monotonic()
+            pgconn.send_query_prepared(prepared.sql_name, values)
+            results = yield from generators.execute(pgconn)
+            if results and results[0].status != FATAL_ERROR:
+                book.executed(prepared, target, "auto", monotonic() - began)
+            elif lost_plan(book, session, shape, results):
+                yield from self._heal(shape, session, query, params, values, results, status)
+                return
+        else:
+            if not book.checked:
+                yield from _check_pooler(pgconn, book)
+            if book.off:
+                yield from super()._execute_gen(query, params)
+                return
+            if session.epoch != book.epoch:
+                book.expired(session)
+            run = _Run(pgconn, book, session, shape, values, in_transaction=status != IDLE)
+            found = yield from run.execute()
+            if found is None:
+                # If this raises, too, the statement is wrong, prepared or not.
+                yield from super()._execute_gen(query, params)
+                shape.refused = True
+                book.refuse(target, f"the server refuses to prepare it ({run.refusal})")
+                return
+            if lost_plan(book, session, shape, found):
+                yield from self._heal(shape, session, query, params, values, found, status)
+                return
+            results = found
+        self._take(query, params, results)
+
+    def _heal(
+        self,
+        shape: Shape,
+        session: SessionPlans,
+        query: str,
+        params: Any,
+        values: list[Any] | None,
+        results: list[PGresult],
+        status: int,
+    ) -> PQGen[None]:
+        """Run *shape* again, now that the session has dropped its plan; or raise with advice.
+
+        :param results: those of its first execution, which has failed before it did anything.
+        :param status: the transaction status before that.
+        """
+        error = psycopg.errors.error_from_result(results[0], encoding=self._encoding)
+        if status != IDLE:
+            message = str(error).strip().partition("\n")[0]
+            shape.target.problem = message
+            raise type(error)(advice(self.book.alias, shape, message)) from error
+        shape.target.healed += 1
+        run = _Run(self._pgconn, self.book, session, shape, values, in_transaction=False)
+        again = yield from run.execute()
+        if again is None:
+            yield from super()._execute_gen(query, params)
+            return
+        self._take(query, params, again)
+
+    def _take(self, query: str, params: Any, results: list[PGresult]) -> None:
+        """Take the results of a statement, or raise its error."""
+        self._query = _Sent(self, query, params)  # type: ignore[assignment]
+        self._check_results(results)
+        self._set_results(results)
+        self._last_query = query
+
+
+class _Sent:
+    """The last statement of a cursor, in the place where Django's query log looks for it."""
+
+    __slots__ = ("_connection", "_params", "_query")
+
+    def __init__(self, cursor: Planned, query: str, params: Any) -> None:
+        self._connection = cursor.connection
+        self._query = query
+        self._params = params
+
+    @property
+    def query(self) -> bytes:
+        """The statement with its values, as it would have been sent without a plan."""
+        return psycopg.ClientCursor(self._connection).mogrify(self._query, self._params).encode()
+
+
+class _Run:
+    """One execution of a shape.
+
+    :ivar refusal: why the server has refused to prepare it.
+    """
+
+    __slots__ = ("book", "in_transaction", "pgconn", "refusal", "session", "shape", "values")
+
+    def __init__(
+        self,
+        pgconn: PGconn,
+        book: PlanBook,
+        session: SessionPlans,
+        shape: Shape,
+        values: list[Any] | None,
+        *,
+        in_transaction: bool,
+    ) -> None:
+        self.pgconn = pgconn
+        self.book = book
+        self.session = session
+        self.shape = shape
+        self.values = values
+        self.in_transaction = in_transaction
+        self.refusal = ""
+
+    def execute(self) -> PQGen[list[PGresult] | None]:
+        """Run it in one round trip; return its results, or None if it cannot be prepared."""
+        shape, values = self.shape, self.values
+        target: Target = shape.target
+        mode = "auto" if values is None else target.next_mode()
+        prepared = self.session.find(shape)
+        began = monotonic()
+        if prepared is None:
+            prepared, results = yield from self._prepare(mode)
+            if prepared is None:
+                return results
+        elif mode == "auto":
+            self.pgconn.send_query_prepared(prepared.sql_name, values)
+            results = yield from generators.execute(self.pgconn)
+        else:
+            answers = yield from _in_one_message(self.pgconn, self._bind(prepared, mode))
+            results = answers[1]
+        if results and results[0].status != FATAL_ERROR:
+            if values is None:
+                prepared.counts.add_run("generic", monotonic() - began)
+            else:
+                self.book.executed(prepared, target, mode, monotonic() - began)
+        return results
+
+    def _bind(self, prepared: Prepared, mode: str) -> list[Callable[[], None]]:
+        """Return what to send to run it with the plan *mode*."""
+        pgconn = self.pgconn
+        commands = [
+            lambda: pgconn.send_query_params(_FORCE[mode], None),
+            lambda: pgconn.send_query_prepared(prepared.sql_name, self.values),
+        ]
+        if self.in_transaction:
+            commands.append(lambda: pgconn.send_query_params(_UNFORCE, None))
+        return commands
+
+    def _prepare(self, mode: str) -> PQGen[tuple[Prepared | None, list[PGresult] | None]]:
+        """Prepare it and run it, in one round trip.
+
+        :return: what the session has prepared, and the results. If it has not prepared it, the
+            results are those with the error, or None if the statement may run unprepared.
+        """
+        pgconn, session, shape = self.pgconn, self.session, self.shape
+        self.book.make_room(session)
+        name = session.next_name(shape)
+        commands: list[Callable[[], None]] = []
+        # An error would abort the transaction, and it is not known yet whether there will be one.
+        guarded = self.in_transaction and not shape.proven
+        stale, session.stale = session.stale, []
+        if capabilities.has_send_close_prepared():
+            commands += [_command(pgconn.send_close_prepared, old.encode()) for old in stale]
+        elif stale:
+            yield from self._deallocate(stale)
+        if guarded:
+            commands.append(lambda: pgconn.send_query_params(b"SAVEPOINT " + _SAVEPOINT, None))
+        at = len(commands)
+        sql = shape.text.native.sql.encode()
+        types: Any = shape.types
+        commands.append(lambda: pgconn.send_prepare(name.encode(), sql, types))
+        if guarded:
+            commands.append(
+                lambda: pgconn.send_query_params(b"RELEASE SAVEPOINT " + _SAVEPOINT, None)
+            )
+        prepared = Prepared(name, 0)
+        run = self._bind(prepared, mode) if mode != "auto" else self._bind(prepared, "custom")[1:2]
+        runs_at = len(commands) + (mode != "auto")
+        answers = yield from _in_one_message(pgconn, [*commands, *run])
+        answer = answers[at][0]
+        if answer.status == COMMAND_OK:
+            shape.proven = True
+            return session.add(shape, name), answers[runs_at]
+        if shape.proven or answer.status != FATAL_ERROR:
+            return None, next(each for each in answers if _failed(each))
+        self.refusal = _name_of(answer)
+        if guarded:
+            undo = b"ROLLBACK TO SAVEPOINT %s; RELEASE SAVEPOINT %s" % (_SAVEPOINT, _SAVEPOINT)
+            pgconn.send_query(undo)
+            yield from generators.execute(pgconn)
+        return None, None
+
+    def _deallocate(self, names: list[str]) -> PQGen[None]:
+        """Drop *names* in the session, without the message that libpq 17 has for it."""
+        if self.in_transaction:
+            self.session.stale = names  # an error would abort the transaction
+            return
+        for name in names:
+            self.pgconn.send_query(f"DEALLOCATE {name}".encode())
+            yield from generators.execute(self.pgconn)
+
+
+def lost_plan(book: PlanBook, session: SessionPlans, shape: Shape, results: list[PGresult]) -> bool:
+    """Return whether *results* say that the plan of *session* is no good; drop its plans if so."""
+    result = results[0] if results else None
+    if result is None or result.status != FATAL_ERROR:
+        return False
+    state = result.error_field(SQLSTATE)
+    if state == b"0A000" and result.error_field(FUNCTION) == b"RevalidateCachedQuery":
+        book.renew()
+        book.expired(session)
+        return True
+    if state == b"26000" and shape.digest.encode() in result.error_message:
+        book.renew()
+        book.lost(session)
+        return True
+    return False
+
+
+def _command(send: Callable[[bytes], None], name: bytes) -> Callable[[], None]:
+    return lambda: send(name)
+
+
+def _failed(results: list[PGresult]) -> bool:
+    return bool(results) and results[0].status == FATAL_ERROR
+
+
+def _name_of(result: PGresult) -> str:
+    """Return what *result*, an error, is called. Its message may have a value in it."""
+    state = (result.error_field(SQLSTATE) or b"").decode()
+    try:
+        return f"{psycopg.errors.lookup(state).__name__}, {state}"
+    except KeyError:
+        return state
+
+
+def _in_one_message(
+    pgconn: PGconn, commands: Sequence[Callable[[], None]]
+) -> PQGen[list[list[PGresult]]]:
+    """Send *commands* at once; return the results of each.
+
+    After one that fails, the others are not run.
+    """
+    answers: list[list[PGresult]] = []
+    try:
+        pgconn.enter_pipeline_mode()
+        for command in commands:
+            command()
+        pgconn.pipeline_sync()
+        yield from generators.send(pgconn)
+        while True:
+            results = yield from generators.fetch_many(pgconn)
+            if results and results[0].status == PIPELINE_SYNC:
+                break
+            answers.append(results)
+        if len(answers) > len(commands):
+            # The commit has failed, which comes after the last of them: a deferred constraint.
+            answers[len(commands) - 1 :] = answers[len(commands) :]
+        return answers
+    finally:
+        _leave_pipeline_mode(pgconn)
+
+
+def _leave_pipeline_mode(pgconn: PGconn) -> None:
+    try:
+        if pgconn.pipeline_status != pq.PipelineStatus.OFF:
+            pgconn.exit_pipeline_mode()
+    except psycopg.Error:
+        # Answers are due, because of an exception from outside. Nobody would read them.
+        with suppress(psycopg.Error):
+            pgconn.finish()
+
+
+def _check_pooler(pgconn: PGconn, book: PlanBook) -> PQGen[None]:
+    """Prepare nothing if a pooler gives each transaction another session.
+
+    Such a pooler tells another process id than the server does. Some know what each client has
+    prepared, and give it names of their own.
+    https://www.pgbouncer.org/config.html#max_prepared_statements
+    """
+    # A name that nobody else has: it may stay in a session that others get.
+    name = f"relet_pooler_{os.urandom(8).hex()}"
+    commands: list[Callable[[], None]] = [
+        lambda: pgconn.send_prepare(name.encode(), b"SELECT 1"),
+        lambda: pgconn.send_query_params(_POOLER.format(name).encode(), None),
+    ]
+    closes = capabilities.has_send_close_prepared()
+    if closes:
+        commands.append(lambda: pgconn.send_close_prepared(name.encode()))
+    answers = yield from _in_one_message(pgconn, commands)
+    answer = answers[1][0]
+    if answer.status != TUPLES_OK:
+        return  # the statement itself will tell what is wrong
+    book.checked = True
+    pid, known = (answer.get_value(0, column) for column in range(2))
+    if known != b"0":
+        if int(pid or 0) != pgconn.backend_pid:
+            book.turn_off(POOLER)
+        elif not closes:
+            pgconn.send_query(f"DEALLOCATE {name}".encode())
+            yield from generators.execute(pgconn)
+
+
+_POOLER = (
+    "SELECT pg_catalog.pg_backend_pid()::text, pg_catalog.count(*)::text "
+    "FROM pg_catalog.pg_prepared_statements WHERE name = '{}'"
+)
+
+
+def _literal_types(values: Sequence[Any], types: Sequence[int]) -> tuple[int, ...]:
+    """Return the types that the literals of *values* would have.
+
+    :param types: the types as which psycopg would send them.
+    """
+    found = []
+    for value, oid in zip(values, types, strict=True):
+        if oid not in _NUMBERS:
+            found.append(0 if oid == _TEXT else oid)
+        elif oid in _INTEGERS and len(value) < _SHORT:
+            found.append(INT4)
+        else:
+            number = bytes(value)
+            found.append(FLOAT8 if number.lower() in _NO_NUMBERS else literal_type(number))
+    return tuple(found)
+
+
+def planned(cursor_class: type[Any], book: PlanBook) -> type[Any]:
+    """Return *cursor_class* with `Planned` mixed in."""
+    attributes = {"__doc__": cursor_class.__doc__, "book": book}
+    return type(cursor_class.__name__, (Planned, cursor_class), attributes)

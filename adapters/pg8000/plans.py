@@ -1,0 +1,267 @@
+"""Prepared plans with pg8000: a cursor that has the server prepare targets.
+
+Statements are simple queries, so a target is prepared by ``PREPARE`` and run by ``EXECUTE``, with
+its parameters as literals. Both are in one message when a session first runs it.
+
+https://www.postgresql.org/docs/current/sql-prepare.html
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from time import monotonic
+from typing import Any, ClassVar
+
+from relet.core import TransactionStatus
+from relet.core.plans import PlanBook, Prepared, SessionPlans, Shape, Text
+from relet.core.plans.book import POOLER, advice
+from relet.core.plans.numbers import INT4, INT8, NUMERIC, literal_type
+from relet.core.plans.placeholders import Unfit
+
+from .cursor import Cursor, Params
+from .errors import DatabaseError
+from .literals import literal
+from .results import Copying, Result
+from .templates import is_closed
+
+IDLE, IN_ERROR = TransactionStatus.IDLE, TransactionStatus.IN_ERROR
+
+#: Separates statements. The line break ends a comment at the end of a statement.
+_SEPARATOR = "\n;\n"
+_CAST = re.compile(r"'::([a-z]\w*(?:\[\])*)\Z")
+_NUMBERS = {INT4: "int4", INT8: "int8", NUMERIC: "numeric"}
+_WORDS = {"NULL": "unknown", "true": "bool", "false": "bool"}
+_SAVEPOINT = "relet_plan"
+_FORCE = (
+    "SELECT pg_catalog.set_config('relet.plan_cache_mode', "
+    "pg_catalog.current_setting('plan_cache_mode'), true), "
+    "pg_catalog.set_config('plan_cache_mode', 'force_{}_plan', true)"
+)
+_UNFORCE = (
+    "SELECT pg_catalog.set_config('plan_cache_mode', "
+    "pg_catalog.current_setting('relet.plan_cache_mode'), true)"
+)
+_NOTHING = Result(None, [], "")
+
+
+class PlannedCursor(Cursor):
+    """A cursor that runs targets prepared."""
+
+    book: ClassVar[PlanBook]
+    #: The last statement that was run prepared.
+    _sent: tuple[str, Params | None] | None = None
+
+    def execute(
+        self, query: Any, params: Params | None = None, /, *, copying: Copying | None = None
+    ) -> Cursor:
+        book = self.book
+        if (
+            query.__class__ is not str
+            or copying is not None
+            or (text := book.find(query)) is None
+            or book.off
+            or self._closed
+        ):
+            return super().execute(query, params, copying=copying)
+        if isinstance(text, bool):
+            super().execute(query, params)
+            book.lost(self._plans())
+            return self
+        values = _literals(text, query, params)
+        shape = None if values is None else text.shape(tuple(map(_type, values)))
+        if values is None or shape is None or None in shape.types:
+            return super().execute(query, params)
+        self._session.begin()
+        status = self._session.wire.transaction_status
+        if status == IN_ERROR or not self._is_direct():
+            return super().execute(query, params)
+        self._sql, self._sent = None, (query, params)
+        self._results, self._result, self._position = [], _NOTHING, 0
+        self._rowcount = None
+        result = self._run(shape, values, in_transaction=status != IDLE)
+        if result is None:
+            # If this raises, too, the statement is wrong, prepared or not.
+            super().execute(query, params)
+            shape.refused = True
+            return self
+        self._result, self._results = result, [result]
+        return self
+
+    @property
+    def query(self) -> bytes | None:
+        """The last statement, with its values, as it would have been sent without a plan."""
+        if self._sql is None and self._sent is not None:
+            self._sql = self.mogrify(*self._sent)
+        return super().query
+
+    def _plans(self) -> SessionPlans:
+        raw = self.connection
+        try:
+            plans: SessionPlans = raw.relet_plans
+        except AttributeError:
+            plans = raw.relet_plans = self.book.new_session(raw)
+        return plans
+
+    def _is_direct(self) -> bool:
+        """Return whether no pooler mixes sessions up. The first statement of a pool asks."""
+        book = self.book
+        if not book.checked:
+            ((pid,),) = self._session.run("SELECT pg_catalog.pg_backend_pid()")
+            if pid != self.connection.info.backend_pid:
+                book.turn_off(POOLER)
+            book.checked = True
+        return not book.off
+
+    def _run(self, shape: Shape, values: list[str], *, in_transaction: bool) -> Result | None:
+        """Run *shape*; return its result, or None if the server refuses to prepare it."""
+        book, plans = self.book, self._plans()
+        if plans.epoch != book.epoch:
+            book.expired(plans)
+        try:
+            return self._execute_once(plans, shape, values, in_transaction)
+        except DatabaseError as error:
+            if not self._lost_plan(plans, shape, error):
+                raise
+            if in_transaction:
+                message = str(error).partition("\n")[0]
+                shape.target.problem = message
+                advised: Any = type(error)(advice(book.alias, shape, message))
+                advised.sqlstate, advised.diag = error.sqlstate, error.diag
+                raise advised from error
+        shape.target.healed += 1
+        return self._execute_once(plans, shape, values, in_transaction)
+
+    def _execute_once(
+        self, plans: SessionPlans, shape: Shape, values: list[str], in_transaction: bool
+    ) -> Result | None:
+        prepared, target = plans.find(shape), shape.target
+        mode = target.next_mode() if values else "auto"
+        began = monotonic()
+        before: list[str] = []
+        if prepared is None:
+            self.book.make_room(plans)
+            if plans.stale and not in_transaction:
+                self._deallocate(plans)
+            prepared = Prepared(plans.next_name(shape), 0)
+            guarded = in_transaction and not shape.proven
+            before = _prepare(shape, prepared.name, guarded=guarded)
+            if guarded:
+                # A refusal would abort the transaction, and it is not known yet whether there will
+                # be one. In a message of its own: in one that has a syntax error, nothing is run.
+                self._send(f"SAVEPOINT {_SAVEPOINT}")
+        run = [
+            f"EXECUTE {prepared.name}({', '.join(values)})"
+            if values
+            else f"EXECUTE {prepared.name}"
+        ]
+        at = len(before)
+        if mode != "auto":
+            run.insert(0, _FORCE.format(mode))
+            at += 1
+            if in_transaction:
+                run.append(_UNFORCE)
+        try:
+            results = self._send(_SEPARATOR.join([*before, *run]))
+        except DatabaseError as error:
+            if before and not self._find_out(plans, shape, prepared.name, in_transaction, error):
+                return None
+            raise
+        if before:
+            shape.proven = True
+            prepared = plans.add(shape, prepared.name)
+        if values:
+            self.book.executed(prepared, target, mode, monotonic() - began)
+        else:
+            prepared.counts.add_run("generic", monotonic() - began)
+        return results[at]
+
+    def _send(self, sql: str) -> list[Result]:
+        return self._session.send(sql, self._loaders())
+
+    def _find_out(
+        self,
+        plans: SessionPlans,
+        shape: Shape,
+        name: str,
+        in_transaction: bool,
+        error: DatabaseError,
+    ) -> bool:
+        """Return whether *error* is of the statement, and not of preparing it."""
+        if shape.proven or self._session.wire.closed:
+            plans.stale.append(name)
+            return True
+        if in_transaction:
+            try:
+                # It is there if PREPARE has failed: the next statement would have released it.
+                self._send(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}")
+            except DatabaseError:
+                plans.stale.append(name)
+                return True
+        elif self._session.run(
+            f"SELECT FROM pg_catalog.pg_prepared_statements WHERE name = '{name}'"
+        ):
+            shape.proven = True
+            plans.add(shape, name)
+            return True
+        state = getattr(error, "sqlstate", "")
+        self.book.refuse(shape.target, f"the server refuses to prepare it (SQLSTATE {state})")
+        return False
+
+    def _deallocate(self, plans: SessionPlans) -> None:
+        stale, plans.stale = plans.stale, []
+        for name in stale:
+            with suppress(DatabaseError):  # it may never have been there
+                self._session.run(f"DEALLOCATE {name}")
+
+    def _lost_plan(self, plans: SessionPlans, shape: Shape, error: Any) -> bool:
+        """Return whether *error* says that the session's plan is no good; drop it if so."""
+        state = getattr(error, "sqlstate", None)
+        if state == "0A000" and error.diag.source_function == "RevalidateCachedQuery":
+            self.book.renew()
+            self.book.expired(plans)
+            return True
+        if state == "26000" and shape.digest in str(error):
+            self.book.renew()
+            self.book.lost(plans)
+            return True
+        return False
+
+
+def _literals(text: Text, query: str, params: Any) -> list[str] | None:
+    """Return the parameters as literals; None if they do not fit, or are not to be prepared."""
+    native = text.native
+    if params is None and not native.count and "%" not in query:
+        return []
+    if text.formats is None:
+        text.formats = is_closed(query)
+    try:
+        return list(map(literal, native.values(params))) if text.formats else None
+    except (Unfit, ArithmeticError, ValueError):
+        return None
+
+
+def _type(written: str) -> str | None:
+    """Return the type of a literal; None if it is none that is known."""
+    if written[-1] == "'":
+        return "unknown"
+    if word := _WORDS.get(written):
+        return word
+    if written.lstrip(" -")[:1].isdigit():
+        return _NUMBERS[literal_type(written.lstrip().encode())]
+    cast = _CAST.search(written)
+    return None if cast is None else cast[1]
+
+
+def _prepare(shape: Shape, name: str, *, guarded: bool) -> list[str]:
+    """Return the statements that prepare *shape*."""
+    types = f" ({', '.join(map(str, shape.types))})" if shape.types else ""
+    prepare = f"PREPARE {name}{types} AS {shape.text.native.sql.rstrip().rstrip(';')}"
+    if not guarded:
+        return [prepare]
+    return [prepare, f"RELEASE SAVEPOINT {_SAVEPOINT}"]
+
+
+def planned(book: PlanBook) -> type[PlannedCursor]:
+    """Return the class of cursors that prepare the targets of *book*."""
+    return type("Cursor", (PlannedCursor,), {"__doc__": Cursor.__doc__, "book": book})

@@ -1,0 +1,130 @@
+"""``relet.prepare`` and ``relet.prepared``: say which statements are to be prepared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from relet.backends.leases.context_decorator import AsyncContextDecorator
+from relet.core import ConfigurationError, PoolAdapter
+from relet.core.errors import did_you_mean
+from relet.core.plans import PLANS
+from relet.core.plans.book import BLOCK
+from relet.core.plans.eligible import is_preparable, refusal
+
+from .plans.declared import open_to_blocks, targets_changed, targets_of
+
+#: What ``QuerySet.get()`` limits its query to, to find out whether there is more than one row.
+_GET_LIMIT = 21
+
+
+def prepare(
+    target: Any,
+    *,
+    using: str | None = None,
+    name: str | None = None,
+    plan: str = "auto",
+) -> None:
+    """Have each connection prepare a statement when it first runs it, instead of planning it anew.
+
+    It takes no connection, so it may be called in ``AppConfig.ready()``. Values do not matter, nor
+    the lengths of ``IN`` lists: all statements that differ in nothing else are the target.
+
+    :param target: a queryset, for what is run when it is evaluated, and by its ``get()`` and
+        ``first()``; or SQL with placeholders, as it is passed to ``execute()``.
+    :param using: the alias; by default that of the queryset, or ``"default"``.
+    :param name: what ``relet.plans()`` calls it.
+    :param plan: "auto" lets the server choose, unless its generic plan is found to be slower;
+        "generic" is planned once for all values; "custom" is planned for each execution's values.
+    :raises ConfigurationError: one of these is wrong, or the engine of the alias cannot prepare.
+    """
+    texts, alias = _texts(target, using)
+    _check_alias(alias)
+    if plan not in PLANS:
+        raise ConfigurationError(
+            f"relet.prepare(plan={plan!r}): it must be {', '.join(map(repr, PLANS))}"
+            f"{did_you_mean(plan, PLANS)}."
+        )
+    for number, text in enumerate(texts):
+        reason = "only queries and changes of rows can be" if not is_preparable(text) else ""
+        if reason := reason or refusal(text):
+            raise ConfigurationError(
+                f"DATABASES[{alias!r}]: relet.prepare() cannot prepare this statement: {reason}."
+            )
+        called = name if name is None or not number else f"{name} ({_WAYS[number]})"
+        targets_of(alias).add(text, called, plan)
+    targets_changed(alias)
+
+
+#: Another name for the same.
+add_prepare_target = prepare
+
+#: How a queryset is run.
+_WAYS = ("all", "get", "first")
+
+
+def _texts(target: Any, using: str | None) -> tuple[list[str], str]:
+    """Return the texts of *target*, each with its placeholders, and its alias."""
+    if isinstance(target, str):
+        return [target], using or DEFAULT_DB_ALIAS
+    query = getattr(target, "query", None)
+    if query is None or not hasattr(query, "get_compiler"):
+        raise ConfigurationError(
+            f"relet.prepare() takes a queryset or SQL, not {type(target).__name__}."
+        )
+    alias = using or target.db
+    _check_alias(alias)
+    queries = [query.chain()]
+    if not query.is_sliced and not query.combinator:
+        one = query.chain()
+        one.clear_ordering(force=False)
+        one.set_limits(high=_GET_LIMIT)
+        first = target if target.ordered else target.order_by("pk")
+        limited = first.query.chain()
+        limited.set_limits(high=1)
+        queries += [one, limited]
+    return [each.get_compiler(alias).as_sql()[0] for each in queries], alias
+
+
+def _check_alias(alias: str) -> None:
+    if alias not in connections:
+        known = list(connections)
+        raise ConfigurationError(
+            f"relet.prepare(using={alias!r}): DATABASES has {', '.join(map(repr, known))}"
+            f"{did_you_mean(alias, known)}."
+        )
+    adapter = getattr(connections[alias], "adapter_class", None)
+    if adapter is None:
+        raise ConfigurationError(
+            f"relet.prepare(using={alias!r}): DATABASES[{alias!r}]['ENGINE'] is not one of "
+            "relet's, such as 'relet.backends.psycopg'."
+        )
+    assert issubclass(adapter, PoolAdapter)
+    if reason := adapter.cannot_prepare():
+        raise ConfigurationError(
+            f"relet.prepare(using={alias!r}): DATABASES[{alias!r}]['ENGINE'] cannot prepare: "
+            f"{reason}."
+        )
+
+
+class prepared(AsyncContextDecorator):  # noqa: N801 - used like a function
+    """Make targets of all statements that this thread or task runs in the block.
+
+    They stay targets when the block has ended. It is a ``with`` and ``async with`` block, and a
+    decorator of functions.
+    """
+
+    def __enter__(self) -> None:
+        open_to_blocks()
+        BLOCK.set(BLOCK.get() + 1)
+
+    def __exit__(self, *exc_info: object) -> None:
+        # Another context may leave a block than has entered it, as with a generator.
+        BLOCK.set(max(0, BLOCK.get() - 1))
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.__exit__()

@@ -1,0 +1,87 @@
+"""Which texts can be prepared without changing what they mean.
+
+A prepared statement is analyzed once, and its parameters are no literals. Where that makes a
+difference that the server does not report as an error, the text is refused here.
+"""
+
+from __future__ import annotations
+
+import re
+
+from relet.core.sql.statements import OTHER, PARAMETER, STRING, WORD, Statement, readings, split
+
+#: https://www.postgresql.org/docs/current/sql-prepare.html
+_PREPARABLE = re.compile(
+    r"[\s(]*(?:select|insert|update|delete|with|values|merge|table)\b", re.IGNORECASE
+)
+#: Constants that the server replaces by the present time when it analyzes a statement.
+#: https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES
+_PRESENT = re.compile(r"\b(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE)
+#: Views of what the session has open and prepared. An EXECUTE or a Bind is in them.
+#: https://www.postgresql.org/docs/current/view-pg-cursors.html
+_OF_THE_SESSION = ("pg_cursors", "pg_prepared_statements")
+#: Words that end a list of ORDER BY or GROUP BY.
+_ENDS = frozenset(
+    {
+        *("limit", "offset", "fetch", "for", "having", "window", "union", "intersect", "except"),
+        *("rows", "range", "groups", "returning"),
+    }
+)
+#: What follows an item of such a list.
+_AFTER_ITEM = frozenset({",", ")", "asc", "desc", "nulls", "using", ";", *_ENDS})
+_PLACEHOLDER = re.compile(r"%%|%(?:\(([^()%]*)\))?[sbt]")
+
+
+def is_preparable(sql: str) -> bool:
+    """Return whether *sql* is a query or changes rows. Other commands take no parameters."""
+    return _PREPARABLE.match(sql) is not None
+
+
+def refusal(sql: str) -> str:
+    """Return why the text *sql* must not be prepared, as the end of a sentence; or ""."""
+    ways = readings(sql)
+    if len(ways) != 1:
+        return "whether a backslash in its text escapes a quote depends on the session"
+    found = split(ways[0])
+    if len(found) != 1:
+        return "its text is not one statement"
+    (statement,) = found
+    if any(token.kind is WORD and token.text in _OF_THE_SESSION for token in statement):
+        return "it looks at a view in which it would see itself"
+    if any(token.kind is STRING and _PRESENT.search(token.text) for token in statement):
+        return "its text has the present time as a constant, which a plan would keep"
+    in_code = sum(token.kind is PARAMETER for token in statement)
+    if in_code != sum(match.group() != "%%" for match in _PLACEHOLDER.finditer(sql)):
+        return "its text has a placeholder inside of quotes or a comment"
+    if _has_position(statement):
+        return "a parameter is an item of ORDER BY or GROUP BY, where a number is a position"
+    return ""
+
+
+def _has_position(statement: Statement) -> bool:
+    """Return whether a parameter is a whole item of ORDER BY, GROUP BY or DISTINCT ON."""
+    #: By depth of parentheses: whether a list is open.
+    lists = [False]
+    for at, token in enumerate(statement):
+        text = token.text
+        before = statement[at - 1] if at else None
+        if token.kind is OTHER and text == "(":
+            lists.append(
+                before is not None
+                and before.text == "on"
+                and at > 1
+                and statement[at - 2].text == "distinct"
+            )
+        elif token.kind is OTHER and text == ")":
+            if len(lists) > 1:
+                lists.pop()
+        elif token.kind is WORD and not token.quoted:
+            if text == "by" and before is not None and before.text in ("order", "group"):
+                lists[-1] = True
+            elif text in _ENDS:
+                lists[-1] = False
+        elif token.kind is PARAMETER and lists[-1] and before is not None:
+            after = statement[at + 1].text if at + 1 < len(statement) else ";"
+            if before.text in ("by", ",", "(") and after in _AFTER_ITEM:
+                return True
+    return False

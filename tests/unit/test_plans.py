@@ -1,0 +1,146 @@
+"""Which texts are prepared, with which types, and what a session has prepared."""
+
+import pytest
+
+from relet.core.plans import PlanBook, Targets
+from relet.core.plans.eligible import is_preparable, refusal
+from relet.core.plans.numbers import INT4, INT8, NUMERIC, literal_type
+from relet.core.plans.placeholders import Native, Unfit
+from relet.core.plans.trial import Trial, is_slower
+
+
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ("SELECT %s", ""),
+        ("SELECT %s;", ""),
+        ("SELECT '%%', %s -- a comment", ""),
+        ("SELECT %(a)s, %(a)s", ""),
+        ("SELECT a FROM t ORDER BY a + %s, b", ""),
+        ("SELECT f(a, %s) FROM t ORDER BY f(a, %s), b", ""),
+        ("SELECT a FROM t ORDER BY a LIMIT %s", ""),
+        ("SELECT a FROM t WHERE a IN (%s, %s) ORDER BY a", ""),
+        ("SELECT 'nowhere', 'today''s' IS NULL", "present time"),
+        ("SELECT now(), today FROM t", ""),
+        ("SELECT 'nowhere'", ""),
+        ("SELECT 'NOW'::timestamptz", "present time"),
+        ("SELECT date 'tomorrow'", "present time"),
+        ("SELECT '%s'", "inside of quotes"),
+        ("SELECT 1 /* %s */", "inside of quotes or a comment"),
+        ("SELECT 1; SELECT 2", "not one statement"),
+        ("SELECT a FROM t ORDER BY %s", "a position"),
+        ("SELECT a FROM t ORDER BY a, %s DESC", "a position"),
+        ("SELECT a FROM t GROUP BY %s HAVING true", "a position"),
+        ("SELECT DISTINCT ON (%s) a FROM t", "a position"),
+        ("SELECT (SELECT a FROM t ORDER BY %s)", "a position"),
+        ("SELECT 'a\\' || %s", "backslash"),
+        ("SELECT name FROM pg_catalog.pg_cursors", "see itself"),
+    ],
+)
+def test_what_is_refused(sql, reason):
+    assert is_preparable(sql)
+    assert reason in refusal(sql)
+    assert bool(reason) == bool(refusal(sql))
+
+
+def test_what_is_preparable():
+    for sql in ("select 1", " (SELECT 1)", "INSERT INTO t", "with x as", "VALUES (1)", "MERGE"):
+        assert is_preparable(sql)
+    for sql in ("SET a = 1", "CREATE TABLE t", "EXPLAIN SELECT 1", "selects", "", "-- select"):
+        assert not is_preparable(sql)
+
+
+def test_placeholders():
+    native = Native("SELECT '%%', %s, %b")
+    assert (native.sql, native.names, native.count) == ("SELECT '%', $1, $2", None, 2)
+    assert native.values([1, 2]) == [1, 2]
+    native = Native("SELECT %(a)s, %(b)s, %(a)s")
+    assert (native.sql, native.names, native.count) == ("SELECT $1, $2, $1", ("a", "b"), 2)
+    assert native.values({"b": 2, "a": 1, "c": 3}) == [1, 2]
+    for params in ([1, 2], {"a": 1}, None, "ab"):
+        with pytest.raises(Unfit):
+            native.values(params)
+    with pytest.raises(Unfit):
+        Native("SELECT %s").values([1, 2])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"0", INT4),
+        (b"2147483647", INT4),
+        (b"2147483648", INT8),
+        (b"-2147483647", INT4),
+        (b"-2147483648", INT8),  # the minus is an operator
+        (b"9223372036854775807", INT8),
+        (b"9223372036854775808", NUMERIC),
+        (b"99999999999999999999999", NUMERIC),
+        (b"1.0", NUMERIC),
+        (b"1e+20", NUMERIC),
+        (b"NaN", NUMERIC),
+    ],
+)
+def test_numbers_have_the_types_of_literals(text, expected):
+    assert literal_type(text) == expected
+
+
+def test_a_target_is_a_shape():
+    targets = Targets("default")
+    target = targets.add("SELECT a FROM t WHERE b IN (%s) AND c = 5", "name", "auto")
+    assert targets.find("SELECT a FROM t WHERE b IN (%s, %s, %s) AND c = 7") is target
+    assert targets.find("SELECT a FROM t WHERE b IN (%s)") is None
+    assert targets.add("SELECT a FROM t WHERE b IN (%s, %s) AND c = 1", None, "custom") is target
+    assert (target.name, target.mode) == ("name", "custom")
+    assert len(targets) == 1
+
+
+def test_what_drops_all_that_is_prepared():
+    book = PlanBook(Targets("default"))
+    for sql in ("DEALLOCATE ALL", " deallocate prepare  all;", "DISCARD ALL"):
+        assert book.find(sql) is True
+    for sql in ("DEALLOCATE own", "DISCARD PLANS", "DEALLOCATE allowed", "SELECT 1"):
+        assert book.find(sql) is None
+
+
+class Connection:
+    """Stands for a driver's connection, of which only the identity matters."""
+
+
+def test_a_session_keeps_what_was_used_last_and_its_counts():
+    book = PlanBook(Targets("default"), after=0, most=2)
+    raw = Connection()
+    session = book.new_session(raw)
+    shapes = [book.find(f"SELECT {name}").shape(()) for name in "abc"]
+    for shape in shapes[:2]:
+        session.add(shape, session.next_name(shape)).counts.add_run("auto", 0.5)
+    assert session.find(shapes[0]) is not None
+    book.make_room(session)
+    session.add(shapes[2], session.next_name(shapes[2]))
+    assert list(session.prepared) == [shapes[0], shapes[2]]
+    assert len(session.stale) == 1
+    assert session.stale[0].endswith("_2")
+    assert shapes[1].target.ended.runs == 1
+    book.renew()
+    book.expired(session)
+    assert not session.prepared
+    assert len(session.stale) == 3
+    assert book.counts(shapes[0].target)[1] == 0
+    assert shapes[0].target.ended.runs == 1
+    session.add(shapes[0], session.next_name(shapes[0])).counts.add_run("auto", 0.5)
+    del raw
+    book.new_session(other := Connection())
+    assert shapes[0].target.ended.runs == 2
+    assert len(book.prepared_by()) == 1
+    del other
+
+
+def test_a_trial_goes_by_medians():
+    trial = Trial()
+    for number in range(30):
+        mode = trial.next_mode()
+        trial.add(mode, (0.001 if mode == "custom" else 0.002) + (number == 7))
+    assert trial.ended
+    assert trial.medians == (0.001, 0.002)
+    assert is_slower(0.002, 0.001)
+    assert not is_slower(0.0012, 0.001)
+    assert not is_slower(0.00002, 0.00001)
