@@ -249,10 +249,12 @@ class SessionMachine(stateful.RuleBasedStateMachine):
                 return cursor.fetchall() if cursor.description else None
 
         policy = actor.next_policy
+        # Definitions that have to be read first take a connection, which a transaction keeps.
+        reads = actor.db._runner.effects.stale
         try:
             return actor.thread(run)
         except SessionStateError:
-            if actor.policy is None:
+            if actor.policy is None and not (reads and actor.in_transaction):
                 policy = None  # type: ignore[assignment]
             raise
         finally:
