@@ -29,6 +29,7 @@ def initialize_connection(runner: Any, outer: Lease) -> None:
         "closed": runner.closed,
         "pending_savepoints": runner.pending_savepoints,
         "initializing": None,
+        "prepared": runner.prepared,
     }
     inner = Lease(outer.alias, thread=outer.thread)
     inner.pool, inner.connection, inner.leased_at = pool, connection, outer.leased_at

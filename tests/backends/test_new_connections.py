@@ -7,6 +7,8 @@ from django.db import transaction
 from django.db.backends.signals import connection_created
 from testapp.models import Item
 
+from relet.backends import SessionStateError
+
 from ..support.driver import LOST
 from ..support.pools import at_rest, backend_pid, stats
 from ..support.sessions import kill
@@ -153,3 +155,19 @@ def test_extension_types_are_registered_after_create_extension(db):
         editor.execute("CREATE EXTENSION IF NOT EXISTS plpgsql")
     assert backend_pid(db) != before
     assert Item.objects.count() == 0
+
+
+def test_a_refused_statement_keeps_no_connection_that_was_opened_to_judge_it(make, created):
+    """The receiver's own statements are judged in the middle of that."""
+
+    def configure(connection):
+        with connection.cursor() as cursor:
+            cursor.execute("SET TIME ZONE 'Asia/Tokyo'")
+
+    created[1].append(configure)
+    wrapper = make(policy={"session_state": "error"})
+    with pytest.raises(SessionStateError), wrapper.cursor() as cursor:
+        cursor.execute("SET lock_timeout = 5000")
+    assert len(created[0]) == 1
+    assert wrapper._runner.lease.connection is None
+    assert at_rest(wrapper)

@@ -249,12 +249,12 @@ class SessionMachine(stateful.RuleBasedStateMachine):
                 return cursor.fetchall() if cursor.description else None
 
         policy = actor.next_policy
-        # Definitions that have to be read first take a connection, which a transaction keeps.
+        # Definitions that have to be read first take a lease.
         reads = actor.db._runner.effects.stale
         try:
             return actor.thread(run)
         except SessionStateError:
-            if actor.policy is None and not (reads and actor.in_transaction):
+            if actor.policy is None and not reads:
                 policy = None  # type: ignore[assignment]
             raise
         finally:
@@ -276,6 +276,7 @@ class SessionMachine(stateful.RuleBasedStateMachine):
         if policy.session_state == "error" and not actor.holds and not sql.startswith("RESET"):
             with pytest.raises(SessionStateError):
                 self._run(actor, sql)
+            actor.settle()
             return
         self._run(actor, sql)
         for fact in facts:
