@@ -7,12 +7,11 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
+from relet.backends.config.dsn import database_of
 from relet.backends.reports.report import Report, one_line
-from relet.core.dsn import parameters_of
 
 from .fleet import Filter, Fleet, read
 
@@ -85,17 +84,9 @@ def set_up(options: Options) -> None:
 
 def _database(dsn: str) -> dict[str, Any]:
     try:
-        given = parameters_of(dsn)
+        return database_of(dsn)
     except ValueError as error:
         raise NotSetUp(f"--dsn: {error}") from error
-    libpq = find_spec("psycopg") is not None or find_spec("psycopg2") is not None
-    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host"}
-    found: dict[str, Any] = {key: given.pop(name, "") for key, name in names.items()}
-    found["PORT"] = given.pop("port", "")
-    found["NAME"] = found["NAME"] or os.environ.get("PGDATABASE") or found["USER"] or "postgres"
-    found["ENGINE"] = "django.db.backends.postgresql" if libpq else "relet.backends.pg8000"
-    found["OPTIONS"] = given
-    return found
 
 
 def show(command: str, options: Options, *, limit: int | None = 20) -> int:

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connections
 
+from relet.backends.config.dsn import database_of
 from relet.core import ConfigurationError
 from relet.core.budget import MOST_CONNECTIONS, Budget, Share, describe_holders, shares
-from relet.core.dsn import parameters_of
 
 #: Seconds to wait for the server.
 _CONNECT_TIMEOUT_S = 5
@@ -27,14 +26,6 @@ SELECT pg_catalog.current_setting('max_connections')::int,
     + coalesce(pg_catalog.current_setting('reserved_connections', true)::int, 0),
   (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend')::int
 """
-#: libpq's parameters -> Django's settings for them.
-_SETTINGS = {
-    "dbname": "NAME",
-    "user": "USER",
-    "password": "PASSWORD",
-    "host": "HOST",
-    "port": "PORT",
-}
 
 
 @dataclass(frozen=True)
@@ -81,17 +72,7 @@ def budget(*, settings: str | None = None, dsn: str | None = None, group: str | 
 
 
 def _from_dsn(dsn: str, group: str) -> int:
-    parameters = parameters_of(dsn)
-    database: dict[str, Any] = {
-        _SETTINGS[name]: value for name, value in parameters.items() if name in _SETTINGS
-    }
-    database["OPTIONS"] = {
-        name: value for name, value in parameters.items() if name not in _SETTINGS
-    }
-    database["ENGINE"] = "django.db.backends.postgresql"
-    if not (find_spec("psycopg") or find_spec("psycopg2")):
-        database["ENGINE"] = "relet.backends.compat.django_on_pg8000"
-    django_settings.configure(DATABASES={"default": database})
+    django_settings.configure(DATABASES={"default": database_of(dsn)})
     django.setup()
     with connections["default"].cursor() as cursor:
         server, pools, holders = _read(cursor, Budget(MOST_CONNECTIONS, group))

@@ -24,7 +24,7 @@ else:
 #: The key in ``OPTIONS`` whose value is a function or its dotted path.
 OPTION = "connection_parameters"
 #: libpq's connection parameters -> Django's settings for them.
-_SETTINGS = {
+SETTINGS = {
     "dbname": "NAME",
     "user": "USER",
     "password": "PASSWORD",
@@ -47,7 +47,7 @@ class Credentials:
         self._function = self._find(settings["OPTIONS"].get(OPTION))
         self._known = {
             name: settings[setting]
-            for name, setting in _SETTINGS.items()
+            for name, setting in SETTINGS.items()
             if settings[setting] and name != "password"
         }
 
@@ -134,8 +134,8 @@ def resolve_credentials(alias: str, settings: Mapping[str, Any]) -> dict[str, An
     """Return *settings* with callables resolved, for one connection."""
     found = strip_callables(settings)
     for name, value in Credentials(alias, settings).ask().items():
-        if name in _SETTINGS:
-            found[_SETTINGS[name]] = value
+        if name in SETTINGS:
+            found[SETTINGS[name]] = value
         else:
             found["OPTIONS"][name] = value
     return found
