@@ -29,6 +29,11 @@ from ..support.sessions import kill
 from ..support.threads import Thread
 from ..support.waiting import until
 
+pytestmark = pytest.mark.skipif(
+    not engine.adapter().can_share_budget({}),
+    reason=f"the pool of the engine {engine.NAME} cannot share a budget",
+)
+
 GROUP = "test"
 
 

@@ -268,6 +268,12 @@ def without_a_pool():
     connections["default"].close_pool()
 
 
+loses_nothing = pytest.mark.skipif(
+    registry.load(engine.NAME).checkout_into is PoolAdapter.checkout_into,
+    reason="an adapter that leaves checkout_into() as it is may lose what is struck",
+)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize(
@@ -279,10 +285,7 @@ def without_a_pool():
         (statement, without_a_pool),
     ],
 )
-@pytest.mark.skipif(
-    registry.load(engine.NAME).checkout_into is PoolAdapter.checkout_into,
-    reason="an adapter that leaves checkout_into() as it is may lose what is struck",
-)
+@loses_nothing
 def test_i15_at_each_instruction(db, struck, work, before):
     before()
     work()  # what is done once in a process
@@ -327,6 +330,7 @@ def renewed():
 @pytest.mark.parametrize("before", [renewed, nothing])
 @pytest.mark.parametrize("work", [planned, planned_in_transaction])
 @pytest.mark.skipif(driver.NAME == "psycopg2", reason="psycopg2 cannot prepare")
+@loses_nothing
 def test_i15_of_prepared_plans(db, struck, work, before):
     run("SELECT 1")
     relet.prepare(PLANNED)
