@@ -28,14 +28,16 @@ WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AN
 _PARAMETER = re.compile(r"(?<![\w$])\$\d+")
 #: PostgreSQL 18 leaves that of a list in which only the values differ.
 _LIST = re.compile(r"\s*/\*, \.\.\. \*/")
-#: A driver that puts values into the text adds their types.
+#: A driver that puts values into the text writes lists as arrays,
+_ARRAY = re.compile(r"\bARRAY\[\?(?:, ?\?)*\]")
+#: and adds types.
 _TYPED = re.compile(r'\?(?:::[\w".]+(?:\[\])*)+')
 
 
 def comparable(sql: str) -> str:
     """Return *sql* as it is the same for the client and for pg_stat_statements."""
-    text = normalized(_PARAMETER.sub("?", _LIST.sub("", sql)))
-    return _TYPED.sub("?", text.replace("%s", "?")).removesuffix(";").rstrip()
+    text = normalized(_PARAMETER.sub("?", _LIST.sub("", sql))).replace("%s", "?")
+    return _TYPED.sub("?", _ARRAY.sub("?", text)).removesuffix(";").rstrip()
 
 
 def server_means(handles: Iterable[PoolHandle]) -> tuple[dict[str, float], list[str]]:

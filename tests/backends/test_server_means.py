@@ -106,6 +106,8 @@ def test_while_the_pool_is_exhausted(measured):
         ("SELECT a FROM b WHERE c = %s", "SELECT a FROM b WHERE c = $1::timestamptz"),
         ("SELECT a FROM b WHERE c = %s", "SELECT a FROM b WHERE c = $1::pg_catalog.int4[]"),
         ("INSERT INTO a VALUES (%s, 1), (%s, 2)", "INSERT INTO a VALUES ($1, $2), ($3, $4)"),
+        ("SELECT unnest((%s)::text[])", "SELECT unnest((ARRAY[$1,$2])::text[])"),
+        ("SELECT unnest((%s)::text[])", "SELECT unnest((ARRAY[$1 /*, ... */])::text[])"),
         ("SELECT 1; -- done", "SELECT $1"),
         ('SELECT "$1" FROM a$2', 'SELECT "$1" FROM a$2'),
     ],
