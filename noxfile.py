@@ -184,6 +184,8 @@ def newest(session: nox.Session) -> None:
     install_pgbouncer(session)
     # The sessions of the engines are on the newest pair, too, and run these.
     elsewhere = (*OF_README, FAULTS, *OF_ENGINES, "adapters/pg8000", "conformance")
+    # README's command and `oldest` run these, but for those that are slow; see below.
+    elsewhere = (*elsewhere, "unit")
     # These have sessions of their own.
     elsewhere = (*elsewhere, "backends/test_postgis.py", "repo/test_tutorial.py")
     run_tests(
@@ -191,9 +193,9 @@ def newest(session: nox.Session) -> None:
         env={**FEWER_EXAMPLES, **FEW_STRIKES},
     )
     if not session.posargs:
-        # With psycopg beside it, and on no engine, which the session of pg8000 does not have.
-        run_tests(session, "-m", "slow", "tests/adapters/pg8000", env=FEWER_EXAMPLES)
-        run_chaos(session, seconds=20)
+        # Those of pg8000 with psycopg beside it, which its own session does not have.
+        run_tests(session, "-m", "slow", "tests/adapters/pg8000", "tests/unit", env=FEWER_EXAMPLES)
+        run_chaos(session, seconds=20, with_faults=("pg8000",))
 
 
 def runs(python: str) -> bool:
@@ -414,7 +416,13 @@ def chaos(session: nox.Session) -> None:
     run_chaos(session, *session.posargs, seconds=60)
 
 
-def run_chaos(session: nox.Session, *arguments: str, seconds: float) -> None:
+def run_chaos(
+    session: nox.Session,
+    *arguments: str,
+    seconds: float,
+    with_faults: Sequence[str] = ("sqlalchemy", "dj_db_conn_pool", "pg8000"),
+) -> None:
+    """Run chaos on each engine, for *seconds*, and the other faults on those of *with_faults*."""
     test, soak = "tests/faults/test_chaos.py", "tests/faults/test_soak.py"
     others = ["tests/faults", f"--ignore={test}", f"--ignore={soak}"]
     given = os.environ.get("RELET_CHAOS_SECONDS", str(seconds))
@@ -422,7 +430,7 @@ def run_chaos(session: nox.Session, *arguments: str, seconds: float) -> None:
     for engine in ENGINES_OF_FAULTS:
         env = {"RELET_TEST_ENGINE": engine, "RELET_CHAOS_SECONDS": given}
         runs[f"{engine}-chaos"] = [test, *arguments], env
-        if engine != "psycopg":
+        if engine in with_faults:  # README's command runs them on psycopg
             runs[f"{engine}-faults"] = [*others, *arguments], env
     at_the_same_time(session, runs)
 
@@ -481,9 +489,8 @@ ENGINES = {
 ABSENT = {"psycopg2": ("psycopg",), "pg8000": ("psycopg", "psycopg2")}
 #: Engines on psycopg 3 whose adapters README's command and `newest` test as well.
 ADAPTERS_ELSEWHERE = ("stack", "sqlalchemy", "dj_db_conn_pool")
-#: Those of which the gate leaves out what is long: README's driver, with another pool. The others
-#: have other drivers. Without the gate, and each night, they run all.
-BRIEF_IN_GATE = ADAPTERS_ELSEWHERE
+#: An example, and one that differs from others in nothing that the gate's do not have.
+NOT_IN_GATE = ("stack", "dj_db_conn_pool-psycopg2")
 #: Set by `gate` for the sessions that it runs.
 IN_GATE = "RELET_GATE"
 #: What they test is the same on each of them, or has a session of its own.
@@ -511,10 +518,17 @@ def engines(session: nox.Session, engine: str) -> None:
     install(session, ours, *ENGINES[engine], *needed, f"django~={djangos(NEWEST)[-1]}.0")
     adapter = engine.partition("-")[0]
     assert_absent(session, engine.rpartition("-")[2])
-    brief = IN_GATE in os.environ and engine in BRIEF_IN_GATE
+    # In the gate only the one with another driver runs what is slow. Without it, and each night,
+    # all do.
+    if IN_GATE not in os.environ or engine == "pg8000":
+        which: Sequence[str] = WITH_SLOW
+    elif engine in ADAPTERS_ELSEWHERE:  # README's driver, with another pool
+        which = but_for(*OF_ENGINES, "backends/test_other_backends.py")
+    else:
+        which = ()
     run_tests(
         *(session, "tests/backends", "tests/dashboard", "tests/conformance/test_conformance.py"),
-        *(but_for(*OF_ENGINES, "backends/test_other_backends.py") if brief else WITH_SLOW),
+        *which,
         *(() if engine in ADAPTERS_ELSEWHERE else ("tests/adapters",)),
         *but_for(*(f"backends/test_{name}.py" for name in OF_NO_ENGINE)),
         # psycopg2 has nothing to do with pg8000.
@@ -525,11 +539,11 @@ def engines(session: nox.Session, engine: str) -> None:
 
 
 #: What the gate runs beside README's command: what mostly waits for the network and runs on one
-#: processor, and at the same time the tests. Of psycopg2 one engine of two is enough.
+#: processor, and at the same time the tests.
 CHECKS = ("postgis", "lint", "imports", "docs", "package", "typing")
 TESTS = (
     *("oldest", "newest"),
-    *(f"engines(engine='{engine}')" for engine in ENGINES if engine != "dj_db_conn_pool-psycopg2"),
+    *(f"engines(engine='{engine}')" for engine in ENGINES if engine not in NOT_IN_GATE),
 )
 
 
@@ -587,7 +601,7 @@ def nightly(session: nox.Session) -> None:
     """What the tests generate, at length: hours. Then what the gate runs in part, and `others`."""
     for package in OTHERS:
         session.notify(f"others(package='{package}')", [])
-    for engine in BRIEF_IN_GATE:
+    for engine in ENGINES:
         session.notify(f"engines(engine='{engine}')", [])
     install(session, *ON_THE_NEWEST)
     generated = ("catalogue_oracle", "classifier_oracle", "invariants", "session_machine")
