@@ -158,9 +158,9 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
     #: When a connection was last found broken, in seconds of `time.monotonic`. A connection last
     #: used before that is checked before it is handed out.
     broken_at: float = float("-inf")
-    #: Whether a statement has failed because the server was a standby. Of the connections that are
-    #: checked, those to a standby are replaced then.
-    avoids_standbys: bool = False
+    #: When a statement last failed because the server was a standby, in seconds of
+    #: `time.monotonic`. A connection to a standby that was last used before that is replaced.
+    standby_at: float = float("-inf")
     #: Where threads wait for a connection, if that is in order: an object with a `fairness` in
     #: seconds, such as `relet.adapters.semaphore.FairSemaphore`. The adapter sets it.
     fair_queue: Any = None

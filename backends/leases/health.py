@@ -36,12 +36,13 @@ def validate(
             return
         if check is HealthCheck.PEEK and not pool.has_unread_data(connection.raw):
             return
-        if pool.ping(connection.raw) and not (
-            pool.avoids_standbys and pool.is_standby(connection.raw)
-        ):
-            connection.last_used_at = monotonic()
-            return
-        pool.broken_at = monotonic()
+        if pool.ping(connection.raw):
+            # What was opened since then would lead to the same server, if it is replaced again.
+            if connection.last_used_at >= pool.standby_at or not pool.is_standby(connection.raw):
+                connection.last_used_at = monotonic()
+                return
+        else:
+            pool.broken_at = monotonic()
         pool.discard_from(lease)
         pool.checkout_into(lease)
 

@@ -32,9 +32,9 @@ def replace_connections(lease: Lease, messages: Messages) -> None:
     """Have the pool of *lease* replace its connections, each when it is next checked out."""
     pool = lease.pool
     assert pool is not None
-    pool.broken_at = monotonic()
-    if not pool.avoids_standbys:
-        pool.avoids_standbys = True
+    first = pool.standby_at < 0
+    pool.broken_at = pool.standby_at = monotonic()
+    if first:
         messages.warning(
             "DATABASES[%r]: the server is a standby and takes no writes. The pool replaces its "
             "connections, so that new ones find the primary. Check where HOST leads to, or name "

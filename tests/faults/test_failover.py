@@ -81,3 +81,17 @@ def test_the_primary_is_a_standby_now(servers, use, caplog):
     wrapper.rollback()
     wrapper.set_autocommit(True)
     assert all_pids(wrapper) == pids
+
+
+def test_an_alias_of_a_standby_keeps_its_connections(servers, use):
+    """A write there is a mistake; there is no other server to which the connections could go."""
+    _, standby = servers
+    wrapper = use(standby.port, size=2, health_checks=True, policy={"check_idle": 0})
+    before = all_pids(wrapper)
+    with pytest.raises(DatabaseError, match="read-only transaction"):
+        run(wrapper, "CREATE TABLE written (what text)")
+    replaced = set(all_pids(wrapper))
+    assert not replaced & set(before)
+    for _ in range(3):
+        assert set(all_pids(wrapper)) == replaced
+    assert at_rest(wrapper)
