@@ -14,6 +14,7 @@ from pathlib import Path
 from relet.core.session.audit import AUDIT_MODES
 
 from . import fleet
+from .converters import number, whole_number
 
 #: Below PostgreSQL's default max_connections of 100, some of which are reserved.
 _MAX_CONNECTIONS = 90
@@ -126,9 +127,14 @@ def _parser() -> argparse.ArgumentParser:
         "Requires pip install 'relet[demo]'.",
     )
     numbers: tuple[tuple[str, Callable[[str], float], float, str], ...] = (
-        ("--seconds", _seconds, 8.0, "seconds to measure each engine"),
-        ("--clients", _between(1, _MAX_CLIENTS), 32, "number of clients, and of server threads"),
-        ("--connections", _between(1, _MAX_CONNECTIONS), 4, "size of the connection pool"),
+        ("--seconds", number(0.5, 600), 8.0, "seconds to measure each engine"),
+        (
+            "--clients",
+            whole_number(1, _MAX_CLIENTS),
+            32,
+            "clients, and threads of the server",
+        ),
+        ("--connections", whole_number(1, _MAX_CONNECTIONS), 4, "size of the connection pool"),
     )
     for option, convert, default, text in numbers:
         text += " (default: %(default)g)"
@@ -138,25 +144,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     fleet.add_commands(commands)
     return parser
-
-
-def _between(low: int, high: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if text.isdecimal() and low <= int(text) <= high:
-            return int(text)
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
-
-    return number
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.5 <= seconds <= 600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0.5 to 600")
-    return seconds
 
 
 def _file(text: str) -> Path:

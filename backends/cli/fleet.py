@@ -9,6 +9,8 @@ import argparse
 import sys
 from typing import Any
 
+from .converters import number, whole_number
+
 #: Command -> what it shows.
 COMMANDS = {
     "top": "show the processes of a fleet, live",
@@ -43,7 +45,7 @@ def add_commands(commands: Any) -> None:
         if name == "top":
             command.add_argument(
                 "--interval",
-                type=_seconds,
+                type=number(0.5, 3600),
                 default=2.0,
                 metavar="N",
                 help="seconds between two looks (default: %(default)g)",
@@ -56,18 +58,12 @@ def add_commands(commands: Any) -> None:
                 help="of all processes; there is nothing else, so it may be left out",
             )
             command.add_argument(
-                "--limit", type=int, default=20, metavar="N", help="rows (default: %(default)d)"
+                "--limit",
+                type=whole_number(1, 10_000),
+                default=20,
+                metavar="N",
+                help="rows (default: %(default)d)",
             )
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.5 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0.5 to 3600")
-    return seconds
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -111,6 +111,17 @@ def test_commands_say_what_they_need(command, capsys, monkeypatch):
     assert "--settings" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [("queries", "--limit", "-1"), ("pools", "--limit", "0"), ("top", "--interval", "nan")],
+)
+def test_numbers_that_make_no_sense(capsys, command, option, value):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, option, value])
+    assert stopped.value.code == 2
+    assert f"argument {option}: '{value}' is not a" in capsys.readouterr().err
+
+
 def test_a_dsn_that_is_none(capsys):
     assert main(["pools", "--dsn", "mysql://x"]) == 2
     assert "libpq URI" in capsys.readouterr().err
