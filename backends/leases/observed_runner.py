@@ -177,7 +177,14 @@ class ObservedRunner(LeaseRunner):
             trace.ran += now - began
 
     def initialize_connection(self, lease: Lease) -> None:
-        super().initialize_connection(lease)
+        # The statement that opens the connection has waited for it, and not what receivers of
+        # connection_created run.
+        tally = self._tally()
+        waited, tally.waited = tally.waited, 0.0
+        try:
+            super().initialize_connection(lease)
+        finally:
+            tally.waited += waited
         connection, pool = lease.connection, lease.pool
         if pool is not None and connection is not None:
             kept = pool.long_leases

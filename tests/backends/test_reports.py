@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 from django.db import DatabaseError, OperationalError, connections, transaction
+from django.db.backends.signals import connection_created
 from testapp.models import Item
 
 import relet
@@ -15,7 +16,8 @@ from relet.backends.observe import collection
 from ..support import driver
 from ..support.aliases import Aliases
 from ..support.engine import put_small_pool
-from ..support.pools import stats
+from ..support.pools import backend_pid, stats
+from ..support.sessions import kill
 from ..support.threads import in_thread
 from ..support.waiting import until
 
@@ -314,6 +316,34 @@ def test_who_waits_and_who_blocks(add):
     assert pool.longest_wait >= waited * 0.99
     # Opening the first connection may have been another wait.
     assert pool.waits_histogram[-1][1] in (1, 2)
+
+
+def test_a_wait_is_not_of_what_receivers_run(add, observer):
+    """The connection that comes free is a new one, whose receivers run before the statement."""
+    wrapper = add("initialized")
+
+    def configure(connection, **kwargs):
+        if connection.alias == "initialized":
+            run(connection, "SELECT 1 AS configured")
+
+    def wait():
+        run(connections["initialized"], "SELECT 1 AS waiter")
+        connections["initialized"].close()
+
+    connection_created.connect(configure)
+    try:
+        with pytest.raises(DatabaseError), transaction.atomic("initialized"):
+            pid = backend_pid(wrapper)
+            thread = threading.Thread(target=wait)
+            thread.start()
+            until(lambda: stats(wrapper).waiting)
+            kill(observer, pid)
+            run(wrapper, "SELECT 1")
+        thread.join()
+    finally:
+        connection_created.disconnect(configure)
+    assert query("SELECT ? AS configured").waited == 0
+    assert query("SELECT ? AS waiter").waited > 0
 
 
 def test_a_timeout_is_counted(add):
