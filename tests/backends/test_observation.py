@@ -62,11 +62,15 @@ def instructions(function):
 
     before = sys.gettrace()
     sys._getframe().f_trace_opcodes = True
+    # What other tests have lost would be cleaned up meanwhile.
+    gc.collect()
+    gc.disable()
     sys.settrace(trace)
     try:
         function()
     finally:
         sys.settrace(before)
+        gc.enable()
     return found
 
 
