@@ -33,6 +33,8 @@ _TABLES = ("relet_dashboard_process", "relet_dashboard_minute", "relet_dashboard
 @cache
 def report_of(process: int, *, stacks: bool) -> dict[str, Any]:
     """Return what a busy process reports: 50 statements, 50 routes, 10 connections."""
+    from relet.dashboard.payload import number_lines
+
     chance = random.Random(process)
 
     def some() -> float:
@@ -44,7 +46,7 @@ def report_of(process: int, *, stacks: bool) -> dict[str, Any]:
 
     routes = [f"/shop/section-{number}/<int:pk>/detail/" for number in range(50)]
     stack = [[f"/srv/shop/views/module_{n}.py", 10 * n, f"function_{n}"] for n in range(15)]
-    return {
+    report: dict[str, Any] = {
         "pools": [
             {
                 "alias": "default",
@@ -111,6 +113,7 @@ def report_of(process: int, *, stacks: bool) -> dict[str, Any]:
         ],
         "metrics": {},
     }
+    return {**report, "lines": number_lines(report["connections"])}
 
 
 @dataclass
@@ -168,7 +171,7 @@ class Fleet:
                     version="0",
                     age=1.0,
                     interval=interval,
-                    now={name: report[name] for name in ("pools", "connections")},
+                    now={name: report[name] for name in ("pools", "lines", "connections")},
                     totals={name: report[name] for name in ("routes", "queries", "metrics")}
                     if process.beats % (10 if stacks else 1) == 0
                     else None,

@@ -39,8 +39,19 @@ def now(pools: Iterable[PoolRow], *, stacks: bool) -> dict[str, Any]:
                 row.pop(name, None)
     return {
         "pools": [_rounded(vars(row)) for row in pools],
+        "lines": number_lines(connections),
         "connections": [_rounded(row) for row in connections],
     }
+
+
+def number_lines(connections: Iterable[dict[str, Any]]) -> list[Any]:
+    """Replace the lines of all stacks by their numbers in the result: most have them in common."""
+    numbers: dict[tuple[Any, ...], int] = {}
+    for row in connections:
+        for name in _STACKS:
+            if stack := row.get(name):
+                row[name] = [numbers.setdefault(tuple(line), len(numbers)) for line in stack]
+    return [*map(list, numbers)]
 
 
 def totals() -> dict[str, Any]:

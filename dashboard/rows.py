@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from relet.backends.observe.stacks import Line
 from relet.backends.reports.report import Column, Report, number, seconds
 
 
@@ -236,12 +235,13 @@ STACKS = {
 }
 
 
-def _lines(stack: Any) -> list[Line]:
-    return [
-        (str(line[0]), line[1], str(line[2]))
+def _text_of(stack: Any) -> str:
+    """Return a line of text for each line of *stack*. What is none is left out."""
+    return "\n".join(
+        f"{line[0]}:{line[1]} in {line[2]}"
         for line in (stack if isinstance(stack, list) else ())
         if isinstance(line, list) and len(line) == 3 and isinstance(line[1], int)
-    ]
+    )
 
 
 @dataclass(frozen=True)
@@ -283,10 +283,10 @@ class SessionRow:
     chain: tuple[int, ...] = ()
 
     @property
-    def shown_stacks(self) -> list[tuple[str, list[Line]]]:
-        """Title -> lines, the innermost first. Lines of another kind are left out."""
-        found = [(title, _lines(self.stacks.get(name))) for name, title in STACKS.items()]
-        return [(title, lines) for title, lines in found if lines]
+    def shown_stacks(self) -> list[tuple[str, str]]:
+        """Title -> the lines of the stack, the innermost first."""
+        found = [(title, _text_of(self.stacks.get(name))) for name, title in STACKS.items()]
+        return [(title, text) for title, text in found if text]
 
     @property
     def owner(self) -> str:

@@ -139,6 +139,7 @@ def hostile(reporter):
         "pools": [{"alias": HOSTILE, "waits_histogram": [[HOSTILE, 1], 3]}, {"alias": 3}, None],
         "routes": [{"route": HOSTILE, "idle": HOSTILE}, []],
         "queries": [{"sql": HOSTILE, "route": HOSTILE, "calls": 1e400}],
+        "lines": [[HOSTILE, 1, HOSTILE], 5, [1]],
         "connections": [
             {
                 "alias": "default",
@@ -147,7 +148,7 @@ def hostile(reporter):
                 "thread": HOSTILE,
                 "route": HOSTILE,
                 "sql": HOSTILE,
-                "ran_at": [[HOSTILE, 1, HOSTILE], 5, [1]],
+                "ran_at": [0, HOSTILE, 1, 2, 3, -1, True, [0]],
                 "now_at": HOSTILE,
             },
             {"alias": "default", "pid": HOSTILE},

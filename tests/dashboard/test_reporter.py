@@ -96,8 +96,10 @@ def test_a_beat_is_faster_and_has_stacks_while_somebody_looks(db, reporter):
         run(db, "SELECT 1")
         assert in_thread(reporter.beat) == 1.0  # it knows now
         assert in_thread(reporter.beat) == 1.0
-        (row,) = reported(db)["connections"]
-    assert row["ran_at"][0][0].endswith("conftest.py")
+        found = reported(db)
+    (row,) = found["connections"]
+    file, _, _ = found["lines"][row["ran_at"][0]]
+    assert file.endswith("conftest.py")
     run(db, "UPDATE relet_dashboard_ask SET until = now() - interval '1 second'")
     assert reporter.beat() > 1
 
