@@ -291,7 +291,7 @@ def _by_text(
 
 
 def _column(rows: list[Mapping[str, Any]], name: str) -> list[float]:
-    values = [row.get(name) for row in rows]
+    values: list[Any] = [row.get(name) for row in rows]
     # Most have numbers only, which takes a tenth of the time to see.
     if _NUMBERS.issuperset(map(type, values)) and 0 <= sum(values) < _LARGEST:
         return values
