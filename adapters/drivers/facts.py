@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Set
+from functools import cache
 from typing import Any
 
 from relet.core import Facts
@@ -26,12 +27,14 @@ def facts(raw: Any, *, told: Iterable[str], of_session: Set[str], **others: Any)
     :param others: the other fields of `Facts`, except ``parts``.
     """
     info = raw.info
+    kind: Any = type(raw)
+    kind_of_info: Any = type(info)
     return Facts(
-        kind=type(raw),
+        kind=kind,
         names=frozenset(dir(raw)),
         values={
-            **attributes(raw, (*told, *exceptions(type(raw)))),
-            **attributes(info, properties(type(info)) - of_session, "info"),
+            **attributes(raw, (*told, *exceptions(kind))),
+            **attributes(info, properties(kind_of_info) - of_session, "info"),
         },
         parts={"info"},
         of_session={"fileno", *(f"info.{name}" for name in of_session)},
@@ -42,9 +45,15 @@ def facts(raw: Any, *, told: Iterable[str], of_session: Set[str], **others: Any)
 def attributes(owner: Any, names: Iterable[str], part: str = "") -> dict[str, Any]:
     """Return the attributes *names* of *owner*, prefixed with the name of the part, if any."""
     prefix = f"{part}." if part else ""
-    return {f"{prefix}{name}": getattr(owner, name) for name in names if hasattr(owner, name)}
+    # Each once: to ask is work for some of them.
+    found = {f"{prefix}{name}": getattr(owner, name, _ABSENT) for name in names}
+    return {name: value for name, value in found.items() if value is not _ABSENT}
 
 
+_ABSENT = object()
+
+
+@cache
 def exceptions(kind: type) -> list[str]:
     """Return the names of PEP 249's exceptions that connections of class *kind* have."""
     return [name for name in dir(kind) if name in _EXCEPTIONS]
@@ -61,10 +70,11 @@ def reported(parameter: Callable[[str], str | None]) -> Callable[[str], str | No
     return {name: parameter(name) for name in REPORTED}.get
 
 
-def properties(kind: type) -> set[str]:
+@cache
+def properties(kind: type) -> frozenset[str]:
     """Return the names of the public properties of *kind*."""
     members = inspect.getmembers(kind, inspect.isdatadescriptor)
-    return {name for name, _ in members if not name.startswith("_")}
+    return frozenset(name for name, _ in members if not name.startswith("_"))
 
 
 def nothing(*args: object, **kwargs: object) -> None:

@@ -23,6 +23,7 @@ from relet.core.catalogue.queries import (
     SIGNATURE,
     Separators,
     read_relations,
+    read_signature,
     read_sources,
     relations_query,
     sources_query,
@@ -143,17 +144,18 @@ class PoolDefinitions:
         self._seen_at = monotonic()
 
     def _read(self, pool: PoolAdapter[Any], raw: Any, tentative: bool) -> None:
-        ((version, isolation, signature),) = pool.execute_internal(raw, SIGNATURE)
+        signature = read_signature(pool.execute_internal(raw, SIGNATURE))
         # Other isolation levels see what there was when the transaction began.
         tentative = tentative or (
-            pool.transaction_status(raw) != IDLE and isolation != "read committed"
+            pool.transaction_status(raw) != IDLE and signature.isolation != "read committed"
         )
-        if signature == self._signature and not tentative:
+        if signature.text == self._signature and not tentative:
             if self.memo.stale:
                 self.memo.renew(self._committed)
             return
         separators = Separators()
-        rows = pool.execute_internal(raw, sources_query(int(version), separators))
+        query = sources_query(signature, separators)
+        rows = pool.execute_internal(raw, query) if query else ()
         closure = Closure(read_sources(rows, separators))
         relations = None
         if closure.judge():
@@ -166,5 +168,5 @@ class PoolDefinitions:
             known = self._committed
             self.memo.renew(found if known is None else Either(known, found))
         else:
-            self._committed, self._signature = found, signature
+            self._committed, self._signature = found, signature.text
             self.memo.renew(found)

@@ -10,7 +10,7 @@ https://www.postgresql.org/docs/current/catalogs.html
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from relet.core.sql.functions import KINDS
@@ -52,6 +52,31 @@ SIGNATURE = (
     )
     + ")"
 )
+
+
+class Signature(NamedTuple):
+    """What `SIGNATURE` says.
+
+    :param version: the server's ``server_version_num``.
+    :param isolation: the level of the transaction.
+    :param text: equal to that of before if nothing has changed.
+    """
+
+    version: int
+    isolation: str
+    text: str
+
+    @property
+    def present(self) -> frozenset[str]:
+        """The system catalogues that have a row that counts."""
+        parts = zip(_WATCHED, self.text.split(" "), strict=True)
+        return frozenset(name for name, part in parts if part != "0")
+
+
+def read_signature(rows: Iterable[Sequence[Any]]) -> Signature:
+    """Return what the row of `SIGNATURE` says."""
+    ((version, isolation, text),) = map(_decoded, rows)
+    return Signature(int(version), isolation, text)
 
 
 class Separators:
@@ -125,23 +150,53 @@ class Sources(NamedTuple):
     relations: int
 
 
-#: Where expressions are kept that are no text: catalogue -> the column, or columns.
+#: Where expressions are kept that are no text: catalogue -> the column, or columns; and the
+#: catalogue that has a row if there is one. Expressions of indexes call no function of PostgreSQL's
+#: that has effects, because those must be immutable.
 _EXPRESSIONS = {
-    "pg_rewrite": "ev_action::text",
-    "pg_attrdef": "adbin::text",
-    "pg_constraint": "conbin::text",
-    "pg_trigger": "tgqual::text",
-    "pg_policy": "pg_catalog.concat(polqual::text, polwithcheck::text)",
-    "pg_index": "pg_catalog.concat(indexprs::text, indpred::text)",
-    "pg_proc": "proargdefaults::text",
+    "pg_rewrite": ("ev_action::text", "pg_rewrite"),
+    "pg_attrdef": ("adbin::text", "pg_attrdef"),
+    "pg_constraint": ("conbin::text", "pg_constraint"),
+    "pg_trigger": ("tgqual::text", "pg_trigger"),
+    "pg_policy": ("pg_catalog.concat(polqual::text, polwithcheck::text)", "pg_policy"),
+    "pg_index": ("pg_catalog.concat(indexprs::text, indpred::text)", "pg_proc"),
+    "pg_proc": ("proargdefaults::text", "pg_proc"),
 }
 
 
-def sources_query(version: int, separators: Separators) -> str:
-    """Return the SQL whose rows `read_sources` takes.
+def sources_query(signature: Signature, separators: Separators) -> str:
+    """Return the SQL whose rows `read_sources` takes; nothing if there is nothing to read.
 
-    :param version: the server's ``server_version_num``.
+    What is not there is not asked for: to plan the whole of it takes the server longer than to read
+    what a database without functions has.
     """
+    present = signature.present
+    parts = []
+    if "pg_proc" in present:
+        parts.append(("routines", _routines(signature.version, separators)))
+    kept = {
+        catalogue: columns
+        for catalogue, (columns, counted) in _EXPRESSIONS.items()
+        if counted in present
+    }
+    if kept:
+        parts.append(("expressions", _expressions(kept, separators)))
+    if "pg_rewrite" in present:
+        count = (
+            "SELECT ((SELECT pg_catalog.count(*) FROM pg_catalog.pg_rewrite"
+            f" WHERE oid >= {_FIRST_OID} AND ev_type <> '1'))::text"
+        )
+        parts.append(("relations", count))
+    if not parts and "pg_event_trigger" not in present:
+        return ""
+    path = (
+        "SELECT pg_catalog.array_to_string(pg_catalog.current_schemas(true), "
+        f"{quote_literal(separators.fields)})"
+    )
+    return _query([("path", path), *parts])
+
+
+def _routines(version: int, separators: Separators) -> str:
     source = "p.prosrc"
     if version >= _WITH_SQL_BODIES:
         source = (
@@ -156,79 +211,58 @@ def sources_query(version: int, separators: Separators) -> str:
         f" OR pg_catalog.starts_with(p.proname, {quote_literal(prefix)})"
         for prefix in extensions.PREFIXES
     )
+    return separators.records(
+        (
+            *("p.oid", "n.nspname", "p.proname", "l.lanname", "p.prokind"),
+            "pg_catalog.format_type(p.prorettype, NULL)",
+            "pg_catalog.array_to_string(p.proargnames, ' ')",
+            of_row,
+            source,
+        ),
+        "FROM pg_catalog.pg_proc p"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+        " JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
+        f" WHERE p.oid >= {_FIRST_OID} AND n.nspname !~ '^pg_temp_'"
+        f" AND (l.lanname NOT IN ('c', 'internal') OR p.prokind = 'a' OR {listed})",
+    )
+
+
+def _expressions(columns: Mapping[str, str], separators: Separators) -> str:
     # A regular expression of numbers, because a tree of a query has them, and not the names.
     called = (
         "(SELECT ':funcid (' || pg_catalog.string_agg(oid::text, '|') || ') '"
         " FROM pg_catalog.pg_proc WHERE pronamespace = 'pg_catalog'::pg_catalog.regnamespace"
         f" AND proname IN ({_quoted(KINDS)}))"
     )
-    expressions = " UNION ALL ".join(
+    trees = " UNION ALL ".join(
         f"SELECT '{catalogue}' AS catalogue, {'indexrelid' if catalogue == 'pg_index' else 'oid'}"
-        f" AS oid, {column} AS tree FROM pg_catalog.{catalogue} WHERE"
+        f" AS oid, {tree} AS tree FROM pg_catalog.{catalogue} WHERE"
         f" {'indexrelid' if catalogue == 'pg_index' else 'oid'} >= {_FIRST_OID}"
-        for catalogue, column in _EXPRESSIONS.items()
+        for catalogue, tree in columns.items()
     )
-    return _query(
-        (
-            (
-                "path",
-                (
-                    "SELECT pg_catalog.array_to_string(pg_catalog.current_schemas(true), "
-                    f"{quote_literal(separators.fields)})"
-                ),
-            ),
-            (
-                "routines",
-                separators.records(
-                    (
-                        *("p.oid", "n.nspname", "p.proname", "l.lanname", "p.prokind"),
-                        "pg_catalog.format_type(p.prorettype, NULL)",
-                        "pg_catalog.array_to_string(p.proargnames, ' ')",
-                        of_row,
-                        source,
-                    ),
-                    "FROM pg_catalog.pg_proc p"
-                    " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
-                    " JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
-                    f" WHERE p.oid >= {_FIRST_OID} AND n.nspname !~ '^pg_temp_'"
-                    f" AND (l.lanname NOT IN ('c', 'internal') OR p.prokind = 'a' OR {listed})",
-                ),
-            ),
-            (
-                "expressions",
-                separators.records(
-                    ("e.catalogue", "e.oid", "p.proname"),
-                    f"FROM {called} AS c (pattern), ({expressions}) e,"
-                    " pg_catalog.regexp_matches(e.tree, c.pattern, 'g') AS m (found),"
-                    " pg_catalog.pg_proc p"
-                    " WHERE e.tree ~ c.pattern AND p.oid = m.found[1]::pg_catalog.oid",
-                ),
-            ),
-            (
-                "relations",
-                (
-                    "SELECT ((SELECT pg_catalog.count(*) FROM pg_catalog.pg_rewrite"
-                    f" WHERE oid >= {_FIRST_OID} AND ev_type <> '1'))::text"
-                ),
-            ),
-        )
+    return separators.records(
+        ("e.catalogue", "e.oid", "p.proname"),
+        f"FROM {called} AS c (pattern), ({trees}) e,"
+        " pg_catalog.regexp_matches(e.tree, c.pattern, 'g') AS m (found),"
+        " pg_catalog.pg_proc p"
+        " WHERE e.tree ~ c.pattern AND p.oid = m.found[1]::pg_catalog.oid",
     )
 
 
 def read_sources(rows: Iterable[Sequence[Any]], separators: Separators) -> Sources:
     """Return what the rows of `sources_query` say."""
-    found = dict(_texts(rows))
+    found = dict(map(_decoded, rows))
     routines = [
         Routine(oid, schema, name, language, kind, returns, names, of_row[:1] == "t", source)
         for oid, schema, name, language, kind, returns, names, of_row, source in separators.split(
-            found["routines"], 8
+            found.get("routines", ""), 8
         )
     ]
     return Sources(
         tuple(routines),
-        tuple((found["path"] or "").split(separators.fields)),
-        tuple((a, b, c) for a, b, c in separators.split(found["expressions"])),
-        int(found["relations"] or 0),
+        tuple(found.get("path", "").split(separators.fields)),
+        tuple((a, b, c) for a, b, c in separators.split(found.get("expressions", ""))),
+        int(found.get("relations") or 0),
     )
 
 
@@ -352,14 +386,11 @@ def relations_query(separators: Separators) -> str:
 
 def read_relations(rows: Iterable[Sequence[Any]], separators: Separators) -> Relations:
     """Return what the rows of `relations_query` say."""
-    return Relations(**{what: separators.split(text) for what, text in _texts(rows)})
+    return Relations(**{what: separators.split(text) for what, text in map(_decoded, rows)})
 
 
-def _texts(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[str, str]]:
-    """Yield the rows as text. With the client encoding SQL_ASCII, drivers return bytes."""
-    for row in rows:
-        what, text = (
-            value.decode(errors="replace") if isinstance(value, bytes) else value or ""
-            for value in row
-        )
-        yield what, text
+def _decoded(row: Sequence[Any]) -> list[str]:
+    """Return *row* as text. With the client encoding SQL_ASCII, drivers return bytes."""
+    return [
+        value.decode(errors="replace") if isinstance(value, bytes) else value or "" for value in row
+    ]

@@ -88,10 +88,16 @@ class Prometheus:
     def text(self):
         return generate_latest(self.registry).decode()
 
+    @property
+    def lines(self):
+        """What is said of the alias: of all that tests have used, it takes seconds to read."""
+        lines = self.text.splitlines(keepends=True)
+        return "".join(line for line in lines if line[0] == "#" or f'"{ALIAS}"' in line)
+
     def samples(self, name):
         return [
             sample
-            for family in text_string_to_metric_families(self.text)
+            for family in text_string_to_metric_families(self.lines)
             for sample in family.samples
             if sample.name == name and sample.labels["db_client_connection_pool_name"] == ALIAS
         ]
