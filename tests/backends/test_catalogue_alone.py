@@ -27,13 +27,17 @@ ALONE = {
         f"INSERT INTO {SCHEMA}.t VALUES (1)",
     ),
     "a policy": (
-        f"CREATE TABLE t (a int); ALTER TABLE t ENABLE ROW LEVEL SECURITY;"
-        f"CREATE POLICY p ON t USING ({SET} = 'x')",
+        (
+            f"CREATE TABLE t (a int); ALTER TABLE t ENABLE ROW LEVEL SECURITY;"
+            f"CREATE POLICY p ON t USING ({SET} = 'x')"
+        ),
         f"SELECT * FROM {SCHEMA}.t",
     ),
     "a trigger": (
-        "CREATE TABLE t (a int); CREATE TRIGGER g BEFORE UPDATE ON t FOR EACH ROW"
-        f" WHEN ({SET} = 'x') EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        (
+            "CREATE TABLE t (a int); CREATE TRIGGER g BEFORE UPDATE ON t FOR EACH ROW"
+            f" WHEN ({SET} = 'x') EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+        ),
         f"UPDATE {SCHEMA}.t SET a = 1",
     ),
 }
