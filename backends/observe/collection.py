@@ -102,7 +102,8 @@ class Collection:
 
     def contention(self, alias: str) -> Contention:
         """Return who waits for connections of *alias*."""
-        return self._contentions.setdefault(alias, Contention())
+        found = self._contentions.get(alias)
+        return found or self._contentions.setdefault(alias, Contention())
 
     def _hand_over(self, alias: str, routes: list[RouteTally]) -> None:
         self._full.append((alias, routes))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Literal, NamedTuple
 
+from relet.core.observe import Tally
+
 from . import collection
 
 Kind = Literal["creations", "uses", "waits"]
@@ -36,11 +38,16 @@ def follow(limit: int) -> deque[Duration]:
     return queue
 
 
-def add(alias: str, kind: Kind, seconds: float) -> None:
-    """Count a duration. Nothing is locked: a finalizer may call this anywhere."""
-    getattr(collection.here(alias).pool, kind).add(seconds)
+def add(alias: str, kind: Kind, seconds: float) -> Tally:
+    """Count a duration in the tally of this thread, and return that.
+
+    Nothing is locked: a finalizer may call this anywhere.
+    """
+    tally = collection.here(alias)
+    getattr(tally.pool, kind).add(seconds)
     for queue in _followers:
         queue.append(Duration(alias, kind, seconds))
+    return tally
 
 
 def forked() -> None:

@@ -77,8 +77,7 @@ class PoolObserver:
 
     def _wait_ended(self, wait: object) -> None:
         seconds = collection.contention(self._alias).end(wait, monotonic())
-        collection.here(self._alias).waited += seconds
-        durations.add(self._alias, "waits", seconds)
+        durations.add(self._alias, "waits", seconds).waited += seconds
 
 
 def _counting(pool: PoolAdapter[Any], count: Callable[[], object]) -> Callable[[Any], None]:

@@ -5,6 +5,9 @@ charged an equal share of the wait: a pool of ten connections whose waiters wait
 charges a lease that lasted through all of it with 3 s. The charges of all leases together are the
 time that was waited. What a lease is charged with is the difference of `Contention.waited` between
 its end and its begin, divided by the size of the pool.
+
+Where many wait, every statement asks. So nothing here takes longer the more there are: what all
+have waited so far grows evenly between the moments at which one begins or ends, and is noted then.
 """
 
 from __future__ import annotations
@@ -12,14 +15,16 @@ from __future__ import annotations
 from collections import deque
 from math import inf
 
-#: How many waits are remembered, for leases that last for one statement.
-_REMEMBERED = 300
+#: How many of these moments are remembered, for leases that last for one statement.
+_REMEMBERED = 600
 
 
 class Contention:
     """The waits for connections of one alias. Times are in seconds of one clock.
 
-    Any thread may call any method, without a lock: each changes one thing in one step.
+    Any thread may call any method, without a lock: each changes one thing in one step. Of two that
+    do so at the same moment, one may count what lies between them as the other did, which is too
+    short to matter.
 
     :ivar until: when a thread last waited; infinite while one waits. A lease that began later has
         made nobody wait, which the hot path finds out with one comparison.
@@ -29,10 +34,8 @@ class Contention:
         self.until = -inf
         #: Who waits -> since when.
         self._waiting: dict[object, float] = {}
-        #: (when it began, when it ended), in the order in which they ended.
-        self._ended: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)
-        #: The seconds of all waits that have ended.
-        self._total = 0.0
+        #: (a moment, the seconds that all threads had waited by then).
+        self._moments: deque[tuple[float, float]] = deque([(0.0, 0.0)], maxlen=_REMEMBERED)
 
     @property
     def waiting(self) -> int:
@@ -41,30 +44,32 @@ class Contention:
 
     def begin(self, waiter: object, now: float) -> None:
         """Note that *waiter* begins to wait."""
+        self._moments.append((now, self.waited(now)))
         self._waiting[waiter] = now
         self.until = inf
 
     def end(self, waiter: object, now: float) -> float:
         """Note that *waiter* does not wait any more; return how long it did."""
+        self._moments.append((now, self.waited(now)))
         began = self._waiting.pop(waiter, now)
-        self._total += now - began
-        self._ended.append((began, now))
         self.until = now
         if self._waiting:  # it may have begun after the last look
             self.until = inf
         return now - began
 
-    def waited(self, now: float) -> float:
-        """Return the seconds that all threads have waited so far."""
-        return self._total + sum(max(0.0, now - since) for since in list(self._waiting.values()))
+    def waited(self, moment: float) -> float:
+        """Return the seconds that all threads had waited by *moment*, which is not long ago."""
+        moments = self._moments
+        later, until = moments[-1]
+        if later <= moment:
+            return until + len(self._waiting) * (moment - later)
+        for number in range(2, len(moments) + 1):
+            earlier, waited = moments[-number]
+            if earlier <= moment:
+                return waited + (until - waited) * (moment - earlier) / (later - earlier)
+            later, until = earlier, waited
+        return until
 
     def waited_since(self, began: float, now: float) -> float:
         """Return the seconds that all threads have waited since *began*, which is not long ago."""
-        waited = 0.0
-        for since in list(self._waiting.values()):
-            waited += max(0.0, now - max(began, since))
-        for since, until in reversed(list(self._ended)):
-            if until <= began:
-                break
-            waited += max(0.0, min(now, until) - max(began, since))
-        return waited
+        return self.waited(now) - self.waited(began)

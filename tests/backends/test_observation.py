@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from time import monotonic
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -120,6 +121,20 @@ def test_on_runs_few_more_instructions(make):
         code.co_qualname if hasattr(code, "co_qualname") else code.co_name for code, _ in observed
     }
     assert not {name for name in functions if name.startswith(("ObservedRunner", "Tally"))}
+
+
+def test_a_statement_costs_the_same_however_many_wait(make):
+    on = make("on")
+    contention = collection.contention("on")
+    lengths, waiters = [], []
+    for count in (1, 1, 300):  # the first one is new
+        while len(waiters) < count:
+            waiters.append(object())
+            contention.begin(waiters[-1], monotonic())
+        lengths.append(len(instructions(lambda: run(on, "SELECT 1"))))
+    for waiter in waiters:
+        contention.end(waiter, monotonic())
+    assert lengths[1] == lengths[2]
 
 
 # Settings.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from math import inf
+from random import Random
 
 import pytest
 
@@ -247,6 +248,29 @@ def test_a_lease_is_charged_for_those_who_still_wait() -> None:
     contention.begin("a", 10.0)
     assert contention.waited(12.0) == contention.waited_since(5.0, 12.0) == 2.0
     assert contention.waited_since(11.0, 12.0) == 1.0
+
+
+def test_a_lease_is_charged_to_the_moment() -> None:
+    """By what each of many waits overlaps with it, added up one by one."""
+    chance = Random(0)
+    contention = Contention()
+    waits: list[list[float]] = []
+    now = 100.0
+    for _ in range(250):
+        now += chance.expovariate(1.0)
+        if len(waits) > 3 and chance.random() < 0.5:
+            open_ = [number for number, wait in enumerate(waits) if wait[1] == inf]
+            if open_:
+                number = chance.choice(open_)
+                waits[number][1] = now
+                contention.end(number, now)
+                continue
+        contention.begin(len(waits), now)
+        waits.append([now, inf])
+    end = now + 1.0
+    for began in (0.0, 101.0, now - 30.0, now - 3.3, now, now + 0.5, end):
+        exact = sum(max(0.0, min(until, end) - max(since, began)) for since, until in waits)
+        assert contention.waited_since(began, end) == pytest.approx(exact)
 
 
 def test_waits_that_are_remembered_are_bounded() -> None:
