@@ -306,7 +306,9 @@ class SessionMachine(stateful.RuleBasedStateMachine):
         # And with it, what was configured.
         configured = Counter(["timezone", "app.region"])
         keep = policy.session_state == "pin" and not actor.holds
-        actor.session = Session(configured, configured.copy() if keep else Counter())
+        # The seed of random() stays as it is, and of what is unknown nobody knows.
+        stays = Counter({fact: 1 for fact in ("seed", "unknown") if actor.session.kept[fact]})
+        actor.session = Session(configured, stays + configured if keep else stays)
         actor.settle()
 
     @stateful.rule(who=actors_, sql=st.sampled_from(HARMLESS))
@@ -607,3 +609,23 @@ def test_session_state(machine: Any) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.parametrize("seeds", [True, False])
+def test_what_is_for_good_outlasts_discard_all(machine: Any, seeds: bool) -> None:
+    """Found by the machine: it keeps the lease, though what would keep it now is nothing."""
+    state = machine()
+    (actor, *_) = state.actors
+    try:
+        state.override(release="statement", state="reset", who=0)
+        state.override(release="statement", state="pin", who=0)
+        if seeds:
+            state.make(what=("SELECT setseed(0.5)", ["seed"]), who=0)
+        else:
+            state.fail(sql="BEGIN; SET lock_timeout = 5; ROLLBACK; SELECT 1/0", who=0)
+        state.leave(commit=False, who=0)
+        state.discard_all(who=0)
+        assert actor.leased
+        state.agree()
+    finally:
+        state.teardown()
