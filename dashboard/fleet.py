@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import frexp
+from math import frexp, isnan
 from typing import Any
 
 from relet.backends.reports.report import plain
@@ -291,9 +291,15 @@ def _by_text(
 
 
 def _column(rows: list[Mapping[str, Any]], name: str) -> list[float]:
+    """Return what *rows*, of which there is one at least, have under *name*."""
     values: list[Any] = [row.get(name) for row in rows]
-    # Most have numbers only, which takes a tenth of the time to see.
-    if _NUMBERS.issuperset(map(type, values)) and 0 <= sum(values) < _LARGEST:
+    # Nearly all columns have numbers only. To see that takes a tenth of the time of reading each.
+    if (
+        _NUMBERS.issuperset(map(type, values))
+        and min(values) > -_LARGEST
+        and max(values) < _LARGEST
+        and not isnan(sum(values))
+    ):
         return values
     return [*map(_float, values)]
 

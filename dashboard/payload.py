@@ -45,7 +45,7 @@ def now(pools: Iterable[PoolRow], *, stacks: bool) -> dict[str, Any]:
 
 
 def number_lines(connections: Iterable[dict[str, Any]]) -> list[Any]:
-    """Replace the lines of all stacks by their numbers in the result: most have them in common."""
+    """Return the lines of all stacks, each once; the stacks become their numbers in it."""
     numbers: dict[tuple[Any, ...], int] = {}
     for row in connections:
         for name in _STACKS:

@@ -236,7 +236,7 @@ STACKS = {
 
 
 def _text_of(stack: Any) -> str:
-    """Return a line of text for each line of *stack*. What is none is left out."""
+    """Return *stack* as text. Anything in it that is not a line of a stack is left out."""
     return "\n".join(
         f"{line[0]}:{line[1]} in {line[2]}"
         for line in (stack if isinstance(stack, list) else ())

@@ -27,7 +27,7 @@ def facts(raw: Any, *, told: Iterable[str], of_session: Set[str], **others: Any)
     :param others: the other fields of `Facts`, except ``parts``.
     """
     info = raw.info
-    kind: Any = type(raw)
+    kind: Any = type(raw)  # Any: mypy takes type[Any] for something that cannot be hashed
     kind_of_info: Any = type(info)
     return Facts(
         kind=kind,
@@ -45,7 +45,7 @@ def facts(raw: Any, *, told: Iterable[str], of_session: Set[str], **others: Any)
 def attributes(owner: Any, names: Iterable[str], part: str = "") -> dict[str, Any]:
     """Return the attributes *names* of *owner*, prefixed with the name of the part, if any."""
     prefix = f"{part}." if part else ""
-    # Each once: to ask is work for some of them.
+    # Each is read once: some take a while to answer.
     found = {f"{prefix}{name}": getattr(owner, name, _ABSENT) for name in names}
     return {name: value for name, value in found.items() if value is not _ABSENT}
 
@@ -54,9 +54,9 @@ _ABSENT = object()
 
 
 @cache
-def exceptions(kind: type) -> list[str]:
+def exceptions(kind: type) -> tuple[str, ...]:
     """Return the names of PEP 249's exceptions that connections of class *kind* have."""
-    return [name for name in dir(kind) if name in _EXCEPTIONS]
+    return tuple(name for name in dir(kind) if name in _EXCEPTIONS)
 
 
 _EXCEPTIONS = {

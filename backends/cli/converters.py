@@ -7,16 +7,20 @@ from collections.abc import Callable
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
+    """Return a function that converts a whole number from *low* to *high*."""
+
+    def convert(text: str) -> int:
         if text.isdecimal() and low <= int(text) <= high:
             return int(text)
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
 
-    return number
+    return convert
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
-    def found(text: str) -> float:
+    """Return a function that converts a number from *low* to *high*."""
+
+    def convert(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
@@ -25,4 +29,4 @@ def number(low: float, high: float) -> Callable[[str], float]:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:g}")
         return value
 
-    return found
+    return convert

@@ -197,10 +197,12 @@ class Closure:
             verb = _RULES[event]
             title = self._title(relation)
             origin = f"by view {title}" if verb == SELECT else f"by rule {name} on table {title}"
+            rule = ("pg_rewrite", oid)
             if relation not in materialized:
-                self._use(("pg_rewrite", oid), (verb, relation), origin)
-            objects[("pg_rewrite", oid)] = []
+                self._use(rule, (verb, relation), origin)
+            objects[rule] = []
             if verb == SELECT:
+                self._use(rule, (REWRITE, relation), origin)
                 views[oid] = relation
         self._judge_rules(found.rules)
         for catalogue, oid, used_catalogue, used in found.uses:
@@ -280,7 +282,6 @@ class Closure:
         for verb in _WRITES:
             self._use((verb, used), (verb, view), "")
         self._use((SELECT, used), (REWRITE, view), "")
-        self._use(rule, (REWRITE, view), "")
 
     def _link_trigger(
         self, relation: str, name: str, function: str, kind: int, deferrable: bool, oid: str

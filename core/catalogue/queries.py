@@ -32,6 +32,7 @@ _WATCHED = {
     "pg_rewrite": f"oid >= {_FIRST_OID}",
     "pg_constraint": f"oid >= {_FIRST_OID} AND contype IN ('c', 'f')",
     "pg_attrdef": "true",
+    "pg_type": f"oid >= {_FIRST_OID} AND typdefaultbin IS NOT NULL",
     "pg_policy": "true",
     "pg_event_trigger": "true",
     # Names: those of tables that have nothing else, change nothing.
@@ -156,6 +157,7 @@ class Sources(NamedTuple):
 _EXPRESSIONS = {
     "pg_rewrite": ("ev_action::text", "pg_rewrite"),
     "pg_attrdef": ("adbin::text", "pg_attrdef"),
+    "pg_type": ("typdefaultbin::text", "pg_type"),
     "pg_constraint": ("conbin::text", "pg_constraint"),
     "pg_trigger": ("tgqual::text", "pg_trigger"),
     "pg_policy": ("pg_catalog.concat(polqual::text, polwithcheck::text)", "pg_policy"),
@@ -187,7 +189,7 @@ def sources_query(signature: Signature, separators: Separators) -> str:
             f" WHERE oid >= {_FIRST_OID} AND ev_type <> '1'))::text"
         )
         parts.append(("relations", count))
-    if not parts and "pg_event_trigger" not in present:
+    if not parts:
         return ""
     path = (
         "SELECT pg_catalog.array_to_string(pg_catalog.current_schemas(true), "

@@ -50,8 +50,9 @@ class Contention:
 
     def end(self, waiter: object, now: float) -> float:
         """Note that *waiter* does not wait any more; return how long it did."""
-        self._moments.append((now, self.waited(now)))
+        waited = self.waited(now)
         began = self._waiting.pop(waiter, now)
+        self._moments.append((now, waited))
         self.until = now
         if self._waiting:  # it may have begun after the last look
             self.until = inf

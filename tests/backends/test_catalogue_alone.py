@@ -1,9 +1,15 @@
 """I3 inside definitions: each kind of them is read where it is the only one in its database."""
 
-import pytest
+from contextlib import suppress
 
-from relet.core.catalogue.queries import SIGNATURE, read_signature
+import pytest
+from django.db import DatabaseError
+
+from relet.core.catalogue.queries import SIGNATURE, Separators, read_signature, sources_query
 from relet.core.sql.functions import KINDS
+
+from ..support.pools import backend_pid
+from ..support.sessions import kill
 
 SCHEMA = "relet_alone"
 SET = "set_config('app.alone', 'x', false)"
@@ -20,6 +26,19 @@ ALONE = {
     "a check": (
         f"CREATE TABLE t (a text CHECK ({SET} = 'x'))",
         f"INSERT INTO {SCHEMA}.t VALUES ('x')",
+    ),
+    "a domain's default": (
+        f"CREATE DOMAIN d AS text DEFAULT {SET}; CREATE TABLE t (a d)",
+        f"INSERT INTO {SCHEMA}.t DEFAULT VALUES",
+    ),
+    "a domain's check": (
+        f"CREATE DOMAIN d AS text CHECK ({SET} = 'x'); CREATE TABLE t (a d)",
+        f"INSERT INTO {SCHEMA}.t VALUES ('x')",
+    ),
+    # Settings that are made while it is refreshed are undone; locks are not.
+    "a materialized view": (
+        "CREATE MATERIALIZED VIEW v AS SELECT pg_try_advisory_lock(4713) WITH NO DATA",
+        f"REFRESH MATERIALIZED VIEW {SCHEMA}.v",
     ),
     "a view": (f"CREATE VIEW v AS SELECT {SET}", f"SELECT * FROM {SCHEMA}.v"),
     "a rule": (
@@ -65,13 +84,30 @@ def test_it_is_found(make, define, definition, statement):
         assert wrapper._runner.lease.connection is not None
 
 
-def test_nothing_is_read_where_nothing_is_defined(make, monkeypatch):
+def test_what_is_not_there_is_not_read(observer):
+    ((version, isolation, text),) = observer.execute(SIGNATURE).fetchall()
+    empty = read_signature([(version, isolation, " ".join("0" for _ in text.split()))])
+    assert sources_query(empty, Separators()) == ""
+    first = read_signature([(version, isolation, text.replace(text.split()[0], "1:700", 1))])
+    assert "pg_proc" in first.present
+    assert "prosrc" in sources_query(first, Separators())
+
+
+def test_a_domain_that_changes_is_read_again(make, define, observer):
+    define("CREATE DOMAIN d AS text DEFAULT ''; CREATE TABLE t (a d)")
+    statement = f"INSERT INTO {SCHEMA}.t DEFAULT VALUES"
     wrapper = make()
     with wrapper.cursor() as cursor:
-        cursor.execute(SIGNATURE)
-        assert read_signature(cursor.fetchall()).present <= {"pg_class", "pg_constraint"}
-        cursor.execute("SELECT 1")
+        cursor.execute(statement)
         assert wrapper._runner.lease.connection is None
+    observer.execute(f"ALTER DOMAIN {SCHEMA}.d SET DEFAULT {SET}")
+    kill(observer, backend_pid(wrapper))  # so that the next one has a new connection
+    with suppress(DatabaseError), wrapper.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        cursor.execute(statement)
+        assert wrapper._runner.lease.connection is not None
 
 
 def test_no_index_calls_a_function_that_has_effects(observer):

@@ -306,7 +306,7 @@ class SessionMachine(stateful.RuleBasedStateMachine):
         # And with it, what was configured.
         configured = Counter(["timezone", "app.region"])
         keep = policy.session_state == "pin" and not actor.holds
-        # The seed of random() stays as it is, and of what is unknown nobody knows.
+        # DISCARD ALL does not reset the seed of random(), and what is unknown may be one.
         stays = Counter({fact: 1 for fact in ("seed", "unknown") if actor.session.kept[fact]})
         actor.session = Session(configured, stays + configured if keep else stays)
         actor.settle()
@@ -613,7 +613,7 @@ def test_session_state(machine: Any) -> None:
 
 @pytest.mark.parametrize("seeds", [True, False])
 def test_what_is_for_good_outlasts_discard_all(machine: Any, seeds: bool) -> None:
-    """Found by the machine: it keeps the lease, though what would keep it now is nothing."""
+    """Found by the machine: what "pin" kept keeps the lease, under another policy, too."""
     state = machine()
     (actor, *_) = state.actors
     try:
