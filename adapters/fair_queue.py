@@ -85,8 +85,10 @@ class FairQueue:
             try:
                 began(waiter)
                 await_turn(found(), waiter, deadline)  # type: ignore[arg-type]
-            finally:
                 ended(waiter)
+            except BaseException:
+                ended(waiter)  # perhaps again: it may have been interrupted itself
+                raise
 
         self._await_turn = watched  # type: ignore[method-assign]
 

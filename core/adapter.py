@@ -354,7 +354,8 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
     ) -> None:
         """Call *began* when a thread begins to wait for a connection, and *ended* when it stops.
 
-        Each is called in that thread, with an object that identifies the wait. By default,
+        Each is called in that thread, with an object that identifies the wait. If something is
+        raised meanwhile, *ended* may be called twice. By default,
         `fair_queue` does it, if it is a `FairSemaphore` or another
         `relet.adapters.fair_queue.FairQueue`. Otherwise reports do not show how long threads wait.
         """

@@ -77,7 +77,8 @@ class PoolObserver:
 
     def _wait_ended(self, wait: object) -> None:
         seconds = collection.contention(self._alias).end(wait, monotonic())
-        durations.add(self._alias, "waits", seconds).waited += seconds
+        if seconds > 0:  # else its end was noted already
+            durations.add(self._alias, "waits", seconds).waited += seconds
 
 
 def _counting(pool: PoolAdapter[Any], count: Callable[[], object]) -> Callable[[Any], None]:

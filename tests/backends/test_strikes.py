@@ -14,6 +14,7 @@ import relet.adapters
 import relet.backends
 import relet.core
 from relet import hold, policies
+from relet.backends.observe import collection
 from relet.backends.plans import declared
 from relet.core import PoolAdapter, State, registry
 
@@ -339,3 +340,24 @@ def test_i15_of_prepared_plans(db, struck, work, before):
     finally:
         declared._targets.clear()
         db.close_pool()
+
+
+def test_a_wait_that_is_struck_is_over(make):
+    """Nobody is taken to wait for ever, which would cost each statement after it."""
+    wrapper = make("struck wait", size=1, timeout=0.02)
+    pool = wrapper._runner.find_pool().pool
+    pool.open()
+    connection = pool.checkout()
+
+    def work():
+        with suppress(DatabaseError), wrapper.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+    work()
+    number = 1
+    while strike_at(number, work, (relet.core, relet.adapters, relet.backends)):
+        wrapper.close()
+        assert collection.contention("struck wait").waiting == 0, number
+        number += max(1, STEP // 10)
+    assert number > 1
+    pool.checkin(connection)
