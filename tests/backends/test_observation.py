@@ -123,17 +123,30 @@ def test_on_runs_few_more_instructions(make):
     assert not {name for name in functions if name.startswith(("ObservedRunner", "Tally"))}
 
 
-def test_a_statement_costs_the_same_however_many_wait(make):
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_statement_costs_the_same_however_many_wait(make, kept):
     on = make("on")
+
+    def work():
+        if kept:
+            on.set_autocommit(False)
+        run(on, "SELECT 1")
+        run(on, "SELECT 1")
+        if kept:
+            on.rollback()
+            on.set_autocommit(True)
+
     contention = collection.contention("on")
     lengths, waiters = [], []
-    for count in (1, 1, 300):  # the first one is new
-        while len(waiters) < count:
-            waiters.append(object())
-            contention.begin(waiters[-1], monotonic())
-        lengths.append(len(instructions(lambda: run(on, "SELECT 1"))))
-    for waiter in waiters:
-        contention.end(waiter, monotonic())
+    try:
+        for count in (1, 1, 300):  # the first one is new
+            while len(waiters) < count:
+                waiters.append(object())
+                contention.begin(waiters[-1], monotonic())
+            lengths.append(len(instructions(work)))
+    finally:
+        for waiter in waiters:
+            contention.end(waiter, monotonic())
     assert lengths[1] == lengths[2]
 
 

@@ -138,7 +138,11 @@ def hostile(reporter):
     report = {
         "pools": [{"alias": HOSTILE, "waits_histogram": [[HOSTILE, 1], 3]}, {"alias": 3}, None],
         "routes": [{"route": HOSTILE, "idle": HOSTILE}, []],
-        "queries": [{"sql": HOSTILE, "route": HOSTILE, "calls": 1e400}],
+        "queries": [
+            {"sql": HOSTILE, "route": HOSTILE, "calls": 1e400},
+            # Together they are a column of one statement.
+            *({"sql": HOSTILE, "calls": calls} for calls in (10**400, 1.0, float("nan"))),
+        ],
         "lines": [[HOSTILE, 1, HOSTILE], 5, [1]],
         "connections": [
             {
