@@ -137,12 +137,11 @@ def tests(session: nox.Session, django: str) -> None:
 
 #: They have little to do with versions, and README's command runs them. None of them is slow.
 OF_README = (
-    *("conformance/test_faults.py", "repo/test_changelog.py", "repo/test_docs.py"),
-    *("repo/test_layout.py", "repo/test_packaging.py", "repo/test_code_blocks.py"),
-    *("repo/test_figures.py", "repo/test_truth.py", "backends/test_storms.py"),
-    "backends/test_catalogue_oracle.py",
+    *("repo/test_changelog.py", "repo/test_docs.py", "repo/test_layout.py"),
+    *("repo/test_packaging.py", "repo/test_code_blocks.py", "repo/test_figures.py"),
+    *("repo/test_truth.py", "backends/test_catalogue_oracle.py"),
 )
-#: What README's command runs of these is enough, and `chaos` runs the one that is slow.
+#: README's command runs those that are not slow, and `newest` all of them at its end.
 FAULTS = "faults"
 #: Long ones that README's command runs, and the sessions of the engines on the newest pair.
 OF_ENGINES = tuple(
@@ -150,10 +149,20 @@ OF_ENGINES = tuple(
     for name in ("audit", "catalogue", "memory", "metrics", "secrets", "tags")
 )
 #: What they try is the same on each version, and README's command tries it, or `newest`.
-OF_NO_VERSION = (
-    *("adapters/pg8000/values", "backends/test_classifier_oracle.py", "conformance"),
-    *("unit/test_libpg_query.py", "unit/test_linear.py"),
-)
+OF_NO_VERSION = ("adapters/pg8000/values", "backends/test_classifier_oracle.py", "conformance")
+#: Set by `gate` for the sessions that it runs.
+IN_GATE = "RELET_GATE"
+#: In the gate, of two sessions that have as much in common with README's command, each runs one
+#: half of the tests: on another Python and Django, or on another pool of SQLAlchemy's. Without it,
+#: and each night, they run all.
+SHARES = {"oldest": "1/2", "newest": "2/2", "sqlalchemy": "1/2", "dj_db_conn_pool": "2/2"}
+
+
+def share(name: str) -> list[str]:
+    """Return the arguments of pytest for the part of the tests that the session *name* runs."""
+    return ["--share", SHARES[name]] if IN_GATE in os.environ and name in SHARES else []
+
+
 #: One instruction of so many is struck; of README's command, one of 193, so that they are others.
 FEW_STRIKES = {"RELET_STRIKES_STEP": "197"}
 
@@ -173,7 +182,8 @@ def oldest(session: nox.Session) -> None:
         session.warn(f"not here, so not tested: Python {PYTHONS[0]}")
     session.notify(
         f"tests(python='{found[0]}', django='{djangos(found[0])[0]}')",
-        session.posargs or but_for(*OF_README, FAULTS, *OF_ENGINES, *OF_NO_VERSION, "servers"),
+        session.posargs
+        or but_for(*OF_README, FAULTS, *OF_ENGINES, *OF_NO_VERSION, "servers") + share("oldest"),
     )
 
 
@@ -189,13 +199,17 @@ def newest(session: nox.Session) -> None:
     # These have sessions of their own.
     elsewhere = (*elsewhere, "backends/test_postgis.py", "repo/test_tutorial.py")
     run_tests(
-        *(session, *(session.posargs or (*WITH_SLOW, *but_for(*elsewhere)))),
+        *(session, *(session.posargs or (*WITH_SLOW, *but_for(*elsewhere), *share("newest")))),
         env={**FEWER_EXAMPLES, **FEW_STRIKES},
     )
     if not session.posargs:
-        # Those of pg8000 with psycopg beside it, which its own session does not have.
-        run_tests(session, "-m", "slow", "tests/adapters/pg8000", "tests/unit", env=FEWER_EXAMPLES)
-        run_chaos(session, seconds=20, with_faults=("pg8000",))
+        # Those of pg8000 are here with psycopg beside it, which its own session does not have.
+        slow = ("tests/adapters/pg8000", "tests/conformance", "tests/unit")
+        run_tests(
+            *(session, "-m", "slow", *slow, *but_for("adapters/pg8000/driver/test_nonsense.py")),
+            env=FEWER_EXAMPLES,
+        )
+        run_chaos(session, seconds=20, with_faults=("psycopg", "pg8000"))
 
 
 def runs(python: str) -> bool:
@@ -411,7 +425,7 @@ ENGINES_OF_FAULTS = ("psycopg", "sqlalchemy", "dj_db_conn_pool", "pg8000")
 
 @nox.session(python=NEWEST)
 def chaos(session: nox.Session) -> None:
-    """A minute of chaos on each engine, and other faults on all but README's, at the same time."""
+    """A minute of chaos on each engine, and other faults, at the same time."""
     install(session, *ON_THE_NEWEST)
     run_chaos(session, *session.posargs, seconds=60)
 
@@ -420,7 +434,7 @@ def run_chaos(
     session: nox.Session,
     *arguments: str,
     seconds: float,
-    with_faults: Sequence[str] = ("sqlalchemy", "dj_db_conn_pool", "pg8000"),
+    with_faults: Sequence[str] = ENGINES_OF_FAULTS,
 ) -> None:
     """Run chaos on each engine, for *seconds*, and the other faults on those of *with_faults*."""
     test, soak = "tests/faults/test_chaos.py", "tests/faults/test_soak.py"
@@ -430,7 +444,7 @@ def run_chaos(
     for engine in ENGINES_OF_FAULTS:
         env = {"RELET_TEST_ENGINE": engine, "RELET_CHAOS_SECONDS": given}
         runs[f"{engine}-chaos"] = [test, *arguments], env
-        if engine in with_faults:  # README's command runs them on psycopg
+        if engine in with_faults:
             runs[f"{engine}-faults"] = [*others, *arguments], env
     at_the_same_time(session, runs)
 
@@ -491,8 +505,6 @@ ABSENT = {"psycopg2": ("psycopg",), "pg8000": ("psycopg", "psycopg2")}
 ADAPTERS_ELSEWHERE = ("stack", "sqlalchemy", "dj_db_conn_pool")
 #: An example, and one that differs from others in nothing that the gate's do not have.
 NOT_IN_GATE = ("stack", "dj_db_conn_pool-psycopg2")
-#: Set by `gate` for the sessions that it runs.
-IN_GATE = "RELET_GATE"
 #: What they test is the same on each of them, or has a session of its own.
 OF_NO_ENGINE = (
     *("audit_commands", "catalogue_oracle", "classifier_oracle", "commands", "demo", "postgis"),
@@ -533,6 +545,7 @@ def engines(session: nox.Session, engine: str) -> None:
         *but_for(*(f"backends/test_{name}.py" for name in OF_NO_ENGINE)),
         # psycopg2 has nothing to do with pg8000.
         *(but_for("adapters/pg8000") if engine != "pg8000" else ()),
+        *share(engine),
         *session.posargs,
         env={**FEWER_EXAMPLES, **FEW_STRIKES, "RELET_TEST_ENGINE": adapter},
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,6 +26,34 @@ HERE = Path(__file__).parent
 #: What is closed when all workers have ended, and the directory that they copy servers from.
 _AFTER_ALL = pytest.StashKey[ExitStack]()
 _TEMPLATE = pytest.StashKey[str]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--share",
+        type=_share,
+        default=(1, 1),
+        metavar="N/M",
+        help="of the tests that are not slow, run the Nth of M shares; each test stays in its own",
+    )
+
+
+def _share(text: str) -> tuple[int, int]:
+    number, total = map(int, text.split("/"))
+    if not 1 <= number <= total:
+        raise ValueError
+    return number, total
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    number, total = config.getoption("share")
+    kept, left_out = [], []
+    for item in items:
+        mine = zlib.crc32(item.nodeid.encode()) % total == number - 1
+        (kept if mine or item.get_closest_marker("slow") else left_out).append(item)
+    if left_out:
+        items[:] = kept
+        config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_configure() -> None:

@@ -30,6 +30,9 @@ from ..support.pools import stats
 from ..support.threads import Thread
 from .test_client_errors import LEFT
 
+pytestmark = pytest.mark.slow
+
+
 ATOMIC = transaction.Atomic.__enter__.__code__, transaction.Atomic.__exit__.__code__
 SECONDS = float(os.environ.get("RELET_STORM_SECONDS", "3"))
 

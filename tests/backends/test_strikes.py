@@ -342,12 +342,15 @@ def test_i15_of_prepared_plans(db, struck, work, before):
         db.close_pool()
 
 
-def test_a_wait_that_is_struck_is_over(make):
+def test_a_wait_that_is_struck_is_over(make, monkeypatch):
     """Nobody is taken to wait for ever, which would cost each statement after it."""
-    wrapper = make("struck wait", size=1, timeout=0.02)
+    wrapper = make("struck wait", size=1)
     pool = wrapper._runner.find_pool().pool
     pool.open()
     connection = pool.checkout()
+    # The pool is opened at leisure, but nobody waits for long in vain.
+    take = pool.checkout_into
+    monkeypatch.setattr(pool, "checkout_into", lambda lease: take(lease, 0.02))
 
     def work():
         with suppress(DatabaseError), wrapper.cursor() as cursor:

@@ -25,6 +25,7 @@ from relet.adapters.sqlalchemy import SQLAlchemyAdapter
 MANY = settings(max_examples=200, database=None)
 
 pytestmark = [
+    pytest.mark.slow,
     # What a faulty adapter has lost is closed by the garbage collector.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),

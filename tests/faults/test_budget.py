@@ -16,7 +16,7 @@ from ..support.forks import needs_fork
 from ..support.server import VOLATILE, Server, new_server
 from ..support.waiting import until
 
-pytestmark = needs_fork
+pytestmark = [needs_fork, pytest.mark.slow]
 
 BUDGET = 20
 PROCESSES, THREADS, SIZE = 8, 5, 10

@@ -10,6 +10,8 @@ from ..support.server import DURABLE, new_server
 from ..support.waiting import until
 from .test_killed_backends import run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def servers(template):

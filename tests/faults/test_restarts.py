@@ -14,6 +14,9 @@ from ..support.pools import all_pids, at_rest, backend_pid, stats
 from ..support.threads import Thread
 from . import bank
 
+pytestmark = pytest.mark.slow
+
+
 ALIAS = "faults"
 MODES = ["fast", "immediate"]
 LOST = (OperationalError, InterfaceError)

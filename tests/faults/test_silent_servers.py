@@ -15,6 +15,9 @@ from django.db import InterfaceError, OperationalError
 
 from ..support.pools import all_pids, at_rest, backend_pid, stats
 
+pytestmark = pytest.mark.slow
+
+
 SIZE, TIMEOUT, THREADS = 3, 0.5, 16
 #: So often each is to wait in vain: until attempts to connect have been given up, too.
 FAILURES = 6

@@ -37,6 +37,8 @@ from relet.core.sql.statements import (
     tokens,
 )
 
+pytestmark = pytest.mark.slow
+
 #: https://github.com/pganalyze/libpg_query/blob/17-latest/pg_query.h
 NO_STANDARD_CONFORMING_STRINGS = 32
 lib.pg_query_parse_opts.argtypes = [ctypes.c_char_p, ctypes.c_int]

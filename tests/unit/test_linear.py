@@ -25,6 +25,9 @@ from relet.core.sql.statements import split
 from ..support.interrupts import timers
 from ..support.steps import Items, Text, first_that_does_not_end, steps
 
+pytestmark = pytest.mark.slow
+
+
 #: What stands at the beginning, what is repeated, what stands at the end: for the tokenizer.
 TO_READ = {
     # What opens, and is not closed.

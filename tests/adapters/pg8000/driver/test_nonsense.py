@@ -18,6 +18,9 @@ from relet.core import TransactionStatus
 from ....support.dsn import parameters_for
 from ....support.fake_server import READY, WELCOME, Fake, message, record
 
+pytestmark = pytest.mark.slow
+
+
 EXAMPLES = int(os.environ.get("RELET_EXAMPLES", "20"))
 FIELD = pack("!ihihih", 0, 0, 23, 4, -1, 0)
 DESCRIPTION = message(b"T", b"\0\1n\0" + FIELD)
