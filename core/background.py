@@ -1,5 +1,7 @@
 """Background calls: work in a separate thread, where no signal handler can interrupt it.
 
+`BackgroundCall` is one call, `RepeatedCall` one that is made again and again.
+
 `threading.Event` and `threading.Thread` are written in Python. If a signal handler raises an
 exception inside `Event.wait`, a lock may stay locked forever. The classes here wait on bare locks.
 """
@@ -11,6 +13,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
+from time import monotonic
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -91,6 +95,66 @@ class BackgroundCall:
     def abandon(self) -> None:
         """Wake all threads that wait for the call, whether it has ended or not."""
         self._ended.set()
+
+
+class RepeatedCall:
+    """Calls of *function* in one daemon thread, which sleeps in between.
+
+    :param function: returns the seconds until its next call, None for no other.
+    :param first: seconds until the first call.
+    """
+
+    def __init__(self, function: Callable[[], float | None], first: float = 0.0) -> None:
+        self._function = function
+        self._first = first
+        #: When the next call is due, in seconds of `time.monotonic`. Infinite without a thread.
+        self._due = inf
+        #: Whether `begin` was called after the last call had begun.
+        self._wanted = False
+        #: Held by the thread.
+        self._claim = threading.Lock()
+        #: Released to wake the thread.
+        self._wake = threading.Lock()
+        self._wake.acquire()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is a thread."""
+        return self._claim.locked()
+
+    def begin(self) -> None:
+        """Begin, unless the thread is there."""
+        self._wanted = True
+        if not self._claim.locked():
+            with suppress(RuntimeError):  # no more threads, or the interpreter is shutting down
+                # Not `threading.Thread`, whose start() could be interrupted.
+                _thread.start_new_thread(self._run, ())
+
+    def wake(self) -> None:
+        """Have the next call made now."""
+        with suppress(RuntimeError):  # it was woken already
+            self._wake.release()
+
+    def within(self, seconds: float) -> None:
+        """Have the next call made in *seconds*, or sooner: the function says when it is called."""
+        if monotonic() + seconds < self._due:
+            if self._claim.locked():
+                self.wake()
+            self.begin()
+
+    def _run(self) -> None:
+        while self._wanted and self._claim.acquire(blocking=False):
+            try:
+                seconds: float | None = self._first
+                while seconds is not None:
+                    self._due = monotonic() + seconds
+                    if seconds > 0:
+                        self._wake.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+                    self._wanted = False
+                    seconds = self._function()
+            finally:
+                self._due = inf
+                self._claim.release()
 
 
 def in_background(function: Callable[[], T]) -> T:

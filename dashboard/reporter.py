@@ -7,7 +7,6 @@ long it lasts, and nobody else waits for it.
 
 from __future__ import annotations
 
-import _thread
 import atexit
 import logging
 import os
@@ -24,7 +23,7 @@ from typing import Any
 import relet
 from relet.backends.pools import pools
 from relet.backends.reports.pools import PoolRow
-from relet.core.background import BackgroundCall
+from relet.core.background import BackgroundCall, RepeatedCall
 from relet.core.fork import at_fork
 
 from . import home, tables
@@ -52,13 +51,9 @@ class Reporter:
         self._began = monotonic()
         self._chance = random.Random()
         self._minutes = Minutes()
-        #: Held by the thread.
-        self._claim = threading.Lock()
+        self._beats = RepeatedCall(self.beat, first=FIRST_S)
         #: Held during a beat.
         self._beating = threading.Lock()
-        #: Released to wake the thread.
-        self._wake = threading.Lock()
-        self._wake.acquire()
         self._stopping = self._paused = self._known = self._watched = False
         self._failures = 0
         #: When totals were last reported, and what is too old was last deleted.
@@ -67,27 +62,12 @@ class Reporter:
     def begin(self) -> None:
         """Begin to report, unless that has begun."""
         self._paused = False
-        if self._claim.locked() or self._stopping:
-            return
-        with suppress(RuntimeError):  # no more threads, or the interpreter is shutting down
-            # Not `threading.Thread`, whose start() could be interrupted.
-            _thread.start_new_thread(self._run, ())
+        if not self._stopping:
+            self._beats.begin()
 
     def forked(self) -> None:
         """Begin anew in a forked child, which has no such thread and is another process."""
         self.__init__()  # type: ignore[misc]
-
-    def _run(self) -> None:
-        while self._claim.acquire(blocking=False):
-            try:
-                delay: float | None = FIRST_S
-                while delay is not None:
-                    self._wake.acquire(timeout=delay)
-                    delay = self.beat()
-            finally:
-                self._claim.release()
-            if self._stopping or self._paused:  # else a pool was opened in between
-                return
 
     def beat(self) -> float | None:
         """Report once; return the seconds until the next time, None for never."""
@@ -156,7 +136,7 @@ class Reporter:
 
         :param timeout: seconds to wait at most.
         """
-        if not self._claim.locked() and not self._known:
+        if not self._beats.goes_on and not self._known:
             return  # it has not begun
         self._paused = True
         call = BackgroundCall(self._leave)
@@ -167,8 +147,7 @@ class Reporter:
         call.wait(timeout)
 
     def _leave(self) -> None:
-        with suppress(RuntimeError):  # it was woken already
-            self._wake.release()
+        self._beats.wake()
         # Without a beat under way, or its row would come back.
         if self._beating.acquire(timeout=_EXIT_S):
             try:

@@ -6,17 +6,14 @@ nothing, and nothing runs unless a policy asks for it.
 
 from __future__ import annotations
 
-import _thread
 import logging
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, fields
-from math import inf
 from time import monotonic
 from typing import Any
 
 from relet.core import Lease
+from relet.core.background import RepeatedCall
 
 from . import lifetimes
 from .policies import policies
@@ -47,40 +44,13 @@ class LeakWatch:
 
     def __init__(self) -> None:
         self._logged: dict[Lease, _Logged] = {}
-        #: When the thread looks next, in seconds of `time.monotonic`. Infinite without a thread.
-        self._next = inf
-        #: Held by the thread.
-        self._claim = threading.Lock()
-        #: Released to wake the thread.
-        self._wake = threading.Lock()
-        self._wake.acquire()
-
-    def expect(self, seconds: float) -> None:
-        """Note that a lease may now become too old in *seconds*."""
-        if monotonic() + seconds < self._next:
-            if self._claim.locked():
-                with suppress(RuntimeError):  # it was woken already
-                    self._wake.release()
-            else:
-                with suppress(RuntimeError):  # no more threads, or the interpreter is shutting down
-                    # Not `threading.Thread`, whose start() could be interrupted.
-                    _thread.start_new_thread(self._run, ())
+        self._looks = RepeatedCall(lambda: self.look(monotonic()))
+        #: Note that a lease may now become too old in so many seconds.
+        self.expect = self._looks.within
 
     def forked(self) -> None:
         """Begin anew in a forked child, which has no such thread."""
         self.__init__()  # type: ignore[misc]
-
-    def _run(self) -> None:
-        while self._claim.acquire(blocking=False):
-            try:
-                while (seconds := self.look(now := monotonic())) is not None:
-                    self._next = now + seconds
-                    self._wake.acquire(timeout=max(0.0, min(seconds, threading.TIMEOUT_MAX)))
-            finally:
-                self._next = inf
-                self._claim.release()
-            if self.look(monotonic()) is None:  # nobody has called `expect` in between
-                return
 
     def look(self, now: float) -> float | None:
         """Log what is to be logged; return the seconds until the next look, None for none.

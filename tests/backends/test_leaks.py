@@ -132,7 +132,7 @@ def test_an_override_counts(make, db, watch, log):
 def test_a_thread_looks(make, log):
     """It is started by the first lease whose policy asks for it, and ends with the pool."""
     wrapper = make("watched", policy={"leak_after": 0.05})
-    assert not leaks.watch._claim.locked()
+    assert not leaks.watch._looks.goes_on
     wrapper.set_autocommit(False)
     run(wrapper, "SELECT 1")
     assert log.emitted.wait(60)
@@ -143,7 +143,7 @@ def test_a_thread_looks(make, log):
     assert [record.levelname for record in log.records] == ["WARNING", "INFO"]
     wrapper.close()
     wrapper.close_pool()
-    until(lambda: not leaks.watch._claim.locked())
+    until(lambda: not leaks.watch._looks.goes_on)
 
 
 @needs_fork
@@ -154,7 +154,7 @@ def test_a_child_has_a_thread_of_its_own(make, log):
         run(wrapper, "SELECT 1")
 
         def child():
-            assert not leaks.watch._claim.locked()
+            assert not leaks.watch._looks.goes_on
             wrapper.set_autocommit(False)
             run(wrapper, "SELECT 1")
             assert log.emitted.wait(30)
@@ -164,7 +164,7 @@ def test_a_child_has_a_thread_of_its_own(make, log):
         del connections["forked"]
     wrapper.close()
     wrapper.close_pool()
-    until(lambda: not leaks.watch._claim.locked())
+    until(lambda: not leaks.watch._looks.goes_on)
 
 
 @pytest.mark.parametrize("wrong", ["30", -1, True, float("nan")])

@@ -136,7 +136,7 @@ def test_a_process_removes_its_row_at_the_end(db, reporter):
 def test_close_all_removes_the_row_until_a_pool_is_opened(db, reporter, observer, monkeypatch):
     """For servers that end without Python's exit handlers."""
     monkeypatch.setattr(pools, "before_close", reporter.pause)
-    monkeypatch.setattr(reporter, "_run", lambda: None)
+    monkeypatch.setattr(reporter._beats, "_run", lambda: None)
     monkeypatch.setattr(pools, "on_open", reporter.begin)
 
     def rows():
