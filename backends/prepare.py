@@ -13,6 +13,7 @@ from relet.core.plans import PLANS
 from relet.core.plans.book import BLOCK
 from relet.core.plans.eligible import is_preparable, refusal
 
+from .plans import matches
 from .plans.declared import open_to_blocks, targets_changed, targets_of
 
 #: What ``QuerySet.get()`` limits its query to, to find out whether there is more than one row.
@@ -46,6 +47,7 @@ def prepare(
             f"relet.prepare(plan={plan!r}): it must be {', '.join(map(repr, PLANS))}"
             f"{did_you_mean(plan, PLANS)}."
         )
+    targets = []
     for number, text in enumerate(texts):
         reason = "only queries and changes of rows can be" if not is_preparable(text) else ""
         if reason := reason or refusal(text):
@@ -53,7 +55,8 @@ def prepare(
                 f"DATABASES[{alias!r}]: relet.prepare() cannot prepare this statement: {reason}."
             )
         called = name if name is None or not number else f"{name} ({_WAYS[number]})"
-        targets_of(alias).add(text, called, plan)
+        targets.append(targets_of(alias).add(text, called, plan))
+    matches.declared(targets)
     targets_changed(alias)
 
 

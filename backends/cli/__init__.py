@@ -38,15 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "audit":
             from .audit import audit
 
-            command = arguments.run[1:] if arguments.run[:1] == ["--"] else arguments.run
-            if not command:
-                parser.error("audit: no command to run; write it after --")
             return audit(
-                command,
+                _command_of(parser, arguments),
                 mode=arguments.mode,
                 fail_on=arguments.fail_on,
                 json_file=arguments.json,
             )
+        if arguments.command == "prepare":
+            from .prepare import check
+
+            return check(_command_of(parser, arguments), json_file=arguments.json)
         if arguments.command == "budget":
             from .budget import budget
 
@@ -67,6 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     parser.print_help()
     return 0
+
+
+def _command_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> list[str]:
+    """Return the command that *arguments* have after ``--``."""
+    run: list[str] = arguments.run
+    command = run[1:] if run[:1] == ["--"] else run
+    if not command:
+        parser.error(f"{arguments.command}: no command to run; write it after --")
+    return command
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,6 +115,21 @@ def _parser() -> argparse.ArgumentParser:
         "--json", type=_file, metavar="FILE", help="also write the report to this file"
     )
     audit.add_argument("run", nargs=argparse.REMAINDER, metavar="COMMAND", help=argparse.SUPPRESS)
+    prepare = commands.add_parser(
+        "prepare",
+        help="run a command, such as tests, and report prepared targets that match no statement",
+        description="Run COMMAND, and report the targets of relet.prepare() that match none of "
+        "the statements that it and its children run, or cannot be prepared. The report goes to "
+        "stderr. The exit code is 1 if there are some.",
+        usage="relet prepare --check [-h] [--json FILE] -- COMMAND ...",
+    )
+    prepare.add_argument(
+        "--check", action="store_true", required=True, help="check the targets: nothing else can"
+    )
+    prepare.add_argument(
+        "--json", type=_file, metavar="FILE", help="also write the report to this file"
+    )
+    prepare.add_argument("run", nargs=argparse.REMAINDER, metavar="COMMAND", help=argparse.SUPPRESS)
     budget = commands.add_parser(
         "budget",
         help="show who has the connections of a budget, and whether it fits the server",

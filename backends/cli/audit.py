@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from relet.backends.leases.findings import MODE_VARIABLE, REPORT_VARIABLE, read_report
 
-#: As a shell has them.
-_CANNOT_RUN, _NOT_FOUND, _KILLED = 126, 127, 128
-
-_FORWARDED = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+from .running import CannotRun, run
 
 
 def audit(
@@ -32,14 +24,11 @@ def audit(
     :param json_file: also write the report there.
     """
     with tempfile.TemporaryDirectory(prefix="relet-audit-") as folder:
-        environment = {**os.environ, MODE_VARIABLE: mode, REPORT_VARIABLE: folder}
         try:
-            process = subprocess.Popen(command, env=environment)
-        except OSError as error:
-            print(f"relet audit: cannot run {command[0]!r}: {error.strerror}", file=sys.stderr)
-            return _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_RUN
-        with _signals_for(process):
-            code = process.wait()
+            code = run(command, {MODE_VARIABLE: mode, REPORT_VARIABLE: folder})
+        except CannotRun as error:
+            print(f"relet audit: {error}", file=sys.stderr)
+            return error.code
         report = read_report(folder)
     # Not on stdout, where the command's own output goes.
     print(f"relet audit: {report}", file=sys.stderr)
@@ -47,24 +36,4 @@ def audit(
         json_file.write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
     if code == 0 and fail_on is not None and (report.rows if fail_on == "any" else report.sure):
         return 1
-    return code if code >= 0 else _KILLED - code
-
-
-@contextmanager
-def _signals_for(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Let signals end *process* and not this one, which has its report to print."""
-
-    def forward(number: int, frame: FrameType | None) -> None:
-        process.send_signal(number)
-
-    def wait(number: int, frame: FrameType | None) -> None:
-        """Do nothing: a terminal sends SIGINT to both."""
-
-    handlers = {getattr(signal, name): forward for name in _FORWARDED if hasattr(signal, name)}
-    handlers[signal.SIGINT] = wait
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return code

@@ -10,21 +10,21 @@ Two environment variables reach a process and its children:
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
+from relet.backends.report_folder import ReportFolder, entries
 from relet.core.session.audit import AUDIT_MODES
 from relet.core.session.audit_report import MAX_FINDINGS, AuditFinding, AuditReport, merged
 
 MODE_VARIABLE = "RELET_SESSION_STATE_AUDIT"
 REPORT_VARIABLE = "RELET_SESSION_STATE_AUDIT_REPORT"
+
+_FOLDER = ReportFolder(REPORT_VARIABLE)
 
 
 def mode_from_environment() -> str | None:
@@ -59,7 +59,7 @@ class Findings:
         """Note that a lease of *alias* is audited."""
         if self._audited.get(alias) != engine:
             self._audited[alias] = engine
-            _write({"alias": alias, "engine": engine})
+            _FOLDER.write({"alias": alias, "engine": engine})
 
     def add(self, finding: AuditFinding) -> bool:
         """Add *finding*; return whether it is new."""
@@ -71,7 +71,7 @@ class Findings:
         if known is None and len(self._rows) >= MAX_FINDINGS:
             return False
         self._rows[finding.key] = finding
-        _write(asdict(finding))
+        _FOLDER.write(asdict(finding))
         return True
 
     def report(self) -> AuditReport:
@@ -91,32 +91,12 @@ def session_state_audit() -> AuditReport:
     return findings.report()
 
 
-def _write(entry: dict[str, Any]) -> None:
-    """Append *entry* to this process' file in the folder that the environment names."""
-    if not (folder := os.environ.get(REPORT_VARIABLE)):
-        return
-    line = json.dumps(entry) + "\n"
-    # A folder that has gone must not break the project's statement.
-    with (
-        suppress(OSError),
-        Path(folder, f"{os.getpid()}.jsonl").open("a", encoding="utf-8") as file,
-    ):
-        file.write(line)
-
-
 def read_report(folder: str | Path) -> AuditReport:
     """Return what all processes have written into *folder*."""
     rows, audited = [], {}
-    for entry in _entries(Path(folder)):
+    for entry in entries(folder):
         if "sql" in entry:
             rows.append(AuditFinding(**entry))
         else:
             audited[entry["alias"]] = entry["engine"]
     return AuditReport(merged(rows), audited)
-
-
-def _entries(folder: Path) -> Iterator[dict[str, Any]]:
-    for path in sorted(folder.glob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            with suppress(ValueError):  # the process was killed while it wrote the line
-                yield json.loads(line)

@@ -17,6 +17,8 @@ from relet.backends.pools import pools
 from relet.core import PoolAdapter
 from relet.core.plans import PlanBook, Targets
 
+from . import matches
+
 logger = logging.getLogger("relet")
 
 _targets: dict[str, Targets] = {}
@@ -57,6 +59,7 @@ def give_book(pool: PoolAdapter[Any], options: Prepare | None) -> None:
         after=found.after if found.mode == "auto" else None,
         most=found.max,
         tell=_tell,
+        matched=matches.matched,
     )
     if _Blocks.used:
         book.open_to_blocks()

@@ -63,6 +63,8 @@ class PlanBook:
     :param after: prepare each text that was run more often than this; None for targets only.
     :param most: how many statements each session keeps prepared. One takes about 80 kB there.
     :param tell: logs a warning; called in the middle of a statement.
+    :param matched: called with a target when a text is first seen that it matches, and when it
+        cannot be prepared.
     :ivar epoch: sessions that have an older one prepare anew.
     :ivar off: why nothing is prepared any more, as the end of a sentence; or "".
     :ivar checked: whether it is known that no pooler stands before the server.
@@ -75,6 +77,7 @@ class PlanBook:
         after: int | None = None,
         most: int = 100,
         tell: Callable[[str], object] = lambda message: None,
+        matched: Callable[[Target], object] = lambda target: None,
     ) -> None:
         self.targets = targets
         self.alias = targets.alias
@@ -85,6 +88,7 @@ class PlanBook:
         self.checked = False
         self.texts = Texts(self._read)
         self._tell = tell
+        self._matched = matched
         self._lock = threading.RLock()
         self._blocks = False
         self._told: set[str] = set()
@@ -98,11 +102,13 @@ class PlanBook:
         target = self.targets.find(sql)
         if target is None and self.after is None and not self._blocks:
             return None
-        if reason := refusal(sql):
-            if target is not None:
+        reason = refusal(sql)
+        if target is not None:
+            if reason:
                 self.refuse(target, reason)
-            return None
-        return Text(sql, target)
+            else:
+                self._matched(target)
+        return None if reason else Text(sql, target)
 
     def find(self, sql: str) -> Text | bool | None:
         """Return the text *sql* if it is to be prepared; True if it drops what is prepared."""
@@ -232,6 +238,7 @@ class PlanBook:
     def refuse(self, target: Target, reason: str) -> None:
         """Note that statements of *target* are not prepared, and log it once."""
         target.problem = f"not prepared: {reason}"
+        self._matched(target)
         self.tell_once(target, target.problem)
 
     def turn_off(self, reason: str) -> None:
