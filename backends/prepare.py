@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from relet.backends.leases.context_decorator import AsyncContextDecorator
@@ -87,7 +88,28 @@ def _texts(target: Any, using: str | None) -> tuple[list[str], str]:
         limited = first.query.chain()
         limited.set_limits(high=1)
         queries += [one, limited]
-    return [each.get_compiler(alias).as_sql()[0] for each in queries], alias
+
+    connection = _InTransaction(connections[alias])
+    try:
+        return [each.get_compiler(connection=connection).as_sql()[0] for each in queries], alias
+    except EmptyResultSet:
+        raise ConfigurationError(
+            "relet.prepare() cannot prepare this queryset: it has no rows, whatever is in the "
+            "database, so it is never run."
+        ) from None
+
+
+class _InTransaction:
+    """A wrapper as in a transaction, where alone queries that lock rows can be compiled."""
+
+    def __init__(self, wrapper: Any) -> None:
+        self._wrapper = wrapper
+
+    def get_autocommit(self) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapper, name)
 
 
 def _check_alias(alias: str) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache, partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,8 +26,8 @@ from psycopg.adapt import PyFormat
 from psycopg.pq.abc import PGconn, PGresult
 
 from relet.core import TransactionStatus
-from relet.core.plans import PlanBook, Prepared, SessionPlans, Shape, Target, Text
-from relet.core.plans.book import POOLER, advice
+from relet.core.plans import Disturbance, PlanBook, Prepared, SessionPlans, Shape, Target, Text
+from relet.core.plans.book import POOLER, PlanError, advice, is_refusal
 from relet.core.plans.numbers import FLOAT8, INT4, INT8, NUMERIC, literal_type
 from relet.core.plans.placeholders import Unfit
 
@@ -93,24 +94,35 @@ class Planned(Base):
         binary: bool | None = None,
     ) -> PQGen[None]:
         book = self.book
-        if (
-            query.__class__ is not str
-            or (text := book.find(query)) is None
-            or book.off
-            or prepare is not None
-            or binary
-            or self.format
-            or self._conn._pipeline
-        ):
+        if query.__class__ is not str:
+            text = book.find(self._text(query))
+            if not isinstance(text, Disturbance):
+                return super()._execute_gen(query, params, prepare=prepare, binary=binary)
+        elif (text := book.find(query)) is None or book.off:
             return super()._execute_gen(query, params, prepare=prepare, binary=binary)
-        if isinstance(text, bool):
-            return self._forgetting_gen(query, params)
+        if isinstance(text, Disturbance):
+            run = super()._execute_gen(query, params, prepare=prepare, binary=binary)
+            return self._disturbing_gen(text, run)
+        if prepare is not None or binary or self.format or self._conn._pipeline:
+            return super()._execute_gen(query, params, prepare=prepare, binary=binary)
         return self._planned_gen(text, query, params)
 
-    def _forgetting_gen(self, query: str, params: Any) -> PQGen[None]:
-        """Run a statement after which the session may have nothing prepared."""
-        yield from super()._execute_gen(query, params)
-        self.book.lost(self._session())
+    def _text(self, query: Any) -> str:
+        """Return the text of *query*, which is not a str."""
+        try:
+            if isinstance(query, bytes):
+                return query.decode(errors="replace")
+            return str(query.as_string(self._conn))
+        except (psycopg.Error, AttributeError, UnicodeError):
+            return ""
+
+    def _disturbing_gen(self, what: Disturbance, run: PQGen[None]) -> PQGen[None]:
+        """*run* a statement after which targets may mean something else."""
+        try:
+            yield from run
+        finally:
+            in_transaction = self._pgconn.transaction_status != IDLE
+            self.book.disturb(self._session(), what, in_transaction=in_transaction)
 
     def _session(self) -> SessionPlans:
         raw: Any = self._conn
@@ -118,6 +130,11 @@ class Planned(Base):
             session: SessionPlans = raw.relet_plans
         except AttributeError:
             session = raw.relet_plans = self.book.new_session(raw)
+            plans: Any = getattr(raw, "_prepared", None)
+            if hasattr(plans, "maintain_gen"):
+                kind: Any = type(plans)
+                plans.__class__ = _beside_ours(kind)
+                plans.relet_lost = partial(self.book.lost, session)
         return session
 
     def _planned_gen(self, text: Text, query: str, params: Any) -> PQGen[None]:
@@ -158,10 +175,16 @@ class Planned(Base):
             results = yield from generators.execute(pgconn)
             if results and results[0].status != FATAL_ERROR:
                 book.executed(prepared, target, "auto", monotonic() - began)
-            elif lost_plan(book, session, shape, results):
+            elif lost_plan(book, session, shape, prepared, results):
                 yield from self._heal(shape, session, query, params, values, results, status)
                 return
         else:
+            if session.doubtful:
+                if status == IDLE:
+                    book.settle(session)
+                if session.doubtful:
+                    yield from super()._execute_gen(query, params)
+                    return
             if not book.checked:
                 yield from _check_pooler(pgconn, book)
             if book.off:
@@ -177,7 +200,7 @@ class Planned(Base):
                 shape.refused = True
                 book.refuse(target, f"the server refuses to prepare it ({run.refusal})")
                 return
-            if lost_plan(book, session, shape, found):
+            if lost_plan(book, session, shape, session.find(shape), found):
                 yield from self._heal(shape, session, query, params, values, found, status)
                 return
             results = found
@@ -331,7 +354,8 @@ class _Run:
         if answer.status == COMMAND_OK:
             shape.proven = True
             return session.add(shape, name), answers[runs_at]
-        if shape.proven or answer.status != FATAL_ERROR:
+        state = (answer.error_field(SQLSTATE) or b"").decode()
+        if shape.proven or answer.status != FATAL_ERROR or not is_refusal(state):
             return None, next(each for each in answers if _failed(each))
         self.refusal = _name_of(answer)
         if guarded:
@@ -350,21 +374,38 @@ class _Run:
             yield from generators.execute(self.pgconn)
 
 
-def lost_plan(book: PlanBook, session: SessionPlans, shape: Shape, results: list[PGresult]) -> bool:
+def lost_plan(
+    book: PlanBook,
+    session: SessionPlans,
+    shape: Shape,
+    prepared: Prepared | None,
+    results: list[PGresult],
+) -> bool:
     """Return whether *results* say that the plan of *session* is no good; drop its plans if so."""
     result = results[0] if results else None
-    if result is None or result.status != FATAL_ERROR:
+    if result is None or prepared is None or result.status != FATAL_ERROR:
         return False
-    state = result.error_field(SQLSTATE)
-    if state == b"0A000" and result.error_field(FUNCTION) == b"RevalidateCachedQuery":
-        book.renew()
-        book.expired(session)
-        return True
-    if state == b"26000" and shape.digest.encode() in result.error_message:
-        book.renew()
-        book.lost(session)
-        return True
-    return False
+    state, function = (result.error_field(name) or b"" for name in (SQLSTATE, FUNCTION))
+    message = result.error_message.decode(errors="replace")
+    return book.is_lost(
+        session, shape, prepared, PlanError(state.decode(), function.decode(), message)
+    )
+
+
+@cache
+def _beside_ours(manager_class: type[Any]) -> type[Any]:
+    """Return the class of psycopg's own prepared statements, which says when ours are lost.
+
+    To drop its own, psycopg drops all that the session has.
+    """
+
+    def maintain_gen(self: Any, conn: Any) -> PQGen[None]:
+        everything = None in self._to_flush
+        yield from manager_class.maintain_gen(self, conn)
+        if everything:
+            self.relet_lost()
+
+    return type(manager_class.__name__, (manager_class,), {"maintain_gen": maintain_gen})
 
 
 def _command(send: Callable[[bytes], None], name: bytes) -> Callable[[], None]:
@@ -470,7 +511,7 @@ def _literal_types(values: Sequence[Any], types: Sequence[int]) -> tuple[int, ..
             found.append(INT4)
         else:
             number = bytes(value)
-            found.append(FLOAT8 if number.lower() in _NO_NUMBERS else literal_type(number))
+            found.append(oid if number.lower() in _NO_NUMBERS else literal_type(number))
     return tuple(found)
 
 

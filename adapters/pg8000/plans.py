@@ -14,8 +14,8 @@ from time import monotonic
 from typing import Any, ClassVar
 
 from relet.core import TransactionStatus
-from relet.core.plans import PlanBook, Prepared, SessionPlans, Shape, Text
-from relet.core.plans.book import POOLER, advice
+from relet.core.plans import Disturbance, PlanBook, Prepared, SessionPlans, Shape, Text
+from relet.core.plans.book import POOLER, PlanError, advice, is_refusal
 from relet.core.plans.numbers import INT4, INT8, NUMERIC, literal_type
 from relet.core.plans.placeholders import Unfit
 
@@ -64,17 +64,18 @@ class PlannedCursor(Cursor):
             or self._closed
         ):
             return super().execute(query, params, copying=copying)
-        if isinstance(text, bool):
-            super().execute(query, params)
-            book.lost(self._plans())
-            return self
+        if isinstance(text, Disturbance):
+            return self._disturb(text, query, params)
         values = _literals(text, query, params)
         shape = None if values is None else text.shape(tuple(map(_type, values)))
         if values is None or shape is None or None in shape.types:
             return super().execute(query, params)
         self._session.begin()
         status = self._session.wire.transaction_status
-        if status == IN_ERROR or not self._is_direct():
+        plans = self._plans()
+        if plans.doubtful and status == IDLE:
+            book.settle(plans)
+        if status == IN_ERROR or plans.doubtful or not self._is_direct():
             return super().execute(query, params)
         self._sql, self._sent = None, (query, params)
         self._results, self._result, self._position = [], _NOTHING, 0
@@ -94,6 +95,14 @@ class PlannedCursor(Cursor):
         if self._sql is None and self._sent is not None:
             self._sql = self.mogrify(*self._sent)
         return super().query
+
+    def _disturb(self, what: Disturbance, query: Any, params: Params | None) -> Cursor:
+        """Run a statement after which targets may mean something else."""
+        try:
+            return super().execute(query, params)
+        finally:
+            in_transaction = self._session.wire.transaction_status != IDLE
+            self.book.disturb(self._plans(), what, in_transaction=in_transaction)
 
     def _plans(self) -> SessionPlans:
         raw = self.connection
@@ -188,7 +197,8 @@ class PlannedCursor(Cursor):
         error: DatabaseError,
     ) -> bool:
         """Return whether *error* is of the statement, and not of preparing it."""
-        if shape.proven or self._session.wire.closed:
+        state = getattr(error, "sqlstate", None) or ""
+        if shape.proven or self._session.wire.closed or not is_refusal(state):
             plans.stale.append(name)
             return True
         if in_transaction:
@@ -204,7 +214,6 @@ class PlannedCursor(Cursor):
             shape.proven = True
             plans.add(shape, name)
             return True
-        state = getattr(error, "sqlstate", "")
         self.book.refuse(shape.target, f"the server refuses to prepare it (SQLSTATE {state})")
         return False
 
@@ -216,16 +225,11 @@ class PlannedCursor(Cursor):
 
     def _lost_plan(self, plans: SessionPlans, shape: Shape, error: Any) -> bool:
         """Return whether *error* says that the session's plan is no good; drop it if so."""
-        state = getattr(error, "sqlstate", None)
-        if state == "0A000" and error.diag.source_function == "RevalidateCachedQuery":
-            self.book.renew()
-            self.book.expired(plans)
-            return True
-        if state == "26000" and shape.digest in str(error):
-            self.book.renew()
-            self.book.lost(plans)
-            return True
-        return False
+        prepared, state = plans.find(shape), getattr(error, "sqlstate", None)
+        if prepared is None or state is None:
+            return False
+        found = PlanError(state, error.diag.source_function or "", str(error))
+        return self.book.is_lost(plans, shape, prepared, found)
 
 
 def _literals(text: Text, query: str, params: Any) -> list[str] | None:

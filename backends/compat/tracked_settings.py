@@ -229,6 +229,10 @@ class ReplayingRunner(LeaseRunner):
             self.make_cursor().execute(setting.sql, setting.params)
         if plain:
             pool.execute_internal(connection.raw, "; ".join(plain))
+        if pool.plans is not None:
+            # All sessions have these in turn, so each prepares for each.
+            made = tuple((pool.sql_text(one.sql), repr(one.params)) for one in wanted)
+            pool.plans.restored(connection.raw, made)
 
     # Other changes of the session.
 

@@ -59,5 +59,7 @@ def initialize_connection(runner: Any, outer: Lease) -> None:
         holders.clear_holder(inner, pool)
     if pool.pooled:
         connection.baseline = session_rules.read_baseline(pool, connection.raw, runner.configured)
+    if pool.plans is not None:
+        pool.plans.restored(connection.raw)
     pool.known_facts = pool.facts(connection.raw)
     connection.initialized = True

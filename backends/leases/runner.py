@@ -34,7 +34,7 @@ from relet.core import (
 from relet.core.catalogue.memo import UNREAD, CatalogueMemo
 from relet.core.session.ledger import SessionLedger
 from relet.core.sql.classifier import EFFECTS
-from relet.core.sql.effects import Effects
+from relet.core.sql.effects import Effects, Kind
 from relet.core.sql.readonly import only_reads
 from relet.core.status import TransactionStatus
 
@@ -65,6 +65,8 @@ Result = TypeVar("Result")
 STATEMENT, ENDED, CLOSE, UNAVAILABLE = Event.STATEMENT, Event.ENDED, Event.CLOSE, Event.UNAVAILABLE
 NOTHING, CHECKOUT, CHECKIN = Action.NOTHING, Action.CHECKOUT, Action.CHECKIN
 PIN_CURSOR = Action.PIN_CURSOR
+#: Kinds of state that are settings, or may be.
+_SETTINGS = frozenset({Kind.SETTING, Kind.DYNAMIC, Kind.UNKNOWN})
 RELEASED, RUNNING = State.RELEASED, (State.RUNNING, State.RUNNING_IN_TRANSACTION)
 
 _NOT_SHARED = nullcontext()
@@ -885,10 +887,24 @@ class LeaseRunner:
         else:
             ran = Statement(effects, sql, params, driver, before, error)
             session_tracking.account(self.lease, self.choice.policy, self.messages, ran)
+            self._look_at_settings()
             if effects.redefines:
                 self.redefined = True
             if self.redefined:
                 self._follow_definitions()
+
+    def _look_at_settings(self) -> None:
+        """Let targets be prepared again once the session has no settings of this lease any more."""
+        lease = self.lease
+        connection, pool, policy = lease.connection, lease.pool, self.choice.policy
+        if (
+            connection is not None
+            and pool is not None
+            and pool.plans is not None
+            and policy.state_mode(Kind.SETTING) != "ignore"
+            and (lease.session is None or _SETTINGS.isdisjoint(lease.session.left))
+        ):
+            pool.plans.restored(connection.raw)
 
     def end_with_state(self, end: Callable[[], object], *, committing: bool) -> None:
         """Call *end*, the driver's commit or rollback, and update the session state.
@@ -900,6 +916,7 @@ class LeaseRunner:
         try:
             self.call(end)
             session_tracking.transaction_ended(self.lease, self.messages, committed=committing)
+            self._look_at_settings()
         except BaseException as error:
             # Only an error from the server proves that the transaction was not committed.
             failed = isinstance(error, self.Database.Error) and session_rules.sqlstate(error)

@@ -257,6 +257,8 @@ def undo(pool: PoolAdapter[Any], connection: PooledConnection, left: frozenset[K
     if raw.autocommit is not True:
         raw.autocommit = True
     pool.execute_internal(raw, sql)
+    if pool.plans is not None:
+        pool.plans.restored(raw)
     pool.undo_unseen(raw)
     # Compare last, because notifications may have arrived with the response.
     return bool(pool.driver_state(raw) == baseline.driver)

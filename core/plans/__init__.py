@@ -10,6 +10,7 @@ https://www.postgresql.org/docs/current/sql-prepare.html
 
 from .book import PlanBook
 from .counts import PlanCounts
+from .disturbances import Disturbance
 from .sessions import Prepared, SessionPlans
 from .targets import MODES, PLANS, Target, Targets
 from .texts import Shape, Text
@@ -17,6 +18,7 @@ from .texts import Shape, Text
 __all__ = [
     "MODES",
     "PLANS",
+    "Disturbance",
     "PlanBook",
     "PlanCounts",
     "Prepared",

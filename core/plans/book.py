@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 from relet.core.locks import locked
 
 from .counts import PlanCounts
+from .disturbances import Disturbance, disturbance
 from .eligible import is_preparable, refusal
 from .sessions import Prepared, SessionPlans, Stale
 from .targets import Target, Targets
@@ -21,14 +21,39 @@ from .trial import Trial, is_slower
 #: How many ``relet.prepared`` blocks this thread or task is in. In one, statements become targets.
 BLOCK: ContextVar[int] = ContextVar("relet.prepared", default=0)
 
-#: The number and length of texts that are remembered. Longer ones are bulk statements.
-_MOST_TEXTS, _LONGEST = 10_000, 20_000
-#: Commands that drop all that the session has prepared.
-_FORGETS = re.compile(r"\s*(?:deallocate\s+(?:prepare\s+)?|discard\s+)all\b", re.IGNORECASE)
+#: The number of texts that are remembered, of their characters together, and of one: longer ones
+#: are bulk statements.
+_MOST_TEXTS, _MOST_CHARACTERS, _LONGEST = 10_000, 8_000_000, 20_000
 
 #: After how many executions of a statement in a session its times are looked at, and how many of
 #: them must have had a custom plan.
 _LOOK_EVERY, _LEAST_CUSTOM = 25, 4
+
+#: SQLSTATE of a statement that is analyzed anew and does not fit the types of its parameters any
+#: more: no such operator or cast, another type, a type that was looked up by number and has gone.
+_OF_OLD_TYPES = ("42704", "42725", "42804", "42846", "42883", "42P18", "XX000")
+#: SQLSTATE of what has failed at this moment, and may succeed at the next: whoever prepares has not
+#: learnt anything of the statement. Read-only sessions, lost connections, conflicts, limits, locks,
+#: cancellations and the system.
+#: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_OF_THE_MOMENT = ("08", "25", "40", "53", "55", "57", "58")
+
+
+def is_refusal(state: str) -> bool:
+    """Return whether an error with the SQLSTATE *state* says that a text cannot be prepared."""
+    return not state.startswith(_OF_THE_MOMENT)
+
+
+class PlanError(NamedTuple):
+    """An error of the server's.
+
+    :param function: the function of the server's that has raised it.
+    """
+
+    state: str
+    function: str
+    message: str
+
 
 #: Why a pool prepares nothing behind a pooler.
 POOLER = (
@@ -37,24 +62,31 @@ POOLER = (
 )
 
 
-class Texts(dict[str, "Text | bool | None"]):
-    """What is known of each text: one look-up for a text seen before.
+#: What is known of a text: None if it is none to prepare.
+Known = Text | Disturbance | None
 
-    It is a `Text`; None if it is none to prepare; or True if it drops what is prepared.
-    """
 
-    def __init__(self, judge: Callable[[str], Text | bool | None]) -> None:
+class Texts(dict[str, Known]):
+    """What is known of each text: one look-up for a text seen before."""
+
+    def __init__(self, judge: Callable[[str], Known]) -> None:
         super().__init__()
         self._judge = judge
+        self._characters = 0
 
-    def __missing__(self, sql: str) -> Text | bool | None:
+    def __missing__(self, sql: str) -> Known:
         if len(sql) > _LONGEST:
             return None
         text = self._judge(sql)
-        if len(self) >= _MOST_TEXTS:
+        self._characters += len(sql)
+        if len(self) >= _MOST_TEXTS or self._characters > _MOST_CHARACTERS:
             self.clear()
         self[sql] = text
         return text
+
+    def clear(self) -> None:
+        super().clear()
+        self._characters = 0
 
 
 class PlanBook:
@@ -96,9 +128,13 @@ class PlanBook:
 
     # Texts.
 
-    def _read(self, sql: str) -> Text | bool | None:
+    def _read(self, sql: str) -> Known:
+        if found := disturbance(sql):
+            if (target := self.targets.find(sql)) is not None:
+                self.refuse(target, "it changes what other statements mean")
+            return found
         if not is_preparable(sql):
-            return True if _FORGETS.match(sql) else None
+            return None
         target = self.targets.find(sql)
         if target is None and self.after is None and not self._blocks:
             return None
@@ -110,8 +146,8 @@ class PlanBook:
                 self._matched(target)
         return None if reason else Text(sql, target)
 
-    def find(self, sql: str) -> Text | bool | None:
-        """Return the text *sql* if it is to be prepared; True if it drops what is prepared."""
+    def find(self, sql: str) -> Known:
+        """Return what is known of *sql*; None if it is run as it is."""
         text = self.texts[sql]
         if not isinstance(text, Text) or text.target is not None:
             return text
@@ -170,9 +206,43 @@ class PlanBook:
         """Forget what *session* had prepared: it has dropped it itself."""
         self.fold(session.drop(self.epoch, gone=True))
 
+    def disturb(self, session: SessionPlans, what: Disturbance, *, in_transaction: bool) -> None:
+        """Note that *session* has run a statement that does *what*.
+
+        :param in_transaction: whether its transaction goes on.
+        """
+        if Disturbance.FORGETS in what:
+            self.lost(session)
+            what &= ~Disturbance.FORGETS
+        if what:
+            session.doubt(what)
+            if not in_transaction:
+                self.settle(session)
+
+    def settle(self, session: SessionPlans) -> None:
+        """End the doubts about *session* that have ended with its transaction."""
+        if not session.doubtful or Disturbance.SETS in session.doubts:
+            return
+        doubts = session.settle()
+        if Disturbance.DEFINES in doubts:
+            self.renew()
+        elif Disturbance.DEFINES_HERE in doubts:
+            self.expired(session)
+
+    def restored(self, raw: Any, settings: Hashable = None) -> None:
+        """Note that the settings in the session of *raw* are those of all sessions again.
+
+        :param settings: what was set since, if anything was.
+        """
+        session: SessionPlans | None = getattr(raw, "relet_plans", None)
+        if session is not None:
+            session.doubts &= ~Disturbance.SETS
+            if settings is not None:
+                session.change_settings(settings)
+
     def make_room(self, session: SessionPlans) -> None:
         """Drop what *session* has not used for longest, if it has too much."""
-        if len(session.prepared) >= self.most:
+        if len(session) >= self.most:
             self.fold(session.evict(self.most))
 
     def prepared_by(self) -> list[SessionPlans]:
@@ -183,11 +253,31 @@ class PlanBook:
         """Return the counts of *target* in the open sessions of this pool, and their number."""
         found, sessions = PlanCounts(), 0
         for plans in self.prepared_by():
-            mine = [each for shape, each in list(plans.prepared.items()) if shape.target is target]
+            mine = [prepared for shape, prepared in plans if shape.target is target]
             sessions += bool(mine)
             for prepared in mine:
                 found.add(prepared.counts)
         return found, sessions
+
+    # Plans that are no good.
+
+    def is_lost(
+        self, session: SessionPlans, shape: Shape, prepared: Prepared, error: PlanError
+    ) -> bool:
+        """Return whether *error* may say that a plan of *session* is no good; drop its plans if so.
+
+        :param prepared: the one that has failed, without having done anything.
+        """
+        gone = error.state == "26000" and shape.digest in error.message
+        other_columns = error.state == "0A000" and error.function == "RevalidateCachedQuery"
+        # Parameters keep the types that they had when the statement was prepared. But if it has
+        # never run with these, it is wrong, prepared or not.
+        other_types = error.state in _OF_OLD_TYPES and prepared.counts.runs > 0
+        if not (gone or other_columns or other_types):
+            return False
+        self.renew()
+        self.fold(session.drop(self.epoch, gone=gone))
+        return True
 
     # The choice of a plan.
 
@@ -253,11 +343,14 @@ class PlanBook:
             self._tell(f"DATABASES[{self.alias!r}]: target {target.name!r}: {text}.")
 
 
-def advice(alias: str, shape: Shape, error: object) -> str:
-    """Return the text of the error for a statement whose plan was no good, in a transaction."""
+def advice(alias: str, shape: Shape, error: str) -> str:
+    """Return the text of the error for a statement whose plan was no good, in a transaction.
+
+    :param error: the first line of what the server said.
+    """
     return (
-        f"DATABASES[{alias!r}]: the prepared plan of target {shape.target.name!r} is no longer "
-        f"valid: {error}. Nothing can be run again inside of a transaction, so run the whole "
+        f"{error}\nDATABASES[{alias!r}]: the prepared plan of target {shape.target.name!r} is no "
+        "longer valid. Nothing can be run again inside of a transaction, so run the whole "
         "transaction again: it is prepared anew then. Deploy changes of tables before the code "
         "that uses them."
     )

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 import re
 
-from relet.core.sql.statements import OTHER, PARAMETER, STRING, WORD, Statement, readings, split
+from relet.core.sql.statements import (
+    OTHER,
+    PARAMETER,
+    STRING,
+    WORD,
+    Statement,
+    readings,
+    split,
+    text_at,
+)
 
 #: https://www.postgresql.org/docs/current/sql-prepare.html
 _PREPARABLE = re.compile(
@@ -17,6 +26,15 @@ _PREPARABLE = re.compile(
 #: Constants that the server replaces by the present time when it analyzes a statement.
 #: https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES
 _PRESENT = re.compile(r"\b(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE)
+#: Types whose constants the server replaces by the number of an object. It only notices changes of
+#: tables, so ``regclass`` is not among them.
+#: https://www.postgresql.org/docs/current/datatype-oid.html
+_BY_NAME = frozenset(
+    {
+        *("regproc", "regprocedure", "regoper", "regoperator", "regtype", "regrole"),
+        *("regconfig", "regdictionary", "regcollation", "regnamespace"),
+    }
+)
 #: Views of what the session has open and prepared. An EXECUTE or a Bind is in them.
 #: https://www.postgresql.org/docs/current/view-pg-cursors.html
 _OF_THE_SESSION = ("pg_cursors", "pg_prepared_statements")
@@ -29,7 +47,13 @@ _ENDS = frozenset(
 )
 #: What follows an item of such a list.
 _AFTER_ITEM = frozenset({",", ")", "asc", "desc", "nulls", "using", ";", *_ENDS})
-_PLACEHOLDER = re.compile(r"%%|%(?:\(([^()%]*)\))?[sbt]")
+#: A placeholder, or what the driver says is none.
+_PLACEHOLDER = re.compile(r"%%|%(?:\(([^()%]*)\))?[sbt]|%")
+#: What a literal cannot follow without becoming a part of it, and a parameter can.
+_GLUED = re.compile(r"[\w$'\"]%(?:\([^()%]*\))?[sbt]")
+#: What limits an interval. The server reads a literal as one of these, and a parameter not.
+#: https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-INTERVAL-INPUT
+_FIELDS = frozenset({"year", "month", "day", "hour", "minute", "second"})
 
 
 def is_preparable(sql: str) -> bool:
@@ -42,17 +66,31 @@ def refusal(sql: str) -> str:
     ways = readings(sql)
     if len(ways) != 1:
         return "whether a backslash in its text escapes a quote depends on the session"
-    found = split(ways[0])
-    if len(found) != 1:
+    parts = split(ways[0])
+    if len(parts) != 1:
         return "its text is not one statement"
-    (statement,) = found
+    (statement,) = parts
     if any(token.kind is WORD and token.text in _OF_THE_SESSION for token in statement):
         return "it looks at a view in which it would see itself"
+    if any(token.kind is WORD and token.text in _BY_NAME for token in statement) and any(
+        token.kind is STRING for token in statement
+    ):
+        return "its text may have the name of an object as a constant, which a plan would keep"
     if any(token.kind is STRING and _PRESENT.search(token.text) for token in statement):
         return "its text has the present time as a constant, which a plan would keep"
     in_code = sum(token.kind is PARAMETER for token in statement)
-    if in_code != sum(match.group() != "%%" for match in _PLACEHOLDER.finditer(sql)):
+    found = [match.group() for match in _PLACEHOLDER.finditer(sql) if match.group() != "%%"]
+    if in_code and ("%" in found or len({each[1:2] == "(" for each in found}) > 1):
+        return "its placeholders are not all of one kind, or a percent sign is not doubled"
+    if in_code != sum(each != "%" for each in found):
         return "its text has a placeholder inside of quotes or a comment"
+    if _GLUED.search(sql):
+        return "its text has a placeholder right after a word or a quote"
+    if any(
+        token.text == "interval" and text_at(statement, at + 1) in _FIELDS
+        for at, token in enumerate(statement)
+    ):
+        return "its text has an interval of certain fields, as which only a literal is read"
     if _has_position(statement):
         return "a parameter is an item of ORDER BY or GROUP BY, where a number is a position"
     return ""

@@ -18,7 +18,8 @@ class Native:
 
     :ivar sql: the text for the server.
     :ivar names: the name of each placeholder, in the order of their numbers; None if the
-        placeholders of the text have none.
+        placeholders of the text have none. A name that is used twice has two numbers: what is
+        written twice may have two types.
     :ivar count: how many parameters there are.
     """
 
@@ -32,16 +33,14 @@ class Native:
             nonlocal count
             if match.group() == "%%":
                 return "%"
-            if (name := match[1]) is None:
-                count += 1
-                return f"${count}"
-            if name not in names:
-                names.append(name)
-            return f"${names.index(name) + 1}"
+            count += 1
+            if match[1] is not None:
+                names.append(match[1])
+            return f"${count}"
 
         self.sql = _PLACEHOLDER.sub(numbered, sql)
         self.names = tuple(names) if names else None
-        self.count = len(names) if names else count
+        self.count = count
 
     def values(self, params: Any) -> Sequence[Any]:
         """Return the parameters in order.

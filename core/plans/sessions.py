@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator
 from typing import NamedTuple
 
 from relet.core.session.own_statements import PREFIX
 
 from .counts import PlanCounts
+from .disturbances import NOTHING, Disturbance
 from .texts import Shape
 
 
@@ -34,24 +36,72 @@ class Stale(NamedTuple):
     prepared: Prepared
 
 
+#: The epoch of a session that is in doubt: no book has it.
+_DOUBTFUL = -1
+
+
 class SessionPlans:
     """The plans of one session.
 
-    :ivar epoch: that of the pool's book when they were made.
-    :ivar prepared: what the session has, by shape.
+    :ivar epoch: that of the pool's book when they were made; another one while the session is in
+        doubt. Its targets are run unprepared then.
+    :ivar doubts: what has put it in doubt.
+    :ivar prepared: what the session has under its present settings, by shape.
     :ivar stale: names to drop in the session, when something is sent that has no hurry.
     """
 
-    __slots__ = ("__weakref__", "epoch", "prepared", "serial", "stale", "used")
+    __slots__ = (
+        *("__weakref__", "_before", "_elsewhere", "_settings", "doubts"),
+        *("epoch", "prepared", "serial", "stale", "used"),
+    )
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
+        self.doubts = NOTHING
+        #: The epoch from before the doubts.
+        self._before = epoch
         self.prepared: dict[Shape, Prepared] = {}
+        #: Its present settings, and what it has prepared under others.
+        self._settings: Hashable = ()
+        self._elsewhere: dict[Hashable, dict[Shape, Prepared]] = {}
         self.stale: list[str] = []
         #: Numbers names. They are never used twice, so that it does not matter whether the session
         #: still has the old one.
         self.serial = 0
         self.used = 0
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether its targets are to be run unprepared for now."""
+        return self.epoch == _DOUBTFUL
+
+    def doubt(self, doubts: Disturbance) -> None:
+        """Run its targets unprepared until `settle`."""
+        if self.epoch != _DOUBTFUL:
+            self._before, self.epoch = self.epoch, _DOUBTFUL
+        self.doubts |= doubts
+
+    def settle(self) -> Disturbance:
+        """End the doubts; return what they were."""
+        doubts, self.doubts = self.doubts, NOTHING
+        if self.epoch == _DOUBTFUL:
+            self.epoch = self._before
+        return doubts
+
+    def change_settings(self, settings: Hashable) -> None:
+        """Note that *settings* are made in the session, which other ones had prepared for."""
+        if settings != self._settings:
+            self._elsewhere[self._settings] = self.prepared
+            self.prepared = self._elsewhere.pop(settings, {})
+            self._settings = settings
+
+    def __iter__(self) -> Iterator[Stale]:
+        """All that it has prepared, under any settings."""
+        for prepared in (self.prepared, *list(self._elsewhere.values())):
+            yield from [Stale(shape, each) for shape, each in list(prepared.items())]
+
+    def __len__(self) -> int:
+        return len(self.prepared) + sum(map(len, self._elsewhere.values()))
 
     def next_name(self, shape: Shape) -> str:
         """Return a name that the session does not have."""
@@ -74,10 +124,13 @@ class SessionPlans:
 
     def evict(self, most: int) -> list[Stale]:
         """Drop what was not used for longest, until there are less than *most* shapes."""
-        dropped = []
-        while len(self.prepared) >= most:
-            shape = min(self.prepared, key=lambda each: self.prepared[each].used)
-            dropped.append(Stale(shape, self.prepared.pop(shape)))
+        known = sorted(self, key=lambda each: each.prepared.used)
+        dropped = known[: max(0, len(known) - most + 1)]
+        for shape, prepared in dropped:
+            for found in (self.prepared, *self._elsewhere.values()):
+                if found.get(shape) is prepared:
+                    del found[shape]
+        self._elsewhere = {key: found for key, found in self._elsewhere.items() if found}
         self.stale += [prepared.name for _, prepared in dropped]
         return dropped
 
@@ -87,9 +140,12 @@ class SessionPlans:
         :param epoch: the epoch of what is prepared from now on.
         :param gone: whether the session itself has dropped it.
         """
-        dropped = [Stale(shape, prepared) for shape, prepared in self.prepared.items()]
-        self.prepared = {}
-        self.epoch = epoch
+        dropped = list(self)
+        self.prepared, self._elsewhere = {}, {}
+        if self.epoch == _DOUBTFUL:
+            self._before = epoch
+        else:
+            self.epoch = epoch
         if gone:
             self.stale = []
         else:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 from django.db import DatabaseError, ProgrammingError, connections, transaction
 from django.db.backends.signals import connection_created
 
+import relet
 from relet.backends import build
 from relet.backends.compat import tracked_settings
 from relet.backends.leases import session_rules as session_state
@@ -369,6 +370,23 @@ def test_the_path_is_set_before_the_transaction(over, atomic, backend, set_for):
         raise Undone
     assert ask(red) == "red"
     assert set_for == ["red"]
+
+
+@pytest.mark.skipif(bool(engine.adapter().cannot_prepare()), reason="the engine cannot prepare")
+@pytest.mark.parametrize("backend", CARRIED)
+def test_each_tenant_has_plans_of_its_own(over, atomic, backend, observer):
+    """A plan for the tables of one tenant is no good for those of another that differ."""
+    observer.execute("ALTER TABLE blue.item ALTER written TYPE text, ADD size int")
+    eager = {"OPTIONS": {"prepare": {"mode": "auto", "after": 0}}}
+    red, blue = over(backend, "red", **eager), over(backend, "blue", **eager)
+    for _ in range(4):
+        for wrapper, found in ((red, ("red", False)), (blue, ("blue", "false", None))):
+            for inside in (nullcontext(), atomic(wrapper)):
+                with inside, wrapper.cursor() as cursor:
+                    cursor.execute("SELECT * FROM item WHERE name = %s", [wrapper.tenant])
+                    assert cursor.fetchone() == found
+    (row,) = [row for row in relet.plans("tenants").rows if "item" in row.sql]
+    assert (row.hits, row.healed, row.problem) == (16, 0, "")
 
 
 @pytest.mark.parametrize("backend", ALL)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from relet.core.plans import PlanBook, Targets
+from relet.core.plans import Disturbance, PlanBook, SessionPlans, Shape, Target, Targets, Text
+from relet.core.plans.disturbances import NOTHING, disturbance
 from relet.core.plans.eligible import is_preparable, refusal
 from relet.core.plans.numbers import INT4, INT8, NUMERIC, literal_type
 from relet.core.plans.placeholders import Native, Unfit
@@ -55,8 +56,9 @@ def test_placeholders():
     assert (native.sql, native.names, native.count) == ("SELECT '%', $1, $2", None, 2)
     assert native.values([1, 2]) == [1, 2]
     native = Native("SELECT %(a)s, %(b)s, %(a)s")
-    assert (native.sql, native.names, native.count) == ("SELECT $1, $2, $1", ("a", "b"), 2)
-    assert native.values({"b": 2, "a": 1, "c": 3}) == [1, 2]
+    assert (native.sql, native.names) == ("SELECT $1, $2, $3", ("a", "b", "a"))
+    assert native.count == 3
+    assert native.values({"b": 2, "a": 1, "c": 3}) == [1, 2, 1]
     for params in ([1, 2], {"a": 1}, None, "ab"):
         with pytest.raises(Unfit):
             native.values(params)
@@ -92,14 +94,6 @@ def test_a_target_is_a_shape():
     assert targets.add("SELECT a FROM t WHERE b IN (%s, %s) AND c = 1", None, "custom") is target
     assert (target.name, target.mode) == ("name", "custom")
     assert len(targets) == 1
-
-
-def test_what_drops_all_that_is_prepared():
-    book = PlanBook(Targets("default"))
-    for sql in ("DEALLOCATE ALL", " deallocate prepare  all;", "DISCARD ALL"):
-        assert book.find(sql) is True
-    for sql in ("DEALLOCATE own", "DISCARD PLANS", "DEALLOCATE allowed", "SELECT 1"):
-        assert book.find(sql) is None
 
 
 class Connection:
@@ -144,3 +138,88 @@ def test_a_trial_goes_by_medians():
     assert is_slower(0.002, 0.001)
     assert not is_slower(0.0012, 0.001)
     assert not is_slower(0.00002, 0.00001)
+
+
+# What disturbs plans.
+
+FORGETS, SETS, SETS_LOCALLY = Disturbance.FORGETS, Disturbance.SETS, Disturbance.SETS_LOCALLY
+DEFINES, DEFINES_HERE = Disturbance.DEFINES, Disturbance.DEFINES_HERE
+
+
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        ("SELECT 1", NOTHING),
+        ("UPDATE t SET a = 1", NOTHING),
+        ("INSERT INTO t SELECT 1", NOTHING),
+        ("WITH x AS (INSERT INTO t VALUES (1) RETURNING a) SELECT a FROM x", NOTHING),
+        ("SELECT 'create table t'", NOTHING),
+        ("CREATE UNIQUE INDEX CONCURRENTLY ON t (a)", NOTHING),
+        ("ALTER ROLE r SET app.x = 1", NOTHING),
+        ("SET LOCAL work_mem = '5MB'", NOTHING),
+        ("SET app.tenant = 1; SET SESSION application_name = 'x'", NOTHING),
+        ("SELECT set_config('app.tenant', %s, true)", NOTHING),
+        ("DEALLOCATE own", NOTHING),
+        ("DISCARD PLANS", NOTHING),
+        ("DO $$ BEGIN PERFORM 1; END $$", NOTHING),
+        ("deallocate /* x */ all", FORGETS),
+        ("DEALLOCATE PREPARE ALL", FORGETS),
+        ("DISCARD ALL", FORGETS | SETS | DEFINES_HERE),
+        ("DISCARD TEMP", DEFINES_HERE),
+        ("CREATE TABLE t (a int)", DEFINES),
+        ("create or replace function f() returns int language sql as $$ select 1 $$", DEFINES),
+        ("ALTER TYPE mood RENAME VALUE 'x' TO 'y'", DEFINES),
+        ("DROP VIEW v", DEFINES),
+        ("SELECT a INTO t FROM u", DEFINES),
+        ("CREATE TEMP TABLE t (a int)", DEFINES_HERE),
+        ("CREATE OR REPLACE TEMPORARY VIEW v AS SELECT 1", DEFINES_HERE),
+        ("SELECT a INTO TEMPORARY TABLE t FROM u", DEFINES_HERE),
+        ("CREATE TABLE pg_temp.t (a int)", DEFINES_HERE),
+        ("SET TIME ZONE 'UTC'", SETS),
+        ("SET SESSION search_path TO a, b", SETS),
+        ('SET "DateStyle" = ISO', SETS),
+        ("SET LOCAL search_path = a", SETS_LOCALLY),
+        ("SET SCHEMA 'a'", SETS),
+        ("RESET ALL", SETS),
+        ("RESET IntervalStyle", SETS),
+        ("SELECT pg_catalog.set_config('Search_Path', %s, false)", SETS),
+        ("SELECT set_config('TimeZone', %s, true)", SETS_LOCALLY),
+        ("SELECT set_config(%s, %s, true)", SETS_LOCALLY),
+        ("SELECT set_config(%s, %s, %s)", SETS),
+        ("SELECT 1; CREATE TABLE t (a int); SET LOCAL TIME ZONE 'UTC'", DEFINES | SETS_LOCALLY),
+        ("DO $$ BEGIN EXECUTE 'x'; END $$", DEFINES | SETS),
+    ],
+)
+def test_disturbances(sql, found):
+    assert disturbance(sql) == found
+
+
+def test_a_session_has_plans_for_each_of_its_settings():
+    session, text = SessionPlans(0), Text("SELECT %s", Target("default", "x", "SELECT %s"))
+    shapes = [Shape(text, text.target, (number,)) for number in range(4)]
+    for number, shape in enumerate(shapes):
+        session.change_settings(number % 2)
+        session.add(shape, f"name {number}")
+    assert [*session.prepared] == [shapes[1], shapes[3]]
+    session.change_settings(0)
+    assert [*session.prepared] == [shapes[0], shapes[2]]
+    assert len(session) == 4
+    session.find(shapes[0])
+    assert [stale.shape for stale in session.evict(4)] == [shapes[1]]
+    assert [stale.shape for stale in session.evict(3)] == [shapes[2]]
+    session.change_settings(1)
+    assert [*session.prepared] == [shapes[3]]
+    session.doubt(SETS)
+    assert {stale.shape for stale in session.drop(7, gone=False)} == {shapes[0], shapes[3]}
+    assert session.stale == ["name 1", "name 2", "name 3", "name 0"]
+    assert session.doubtful
+    assert session.settle() == SETS
+    assert (session.epoch, len(session)) == (7, 0)
+
+
+def test_texts_that_are_remembered_have_a_limit():
+    texts = PlanBook(Targets("default"), after=5).texts
+    for number in range(1000):
+        texts[f"SELECT {number} -- {'x' * 15_000}"]
+        assert sum(map(len, texts)) <= 8_000_000
+    assert len(texts) > 10

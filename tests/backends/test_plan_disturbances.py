@@ -1,0 +1,318 @@
+"""Prepared plans after statements that change what a target means: as if it was never prepared."""
+
+import pytest
+from django.db import DatabaseError
+
+import relet
+
+from ..support import driver
+from ..support.threads import Thread
+from ..support.waiting import until
+from .test_plans import ALL, add, fresh, row, run, table
+
+__all__ = ["add", "fresh", "table"]  # fixtures
+
+pytestmark = pytest.mark.skipif(driver.NAME == "psycopg2", reason="psycopg2 cannot prepare")
+
+EAGER = {"prepare": {"mode": "auto", "after": 0}}
+TABLE = ["CREATE TABLE tt (a int, b text)", "INSERT INTO tt VALUES (1, '1')"]
+SCHEMA = [*TABLE, "CREATE SCHEMA ten", "CREATE TABLE ten.tt (a int, b varchar(5))"]
+ENUM = [
+    "CREATE TYPE mood AS ENUM ('x')",
+    "CREATE TABLE tt (a int, b mood)",
+    "INSERT INTO tt VALUES (1, 'x')",
+]
+FUNCTION = ["CREATE FUNCTION ff(numeric) RETURNS text LANGUAGE sql AS $$SELECT 'numeric'$$"]
+GONE = [
+    "DROP TABLE IF EXISTS tt CASCADE",
+    "DROP SCHEMA IF EXISTS ten CASCADE",
+    "DROP TYPE IF EXISTS mood, mood_old",
+    "DROP FUNCTION IF EXISTS ff(numeric), ff(int)",
+]
+ROWS = ("SELECT * FROM tt WHERE a = %s", [1])
+COUNT = ("SELECT count(*) FROM tt WHERE b = %s", ["1"])
+INSERT = ("INSERT INTO tt (b) VALUES (%s)", ["1"])
+MOOD = ("SELECT a FROM tt WHERE b = %s", ["x"])
+SAD = ("SELECT a FROM tt WHERE b = 'x' AND a = %s", [1])
+ZONE = ("SELECT extract(epoch FROM '2026-01-01'::timestamptz)::int WHERE 1 = %s", [1])
+DATE = ("SELECT '01/02/2026'::date::text WHERE 1 = %s", [1])
+NULL = ("SELECT 1 WHERE NULL = NULL AND 1 = %s", [1])
+CALL = ("SELECT ff(%s)", [1])
+TO_INT = "ALTER TABLE tt ALTER b TYPE int USING b::int"
+TOKYO = "SET TIME ZONE 'Asia/Tokyo'"
+NEW_ENUM = [
+    "ALTER TYPE mood RENAME TO mood_old",
+    "CREATE TYPE mood AS ENUM ('x', 'y')",
+    "ALTER TABLE tt ALTER b TYPE mood USING b::text::mood",
+    "DROP TYPE mood_old",
+]
+
+
+def by_others(*statements):
+    return [f"!{sql}" for sql in statements]
+
+
+#: What there is before, and then steps: statements of one session, and after "!" of another one.
+STEPS = {
+    "another type": (TABLE, [COUNT, *by_others(TO_INT), COUNT, COUNT, COUNT]),
+    "another type to write": (TABLE, [INSERT, *by_others(TO_INT), INSERT, INSERT, COUNT]),
+    "own other type": (TABLE, [COUNT, TO_INT, COUNT, COUNT]),
+    "a column made anew": (
+        TABLE,
+        [COUNT, *by_others("ALTER TABLE tt DROP b", "ALTER TABLE tt ADD b int"), COUNT, COUNT],
+    ),
+    "a new enumeration": (ENUM, [MOOD, *by_others(*NEW_ENUM), MOOD, MOOD]),
+    "an own new enumeration": (ENUM, [MOOD, *NEW_ENUM, MOOD, MOOD]),
+    "renamed values": (
+        ENUM,
+        [
+            *(SAD, "ALTER TYPE mood RENAME VALUE 'x' TO 'y'"),
+            *("ALTER TYPE mood ADD VALUE 'x'", SAD),
+        ],
+    ),
+    "a table that comes before": (
+        [*TABLE, "CREATE SCHEMA ten"],
+        ["SET search_path = ten, public", ROWS, "CREATE TABLE ten.tt (a int)", ROWS, ROWS],
+    ),
+    "a temporary table": (TABLE, [ROWS, "CREATE TEMP TABLE tt (a int)", ROWS, ROWS]),
+    "a second temporary table": (
+        TABLE,
+        ["CREATE TEMP TABLE other (a int)", ROWS, "CREATE TEMP TABLE tt (a int, b text)", ROWS],
+    ),
+    "a second temporary table, by SELECT INTO": (
+        TABLE,
+        ["CREATE TEMP TABLE other (a int)", ROWS, "SELECT 5 AS a INTO TEMP tt", ROWS],
+    ),
+    "writing a second temporary table": (
+        TABLE,
+        [
+            *("CREATE TEMP TABLE other (a int)", INSERT, "CREATE TEMP TABLE tt (b text)", INSERT),
+            "SELECT count(*) FROM public.tt",
+        ],
+    ),
+    "a function that fits better": (
+        FUNCTION,
+        [CALL, "CREATE FUNCTION ff(int) RETURNS text LANGUAGE sql AS $$SELECT 'int'$$", CALL],
+    ),
+    "a time zone": ((), ["SET TIME ZONE 'UTC'", ZONE, TOKYO, ZONE, ZONE]),
+    "a time zone, and back": ((), [ZONE, TOKYO, "RESET timezone", ZONE]),
+    "a time zone by a function": (
+        (),
+        [ZONE, ("SELECT set_config('TimeZone', %s, false)", ["Asia/Tokyo"]), ZONE, ZONE],
+    ),
+    "a time zone by a block": (
+        (),
+        [ZONE, f"DO $$ BEGIN EXECUTE $x${TOKYO}$x$; END $$", ZONE],
+    ),
+    "an order of days and months": (
+        (),
+        ["SET DateStyle = 'ISO, MDY'", DATE, "SET DateStyle = 'ISO, DMY'", DATE],
+    ),
+    "NULL as a value": ((), [NULL, "SET transform_null_equals = on", NULL]),
+    "schemas in turn": (
+        SCHEMA,
+        [
+            *("SET search_path = public", ROWS, COUNT, "SET search_path = ten, public", ROWS),
+            *(COUNT, "SET search_path = public", ROWS, COUNT),
+        ],
+    ),
+    "all that is prepared is dropped": (TABLE, [ROWS, "DEALLOCATE ALL", ROWS]),
+    "behind a comment": (TABLE, [ROWS, "/* x */ DEALLOCATE PREPARE ALL", ROWS]),
+    "as a second statement": (TABLE, [ROWS, "SELECT 1; DEALLOCATE ALL", ROWS]),
+    "everything is dropped": (TABLE, [ROWS, "DISCARD ALL", ROWS]),
+}
+#: The same, but all in one transaction; where others change something, the server would wait.
+IN_TRANSACTION = {
+    **{
+        name: steps
+        for name, steps in STEPS.items()
+        # These are not allowed there.
+        if not any(str(step).startswith("!") for step in steps[1])
+        and name not in ("renamed values", "everything is dropped")
+    },
+    "another column": (TABLE, [ROWS, "ALTER TABLE tt ADD c int", ROWS, ROWS]),
+    "a temporary table until the end": (
+        TABLE,
+        [ROWS, "CREATE TEMP TABLE tt (a int, b text, c int) ON COMMIT DROP", ROWS],
+    ),
+    "a schema until the end": (
+        SCHEMA,
+        ["SET LOCAL search_path = public", ROWS, "SET LOCAL search_path = ten, public", ROWS],
+    ),
+    "back to a savepoint": (
+        TABLE,
+        [ROWS, "SAVEPOINT s", "ALTER TABLE tt ADD c int", ROWS, "ROLLBACK TO SAVEPOINT s", ROWS],
+    ),
+}
+
+
+def outcomes(wrapper, owner, before, steps, *, atomic):
+    """Return what each of *steps* returns, or the class of its error."""
+    for sql in before:
+        run(owner, sql)
+    found = []
+    try:
+        if atomic:
+            wrapper.set_autocommit(False)
+        for step in steps:
+            sql, params = (step, None) if isinstance(step, str) else step
+            if sql.startswith("!"):
+                run(owner, sql[1:])
+                continue
+            try:
+                found.append((sql, run(wrapper, sql, params)))
+            except DatabaseError as error:
+                found.append((sql, type(error)))
+        return found
+    finally:
+        if atomic:
+            wrapper.rollback()
+            wrapper.set_autocommit(True)
+        wrapper.close()
+        for sql in GONE:
+            run(owner, sql)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_statement_means_what_it_would_mean_now(add, make, name):
+    """Whoever has changed it."""
+    before, steps = STEPS[name]
+    owner = make("owner")
+    expected = outcomes(make("plain"), owner, before, steps, atomic=False)
+    wrapper = add(OPTIONS=EAGER)
+    assert outcomes(wrapper, owner, before, steps, atomic=False) == expected
+    # The session has no memory of it.
+    assert run(wrapper, *ZONE) == [(1767225600,)]
+
+
+@pytest.mark.parametrize("name", IN_TRANSACTION)
+def test_the_same_in_a_transaction(add, make, name):
+    before, steps = IN_TRANSACTION[name]
+    owner = make("owner")
+    expected = outcomes(make("plain"), owner, before, steps, atomic=True)
+    wrapper = add(OPTIONS=EAGER)
+    for _ in range(3):
+        assert outcomes(wrapper, owner, before, steps, atomic=True) == expected
+
+
+def test_targets_are_prepared_again(add, table):
+    """Once the session is as all others are again."""
+    wrapper = add()
+    relet.prepare(ALL, using="planned", name="all")
+    for disturb in ("SET LOCAL TIME ZONE 'Asia/Tokyo'", "ALTER TABLE plans ADD c int"):
+        wrapper.set_autocommit(False)
+        run(wrapper, disturb)
+        run(wrapper, ALL, [1])
+        hits = row("all").hits
+        wrapper.rollback()
+        wrapper.set_autocommit(True)
+        run(wrapper, ALL, [1])
+        assert row("all").hits == hits + 1, disturb
+    for disturb, end in [
+        (TOKYO, wrapper.close),
+        ("SET DateStyle = 'ISO, DMY'", lambda: run(wrapper, "RESET DateStyle")),
+        ("CREATE TEMP TABLE other (a int)", wrapper.close),
+    ]:
+        run(wrapper, disturb)
+        run(wrapper, ALL, [1])
+        hits = row("all").hits
+        end()
+        run(wrapper, ALL, [1])
+        assert row("all").hits == hits + 1, disturb
+
+
+def test_a_setting_that_was_rolled_back(add, table):
+    wrapper = add()
+    relet.prepare(ALL, using="planned", name="all")
+    run(wrapper, ALL, [1])
+    wrapper.set_autocommit(False)
+    run(wrapper, TOKYO)
+    run(wrapper, ALL, [1])
+    assert row("all").hits == 1
+    wrapper.rollback()
+    wrapper.set_autocommit(True)
+    run(wrapper, ALL, [1])
+    assert row("all").hits == 2
+
+
+def test_other_settings_disturb_nothing(add, table):
+    wrapper = add()
+    relet.prepare(ALL, using="planned", name="all")
+    wrapper.set_autocommit(False)
+    for sql in (
+        "SET LOCAL work_mem = '5MB'",
+        "SELECT set_config('app.tenant', 'x', true)",
+        "CREATE INDEX ON plans (a)",
+        "UPDATE plans SET b = 'two'",
+    ):
+        run(wrapper, sql)
+    run(wrapper, ALL, [1])
+    assert row("all").hits == 1
+    wrapper.rollback()
+    wrapper.set_autocommit(True)
+
+
+def test_a_failure_of_the_moment_is_no_refusal(add, make, table):
+    """A lock that does not come free: it is waited for once, and the target stays one."""
+    wrapper, other = add(), make("other")
+    relet.prepare(ALL, using="planned", name="all")
+    for atomic in (False, True):
+        other.set_autocommit(False)
+        run(other, "LOCK TABLE plans")
+        if atomic:
+            wrapper.set_autocommit(False)
+        run(wrapper, "SET lock_timeout = '300ms'")
+        try:
+            with pytest.raises(DatabaseError, match="lock timeout"):
+                run(wrapper, ALL, [1])
+        finally:
+            other.rollback()
+            other.set_autocommit(True)
+            if atomic:
+                wrapper.rollback()
+                wrapper.set_autocommit(True)
+            wrapper.close()
+    assert run(wrapper, ALL, [1]) == [(1, "one")]
+    assert (row("all").hits, row("all").problem) == (1, "")
+
+
+def test_a_statement_is_cancelled_once(add, make, table, observer):
+    wrapper, other = add(), make("other")
+    relet.prepare(ALL, using="planned", name="all")
+    ((pid,),) = run(wrapper, "SELECT pg_backend_pid()")
+    other.set_autocommit(False)
+    run(other, "LOCK TABLE plans")
+    thread = Thread()
+    wrapper.inc_thread_sharing()
+    try:
+        thread.begin(lambda: run(wrapper, ALL, [1]))
+        waits = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s"
+        until(lambda: observer.execute(waits, [pid]).fetchone()[0])
+        observer.execute("SELECT pg_cancel_backend(%s)", [pid])
+        with pytest.raises(DatabaseError, match="cancel"):
+            thread.result()
+    finally:
+        other.rollback()
+        other.set_autocommit(True)
+        thread.end()
+        wrapper.dec_thread_sharing()
+    assert run(wrapper, ALL, [1]) == [(1, "one")]
+    assert (row("all").hits, row("all").problem) == (1, "")
+
+
+@pytest.mark.skipif(driver.NAME != "psycopg", reason="the driver prepares nothing by itself")
+def test_the_drivers_own_statements(add, table):
+    """psycopg drops all that a session has prepared after each ROLLBACK, to drop its own."""
+    wrapper = add(OPTIONS={"server_side_binding": True, "prepare_threshold": 0})
+    relet.prepare(ALL, using="planned", name="all")
+    for _ in range(3):
+        assert run(wrapper, ALL, [1]) == [(1, "one")]
+        wrapper.set_autocommit(False)
+        for number in range(3):
+            run(wrapper, "SELECT %s::int + 2", [number])
+        wrapper.rollback()
+        run(wrapper, "SELECT 1")
+        assert run(wrapper, ALL, [1]) == [(1, "one")]
+        wrapper.rollback()
+        wrapper.set_autocommit(True)
+    assert (row("all").hits, row("all").healed, row("all").problem) == (6, 0, "")
