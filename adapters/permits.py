@@ -4,7 +4,8 @@ Each new connection takes a permit before it is configured. If all are taken, th
 was just opened asks for one as long as threads of its pool wait. It is the only connection of its
 pool without a permit, because a pool with a budget opens one connection at a time. The threads wait
 in the pool's queue meanwhile, and get whatever comes first: a connection that another thread gives
-back, or the new one. When no thread waits any more, the connection is closed.
+back, or the new one. When no thread waits any more, and the pool has its ``min_size``, the
+connection is closed.
 
 While others ask, a thread of each pool that could give up connections looks once a second whether
 it should.
