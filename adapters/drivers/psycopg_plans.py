@@ -1,8 +1,8 @@
 """Prepared plans with psycopg 3: a cursor that has the server prepare targets.
 
 Everything but targets runs as on the cursor that it is mixed into. A target is sent with its
-parameters apart from its text. The parameters have the types that their literals would have in the
-text, so that the statement means what it means on Django's own cursor.
+parameters apart from its text. If that cursor writes them into the text, as Django's does, they
+have the types that their literals would have there, so that the statement means what it means.
 
 psycopg's own prepared statements are not used: after a ROLLBACK, also to a savepoint, it drops all
 of them.
@@ -81,9 +81,13 @@ def why_not() -> str:
 
 
 class Planned(Base):
-    """Mixed in before a cursor class: runs targets prepared."""
+    """Mixed in before a cursor class: runs targets prepared.
+
+    :cvar writes_literals: whether that class writes parameters into the text.
+    """
 
     book: ClassVar[PlanBook]
+    writes_literals: ClassVar[bool]
 
     def _execute_gen(
         self,
@@ -157,11 +161,13 @@ class Planned(Base):
             if formats is None:
                 formats = text.formats = [PyFormat.TEXT] * native.count
             try:
-                values = self._tx.dump_sequence(ordered, formats)  # type: ignore[assignment]
+                dumped: Any = self._tx.dump_sequence(ordered, formats)
             except psycopg.Error:
                 yield from super()._execute_gen(query, params)
                 return
-            types = _literal_types(values, self._tx.types)  # type: ignore[arg-type]
+            sent: Any = self._tx.types
+            values = dumped
+            types = _literal_types(dumped, sent) if self.writes_literals else tuple(sent)
         shape = text.shape(types)
         if shape is None or status == IN_ERROR:
             yield from super()._execute_gen(query, params)
@@ -517,5 +523,10 @@ def _literal_types(values: Sequence[Any], types: Sequence[int]) -> tuple[int, ..
 
 def planned(cursor_class: type[Any], book: PlanBook) -> type[Any]:
     """Return *cursor_class* with `Planned` mixed in."""
-    attributes = {"__doc__": cursor_class.__doc__, "book": book}
+    writes_literals = issubclass(cursor_class, psycopg.ClientCursor)
+    attributes = {
+        "__doc__": cursor_class.__doc__,
+        "book": book,
+        "writes_literals": writes_literals,
+    }
     return type(cursor_class.__name__, (Planned, cursor_class), attributes)

@@ -213,6 +213,17 @@ def test_a_statement_means_what_it_meant_in_a_transaction(add, make):
     assert len(prepared(wrapper)) > len(MEANINGS) / 2
 
 
+@pytest.mark.skipif(driver.NAME != "psycopg", reason="the driver writes all parameters as literals")
+def test_it_means_what_it_means_with_parameters_that_the_server_binds(add, make):
+    plain = make("plain", OPTIONS={"server_side_binding": True})
+    wrapper = add(OPTIONS={"server_side_binding": True, "prepare": {"mode": "auto", "after": 0}})
+    for value in (5, 70_000, 2**40, 2.5, decimal.Decimal("2.5"), "x", DAY, None, [1, 2], True):
+        expected = outcome(plain, "SELECT pg_typeof(%s)::text", [value])
+        for _ in range(3):
+            assert outcome(wrapper, "SELECT pg_typeof(%s)::text", [value]) == expected
+    assert len(prepared(wrapper)) > 3
+
+
 # Who prepares nothing.
 
 
