@@ -113,6 +113,8 @@ class RepeatedCall:
         self._wanted = False
         #: Held by the thread.
         self._claim = threading.Lock()
+        #: Set when the thread has let go of it. Waiters do not take it: a new thread would end.
+        self._ended = Latch()
         #: Released to wake the thread.
         self._wake = threading.Lock()
         self._wake.acquire()
@@ -135,6 +137,11 @@ class RepeatedCall:
         with suppress(RuntimeError):  # it was woken already
             self._wake.release()
 
+    def wait(self, timeout: float) -> bool:
+        """Wait at most *timeout* seconds for the thread to end; return whether there is none."""
+        ended = self._ended
+        return not self._claim.locked() or ended.wait(timeout)
+
     def within(self, seconds: float) -> None:
         """Have the next call made in *seconds*, or sooner: the function says when it is called."""
         if monotonic() + seconds < self._due:
@@ -144,6 +151,7 @@ class RepeatedCall:
 
     def _run(self) -> None:
         while self._wanted and self._claim.acquire(blocking=False):
+            self._ended = ended = Latch()
             try:
                 seconds: float | None = self._first
                 while seconds is not None:
@@ -155,6 +163,7 @@ class RepeatedCall:
             finally:
                 self._due = inf
                 self._claim.release()
+                ended.set()
 
 
 def in_background(function: Callable[[], T]) -> T:

@@ -39,7 +39,7 @@ BEAT_S, FAST_S, SLOWEST_S = 10.0, 1.0, 160.0
 JITTER = 0.1
 #: Seconds after which what is too old is deleted again.
 _SWEEP_S = 60.0
-#: Seconds to wait at exit for a beat that is under way.
+#: Seconds to wait at exit until the row of this process is removed.
 _EXIT_S = 2.0
 
 
@@ -73,6 +73,7 @@ class Reporter:
         """Report once; return the seconds until the next time, None for never."""
         with self._beating:
             if self._stopping or self._paused:
+                self._remove()
                 return None
             if _under_test():
                 return BEAT_S
@@ -114,12 +115,11 @@ class Reporter:
         self._failures += 1
         self._watched, self._counted = False, -_SWEEP_S
         if self._failures == 1:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
             logger.warning(
                 "The fleet does not hear from this process: %s. It tries again, at least every "
                 "%d s, and says when it has succeeded. If tables are missing, run 'manage.py "
                 "migrate' on the alias that has them; see %s.",
-                *(reason.rstrip("."), SLOWEST_S, home.SETTING),
+                *(home.describe(error).rstrip("."), SLOWEST_S, home.SETTING),
             )
         return self._some(min(BEAT_S * 2.0 ** min(self._failures - 1, 10), SLOWEST_S))
 
@@ -129,31 +129,28 @@ class Reporter:
     def stop(self) -> None:
         """Stop to report, and remove the row of this process, if the database answers."""
         self._stopping = True
-        self._leave()
+        self._leave(_EXIT_S)
 
     def pause(self, timeout: float) -> None:
         """Do the same until the next pool is opened.
 
         :param timeout: seconds to wait at most.
         """
-        if not self._beats.goes_on and not self._known:
-            return  # it has not begun
-        self._paused = True
-        call = BackgroundCall(self._leave)
-        try:
-            call.start()
-        except RuntimeError:  # too many threads, or the interpreter is shutting down
-            call.run()
-        call.wait(timeout)
+        if self._beats.goes_on or self._known:  # otherwise it has not begun
+            self._paused = True
+            self._leave(timeout)
 
-    def _leave(self) -> None:
-        self._beats.wake()
-        # Without a beat under way, or its row would come back.
-        if self._beating.acquire(timeout=_EXIT_S):
-            try:
-                self._remove()
-            finally:
-                self._beating.release()
+    def _leave(self, timeout: float) -> None:
+        """Have `beat` remove the row in another thread: a server may be silent for ever."""
+        if self._beats.goes_on:
+            # At exit no thread can be started any more, but this one is there.
+            self._beats.wake()
+            self._beats.wait(timeout)
+        elif self._known:
+            call = BackgroundCall(self.beat)
+            with suppress(RuntimeError):  # no more threads: others delete the row, later
+                call.start()
+                call.wait(timeout)
 
     def _remove(self) -> None:
         if self._known and not self._failures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import contextmanager
 
 import pytest
 from django.db import transaction
@@ -12,7 +13,8 @@ import relet
 from relet.backends.pools import pools
 
 from ..support.pools import backend_pid, stats
-from ..support.threads import in_thread
+from ..support.threads import Thread, in_thread
+from ..support.waiting import until
 from .conftest import run
 
 PROCESSES = "SELECT now, totals FROM relet_dashboard_process"
@@ -53,14 +55,95 @@ def test_a_beat_is_a_row(db, reporter):
     assert "s3cr3t" not in json.dumps(found)
 
 
-def test_a_beat_is_one_statement_on_an_idle_connection(db, reporter, observer):
+SETTINGS = "SELECT current_setting('lock_timeout'), current_setting('statement_timeout')"
+
+
+def test_a_beat_is_one_transaction_on_an_idle_connection(db, reporter, observer):
+    before = run(db, SETTINGS)
     pid = backend_pid(db)
     reporter.beat()
     sql = "SELECT query, state FROM pg_stat_activity WHERE pid = %s"
-    query, state = observer.execute(sql, [pid]).fetchone()
-    assert query.startswith("WITH beat AS")
-    assert state == "idle"
+    assert observer.execute(sql, [pid]).fetchone() == ("COMMIT", "idle")
     assert stats(db).in_use == 0
+    assert (backend_pid(db), run(db, SETTINGS)) == (pid, before)
+
+
+@contextmanager
+def locked(observer):
+    observer.execute("BEGIN")
+    observer.execute("LOCK TABLE relet_dashboard_process")
+    try:
+        yield
+    finally:
+        observer.execute("ROLLBACK")
+
+
+def test_a_beat_lets_go_of_its_connection_while_the_table_is_locked(db, reporter, observer, caplog):
+    """Such as by VACUUM FULL."""
+    reporter.beat()
+    before = run(db, SETTINGS)
+    pid = backend_pid(db)
+    with locked(observer):
+        thread = Thread()
+        thread.begin(reporter.beat)
+        until(lambda: reporter._beating.locked() and stats(db).in_use == 1)
+        assert backend_pid(db) == pid, "no connection came free, or it was thrown away"
+        assert thread.result() > 1
+        thread.end()
+    assert "lock timeout" in caplog.text
+    assert run(db, SETTINGS) == before
+    assert 9 <= reporter.beat() <= 11
+
+
+def test_a_beat_on_a_connection_of_its_own_waits_no_longer_for_a_lock(
+    db, reporter, observer, caplog
+):
+    with transaction.atomic():
+        run(db, "SELECT 1")
+        with locked(observer):
+            assert in_thread(reporter.beat) > 1
+    assert "lock timeout" in caplog.text
+
+
+def test_a_connection_that_has_ended_is_not_a_database_that_is_away(db, reporter, observer, caplog):
+    """Such as by idle_session_timeout, or from the page."""
+    reporter.beat()
+    pid = backend_pid(db)
+    observer.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+    assert 9 <= reporter.beat() <= 11
+    assert [one for one in caplog.records if one.name == "relet"] == []
+    assert stats(db).in_use == 0
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["no thread", "a thread"])
+def test_the_end_does_not_wait_for_a_database_that_is_silent(
+    db, reporter, observer, monkeypatch, begun
+):
+    """At exit no thread can be started, so the one that beats removes the row."""
+    monkeypatch.setattr("relet.dashboard.reporter._EXIT_S", 0.1)
+    monkeypatch.setattr("relet.dashboard.home._LIMIT", "SELECT 1")
+    reporter.beat()
+    if begun:
+        reporter.begin()
+        until(lambda: reporter._beats.goes_on)
+        monkeypatch.setattr("_thread.start_new_thread", refuse)
+    with locked(observer):
+        reporter.stop()
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        until(lambda: observer.execute(sql).fetchone()[0] == 1)
+    until(lambda: run(db, PROCESSES) == [])
+
+
+def refuse(*arguments):
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+
+
+def test_the_end_says_nothing_if_it_can_start_no_thread(db, reporter, monkeypatch):
+    """Others delete the row."""
+    reporter.beat()
+    monkeypatch.setattr("_thread.start_new_thread", refuse)
+    reporter.stop()
+    assert len(run(db, PROCESSES)) == 1
 
 
 def test_a_beat_while_the_pool_is_exhausted(db, reporter):

@@ -51,6 +51,18 @@ def test_the_first_call_can_wait():
     assert function.calls == 2
 
 
+def test_its_end_can_be_waited_for():
+    function = Function(LONG, None)
+    call = RepeatedCall(function)
+    assert call.wait(LONG), "there is no thread"
+    call.begin()
+    until(lambda: function.calls == 1)
+    assert not call.wait(0.01)
+    call.wake()
+    assert call.wait(LONG)
+    assert (function.calls, call.goes_on) == (2, False)
+
+
 def test_a_call_that_is_due_sooner_wakes_it():
     function = Function(LONG, LONG, None)
     call = RepeatedCall(function)
