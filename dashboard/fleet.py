@@ -10,19 +10,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from math import frexp, isnan
 from typing import Any
 
 from relet.backends.reports.report import plain
 from relet.core.observe import Histogram
 
-from . import home, tables
+from . import home, payload, tables
 from .packing import unpack
 from .rows import (
     STACKS,
     FleetPoolsReport,
     FleetQueriesReport,
     FleetRoutesReport,
+    Line,
     PoolRow,
     ProcessesReport,
     ProcessRow,
@@ -31,10 +33,14 @@ from .rows import (
     SessionRow,
     SessionsReport,
 )
-from .sessions import server_sessions
+from .sessions import Database, databases
 
 #: Sessions of which a chain names at most as many.
 _LONGEST_CHAIN = 10
+#: Rows of each kind that are read of a report.
+_MOST_ROWS = 1_000
+#: Characters of the name of a file or function in a stack.
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -108,9 +114,10 @@ def read(only: Filter = Filter(), *, ask: bool = True) -> Fleet:
     :param ask: whether to have all processes beat each second for a while, and bring stacks.
     """
     notes: list[str] = []
-    alias = home.alias()
-    found = _attempt(lambda: home.run(tables.processes(), alias), notes)
-    minutes = None
+    alias = _attempt(home.alias, notes)
+    found = minutes = None
+    if alias is not None:
+        found = _attempt(lambda: home.run(tables.processes(), alias), notes)
     if found is not None:
         minutes = _attempt(lambda: home.run(tables.minutes(only.host), alias), notes)
         if ask:
@@ -119,8 +126,8 @@ def read(only: Filter = Filter(), *, ask: bool = True) -> Fleet:
     reported = [one for one in map(_Reported.read, found) if one is not None]
     if len(reported) < len(found):
         notes.append(f"{len(found) - len(reported)} reports could not be read.")
-    aliases = {alias} | {row.get("alias") for one in reported for row in one.rows("pools")}
-    known = sorted(filter(None, map(_str, aliases)))
+    aliases = {_str(row.get("alias")) for one in reported for row in one.rows("pools")}
+    known = sorted(filter(None, {alias, *aliases}))
     chosen = [one for one in reported if only.has(host=one.host)]
     return Fleet(
         processes=ProcessesReport(one.process() for one in chosen),
@@ -128,7 +135,7 @@ def read(only: Filter = Filter(), *, ask: bool = True) -> Fleet:
         routes=FleetRoutesReport(_routes(chosen, only)),
         queries=FleetQueriesReport(_queries(chosen, only)),
         sessions=SessionsReport(_sessions(chosen, only, known, notes)),
-        series=tuple(_series(minutes or [], only)),
+        series=tuple(_series(minutes or [], only, known)),
         hosts=tuple(sorted({one.host for one in reported})),
         aliases=tuple(known),
         notes=tuple(notes),
@@ -139,13 +146,8 @@ def _attempt(read: Callable[[], Any], notes: list[str]) -> Any:
     try:
         return read()
     except Exception as error:  # noqa: BLE001 - anything that a driver or a setting raises
-        notes.append(describe(error))
+        notes.append(home.describe(error))
         return None
-
-
-def describe(error: Exception) -> str:
-    """Return the first line of what *error* says, which never has values in it."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 @dataclass
@@ -159,32 +161,34 @@ class _Reported:
     silent: float
     interval: float
     report: Mapping[str, Any]
+    lines: list[Line | None]
+    #: Lines of stacks that may be shown yet. A few numbers could name a long line without end.
+    lines_left: int = payload.LINES
 
     @classmethod
     def read(cls, row: Any) -> _Reported | None:
-        host, pid, version, age, silent, interval, now, totals = row
+        _, host, pid, version, age, silent, interval, now, totals = row
         try:
             report = {**unpack(totals), **unpack(now)}
         except ValueError:
             return None
-        return cls(host, pid, version, age, silent, interval, report)
+        lines = [*map(_line, _list(report.get("lines")))]
+        return cls(host, pid, version, age, silent, interval, report, lines)
 
     def rows(self, name: str) -> Iterator[Mapping[str, Any]]:
-        found = self.report.get(name)
-        yield from (
-            (row for row in found if isinstance(row, dict)) if isinstance(found, list) else ()
-        )
+        found = _list(self.report.get(name))[:_MOST_ROWS]
+        return (row for row in found if isinstance(row, dict))
 
-    def stack(self, numbers: Any) -> list[Any]:
+    def stack(self, numbers: Any) -> list[Line]:
         """Return the lines of a stack, which is reported as numbers of lines."""
-        lines = self.report.get("lines")
-        if not isinstance(lines, list) or not isinstance(numbers, list):
-            return []
-        return [lines[n] for n in numbers if type(n) is int and 0 <= n < len(lines)]
+        chosen = (n for n in _list(numbers) if type(n) is int and 0 <= n < len(self.lines))
+        found = [self.lines[n] for n in islice(chosen, self.lines_left)]
+        self.lines_left -= len(found)
+        return [line for line in found if line is not None]
 
     @property
     def stale(self) -> bool:
-        return self.silent > max(tables.STALE_S, 3 * self.interval)
+        return tables.is_stale(self.silent, self.interval)
 
     def process(self) -> ProcessRow:
         sums = {
@@ -222,7 +226,19 @@ def _some(value: Any) -> float | None:
 
 
 def _str(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    return value[: payload.LONGEST_TEXT + 1] if isinstance(value, str) else None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _line(value: Any) -> Line | None:
+    """Return a line of a stack: a file, the number of a line, and a function."""
+    if [*map(type, _list(value))] != [str, int, str] or not 0 <= value[1] < 2**31:
+        return None
+    file, number, function = value
+    return file[-_LONGEST_NAME:], number, function[:_LONGEST_NAME]
 
 
 _POOL_SUMS = (
@@ -267,8 +283,7 @@ def _pool(alias: str, host: str | None, pid: int | None, rows: list[Mapping[str,
 def _add_waits(waits: Histogram, row: Mapping[str, Any]) -> None:
     """Add the waits of a pool, which are reported as (upper bound, waits up to it)."""
     below = 0
-    pairs = row.get("waits_histogram")
-    for pair in pairs if isinstance(pairs, list) else ():
+    for pair in _list(row.get("waits_histogram")):
         bound, count = pair if isinstance(pair, list) and len(pair) == 2 else (None, 0)
         if bound is None or not 1e-9 < _float(bound) < 1e5:
             continue  # what is above the last bound is in none
@@ -342,7 +357,7 @@ def _query(sql: str, rows: list[Mapping[str, Any]]) -> QueryRow:
         processes=len(rows),
         calls=int(sum(calls)),
         total=total,
-        mean=total / sum(calls) if sum(calls) else 0.0,
+        mean=_float(total / sum(calls)) if sum(calls) else 0.0,
         p95=max(_column(rows, "p95")),
         max=max(_column(rows, "max")),
         rows=int(_sum(rows, "rows")),
@@ -361,15 +376,11 @@ def _sessions(
         if one.stale:
             continue
         rows += (_session(one, row) for row in one.rows("connections"))
+    asked = (alias for alias in aliases if only.alias in (None, alias))
     found: list[SessionRow] = []
-    for alias in aliases:
-        if only.alias is not None and alias != only.alias:
-            continue
-        server, note = server_sessions(alias)
-        if note is not None:
-            notes.append(note)
-        ours = [row for row in rows if row.alias == alias]
-        found += _chained([*_joined(ours, server)])
+    for database in databases(asked, notes):
+        ours = [row for row in rows if row.alias in database.aliases]
+        found += _chained(_joined(ours, database), database)
     chosen = (
         row
         for row in found
@@ -382,7 +393,7 @@ def _session(one: _Reported, row: Mapping[str, Any]) -> SessionRow:
     pid = row.get("pid")
     return SessionRow(
         alias=_str(row.get("alias")) or "",
-        pid=pid if isinstance(pid, int) else None,
+        pid=pid if type(pid) is int and 0 < pid < 2**31 else None,
         host=one.host,
         process=one.pid,
         state=_str(row.get("state")) or "",
@@ -402,20 +413,24 @@ _OF_SERVER = (
 )
 
 
-def _joined(ours: list[SessionRow], server: Mapping[int, SessionRow]) -> Iterator[SessionRow]:
+def _joined(ours: list[SessionRow], database: Database) -> Iterator[SessionRow]:
+    by_pid = {row.pid: row for row in database.sessions.values()}
     for row in ours:
-        said = server.get(row.pid) if row.pid is not None else None
+        row = replace(row, database=database.aliases[0])
+        said = by_pid.get(row.pid)
         if said is None:
             yield row
         else:
             yield replace(row, **{name: getattr(said, name) for name in _OF_SERVER})
     known = {row.pid for row in ours}
-    yield from (said for pid, said in server.items() if pid not in known)
+    for session, said in database.sessions.items():
+        if said.pid not in known and session not in database.asked:
+            yield said
 
 
-def _chained(rows: list[SessionRow]) -> Iterator[SessionRow]:
+def _chained(rows: Iterable[SessionRow], database: Database) -> Iterator[SessionRow]:
     """Yield *rows*, each with whom it waits for, and whom that waits for, and so on."""
-    blocked_by = {row.pid: row.blocked_by for row in rows if row.blocked_by}
+    blocked_by = {row.pid: row.blocked_by for row in database.sessions.values() if row.blocked_by}
     for row in rows:
         chain: list[int] = []
         ahead = row.blocked_by
@@ -431,9 +446,11 @@ def _importance(row: SessionRow) -> tuple[bool, bool, float]:
     return (not row.chain, leased is None, -(leased or 0.0))
 
 
-def _series(minutes: Iterable[Any], only: Filter) -> Iterator[Series]:
+def _series(minutes: Iterable[Any], only: Filter, known: Iterable[str]) -> Iterator[Series]:
+    names = {tables.as_stored(alias): alias for alias in known}
     by_alias: dict[str, dict[int, Any]] = defaultdict(dict)
-    for ago, alias, *sums in minutes:
+    for ago, stored, *sums in minutes:
+        alias = names.get(stored, stored)
         if only.alias is None or alias == only.alias:
             by_alias[alias][ago] = sums
     for alias, found in sorted(by_alias.items()):

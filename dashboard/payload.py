@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import relet
@@ -20,8 +21,8 @@ from .tables import Rollup
 
 #: The statements and routes that a process reports: the top ones. And the connections.
 QUERIES, ROUTES, CONNECTIONS = 50, 50, 200
-#: Characters of a statement's text that are reported.
-LONGEST_SQL = 2_000
+#: Characters of a text that are reported, such as a statement, and lines of all stacks.
+LONGEST_TEXT, LINES = 2_000, 20_000
 _STACKS = ("leased_at", "cursor_at", "ran_at", "now_at")
 
 
@@ -32,15 +33,14 @@ def now(pools: Iterable[PoolRow], *, stacks: bool) -> dict[str, Any]:
     :param stacks: whether to add the stacks of connections.
     """
     connections = relet.connections().as_dict()["rows"][:CONNECTIONS]
-    for row in connections:
-        _cut(row)
-        if not stacks:
+    if not stacks:
+        for row in connections:
             for name in _STACKS:
                 row.pop(name, None)
     return {
-        "pools": [_rounded(vars(row)) for row in pools],
+        "pools": [_shortened(vars(row)) for row in pools],
         "lines": number_lines(connections),
-        "connections": [_rounded(row) for row in connections],
+        "connections": [_shortened(row) for row in connections],
     }
 
 
@@ -56,24 +56,27 @@ def number_lines(connections: Iterable[dict[str, Any]]) -> list[Any]:
 
 def totals() -> dict[str, Any]:
     """Return what this process has counted so far."""
-    queries = relet.queries(limit=QUERIES).rows
     return {
-        "routes": [_rounded(vars(row)) for row in relet.routes(limit=ROUTES).rows],
-        "queries": [_cut(_rounded(vars(row))) for row in queries],
+        "routes": [_shortened(vars(row)) for row in relet.routes(limit=ROUTES).rows],
+        "queries": [_shortened(vars(row)) for row in relet.queries(limit=QUERIES).rows],
         "metrics": metrics(),
     }
 
 
-def _rounded(row: dict[str, Any]) -> dict[str, Any]:
-    """Return *row* with times of whole microseconds: more digits say nothing, and take room."""
-    return {name: round(value, 6) if type(value) is float else value for name, value in row.items()}
+def _shortened(row: dict[str, Any]) -> dict[str, Any]:
+    """Return *row* with times of whole microseconds, because more digits only take room.
+
+    So do texts of any length.
+    """
+    return {name: _short(value) for name, value in row.items()}
 
 
-def _cut(row: dict[str, Any]) -> dict[str, Any]:
-    sql = row["sql"]
-    if sql is not None and len(sql) > LONGEST_SQL:
-        row["sql"] = sql[:LONGEST_SQL] + "…"
-    return row
+def _short(value: Any) -> Any:
+    if type(value) is float:
+        return round(value, 6)
+    if type(value) is str and len(value) > LONGEST_TEXT:
+        return f"{value[:LONGEST_TEXT]}…"
+    return value
 
 
 _HISTOGRAMS = ("operations", "waits", "uses", "creations")
@@ -106,18 +109,43 @@ def read_metrics(found: dict[str, Any]) -> tuple[Reading, PoolCounts | None]:
 
     :raises Exception: *found* is something else, such as another version's.
     """
-    reading = Reading(**found["reading"])
+    given = found["reading"]
+    reading = Reading(
+        idle=_count(given["idle"]),
+        used=_count(given["used"]),
+        pending=_count(given["pending"]),
+        min_idle=_count(given["min_idle"]),
+        max_idle=_limit(given["max_idle"]),
+        max_size=_limit(given["max_size"]),
+    )
     if found["counts"] is None:
         return reading, None
     counts = PoolCounts()
     for name in _COUNTERS:
-        setattr(counts, name, int(found["counts"][name]))
+        setattr(counts, name, _count(found["counts"][name]))
     for name in _HISTOGRAMS:
         histogram: Histogram = getattr(counts, name)
-        histogram.total, histogram.maximum, filled = found["counts"][name]
+        total, maximum, filled = found["counts"][name]
+        histogram.total, histogram.maximum = _duration(total), _duration(maximum)
         for number, count in filled.items():
-            histogram.buckets[int(number)] = count
+            histogram.buckets[_count(int(number))] = _count(count)
     return reading, counts
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError("it is no count")
+    return value
+
+
+def _limit(value: Any) -> int | None:
+    return None if value is None else _count(value)
+
+
+def _duration(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value < inf:
+        raise ValueError("it is no duration")
+    return float(value)
 
 
 @dataclass

@@ -5,12 +5,14 @@ So whichever worker is scraped answers for all. The label ``instance`` tells the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from relet.backends.metrics.missing import not_installed
-from relet.backends.metrics.prometheus import Labels, families
+from relet.backends.metrics.prometheus import Labels, families, register_once
 from relet.backends.metrics.readings import Reading
 from relet.core.observe import PoolCounts
 
@@ -27,21 +29,27 @@ _LABELS = ("db_client_connection_pool_name", "instance")
 
 
 def _read() -> tuple[dict[Labels, Reading], dict[Labels, PoolCounts]]:
-    """Return the metrics of all processes that live, by alias and ``HOST:PID``."""
+    """Return the metrics of all processes that live, by alias and instance."""
+    found = home.run(tables.processes(), home.alias())
+    living = [  # the others are as if they had not answered
+        (id_, f"{host}:{pid}", totals)
+        for id_, host, pid, _, _, silent, interval, _, totals in found
+        if not tables.is_stale(silent, interval)
+    ]
+    names = Counter(instance for _, instance, _ in living)
     pools: dict[Labels, Reading] = {}
     counted: dict[Labels, PoolCounts] = {}
-    for host, pid, _, _, silent, interval, _, text in home.run(tables.processes(), home.alias()):
-        if silent > max(tables.STALE_S, 3 * interval):
-            continue  # as if it had not answered
-        for alias, found in _metrics(text).items():
+    for id_, instance, totals in living:
+        if names[instance] > 1:  # such as the first processes of containers that share a network
+            instance += f":{id_[:8]}"
+        for alias, one in _metrics(totals).items():
             try:
-                reading, counts = read_metrics(found)
+                reading, counts = read_metrics(one)
             except Exception:  # noqa: BLE001 - another version's, of which nothing is known
                 continue
-            key = (alias, f"{host}:{pid}")
-            pools[key] = reading
+            pools[alias, instance] = reading
             if counts is not None:
-                counted[key] = counts
+                counted[alias, instance] = counts
     return pools, counted
 
 
@@ -69,18 +77,21 @@ def _collector_class() -> type[Collector]:
     return FleetCollector
 
 
+_collectors: WeakKeyDictionary[CollectorRegistry, Collector] = WeakKeyDictionary()
+
+
 def prometheus_fleet(registry: CollectorRegistry | None = None) -> Collector:
     """Export the metrics of all processes of the fleet with prometheus_client.
 
     They are those of `relet.metrics.prometheus`, which need not be called as well, with the label
-    ``instance``: ``HOST:PID``. Each scrape reads what the processes have last reported, at most
-    some ten seconds ago. A scrape fails if the database cannot be asked. It needs
-    ``relet.dashboard`` in ``INSTALLED_APPS``. Tell Prometheus to keep the label, by ``honor_labels:
-    true``.
+    ``instance``: ``HOST:PID``, and a part of a random id behind it where processes have the same.
+    Each scrape reads what the processes have last reported, at most some ten seconds ago. A scrape
+    fails if the database cannot be asked. It needs ``relet.dashboard`` in ``INSTALLED_APPS``. Tell
+    Prometheus to keep the label, by ``honor_labels: true``.
 
     :param registry: where to register them; a new one by default. It should have no other
         collectors: each worker has the same metrics, so those of a worker do not belong beside
-        them.
+        them. A second call for the same registry has no effect.
     :return: the collector. ``generate_latest(collector)`` is what a view answers with.
     :raises ImportError: prometheus_client is not installed: it comes with the extra
         ``relet[prometheus]``.
@@ -90,6 +101,6 @@ def prometheus_fleet(registry: CollectorRegistry | None = None) -> Collector:
     except ImportError as error:
         raise not_installed("prometheus", "prometheus_client", error) from error
     collector = _collector_class()()
-    if registry is not None:
-        registry.register(collector)
-    return collector
+    if registry is None:
+        return collector
+    return register_once(_collectors, collector, registry)

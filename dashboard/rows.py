@@ -5,7 +5,7 @@ The same frozen dataclasses feed the page, the terminal and JSON. All times are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -235,13 +235,12 @@ STACKS = {
 }
 
 
-def _text_of(stack: Any) -> str:
-    """Return *stack* as text. Anything in it that is not a line of a stack is left out."""
-    return "\n".join(
-        f"{line[0]}:{line[1]} in {line[2]}"
-        for line in (stack if isinstance(stack, list) else ())
-        if isinstance(line, list) and len(line) == 3 and isinstance(line[1], int)
-    )
+#: A line of a stack: a file, the number of its line, and a function.
+Line = tuple[str, int, str]
+
+
+def _text_of(stack: Iterable[Line]) -> str:
+    return "\n".join(f"{file}:{number} in {function}" for file, number, function in stack)
 
 
 @dataclass(frozen=True)
@@ -258,6 +257,7 @@ class SessionRow:
         it, as all that follow.
     :param blocked_by: the pids of the sessions that it waits for.
     :param chain: these, and whom they wait for, up to the one that waits for nobody.
+    :param database: the first of the aliases of its database, in which its pid is that of no other.
     """
 
     alias: str
@@ -271,7 +271,7 @@ class SessionRow:
     task: str | None = None
     route: str | None = None
     sql: str | None = None
-    stacks: Mapping[str, Any] = field(default_factory=dict)
+    stacks: Mapping[str, Sequence[Line]] = field(default_factory=dict)
     started: int | None = None
     application_name: str | None = None
     user: str | None = None
@@ -281,11 +281,12 @@ class SessionRow:
     wait_event: str | None = None
     blocked_by: tuple[int, ...] = ()
     chain: tuple[int, ...] = ()
+    database: str | None = None
 
     @property
     def shown_stacks(self) -> list[tuple[str, str]]:
         """Title -> the lines of the stack, the innermost first."""
-        found = [(title, _text_of(self.stacks.get(name))) for name, title in STACKS.items()]
+        found = [(title, _text_of(self.stacks.get(name, ()))) for name, title in STACKS.items()]
         return [(title, text) for title, text in found if text]
 
     @property

@@ -1,7 +1,8 @@
 """Tables: every statement that relet runs on the tables of the fleet.
 
-Each is one statement, in autocommit, without parameters: so it can go over any connection, also
-through PgBouncer. All times are the server's; a process only tells how long ago something was.
+Each is one statement without parameters, in a transaction of its own: so it can go over any
+connection, also through PgBouncer. All times are the server's; a process only tells how long ago
+something was.
 """
 
 from __future__ import annotations
@@ -124,8 +125,18 @@ def _minutes(host: str, rollups: Iterable[Rollup]) -> str:
 def _swept(name: str, table: str, column: str, seconds: float, but: str = "") -> str:
     return (
         f"{name} AS (DELETE FROM {table} WHERE id IN (SELECT id FROM {table} "
-        f"WHERE {column} < now() - {float(seconds)!r} * interval '1 second' {but}"
-        "FOR UPDATE SKIP LOCKED))"
+        f"WHERE NOT {_since(column, seconds)} {but}FOR UPDATE SKIP LOCKED))"
+    )
+
+
+def _since(column: str, seconds: float) -> str:
+    """Return the condition that *column* is at most *seconds* ago, and not in the future.
+
+    Clocks are set back, and who may write to the table may write "infinity".
+    """
+    return (
+        f"{column} BETWEEN now() - {float(seconds)!r} * interval '1 second' "
+        f"AND now() + {STALE_S!r} * interval '1 second'"
     )
 
 
@@ -143,16 +154,28 @@ def look() -> str:
     )
 
 
+def is_stale(silent: float, interval: float) -> bool:
+    """Return whether a process does not count as living.
+
+    :param silent: seconds since its last beat.
+    :param interval: seconds after which it meant to beat again.
+    """
+    return silent > max(STALE_S, 3 * interval)
+
+
 def processes() -> str:
     """Return the query for all processes: facts, and at the end `now` and `totals`, packed.
 
-    The facts are host, pid, version, age, seconds since the beat, and the interval. Processes that
-    are stale are among them.
+    The facts are id, host, pid, version, age, seconds since the beat, and the interval. Processes
+    that are stale are among them.
     """
+    # Each number is one of which Python and JSON know, whatever is in the table.
+    began = "least(greatest(started_at, now() - interval '100 years'), now())"
+    interval = "CASE WHEN interval BETWEEN 0 AND 86400 THEN interval ELSE 0 END"
     return (
-        "SELECT host, pid, version, extract(epoch FROM now() - started_at)::float8, "
-        f"extract(epoch FROM now() - beat_at)::float8, interval, now, totals FROM {PROCESS} "
-        f"WHERE beat_at > now() - {GONE_S!r} * interval '1 second' ORDER BY host, pid, started_at"
+        f"SELECT id::text, host, pid, version, extract(epoch FROM now() - {began})::float8, "
+        f"extract(epoch FROM now() - beat_at)::float8, {interval}, now, totals FROM {PROCESS} "
+        f"WHERE {_since('beat_at', GONE_S)} ORDER BY host, pid, started_at"
     )
 
 
@@ -162,15 +185,23 @@ def minutes(host: str | None) -> str:
     :param host: of this host only.
     """
     of_host = "" if host is None else f"AND host = {_text(host)} "
+    numbers = "size, in_use, waiting, checkouts, waits, waited, timeouts"
     return (
         "SELECT (extract(epoch FROM date_trunc('minute', now()) - minute) / 60)::int, alias, "
         "sum(size), sum(in_use), sum(waiting), sum(checkouts)::float8, sum(waits)::float8, "
         f"sum(waited), sum(timeouts)::float8 FROM {MINUTE} "
-        f"WHERE minute > date_trunc('minute', now()) - {HOUR + 1} * interval '1 minute' {of_host}"
+        f"WHERE minute BETWEEN date_trunc('minute', now()) - {HOUR} * interval '1 minute' "
+        # NaN is above all numbers, and the sum of two may be above all that there are.
+        f"AND now() AND least({numbers}) >= 0 AND greatest({numbers}) < 1e15 {of_host}"
         "GROUP BY 1, 2"
     )
 
 
-def _text(text: str) -> str:
+def as_stored(text: str) -> str:
+    """Return *text* as it is in the tables."""
     # The server takes no zero byte, and not every database has all letters.
-    return quote_literal(text.replace("\0", "?").encode("ascii", "backslashreplace").decode())
+    return text.replace("\0", "?").encode("ascii", "backslashreplace").decode()
+
+
+def _text(text: str) -> str:
+    return quote_literal(as_stored(text))

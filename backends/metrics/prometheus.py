@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
 from relet.backends.observe import collection
@@ -128,7 +128,7 @@ def _collector_class() -> type[Collector]:
     return PoolCollector
 
 
-_collectors: WeakKeyDictionary[Any, Collector] = WeakKeyDictionary()
+_collectors: WeakKeyDictionary[CollectorRegistry, Collector] = WeakKeyDictionary()
 
 
 def prometheus(registry: CollectorRegistry | None = None) -> Collector:
@@ -160,11 +160,19 @@ def prometheus(registry: CollectorRegistry | None = None) -> Collector:
             stacklevel=2,
         )
     registry = REGISTRY if registry is None else registry
-    if (known := _collectors.get(registry)) is None:
-        known = _collector_class()()
-        registry.register(known)
-        _collectors[registry] = known
-        return known
+    return register_once(_collectors, _collector_class()(), registry)
+
+
+def register_once(
+    collectors: MutableMapping[CollectorRegistry, Collector],
+    collector: Collector,
+    registry: CollectorRegistry,
+) -> Collector:
+    """Register *collector*, unless one of *collectors* is for *registry*; return which it is."""
+    if (known := collectors.get(registry)) is None:
+        registry.register(collector)
+        collectors[registry] = collector
+        return collector
     with suppress(ValueError):  # it is there
         registry.register(known)
     return known

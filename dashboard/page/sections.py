@@ -206,15 +206,15 @@ def sections(fleet: Fleet, address: Address) -> list[Section]:
     ]
 
 
-def _id(alias: str, pid: int) -> str:
-    return f"s-{quote(alias)}-{pid}"
+def _id(row: SessionRow, pid: int) -> str:
+    return f"s-{quote(row.database or row.alias)}-{pid}"
 
 
 def _session(row: SessionRow, cells: list[Cell]) -> Line:
     return Line(
         cells,
-        id=_id(row.alias, row.pid) if row.pid is not None else "",
-        ahead=_id(row.alias, row.chain[0]) if row.chain else "",
+        id=_id(row, row.pid) if row.pid is not None else "",
+        ahead=_id(row, row.chain[0]) if row.chain else "",
         kind="blocked" if row.chain else "",
         session=row,
     )

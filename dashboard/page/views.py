@@ -1,6 +1,7 @@
 """Views: the page, its style sheet, and the ending of a session.
 
-Addresses in the page are relative, so it works wherever it is included.
+Addresses in the page are relative, so it works wherever it is included. Arguments of the path there
+mean nothing here.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from relet.dashboard import fleet as fleets
+from relet.dashboard import home
 from relet.dashboard import sessions as server
 from relet.dashboard.fleet import Filter
 
@@ -64,7 +66,7 @@ def _checked(request: HttpRequest, permission: str) -> HttpResponse | None:
 @never_cache
 @require_safe
 @csrf_protect
-def page(request: HttpRequest) -> HttpResponse:
+def page(request: HttpRequest, **kwargs: Any) -> HttpResponse:
     """The fleet; with ``?format=json`` as JSON.
 
     Parameters: ``host``, ``alias`` and ``route`` filter; ``sessions``, ``pools``, ``routes``,
@@ -122,7 +124,7 @@ def _template() -> Template:
 @never_cache
 @require_POST
 @csrf_protect
-def end(request: HttpRequest) -> HttpResponse:
+def end(request: HttpRequest, **kwargs: Any) -> HttpResponse:
     """End a session: ``alias``, ``pid``, and ``started`` as the page has it."""
     for permission in (VIEW, END):
         _checked(request, permission)
@@ -135,7 +137,7 @@ def end(request: HttpRequest) -> HttpResponse:
         ended = server.end(given.get("alias", ""), int(pid), int(started))
         done = "ended" if ended else "gone"
     except Exception as error:  # noqa: BLE001 - anything that a driver raises
-        logger.warning("A session could not be ended: %s.", fleets.describe(error))
+        logger.warning("A session could not be ended: %s.", home.describe(error))
         done = "failed"
     logger.warning(
         "The user %s asked to end the session with pid %s of the alias %r: %s.",
@@ -145,7 +147,7 @@ def end(request: HttpRequest) -> HttpResponse:
 
 
 @require_GET
-def style(request: HttpRequest) -> HttpResponse:
+def style(request: HttpRequest, **kwargs: Any) -> HttpResponse:
     """The style sheet. It is no secret, and needs no static files to be set up."""
     response = HttpResponse((_HERE / "fleet.css").read_bytes(), content_type="text/css")
     response["Cache-Control"] = "max-age=300"

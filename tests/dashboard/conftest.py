@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -135,6 +137,11 @@ def insert(wrapper: Any, host: str, pid: int, version: str, *, now: Any, totals:
         "(gen_random_uuid(), %s, %s, %s, now(), now(), 10, %s, %s)",
         [host, pid, version, *texts],
     )
+
+
+def packed(text: str) -> str:
+    """Return *text* as `pack` would return that of a report: what is no JSON, too."""
+    return b64encode(zlib.compress(text.encode())).decode()
 
 
 def run(wrapper: Any, sql: str, params: Any = None) -> Any:

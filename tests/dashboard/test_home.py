@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import socket
+from contextlib import contextmanager
+from time import monotonic
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.test import override_settings
 
-from ..support import engine
+from ..support import driver, engine
 from ..support.aliases import Aliases
 from ..support.threads import in_thread
 from .conftest import run
@@ -63,6 +66,7 @@ def test_it_is_what_the_routers_say(add):
         ("default", "must be a dict, not str"),
         ({"aliass": "default"}, "unknown key 'aliass'"),
         ({"alias": "nowhere"}, "is 'nowhere', which is not in DATABASES"),
+        ({"alias": ["default"]}, "is ['default'], which is not in DATABASES"),
     ],
 )
 def test_a_setting_that_is_wrong(db, setting, said):
@@ -71,6 +75,31 @@ def test_a_setting_that_is_wrong(db, setting, said):
         assert number == "relet.E020" and said in text
         with pytest.raises(ImproperlyConfigured):
             alias()
+
+
+class NowhereRouter:
+    def db_for_write(self, model, **hints):
+        return "nowhere"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"RELET_DASHBOARD": {"alias": "nowhere"}},
+        {"DATABASE_ROUTERS": [f"{__name__}.NowhereRouter"]},
+    ],
+    ids=["setting", "router"],
+)
+def test_an_alias_that_there_is_not_is_noted(db, reporter, changed):
+    from relet.dashboard import fleet
+
+    reporter.beat()
+    with override_settings(**changed):
+        ((number, text),) = messages()
+        assert number == "relet.E020" and "'nowhere'" in text
+        found = fleet.read()
+    assert found.processes.rows == ()
+    assert "'nowhere'" in found.notes[0]
 
 
 def test_a_database_that_is_no_postgresql(add):
@@ -87,6 +116,38 @@ def test_an_alias_whose_engine_is_djangos(add, reporter, db):
         assert run(db, COUNT) == [(1,)]
         reporter.stop()
         assert run(db, COUNT) == [(0,)]
+
+
+@driver.needs("psycopg", "pool of Django's own")
+def test_djangos_own_pool_is_not_waited_for(add, reporter, db):
+    options = {**db_options(db), "pool": {"min_size": 0, "max_size": 1, "timeout": 20}}
+    plain = add("plain", ENGINE=engine.backend(), OPTIONS=options)
+    plain.ensure_connection()
+    began = monotonic()
+    try:
+        with override_settings(RELET_DASHBOARD={"alias": "plain"}):
+            assert 9 <= reporter.beat() <= 11
+        assert monotonic() - began < 20
+    finally:
+        plain.close()
+        plain.close_pool()
+
+
+@contextmanager
+def silent_server():
+    """Takes connections, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+def test_a_host_that_does_not_answer_is_not_waited_for(add, reporter, monkeypatch):
+    monkeypatch.setattr("relet.dashboard.home._CONNECT_TIMEOUT_S", 2)
+    with silent_server() as port:
+        options = {"sslmode": "disable"} if driver.NAME != "pg8000" else {}
+        add("plain", ENGINE=engine.backend(), HOST="127.0.0.1", PORT=port, OPTIONS=options)
+        with override_settings(RELET_DASHBOARD={"alias": "plain"}):
+            assert in_thread(reporter.beat) > 1  # within its 20 s
+    assert reporter._failures == 1
 
 
 def db_options(db):

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import os
 import re
+import socket
+import threading
 from contextlib import contextmanager
 from html.parser import HTMLParser
 
 import pytest
 from django.db import connections, transaction
-from django.test import Client
+from django.test import Client, override_settings
+from django.urls import include, path
 
 import relet
 
 from ..support import driver
+from ..support.aliases import Aliases
 from ..support.pools import backend_pid
-from ..support.threads import Thread
+from ..support.threads import Thread, in_thread
 from ..support.waiting import until
-from .conftest import insert, run
+from .conftest import insert, packed, run
 
 PAGES = ("/fleet/", "/admin/relet_dashboard/process/")
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;{{ 7|add:1 }}"
@@ -183,6 +190,175 @@ def test_hostile_texts_are_texts(viewer, reporter, observer):
     Policed().feed(text)
     notes = viewer.get("/fleet/?format=json").json()["notes"]
     assert "2 reports could not be read." in notes
+
+
+def nested(depth):
+    return "[" * depth + "]" * depth
+
+
+STACK = '"connections": [{"alias": "default", "pid": 1, "ran_at": [0]}]'
+#: Reports that are none, or of which a part is nothing that can be shown.
+NONSENSE = {
+    "alias": {"pools": [{"alias": []}]},
+    "depth": packed(f'{{"pools": {nested(100_000)}}}'),
+    "depth of a line": packed(f'{{"lines": [["f", 1, {nested(400)}]], {STACK}}}'),
+    "number of a line": packed(f'{{"lines": [["f", NaN, "g"]], {STACK}}}'),
+    "no number": packed('{"pools": [{"alias": "default", "size": NaN, "waited": -Infinity}]}'),
+    "letters": packed('{"pools": [{"alias": "é"}]}'),
+    "half a letter": {
+        "pools": [{"alias": "\ud800"}],
+        "connections": [{"alias": "\ud800", "pid": 1, "thread": "\ud800", "route": "\U0001f600"}],
+    },
+    "pids": {
+        "connections": [{"alias": "default", "pid": pid} for pid in (True, -1, 10**4000, None)],
+    },
+    "a mean": {"queries": [{"sql": "x", "total": 1e299, "calls": 1e-320}]},
+}
+SORTED = ("sessions=session", "pools=size", "queries=-mean", "sessions=thread", "processes=pid")
+
+
+def read_json(client, query=""):
+    response = client.get(f"/fleet/?format=json&{query}")
+    return json.loads(response.content, parse_constant=lambda name: pytest.fail(f"it has {name}"))
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_nonsense_is_left_out(viewer, reporter, name):
+    """It is no reason to show nothing of others."""
+    reporter.beat()
+    insert(connections["default"], "nonsense", 1, "0", now=NONSENSE[name])
+    for query in ("stacks=1", *SORTED):
+        response = viewer.get(f"/fleet/?{query}")
+        assert response.status_code == 200
+        Policed().feed(response.content.decode())
+    found = read_json(viewer)
+    assert socket.gethostname() in [row["host"] for row in found["processes"]]
+
+
+def test_a_name_that_is_not_utf_8_is_shown(viewer, reporter):
+    """Such as that of a thread that is called like a file."""
+    name = os.fsdecode(b"caf\xe9.csv")
+
+    def work():
+        threading.current_thread().name = f"import {name}"
+        with relet.label(name), transaction.atomic():
+            run(connections["default"], "SELECT 1")
+            reporter.beat()
+        connections["default"].close()
+
+    in_thread(work)
+    text = viewer.get("/fleet/").content.decode()
+    assert "import caf?.csv" in text and ">caf?.csv" in text
+
+
+def test_a_short_report_is_no_long_page(viewer):
+    """A line of a stack may be named any number of times, and a row may be two characters."""
+    stack = [0] * 4000
+    line = ["x" * 60_000, 1, "f" * 60_000]
+    each = {"alias": "default", "ran_at": stack, "leased_at": stack}
+    report = {"lines": [line], "connections": [{**each, "pid": pid} for pid in range(1, 400)]}
+    insert(connections["default"], "h", 1, "0", now={**report, "pools": [{}] * 100_000})
+    for query in ("all=sessions&stacks=1", "all=pools", "format=json"):
+        assert len(viewer.get(f"/fleet/?{query}").content) < 12_000_000
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "shown"),
+    [
+        ("started_at", "-infinity", True),
+        ("started_at", "294276-01-01", True),
+        ("interval", "NaN", True),
+        ("interval", "Infinity", True),
+        ("beat_at", "infinity", False),
+        ("beat_at", "9999-01-01", False),
+        ("beat_at", "-infinity", False),
+    ],
+)
+def test_rows_with_times_that_are_none(viewer, reporter, column, value, shown):
+    wrapper = connections["default"]
+    insert(wrapper, "h", 1, "0", now={"pools": [{"alias": "default"}]})
+    run(wrapper, f"UPDATE relet_dashboard_process SET {column} = '{value}'")
+    assert viewer.get("/fleet/").status_code == 200
+    found = read_json(viewer)
+    assert found["notes"] == []
+    assert [row["stale"] for row in found["processes"]] == [False] * shown
+    reporter.beat()
+    count = "SELECT count(*) FROM relet_dashboard_process WHERE host = 'h'"
+    assert run(wrapper, count) == [(int(shown),)]
+
+
+MINUTES = (
+    "INSERT INTO relet_dashboard_minute (minute, host, alias, size, in_use, waiting, checkouts, "
+    "waits, waited, timeouts) SELECT {minute}, 'h', 'default', {number}, 1, 1, 1, 1, 1, 1 "
+    "FROM generate_series(1, 2)"
+)
+AGO = "now() - interval '3 minutes'"
+
+
+@pytest.mark.parametrize(
+    ("minute", "number"),
+    [
+        ("'infinity'", "1"),
+        ("'-infinity'", "1"),
+        ("'9999-01-01'", "1"),
+        (AGO, "1e308"),
+        (AGO, "'NaN'"),
+        (AGO, "'Infinity'"),
+        (AGO, "-1"),
+    ],
+)
+def test_minutes_that_are_none_do_not_hide_the_hour(viewer, reporter, minute, number):
+    wrapper = connections["default"]
+    run(wrapper, MINUTES.format(minute=minute, number=number))
+    run(wrapper, MINUTES.format(minute=AGO, number="2"))
+    assert viewer.get("/fleet/").status_code == 200
+    found = read_json(viewer)
+    assert found["notes"] == []
+    (series,) = found["series"]
+    assert [count for count in series["checkouts"] if count is not None] == [2.0]
+    reporter.beat()
+    count = (
+        "SELECT count(*) FROM relet_dashboard_minute WHERE minute > now() OR minute < '2000-1-1'"
+    )
+    assert run(wrapper, count) == [(0,)]
+
+
+def test_the_hour_of_an_alias_of_any_letters(viewer, reporter):
+    from relet.dashboard import home, tables
+
+    pools = [{"alias": "größe"}]
+    minute = tables.Rollup("größe", 1, 1, 0, 1, 0, 0, 0)
+    beat = tables.Beat("0" * 32, "h", 1, "0", 1, 10, {"pools": pools}, rollups=(minute,))
+    home.run(tables.beat(beat), "default")
+    run(connections["default"], f"UPDATE relet_dashboard_minute SET minute = {AGO}")
+    for query in ("", "alias=größe"):
+        assert [one["alias"] for one in read_json(viewer, query)["series"]] == ["größe"]
+
+
+def test_two_aliases_of_one_database_have_its_sessions_once(viewer, reporter, observer):
+    settings = copy.deepcopy(connections["default"].settings_dict)
+    with Aliases() as aliases:
+        pids = {backend_pid(connections["default"]): "default"}
+        pids[backend_pid(aliases.add("another", settings))] = "another"
+        reporter.beat()
+        other = observer.execute("SELECT pg_backend_pid()").fetchone()[0]
+        rows = read_json(viewer)["sessions"]
+    assert {row["pid"]: row["alias"] for row in rows if row["host"] is not None} == pids
+    assert sorted(row["pid"] for row in rows) == sorted([*pids, other])
+    assert {row["database"] for row in rows} == {"another"}
+    assert all(row["started"] is not None for row in rows)
+
+
+urlpatterns = [path("<slug:tenant>/fleet/", include("relet.dashboard.urls"))]
+
+
+def test_the_path_may_have_arguments(make_user, victim):
+    client = make_user("view_fleet", "end_session")
+    fields = session_of(client, victim)
+    with override_settings(ROOT_URLCONF=__name__):
+        assert client.get("/acme/fleet/").status_code == 200
+        assert client.get("/acme/fleet/fleet.css").status_code == 200
+        assert client.post("/acme/fleet/end/", fields)["Location"] == "../?done=ended"
 
 
 def test_tables_can_be_sorted(viewer):

@@ -20,7 +20,7 @@ import relet.metrics
 from relet.backends.cli import main
 
 from ..support.dsn import parameters_for, uri_of
-from .conftest import NAME, insert, run
+from .conftest import NAME, insert, packed, run
 
 ESCAPE = "\x1b[31mred\x07[bold]x[/bold]\n"
 
@@ -188,3 +188,76 @@ def test_silent_processes_and_nonsense_have_no_metrics(db, reporter):
         insert(db, "h", 1, "0", now={}, totals=totals)
     assert samples() == {}
     assert connections["default"].connection is None
+
+
+READING = {"idle": 1, "used": 0, "pending": 0, "min_idle": 0, "max_idle": 1, "max_size": 1}
+NOTHING = [0, 0, {}]
+COUNTS = {
+    **dict.fromkeys(("timeouts", "discarded", "resets"), 0),
+    **dict.fromkeys(("operations", "waits", "uses", "creations"), NOTHING),
+}
+
+
+@pytest.mark.parametrize(
+    ("reading", "counts"),
+    [
+        ({"idle": "x"}, {}),
+        ({"used": None}, {}),
+        ({"max_size": 1.5}, {}),
+        ({"unknown": 1}, {}),
+        ({}, {"timeouts": "x"}),
+        ({}, {"waits": ["x", 1, {}]}),
+        ({}, {"waits": [1, float("nan"), {}]}),
+        ({}, {"waits": [10**4000, 1, {}]}),
+        ({}, {"waits": [1, 1, {"1": "x"}]}),
+        ({}, {"waits": [1, 1, {"-1": 1}]}),
+        ({}, {"waits": [1, 1, {"10000": 1}]}),
+        ({}, {"waits": [1, 1, []]}),
+    ],
+)
+def test_a_row_of_nonsense_fails_no_scrape(db, reporter, reading, counts):
+    from prometheus_client import generate_latest
+
+    run(db, "SELECT 1")
+    reporter.beat()
+    good = samples()
+    one = {"reading": {**READING, **reading}, "counts": {**COUNTS, **counts}}
+    insert(db, "h", 1, "0", now={}, totals={"metrics": {"default": one}})
+    generate_latest(relet.metrics.prometheus_fleet())
+    # What a later version has as well is no nonsense.
+    assert len(samples()) == len(good) * (2 if "unknown" in reading else 1)
+
+
+def test_a_report_that_is_none_fails_no_scrape(db, reporter):
+    from prometheus_client import generate_latest
+
+    half = {"\ud800": {"reading": READING, "counts": COUNTS}}
+    insert(db, "h", 1, "0", now={}, totals={"metrics": half})
+    insert(db, "h", 2, "0", now={}, totals=packed("[" * 100_000 + "]" * 100_000))
+    text = generate_latest(relet.metrics.prometheus_fleet()).decode()
+    assert 'db_client_connection_max{db_client_connection_pool_name="?",instance="h:1"} 1.0' in text
+
+
+def test_processes_with_the_same_host_and_pid_are_told_apart(db, reporter):
+    """Such as the first processes of containers that share the host's network."""
+    from relet.dashboard.reporter import Reporter
+
+    run(db, "SELECT 1")
+    another = Reporter()
+    for one in reporter, another:
+        one.beat()
+    key = "db_client_connection_max"
+    instances = {dict(labels)["instance"] for name, *labels in samples() if name == key}
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    assert instances == {f"{name}:{one.id[:8]}" for one in (reporter, another)}
+
+
+def test_to_export_twice_is_to_export_once():
+    from prometheus_client import CollectorRegistry
+
+    for export in relet.metrics.prometheus, relet.metrics.prometheus_fleet:
+        registry = CollectorRegistry()
+        collector = export(registry)
+        assert export(registry) is collector
+        registry.unregister(collector)
+        assert export(registry) is collector
