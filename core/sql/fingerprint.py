@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from zlib import crc32
 
 from .lexer import end_of_comment
 
@@ -19,19 +20,30 @@ _VALUE = re.compile(
         | (?:[bBxXnN]|[uU]&)?'(?P<text>[^']*(?:''[^']*)*)(?:'|\Z)
         | \$(?P<tag>\w*)\$ .*? (?:\$(?P=tag)\$|\Z)
         | \d[\w.]* (?: (?<=[eE])[-+]\d+ )? )
-    | (?P<name> "[^"]*" | [^\W\d][\w$]* )
+    | (?P<name> "[^"]*"(?:(?:\.|,\ )"[^"]*")* | [^\W\d][\w$]* )
+    | (?P<open> " )
     """,
     re.VERBOSE | re.DOTALL,
 )
 #: A string may end here or go on, depending on standard_conforming_strings.
 _UNCLEAR = re.compile(r"\\(?:'|\Z)")
-_LIST = re.compile(r"(\(\s*(?:\?|%s)\s*)(?:,\s*(?:\?|%s)\s*)+\)")
+#: A list that was cut has no end.
+_LIST = re.compile(r"(\(\s*(?:\?|%s)\s*)(?:,\s*(?:\?|%s)\s*)+(?:\)|,?\s*\Z)")
 
 
-#: The value in a SET may be a plain word. The SET of an UPDATE does not begin the statement.
+#: One statement of a text. A semicolon in a quoted name does not end it.
+_STATEMENT = re.compile(r'(?:[^";]+|"[^"]*")+')
+#: The statements that set a parameter: itself, or for a role, a database, a function.
+_SETTING = re.compile(
+    r"""\ ?(?: SET
+      | ALTER\ (?: SYSTEM | DATABASE | ROLE | USER | FUNCTION | PROCEDURE | ROUTINE )
+      | CREATE\ (?:OR\ REPLACE\ )? (?: FUNCTION | PROCEDURE ) )\b""",
+    re.VERBOSE | re.IGNORECASE,
+)
+#: The SET of such a statement, up to its value, which may be a plain word.
 _ASSIGNED = re.compile(
-    r"""((?:\A|;\s*) SET \s+ (?:(?:SESSION|LOCAL)\s+)?
-      (?: TIME\s+ZONE\s | (?:[\w.$]|"[^"]*")+ \s* (?:=|\bTO\b) ) \s*) [^\s;][^;]*""",
+    r"""(?P<set> \bSET\ (?: (?!\bSET\b) [^"=(),] | "[^"]*" )*?
+      (?: =\ ? | \bTO\b\ ? | \bTIME\ ZONE\b\ ? ) ) (?=\S) | "[^"]*" """,
     re.VERBOSE | re.IGNORECASE,
 )
 
@@ -44,43 +56,84 @@ def fingerprint(sql: str, length: int = 100) -> str:
     ``FOR UPDATE`` stay.
     """
     # The rest would be cut off anyway: even with long values, this is enough text.
-    text = "".join(_pieces(sql[: 300 * length])).strip()
-    text = _LIST.sub(rf"\1, {_ELLIPSIS})", text)
-    text = _ASSIGNED.sub(r"\1?", text)
+    text = _without_values(sql[: 300 * length])
     return text if len(text) <= length else _shortened(text, length)
 
 
-#: Texts beyond this length are cut, once long lists in them were replaced.
-_LONG = 4_000
+def _without_values(sql: str) -> str:
+    """Return *sql* on one line, with ``?`` for its values. Its quoted names are all closed."""
+    text = "".join(_pieces(sql)).strip()
+    text = _LIST.sub(rf"\1, {_ELLIPSIS})", text)
+    return _STATEMENT.sub(_without_settings, text)
+
+
+def _without_settings(statement: re.Match[str]) -> str:
+    """Return *statement* up to the first value that it sets. The rest may be values, too."""
+    text = statement[0]
+    if _SETTING.match(text):
+        for found in _ASSIGNED.finditer(text):
+            if found["set"] is not None:
+                return f"{text[: found.end()]}?"
+    return text
+
+
+#: In texts beyond this length, long lists are replaced first. Of what is left, so much is read: if
+#: values make it long, or names.
+_LONG, _LONG_NAMES = 4_000, 60_000
 #: Long lists of placeholders, and of equal rows of them, as Django writes them.
 _LONG_LIST = re.compile(r"%s(?:, ?%s){2,}")
-_LONG_ROWS = re.compile(r"(\([^()']{0,400}\))(?:, ?\1){2,}")
+_LONG_ROWS = re.compile(r"""(\([^()'"$/]{0,400}\))(?:, ?\1){2,}""")
 _ONE = re.compile(r"\bIN\s*\((\?|%s)\)", re.IGNORECASE)
 _ROWS = re.compile(r"(\([^()]*\))(?:, ?\1)+")
-_NAME = r'("(?:[^"]|"")*"|[^\s"();,]+)'
+_NAME = r'(?: (?:U&)? (?:"[^"]*")+ (?:\ UESCAPE\ \?)? | [^\s"();,]+ )'
 #: Names that programs make: of savepoints, cursors and prepared statements.
 _NAMED = re.compile(
-    rf"""((?:\A|;\s*)
-      (?: SAVEPOINT | RELEASE(?:\s+SAVEPOINT)? | ROLLBACK(?:\s+(?:WORK|TRANSACTION))?\s+TO
-        (?:\s+SAVEPOINT)? | PREPARE(?!\s+TRANSACTION) | EXECUTE | DEALLOCATE(?:\s+PREPARE)?
-      | DECLARE | CLOSE | (?:FETCH|MOVE)\b[^;]*?\b(?:FROM|IN) )\s+) {_NAME}""",
+    rf"""\A (\ ?
+      (?: SAVEPOINT | RELEASE(?:\ SAVEPOINT)? | (?:ROLLBACK|ABORT)(?:\ (?:WORK|TRANSACTION))?\ TO
+        (?:\ SAVEPOINT)? | PREPARE(?!\ TRANSACTION) | DEALLOCATE(?:\ PREPARE)? | CLOSE
+      | (?:EXPLAIN\ (?:\([^()]*\)\ ?|(?:ANALYZE|VERBOSE)\ )*)? (?: DECLARE | EXECUTE
+        | CREATE\ (?: (?!\bAS\b) [^"] | "[^"]*" )* AS\ EXECUTE ) )\ ) {_NAME}""",
     re.VERBOSE | re.IGNORECASE,
 )
+#: What follows the direction is the cursor.
+_FETCHED = re.compile(
+    r"""\A (\ ? (?:FETCH|MOVE)
+      (?:\ (?: NEXT | PRIOR | FIRST | LAST | ALL | FORWARD | BACKWARD | ABSOLUTE | RELATIVE
+        | [-+]?\ ?\? | %s ) (?!\S) )*
+      (?:\ (?:FROM|IN)\b)? \ ? ) \S.*""",
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+_CURRENT = re.compile(rf"(\bWHERE\ CURRENT\ OF\ ) {_NAME}", re.VERBOSE | re.IGNORECASE)
 
 
 def normalized(sql: str, length: int = 2_000) -> str:
     """Return the text of *sql* under which its calls are counted, in at most *length* characters.
 
     It is a `fingerprint` in which lists of any length, rows of any number, and names of savepoints,
-    cursors and prepared statements make no difference either.
+    cursors and prepared statements make no difference either. If it is too long, it is shortened as
+    that is, and ends with a hash of the whole, so that different statements stay different.
     """
     if len(sql) > _LONG:
         sql = _LONG_ROWS.sub(rf"\1, {_ELLIPSIS}", _LONG_LIST.sub(rf"%s, {_ELLIPSIS}", sql))
-    # A fingerprint is hardly ever longer than its text, so nothing is shortened here.
-    text = fingerprint(sql[:_LONG], 2 * _LONG)
+    text = _counted_as(sql[:_LONG])
+    if len(text) > length and len(sql) > _LONG:
+        text = _counted_as(sql[:_LONG_NAMES])
+    if len(text) <= length:
+        return text
+    # It is the same for a server's text. It begins with a letter because a number is a value.
+    mark = f" #x{crc32(text.replace('%s', '?').encode(errors='replace')):08x}"
+    return _shortened(text, length - len(mark)) + mark
+
+
+def _counted_as(sql: str) -> str:
+    text = _without_values(sql)
     text = _ROWS.sub(rf"\1, {_ELLIPSIS}", _ONE.sub(rf"IN (\1, {_ELLIPSIS})", text))
-    text = _NAMED.sub(r"\1?", text)
-    return text if len(text) <= length else text[: length - len(_ELLIPSIS)] + _ELLIPSIS
+    return _STATEMENT.sub(_without_names, text)
+
+
+def _without_names(statement: re.Match[str]) -> str:
+    text = _FETCHED.sub(r"\1?", _NAMED.sub(r"\1?", statement[0]))
+    return _CURRENT.sub(r"\1?", text)
 
 
 def _pieces(sql: str) -> Iterator[str]:
@@ -90,6 +143,9 @@ def _pieces(sql: str) -> Iterator[str]:
             yield before
             spaced = False
         end = match.end()
+        if match["open"] is not None:  # a name that is not closed, or was cut
+            yield _ELLIPSIS
+            return
         if match["gap"] is None and match["comment"] is None:
             yield "?" if match["value"] is not None else match.group()
             spaced = False

@@ -48,10 +48,59 @@ def test_it_is_cut():
         ("SET ROLE bob", "SET ROLE bob"),
         ("UPDATE t SET a = b", "UPDATE t SET a = b"),
         ("SET a =", "SET a ="),
+        ("SET app /**/ . token=abc", "SET app . token=?"),
+        ("SET search_path = a, \"b;c\"; SET b TO 'c', d", "SET search_path = ?; SET b TO ?"),
+        ('SET "a=b" = c', 'SET "a=b" = ?'),
+        ('SET app.token = "a;b', "SET app.token = ?"),
+        ("SET U&\"!0061\" UESCAPE '!' . b = c", 'SET U&"!0061" UESCAPE ? . b = ?'),
+        ("SET LOCAL TIME ZONE INTERVAL '1' HOUR TO MINUTE", "SET LOCAL TIME ZONE ?"),
+        ("ALTER SYSTEM SET a = b", "ALTER SYSTEM SET a = ?"),
+        ("ALTER DATABASE a SET b.c TO d", "ALTER DATABASE a SET b.c TO ?"),
+        ("ALTER ROLE a SET TIME ZONE b", "ALTER ROLE a SET TIME ZONE ?"),
+        ("ALTER ROLE ALL IN DATABASE a SET b=c", "ALTER ROLE ALL IN DATABASE a SET b=?"),
+        ('ALTER USER "SET a = b" SET c = d', 'ALTER USER "SET a = b" SET c = ?'),
+        (
+            "CREATE FUNCTION a(b int = 5) RETURNS int LANGUAGE sql SET c.d = e AS $$SELECT 1$$",
+            "CREATE FUNCTION a(b int = ?) RETURNS int LANGUAGE sql SET c.d = ?",
+        ),
+        (
+            "create or replace procedure a() set b to c",
+            "create or replace procedure a() set b to ?",
+        ),
+        (
+            "ALTER FUNCTION a SET b FROM CURRENT SET c = d",
+            "ALTER FUNCTION a SET b FROM CURRENT SET c = ?",
+        ),
+        ("ALTER PROCEDURE a(int) SET b TO c, d", "ALTER PROCEDURE a(int) SET b TO ?"),
+        ("ALTER ROUTINE a SET b = c SET d = e", "ALTER ROUTINE a SET b = ?"),
     ],
 )
 def test_what_a_set_sets_is_a_value(sql, shown):
     assert fingerprint(sql) == shown
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "WITH a AS (UPDATE b SET c = d RETURNING c) SELECT c FROM a",
+        "INSERT INTO a (b) VALUES (c) ON CONFLICT (b) DO UPDATE SET b = excluded.b",
+        "MERGE INTO a USING b ON a.c = b.c WHEN MATCHED THEN UPDATE SET d = b.d",
+        "CREATE TABLE a (b int REFERENCES c ON DELETE SET NULL, d int DEFAULT e)",
+        "CREATE RULE a AS ON UPDATE TO b DO INSTEAD UPDATE c SET d = new.d",
+        "ALTER TABLE a SET (fillfactor = b)",
+        "ALTER TABLE a ALTER b SET DEFAULT c",
+        "ALTER FUNCTION a(int) OWNER TO b",
+        "ALTER DATABASE a SET TABLESPACE b",
+        "SET TRANSACTION READ ONLY",
+        'SELECT "SET a = b;SET a = c"',
+    ],
+)
+def test_what_no_parameter_is_set_to_is_no_value(sql):
+    assert fingerprint(sql, 200) == sql
+
+
+def test_a_name_that_is_not_closed():
+    assert fingerprint('SELECT a, "b; SET app.token = secret') == "SELECT a, ..."
 
 
 COLUMNS = ", ".join(f'"shop_order"."column_{number}"' for number in range(20))
@@ -157,6 +206,31 @@ def test_rows_of_any_number_are_one(count):
         ("PREPARE TRANSACTION 'x'", "PREPARE TRANSACTION ?"),
         ("UPDATE t SET savepoint = 1", "UPDATE t SET savepoint = ?"),
         ("DO $$ BEGIN RAISE 'secret'; END $$", "DO ?"),
+        ("ABORT TRANSACTION TO a", "ABORT TRANSACTION TO ?"),
+        ('SAVEPOINT U&"a"', "SAVEPOINT ?"),
+        ("SAVEPOINT U&\"a\" UESCAPE '!'", "SAVEPOINT ?"),
+        ('SELECT "a;SAVEPOINT b"; SAVEPOINT c', 'SELECT "a;SAVEPOINT b"; SAVEPOINT ?'),
+        ("FETCH a", "FETCH ?"),
+        ("FETCH NEXT a", "FETCH NEXT ?"),
+        ("FETCH BACKWARD ALL IN a", "FETCH BACKWARD ALL IN ?"),
+        ('MOVE FORWARD 5 "a FROM b"', "MOVE FORWARD ? ?"),
+        ('FETCH"a"', "FETCH?"),
+        ("FETCH ABSOLUTE -5 FROM a", "FETCH ABSOLUTE -? FROM ?"),
+        ("FETCH %s FROM a", "FETCH %s FROM ?"),
+        ("EXPLAIN EXECUTE a(1)", "EXPLAIN EXECUTE ?(?)"),
+        ("EXPLAIN (ANALYZE, TIMING off) EXECUTE a", "EXPLAIN (ANALYZE, TIMING off) EXECUTE ?"),
+        ("EXPLAIN VERBOSE DECLARE a CURSOR FOR b", "EXPLAIN VERBOSE DECLARE ? CURSOR FOR b"),
+        ("CREATE TEMP TABLE a (b) AS EXECUTE c(1)", "CREATE TEMP TABLE a (b) AS EXECUTE ?(?)"),
+        (
+            'EXPLAIN ANALYZE VERBOSE CREATE TABLE "a AS b" AS EXECUTE c',
+            'EXPLAIN ANALYZE VERBOSE CREATE TABLE "a AS b" AS EXECUTE ?',
+        ),
+        (
+            "CREATE VIEW a AS SELECT b AS execute FROM c",
+            "CREATE VIEW a AS SELECT b AS execute FROM c",
+        ),
+        ("DELETE FROM a WHERE CURRENT OF b", "DELETE FROM a WHERE CURRENT OF ?"),
+        ('UPDATE a SET b = c WHERE CURRENT OF "d"', "UPDATE a SET b = c WHERE CURRENT OF ?"),
     ],
 )
 def test_names_that_programs_make_make_no_difference(sql, shown):
@@ -166,3 +240,42 @@ def test_names_that_programs_make_make_no_difference(sql, shown):
 def test_long_texts_are_cut():
     assert len(normalized("SELECT " + ", ".join(f"a{number}" for number in range(10**5)))) <= 2_000
     assert normalized("SELECT '" + "secret" * 10**5) == "SELECT ?"
+
+
+WIDE = ", ".join(f'"shop_order"."column_{number}"' for number in range(900))
+LONG = f'SELECT {WIDE} FROM "shop_order" WHERE "shop_order"."id" = %s ORDER BY "a"'
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        LONG.replace('"id"', '"state"'),
+        LONG.replace("column_7", "column_x"),
+        LONG.replace("column_899", "column_x"),
+        LONG + ", b",
+    ],
+    ids=["condition", "column", "last column", "order"],
+)
+def test_long_statements_that_differ_are_not_one(other):
+    assert len(LONG) > 20_000
+    assert normalized(LONG) != normalized(other)
+
+
+def test_a_long_statement_shows_its_tables_and_conditions():
+    shown = 'SELECT ... FROM "shop_order" WHERE "shop_order"."id" = %s ORDER BY "a" #x'
+    assert normalized(LONG).startswith(shown)
+    assert normalized(normalized(LONG)) == normalized(LONG)
+    # The server's text of it.
+    assert normalized(LONG.replace("%s", "?")) == normalized(LONG).replace("%s", "?")
+
+
+def test_long_statements_that_differ_in_their_values_are_one():
+    assert normalized(LONG.replace("%s", "1")) == normalized(LONG.replace("%s", "'abc'"))
+    lists = (", ".join(str(number) for number in range(start, 9_000)) for start in (7, 4_711))
+    first, second = (normalized(f"SELECT a FROM b WHERE c IN ({values})") for values in lists)
+    assert first == second == "SELECT a FROM b WHERE c IN (?, ...)"
+
+
+def test_rows_that_hide_where_a_string_ends():
+    text = "SELECT ($$), ($$), ($$), ($$), $$secret" + "x" * 5_000 + "$$"
+    assert "secret" not in normalized(text)

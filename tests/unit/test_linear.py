@@ -7,6 +7,7 @@ longer, in a process that must end.
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 import pytest
@@ -77,6 +78,20 @@ TO_READ = {
     "a long name": ("SET ", "a", "."),
     "spaces before a name": ("SET", " ", "a.b"),
     "words before a name": ("", "set session ", "a.b"),
+    # What is no value, or a name that programs make.
+    "SET of a role": ("ALTER ROLE a ", "SET ", ""),
+    "SET of a role, with names": ("ALTER ROLE a ", "SET a ", "="),
+    "SET of roles": ("", ";ALTER ROLE SET a", ""),
+    "semicolons in identifiers": ("", ';ALTER ROLE ";"', ""),
+    "identifiers with commas": ("", '"a", ', '"'),
+    "directions": ("FETCH ", "NEXT ", ""),
+    "numbers of rows": ("FETCH ", "- 1 ", ""),
+    "EXPLAIN and options": ("EXPLAIN ", "(a) ", ""),
+    "AS": ("CREATE ", "AS ", ""),
+    "identifiers after CREATE": ("CREATE ", '"AS EXECUTE"', ""),
+    "CURRENT OF": ("", "WHERE CURRENT OF ", ""),
+    "parts of a name": ("SAVEPOINT ", '"a"', ""),
+    "lists that are not closed": ("", "(1, 1", ""),
 }
 #: For what looks at the tokens.
 TO_CLASSIFY = {
@@ -185,7 +200,8 @@ CALLS = {
     "account": account,
     "only_reads": reads._only_reads,
     "fingerprint": fingerprint,
-    "normalized": normalized,
+    # So that the short text is shortened, too.
+    "normalized": partial(normalized, length=100),
     "names_in": names_in,
 }
 
