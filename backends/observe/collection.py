@@ -12,11 +12,11 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from relet.core.locks import locked
-from relet.core.observe import Contention, PoolCounts, RouteTally, Tally, Totals
+from relet.core.locks import depth, locked
+from relet.core.observe import Batch, Contention, PoolCounts, Tally, Totals
 from relet.core.sql.fingerprint import normalized
 
 from . import routes
@@ -24,6 +24,8 @@ from .scopes import CURRENT, Scope
 
 #: How many tallies may wait to be merged before the thread that adds one has to merge them.
 _UNMERGED = 16
+#: How many of what was merged at once may wait to be added up.
+_PARTS = 8
 
 
 def _no_fingerprint(text: str) -> str:
@@ -36,6 +38,27 @@ class _Kinds:
 
     queries: bool = True
     routes: bool = True
+
+
+@dataclass(frozen=True)
+class _Merged:
+    """What threads that have ended left, and what live ones have handed over.
+
+    It is replaced as a whole, so that an interrupt leaves all of it or nothing.
+
+    :param parts: their counts, to be added up.
+    :param taken: the tallies and batches that are in them, until they are dropped elsewhere.
+    """
+
+    parts: tuple[Totals, ...] = ()
+    taken: tuple[Tally | Batch, ...] = ()
+
+
+def _sum(parts: Iterable[Totals]) -> Totals:
+    found = Totals()
+    for part in parts:
+        found.merge(part)
+    return found
 
 
 class _ThreadTallies:
@@ -58,13 +81,14 @@ class Collection:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._locals = threading.local()
+        #: All tallies that were not merged yet, and those of them whose threads have ended. By
+        #: `id`, as all below. Added without a lock, because a finalizer may do it anywhere; removed
+        #: under the lock only.
         self._live: dict[int, Tally] = {}
-        #: The counts of threads that have ended, and what live threads have handed over. Appended
-        #: without a lock, because a finalizer may do it anywhere.
-        self._ended: deque[Tally] = deque()
-        self._full: deque[tuple[str, list[RouteTally]]] = deque()
-        self._merging = False
-        self._totals = Totals()
+        self._ended: dict[int, Tally] = {}
+        #: (alias, what was handed over). A batch is here before its thread begins another one.
+        self._full: dict[int, tuple[str, Batch]] = {}
+        self._merged = _Merged()
         self._contentions: dict[str, Contention] = {}
         self._kinds: dict[str, _Kinds] = {}
 
@@ -92,8 +116,9 @@ class Collection:
         if (tally := tallies.by_alias.get(alias)) is None:
             if len(self._ended) >= _UNMERGED:
                 self._merge()
-            tally = tallies.by_alias[alias] = self._new_tally(alias)
+            tally = self._new_tally(alias)
             self._live[id(tally)] = tally
+            tallies.by_alias[alias] = tally
         return tally
 
     def _new_tally(self, alias: str) -> Tally:
@@ -105,58 +130,82 @@ class Collection:
         found = self._contentions.get(alias)
         return found or self._contentions.setdefault(alias, Contention())
 
-    def _hand_over(self, alias: str, routes: list[RouteTally]) -> None:
-        self._full.append((alias, routes))
+    def _hand_over(self, alias: str, batch: Batch) -> None:
+        self._full[id(batch)] = alias, batch
         if len(self._full) >= _UNMERGED:
             self._merge()
 
     def thread_ended(self, tally: Tally) -> None:
         """Keep the counts of a thread that has ended. A finalizer calls this."""
-        self._ended.append(tally)
-        self._live.pop(id(tally), None)
+        self._ended[id(tally)] = tally
 
     def _merge(self) -> None:
         locked(self._lock, self._merge_locked)
 
     def _merge_locked(self) -> None:
-        if self._merging:
+        if depth(self._lock) > 1:
             return  # a signal handler or a finalizer, in the middle of the same
-        self._merging = True
-        try:
-            while self._full:
-                self._totals.add_routes(*self._full.popleft())
-            while self._ended:
-                self._totals.add(self._ended.popleft())
-        finally:
-            self._merging = False
+        self._drop_taken()
+        ended = list(self._ended.values())
+        gone = set(map(id, ended))
+        live = [tally for key, tally in list(self._live.items()) if key not in gone]
+        # A batch may be handed over, and its thread not yet have another one.
+        current = {id(tally.batch) for tally in live}
+        batches = {key: full for key, full in list(self._full.items()) if key not in current}
+        part = Totals()
+        for tally in ended:
+            part.add_pool(tally)
+            batches[id(tally.batch)] = tally.alias, tally.batch
+        if not batches:
+            return
+        for alias, batch in batches.values():
+            part.add_batch(alias, batch)
+        parts = (*self._merged.parts, part)
+        if len(parts) > _PARTS:
+            parts = (_sum(parts),)
+        self._merged = _Merged(parts, (*ended, *(batch for _, batch in batches.values())))
+        self._drop_taken()
+
+    def _drop_taken(self) -> None:
+        """Drop the tallies and batches that were merged."""
+        for key in map(id, self._merged.taken):
+            self._live.pop(key, None)
+            self._ended.pop(key, None)
+            self._full.pop(key, None)
+        self._merged = _Merged(self._merged.parts)
 
     def totals(self) -> Totals:
         """Return the counts of all threads so far."""
         return locked(self._lock, self._read)
 
-    def _read(self) -> Totals:
-        # The live ones first: a thread that ends in between is counted once or not at all.
-        live = list(self._live.values())
-        self._merge_locked()
-        found = Totals()
-        found.merge(self._totals)
-        for tally in live:
-            found.add(tally)
-        return found
-
     def pools(self) -> dict[str, PoolCounts]:
         """Return the counts of pools so far, by alias."""
-        return locked(self._lock, self._read_pools)
+        return locked(self._lock, lambda: self._read(pools_only=True).pools)
 
-    def _read_pools(self) -> dict[str, PoolCounts]:
-        live = list(self._live.values())
+    def _read(self, *, pools_only: bool = False) -> Totals:
+        """Return all counts, each of them once, whatever threads and finalizers do meanwhile."""
         self._merge_locked()
+        merged = self._merged
+        taken = set(map(id, merged.taken))
         found = Totals()
-        for alias, counts in self._totals.pools.items():
-            found.pool(alias).merge(counts)
-        for tally in live:
-            found.add_pool(tally)
-        return found.pools
+        for part in merged.parts:
+            if pools_only:
+                found.merge_pools(part)
+            else:
+                found.merge(part)
+        batches: dict[int, tuple[str, Batch]] = {}
+        for key, tally in list(self._live.items()):
+            batch = tally.batch
+            batches[id(batch)] = tally.alias, batch
+            if key not in taken:
+                found.add_pool(tally)
+        # These last: a batch that was handed over meanwhile is here, and counted once.
+        batches |= self._full
+        add = found.add_batch_to_pool if pools_only else found.add_batch
+        for key, (alias, batch) in batches.items():
+            if key not in taken:
+                add(alias, batch)
+        return found
 
     def forget_statements(self) -> None:
         """Begin anew to count statements."""
@@ -168,9 +217,11 @@ class Collection:
 
     def _forget(self, what: str) -> None:
         for tally in list(self._live.values()):
-            self._full.append((tally.alias, tally.take()))
+            tally.forget(what)
         self._merge_locked()
-        setattr(self._totals, what, getattr(Totals(), what))
+        kept = _sum(self._merged.parts)
+        setattr(kept, what, getattr(Totals(), what))
+        self._merged = _Merged((kept,), self._merged.taken)
 
 
 #: The scope of all statements of an alias whose routes are not noted.

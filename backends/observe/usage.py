@@ -65,7 +65,9 @@ class Usage:
         self._observed = hasattr(self._runner, "trace")
         self._tally = collection.here(self._alias)
         # A tally may drop its routes in between, so they are kept with their counts.
-        self._before = [(route, _Route.of(route)) for route in list(self._tally.routes.values())]
+        self._before = [
+            (route, _Route.of(route)) for route in list(self._tally.batch.routes.values())
+        ]
         #: The lease that is kept from before, with the times that it had until now.
         self._kept_before = self._kept()
 
@@ -127,7 +129,7 @@ class Usage:
     def _routes(self) -> list[tuple[_Route, _Route]]:
         """Return the counts of each route: as they were, and as they are."""
         known = {id(route) for route, _ in self._before}
-        new = [route for route in list(self._tally.routes.values()) if id(route) not in known]
+        new = [route for route in list(self._tally.batch.routes.values()) if id(route) not in known]
         nothing = _Route(0, 0.0, 0.0, {})
         found = [(before, _Route.of(route)) for route, before in self._before]
         return found + [(nothing, _Route.of(route)) for route in new]

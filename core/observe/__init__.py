@@ -21,17 +21,18 @@ How they are written
 
 Each thread has a `Tally` for each alias, and is the only one that writes to it. So counting takes
 no lock. When a thread ends, or has counted more than it may keep, its counts are added to those of
-the process.
+the process. When counts are reset, they are marked; each thread then begins anew by itself.
 """
 
 from .bounded import Bounded
 from .contention import Contention
 from .counts import PoolCounts, RouteCounts, StatementCounts, StatementTotals
 from .histogram import Histogram
-from .tally import RouteTally, Tally
+from .tally import Batch, RouteTally, Tally
 from .totals import Totals
 
 __all__ = [
+    "Batch",
     "Bounded",
     "Contention",
     "Histogram",

@@ -8,7 +8,6 @@ plain dictionaries; `Tally.find` adds those that are missing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 
 from .counts import PoolCounts, RouteCounts, StatementCounts
 
@@ -38,50 +37,71 @@ class RouteTally:
         self.texts: dict[str, StatementCounts] = {}
 
 
+class Batch:
+    """What a thread has counted since it last handed its counts over.
+
+    :ivar routes: by name.
+    :ivar size: the number of routes and statements.
+    :ivar forgotten: what is not to be shown any more: "statements", "routes", or both.
+    """
+
+    __slots__ = ("forgotten", "routes", "size")
+
+    def __init__(self) -> None:
+        self.routes: dict[str, RouteTally] = {}
+        self.size = 0
+        self.forgotten: frozenset[str] = frozenset()
+
+    def route(self, route: str) -> RouteTally:
+        """Return what was counted for *route*."""
+        if (found := self.routes.get(route)) is None:
+            found = self.routes[route] = RouteTally(route)
+            self.size += 1
+        return found
+
+    def statement(self, route: RouteTally, fingerprint: str) -> StatementCounts:
+        """Return what was counted for a statement of *route*, which is one of its routes."""
+        if (found := route.statements.get(fingerprint)) is None:
+            found = route.statements[fingerprint] = StatementCounts()
+            self.size += 1
+        return found
+
+
 class Tally:
     """What one thread has counted for one alias, by route.
 
     :param alias: the key in ``DATABASES``.
     :param fingerprint: returns the text of a statement without its values.
-    :param full: called with the alias and the routes when there are too many, to make room. It must
-        not use this tally.
+    :param full: called with the alias and the batch when that is to be handed over. It must not use
+        this tally. Until it has returned, the batch is the thread's as well.
     :ivar pool: what is counted by alias only.
-    :ivar routes: by name.
-    :ivar texts: the `RouteTally.texts` of each of them.
+    :ivar batch: what is counted by route.
+    :ivar texts: the `RouteTally.texts` of each of its routes.
     :ivar waited: seconds for which the thread has waited for a connection, and which no statement
         was charged with yet.
     """
 
-    __slots__ = (
-        *("_full", "_long", "alias", "fingerprint", "pool"),
-        *("routes", "size", "texts", "waited"),
-    )
+    __slots__ = ("_full", "_long", "alias", "batch", "fingerprint", "pool", "texts", "waited")
 
     def __init__(
         self,
         alias: str,
         fingerprint: Callable[[str], str],
-        full: Callable[[str, list[RouteTally]], object],
+        full: Callable[[str, Batch], object],
     ) -> None:
         self.alias = alias
         self.fingerprint = fingerprint
         self._full = full
         self.pool = PoolCounts()
         self.waited = 0.0
-        self.routes: dict[str, RouteTally] = {}
+        self.batch = Batch()
         self.texts: dict[str, dict[str, StatementCounts]] = {}
         #: The hash of a long text -> its fingerprint.
         self._long: dict[int, str] = {}
-        #: The number of routes and statements.
-        self.size = 0
 
     def route(self, route: str) -> RouteTally:
         """Return what was counted for *route*."""
-        if (found := self.routes.get(route)) is None:
-            self._make_room()
-            found = self.routes[route] = RouteTally(route)
-            self.size += 1
-        return found
+        return self._batch().route(route)
 
     def find(self, route: str, text: str) -> StatementCounts:
         """Return the counts of the statement *text* of *route*."""
@@ -89,18 +109,18 @@ class Tally:
             return counts
         long = len(text) > _CHARACTERS
         fingerprint = self._of_long(text) if long else self.fingerprint(text)
-        tally = self.route(route)
-        if (counts := tally.statements.get(fingerprint)) is None:
-            self._make_room()
-            tally = self.route(route)
-            counts = tally.statements[fingerprint] = StatementCounts()
-            self.size += 1
-        if not long:
-            if len(tally.texts) >= _TEXTS:
-                tally.texts.clear()
-            tally.texts[text] = counts
-            self.texts[route] = tally.texts
-        return counts
+        while True:
+            batch = self._batch()
+            tally = batch.route(route)
+            counts = batch.statement(tally, fingerprint)
+            if not long:
+                if len(tally.texts) >= _TEXTS:
+                    tally.texts.clear()
+                tally.texts[text] = counts
+                self.texts[route] = tally.texts
+            # Else its texts, which `forget` may have dropped a moment ago, are there again.
+            if batch is self.batch and not batch.forgotten:
+                return counts
 
     def _of_long(self, text: str) -> str:
         """Return the fingerprint of a text that is too long to be remembered itself."""
@@ -111,17 +131,23 @@ class Tally:
             found = self._long[key] = self.fingerprint(text)
         return found
 
-    def _make_room(self) -> None:
-        if self.size >= _LIMIT:
-            self._full(self.alias, self.take())
+    def _batch(self) -> Batch:
+        """Return a batch that has room. The one before may be handed over."""
+        batch = self.batch
+        if batch.size >= _LIMIT or batch.forgotten:
+            self._full(self.alias, batch)
+            if self.batch is batch:  # else a finalizer or a signal handler has come first
+                self.texts = {}
+                self.batch, self.texts = Batch(), {}
+        return self.batch
 
-    def take(self) -> list[RouteTally]:
-        """Return all routes, and forget them."""
-        taken: list[RouteTally] = []
-        self.size = 0
-        self.texts.clear()
-        # One by one, because the thread and a reader may both take at the same time.
-        with suppress(KeyError):
-            while True:
-                taken.append(self.routes.popitem()[1])
-        return taken
+    def forget(self, what: str) -> None:
+        """Show *what* of the counts so far no more. Any thread may call this.
+
+        Only the owner begins a new batch, so that it never goes on counting in an old one. It looks
+        when it does not find a text.
+
+        :param what: "statements" or "routes".
+        """
+        self.batch.forgotten |= {what}
+        self.texts = {}

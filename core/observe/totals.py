@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from .bounded import Bounded
 from .counts import PoolCounts, RouteCounts, StatementTotals
-from .tally import RouteTally, Tally
+from .tally import Batch, Tally
 
 #: How many statements and routes are kept. The rest is in `Bounded.other`.
 STATEMENTS, ROUTES = 1_000, 500
@@ -31,25 +29,16 @@ class Totals:
             found = self.pools[alias] = PoolCounts()
         return found
 
-    def add(self, tally: Tally) -> None:
-        """Add what a thread has counted."""
-        self.pool(tally.alias).merge(tally.pool)
-        self.add_routes(tally.alias, list(tally.routes.values()))
-
     def add_pool(self, tally: Tally) -> None:
-        """Add what a thread has counted for the pool, but no statement and no route."""
-        pool = self.pool(tally.alias)
-        pool.merge(tally.pool)
-        for route in list(tally.routes.values()):
-            for counts in list(route.statements.values()):
-                if counts.calls:
-                    pool.add_statement(counts)
+        """Add what a thread has counted by alias only."""
+        self.pool(tally.alias).merge(tally.pool)
 
-    def add_routes(self, alias: str, routes: Iterable[RouteTally]) -> None:
-        """Add the *routes* of a thread's `Tally`."""
+    def add_batch(self, alias: str, batch: Batch) -> None:
+        """Add what a thread has counted by route."""
         pool = self.pool(alias)
-        for tally in routes:
-            totals = self.routes[tally.route]
+        with_statements = "statements" not in batch.forgotten
+        for tally in list(batch.routes.values()):
+            totals = RouteCounts() if "routes" in batch.forgotten else self.routes[tally.route]
             totals.merge(tally.counts)
             # Copied, because the thread goes on counting.
             for fingerprint, counts in list(tally.statements.items()):
@@ -57,13 +46,26 @@ class Totals:
                     continue
                 totals.add_statement(counts)
                 pool.add_statement(counts)
-                statement = self.statements[fingerprint]
-                statement.merge(counts)
-                statement.called_by(tally.route, counts.calls)
+                if with_statements:
+                    statement = self.statements[fingerprint]
+                    statement.merge(counts)
+                    statement.called_by(tally.route, counts.calls)
+
+    def add_batch_to_pool(self, alias: str, batch: Batch) -> None:
+        """Add what a thread has counted by route to the pool, but to no statement and no route."""
+        pool = self.pool(alias)
+        for tally in list(batch.routes.values()):
+            for counts in list(tally.statements.values()):
+                if counts.calls:
+                    pool.add_statement(counts)
 
     def merge(self, other: Totals) -> None:
         """Add the counts of *other*."""
         self.statements.merge(other.statements)
         self.routes.merge(other.routes)
+        self.merge_pools(other)
+
+    def merge_pools(self, other: Totals) -> None:
+        """Add the counts of *other* by pool."""
         for alias, pool in other.pools.items():
             self.pool(alias).merge(pool)

@@ -14,7 +14,12 @@ from relet.core.observe.counts import StatementCounts, StatementTotals
 
 def new_tally(alias: str = "default") -> tuple[Tally, Totals]:
     totals = Totals()
-    return Tally(alias, str.lower, totals.add_routes), totals
+    return Tally(alias, str.lower, totals.add_batch), totals
+
+
+def add(totals: Totals, tally: Tally) -> None:
+    totals.add_pool(tally)
+    totals.add_batch(tally.alias, tally.batch)
 
 
 def run(tally: Tally, route: str, text: str, seconds: float) -> None:
@@ -73,7 +78,7 @@ def test_texts_with_one_fingerprint_share_their_counts() -> None:
     tally, totals = new_tally()
     for text in ("SELECT 1", "select 1", "Select 1"):
         run(tally, "/", text, 0.5)
-    totals.add(tally)
+    add(totals, tally)
     [(fingerprint, counts)] = totals.statements
     assert fingerprint == "select 1"
     assert (counts.calls, counts.total, counts.mean, counts.route) == (3, 1.5, 0.5, "/")
@@ -86,7 +91,7 @@ def test_a_fingerprint_is_made_once_for_each_text() -> None:
         asked.append(text)
         return text
 
-    tally = Tally("default", fingerprint, Totals().add_routes)
+    tally = Tally("default", fingerprint, Totals().add_batch)
     for _ in range(100):
         run(tally, "/", "SELECT 1", 0.1)
     assert asked == ["SELECT 1"]
@@ -97,7 +102,7 @@ def test_a_statement_knows_the_route_that_runs_it_most() -> None:
     for route, calls in (("/a", 3), ("/b", 5), ("/c", 1)):
         for _ in range(calls):
             run(tally, route, "select 1", 0.1)
-    totals.add(tally)
+    add(totals, tally)
     [(_, counts)] = totals.statements
     assert counts.route == "/b"
 
@@ -110,7 +115,7 @@ def test_plain_statements_are_leases_of_their_route() -> None:
     inner.calls = inner.inner = 1
     inner.total = inner.inner_total = 0.2
     tally.route("/a").counts.add_lease(held=2.0, ran=0.2)
-    totals.add(tally)
+    add(totals, tally)
     [(route, counts)] = totals.routes
     assert (route, counts.leases, counts.longest) == ("/a", 3, 2.0)
     assert (counts.held, counts.ran) == (pytest.approx(2.5), pytest.approx(0.7))
@@ -121,8 +126,8 @@ def test_any_number_of_texts_and_routes_is_bounded() -> None:
     tally, totals = new_tally()
     for number in range(20_000):
         run(tally, f"/{number % 10_000}", f"select {number}", 0.001)
-    assert tally.size <= 201
-    totals.add(tally)
+    assert tally.batch.size <= 201
+    add(totals, tally)
     assert len(totals.statements) == 1_000
     assert len(totals.routes) == 500
     # Nothing is lost.
@@ -133,18 +138,18 @@ def test_any_number_of_texts_and_routes_is_bounded() -> None:
 
 def test_texts_that_differ_in_their_values_only_are_bounded() -> None:
     totals = Totals()
-    tally = Tally("default", lambda text: "select ?", totals.add_routes)
+    tally = Tally("default", lambda text: "select ?", totals.add_batch)
     for number in range(10_000):
         run(tally, "/", f"select {number}", 0.001)
     assert len(tally.texts["/"]) <= 2_000
-    assert tally.size == 2
+    assert tally.batch.size == 2
 
 
 def test_long_texts_are_not_remembered() -> None:
     tally, _ = new_tally()
     run(tally, "/", "select " + "1" * 5_000, 0.1)
     assert tally.texts == {}
-    assert len(tally.routes["/"].statements) == 1
+    assert len(tally.batch.routes["/"].statements) == 1
 
 
 def test_a_long_text_is_read_once() -> None:
@@ -154,7 +159,7 @@ def test_a_long_text_is_read_once() -> None:
         asked.append(text[:8])
         return text[:8]
 
-    tally = Tally("default", fingerprint, Totals().add_routes)
+    tally = Tally("default", fingerprint, Totals().add_batch)
     for _ in range(100):
         run(tally, "/", "select " + "1" * 5_000, 0.1)
     assert asked == ["select 1"]
@@ -163,26 +168,29 @@ def test_a_long_text_is_read_once() -> None:
     assert len(tally._long) <= 500
 
 
-def test_what_was_taken_is_counted_anew() -> None:
+@pytest.mark.parametrize("what", ["statements", "routes"])
+def test_what_is_forgotten_is_counted_anew(what: str) -> None:
     tally, totals = new_tally()
     run(tally, "/", "select 1", 0.1)
-    totals.add_routes("default", tally.take())
-    assert (tally.size, tally.texts, tally.routes) == (0, {}, {})
+    tally.forget(what)
     run(tally, "/", "select 1", 0.1)
-    totals.add(tally)
+    add(totals, tally)
     [(text, counts)] = totals.statements
-    assert (text, counts.calls) == ("select 1", 2)
+    [(route, route_counts)] = totals.routes
+    assert (text, counts.calls) == ("select 1", 1 if what == "statements" else 2)
+    assert (route, route_counts.leases) == ("/", 1 if what == "routes" else 2)
+    assert totals.pool("default").operations.count == 2
 
 
 def test_what_matters_is_kept() -> None:
     totals = Totals(statements=10)
-    tally = Tally("default", str, totals.add_routes)
+    tally = Tally("default", str, totals.add_batch)
     for number in range(1_000):
         run(tally, "/", f"select {number}", 0.0001)
         run(tally, "/", "often", 0.001)
         if number == 10:
             run(tally, "/", "once, but long", 60.0)
-    totals.add(tally)
+    add(totals, tally)
     kept = dict(totals.statements)
     assert kept["often"].calls == 1_000
     assert kept["once, but long"].calls == 1
@@ -203,7 +211,7 @@ def test_totals_of_processes_can_be_merged() -> None:
         run(tally, "/", "select 1", seconds)
         tally.pool.waits.add(seconds)
         tally.pool.timeouts += 1
-        totals.add(tally)
+        add(totals, tally)
     first.merge(second)
     [(_, counts)] = first.statements
     assert (counts.calls, counts.total, counts.maximum) == (2, 3.0, 2.0)
