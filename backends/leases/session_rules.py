@@ -141,10 +141,9 @@ def account(
         return  # the session is lost, with everything in it
     session = lease.session
     held = session is not None and session.holds > 0
+    baseline = lease.connection.baseline if lease.connection is not None else None
     if not held:
-        steps = [
-            step for step in steps if isinstance(step, Move) or _mode(policy, step.kind) != "ignore"
-        ]
+        steps = [step for step in steps if not _ignores(policy, step, baseline)]
     if session is None:
         if not any(isinstance(step, Change) for step in steps):
             return
@@ -154,7 +153,6 @@ def account(
         # State made in a hold() block is undone when the block is left.
         return not held and _mode(policy, kind) == "pin"
 
-    baseline = lease.connection.baseline if lease.connection is not None else None
     session.record(
         steps, before=before, after=after, ok=ok, single=single, keep=keep, baseline=baseline
     )
@@ -163,6 +161,20 @@ def account(
     }
     session.pinning_statements[text] = {kind: origin for kind, origin in made.items() if keep(kind)}
     _settled(lease, session, messages, after)
+
+
+def _ignores(policy: ReleasePolicy, step: Step, baseline: Baseline | None) -> bool:
+    """Return whether *policy* leaves what *step* changes to the connection's next user."""
+    if isinstance(step, Move) or _mode(policy, step.kind) != "ignore":
+        return False
+    # Whatever the policy, a session that may have lost its permit is looked at, and closed.
+    return not (
+        step.kind is Kind.LOCK
+        and step.undoes
+        and baseline is not None
+        and baseline.has_permit
+        and baseline.sets(step.kind, step.name)
+    )
 
 
 def transaction_ended(

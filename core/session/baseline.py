@@ -170,9 +170,12 @@ class Baseline:
             return bool(names) if name in (None, ALL) else "".join(name or ()) in names
         if kind is Kind.ROLE:
             return self.role != "none"
-        if kind is Kind.LOCK and self.lock_class is not None and name in (None, ALL):
-            return True  # pg_advisory_unlock_all() releases the budget's, too
-        return kind in self.kinds
+        return kind in self.kinds or (kind is Kind.LOCK and self.has_permit and name in (None, ALL))
+
+    @property
+    def has_permit(self) -> bool:
+        """Whether the session holds locks of a budget, which undoing all locks releases, too."""
+        return self.lock_class is not None
 
     def undo(self, left: frozenset[Kind]) -> str | None:
         """Return SQL that undoes all session state, in one round trip.

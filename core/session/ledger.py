@@ -172,8 +172,8 @@ class SessionLedger:
     ) -> None:
         """Record SQL that failed: some of *steps* may have taken effect before the error."""
         for step in steps:
-            if isinstance(step, Change) and not (step.kind.transactional or step.undoes):
-                self._change(step, keep, baseline)
+            if isinstance(step, Change) and not step.kind.transactional:
+                self._change(step._replace(sure=False), keep, baseline)
         moves = any(isinstance(step, Move) for step in steps)
         if moves and not single and not (self.is_empty and not _makes_state(steps)):
             # It may have committed something or set a savepoint before it failed.

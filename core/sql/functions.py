@@ -177,12 +177,13 @@ def _function_effects(statement: Statement) -> Iterator[AnyStep]:
         elif function in _SEQUENCES:
             if not (_is_column_default(statement, position) or _is_of_django(statement, position)):
                 sequences = True
+        elif function == "pg_advisory_unlock_all":
+            # The baseline's locks may be gone even if it is not certain that it is called.
+            yield Change(Kind.LOCK, ALL, undoes=True, sure=position in columns)
         elif position not in columns:
             # It may be called any number of times.
             if function in _LOCKS:
                 yield Change(Kind.LOCK, None)
-        elif function == "pg_advisory_unlock_all":
-            yield Change(Kind.LOCK, ALL, undoes=True)
         else:
             name = _key(statement, spans, function)
             undoes = function in _UNLOCKS

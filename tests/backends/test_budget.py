@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing, contextmanager
 import pytest
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import OperationalError, connections, transaction
+from django.db import DatabaseError, OperationalError, connections, transaction
 
 import relet
 from relet.core import PoolTimeout
@@ -266,14 +266,83 @@ def test_a_restored_session_keeps_its_permit(make, observer, policy):
     assert backend_pid(db) == pid
 
 
-@pytest.mark.parametrize("statement", ["SELECT pg_advisory_unlock_all()", "DISCARD ALL"])
-def test_a_session_that_has_lost_its_permit_is_closed(make, observer, statement):
+@pytest.fixture
+def unlocking(observer):
+    """A function and a procedure that release all locks."""
+    body = "LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_unlock_all(); END'"
+    observer.execute(
+        f"CREATE FUNCTION relet_unlock() RETURNS int {body.replace('END', 'RETURN 1; END')}"
+    )
+    observer.execute(f"CREATE PROCEDURE relet_unlock_p() {body}")
+    yield
+    observer.execute("DROP FUNCTION relet_unlock(); DROP PROCEDURE relet_unlock_p()")
+
+
+UNLOCK = "SELECT pg_advisory_unlock_all()"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        UNLOCK,
+        "DISCARD ALL",
+        "SELECT * FROM pg_advisory_unlock_all()",
+        "SELECT pg_advisory_unlock_all()::text",
+        "SELECT pg_advisory_unlock_all(), 1",
+        "SELECT (pg_advisory_unlock_all())",
+        f"{UNLOCK} WHERE true",
+        f"WITH done AS MATERIALIZED ({UNLOCK}) SELECT * FROM done",
+        "SELECT CASE WHEN true THEN pg_advisory_unlock_all() END",
+        f"EXPLAIN ANALYZE {UNLOCK}",
+        f"PREPARE unlock AS {UNLOCK}; EXECUTE unlock",
+        "DO $$ BEGIN PERFORM pg_advisory_unlock_all(); END $$",
+        "SELECT relet_unlock()",
+        "CALL relet_unlock_p()",
+    ],
+)
+def test_a_session_that_has_lost_its_permit_is_closed(make, observer, unlocking, statement):
     db = make("lost", connections=1)
     pid = backend_pid(db)
     with closing(db), db.cursor() as cursor:
         cursor.execute(statement)
     assert backend_pid(db) != pid
     assert permits(observer, db) == {backend_pid(db)}
+
+
+@pytest.mark.parametrize("statement", [UNLOCK, "DISCARD ALL", f"DO $$ BEGIN {UNLOCK}; END $$"])
+@pytest.mark.parametrize("mode", ["reset", "ignore", "error"])
+def test_it_is_closed_in_every_mode(make, observer, mode, statement):
+    db = make("lost", connections=1, policy={"session_state": mode})
+    pid = backend_pid(db)
+    with closing(db), db.cursor() as cursor:
+        cursor.execute(statement.replace("SELECT", "PERFORM") if "DO" in statement else statement)
+    assert backend_pid(db) != pid
+    assert permits(observer, db) == {backend_pid(db)}
+
+
+def test_it_is_closed_after_a_statement_that_failed(make, observer):
+    db = make("lost", connections=1)
+    pid = backend_pid(db)
+    with closing(db), db.cursor() as cursor, pytest.raises(DatabaseError):
+        cursor.execute("SELECT pg_advisory_unlock_all(), 1 / (random() * 0)::int")
+    assert backend_pid(db) != pid
+    assert permits(observer, db) == {backend_pid(db)}
+
+
+@pytest.mark.parametrize("mode", ["pin", "ignore"])
+def test_locks_that_are_not_all_keep_nothing(make, observer, mode):
+    db = make("kept", connections=1, policy={"session_state": mode})
+    pid = backend_pid(db)
+    with db.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_unlock_shared(1) FROM generate_series(1, 1)")
+        assert stats(db).in_use == 0
+    assert permits(observer, db) == {pid} == {backend_pid(db)}
+
+
+def test_without_a_budget_unlocking_keeps_nothing(db):
+    with db.cursor() as cursor:
+        cursor.execute("SELECT * FROM pg_advisory_unlock_all()")
+        assert stats(db).in_use == 0
 
 
 def test_the_permit_is_no_state_of_its_session(make):
