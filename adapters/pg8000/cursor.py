@@ -13,7 +13,7 @@ from typing import Any
 from relet.core import TransactionStatus
 
 from .batches import Batch
-from .errors import InterfaceError, ProgrammingError
+from .errors import DataError, InterfaceError, ProgrammingError
 from .exclusive import exclusive
 from .literals import HStore, compose, hstore_text, identifier, quote
 from .loaders import Loaders, Zone
@@ -79,15 +79,30 @@ class Cursor:
         :raises ProgrammingError: the parameters do not fit, or the type of one is unknown.
         :raises DataError: PostgreSQL has no such value.
         """
-        sql = query if query.__class__ is str else statement_text(query)
+        sql = query if query.__class__ is str else self._text(query)
         if params is None:
             return sql
         parts, names, tight = parsed = template(sql)
         if names is not None or params.__class__ not in _SIMPLE or len(params) + 1 != len(parts):
             params = parsed.values(params)
-        if self._session.values.has_hstore:
-            params = list(map(_with_hstore, params))
+        params = self._adapted(params)
         return parsed.compose(params) if tight else compose(parts, params)
+
+    def _adapted(self, params: Sequence[Any]) -> Sequence[Any]:
+        """Return *params* as what `literal` takes."""
+        return list(map(_with_hstore, params)) if self._session.values.has_hstore else params
+
+    def _text(self, query: Any) -> str:
+        """Return the text of a statement that is to be sent."""
+        if not isinstance(query, bytes):
+            return statement_text(query)
+        try:
+            return self._session.wire.decoded(query)
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"the statement is bytes, of which that at position {error.start} is no letter in "
+                f"the client encoding ({error.encoding})"
+            ) from error
 
     def execute(
         self, query: Any, params: Params | None = None, /, *, copying: Copying | None = None
@@ -121,7 +136,7 @@ class Cursor:
         """
         if self._closed:
             raise InterfaceError("the cursor is closed")
-        sql = query if query.__class__ is str else statement_text(query)
+        sql = query if query.__class__ is str else self._text(query)
         statements = [self.mogrify(sql, each) for each in params]
         self._results, self._result, self._position = [], _NOTHING, 0
         self._rowcount = None
@@ -393,7 +408,10 @@ _SIMPLE = (tuple, list)
 
 
 def statement_text(query: Any) -> str:
-    """Return the SQL of a subclass of str, of bytes, or of an object of ``psycopg.sql``."""
+    """Return the SQL of a subclass of str, of bytes, or of an object of ``psycopg.sql``.
+
+    It is for reading: what is no letter in bytes is replaced.
+    """
     if isinstance(query, str):
         return str.__str__(query)
     if isinstance(query, bytes):

@@ -1,7 +1,7 @@
 """Prepared plans with pg8000: a cursor that has the server prepare targets.
 
 Statements are simple queries, so a target is prepared by ``PREPARE`` and run by ``EXECUTE``, with
-its parameters as literals. Both are in one message when a session first runs it.
+its parameters as literals. Both are sent at once when a session first runs it.
 
 https://www.postgresql.org/docs/current/sql-prepare.html
 """
@@ -9,12 +9,13 @@ https://www.postgresql.org/docs/current/sql-prepare.html
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any, ClassVar
 
 from relet.core import TransactionStatus
-from relet.core.plans import Disturbance, PlanBook, Prepared, SessionPlans, Shape, Text
+from relet.core.plans import Disturbance, PlanBook, SessionPlans, Shape, Text
 from relet.core.plans.book import POOLER, PlanError, advice, is_refusal
 from relet.core.plans.numbers import INT4, INT8, NUMERIC, literal_type
 from relet.core.plans.placeholders import Unfit
@@ -32,7 +33,6 @@ _SEPARATOR = "\n;\n"
 _CAST = re.compile(r"'::([a-z]\w*(?:\[\])*)\Z")
 _NUMBERS = {INT4: "int4", INT8: "int8", NUMERIC: "numeric"}
 _WORDS = {"NULL": "unknown", "true": "bool", "false": "bool"}
-_SAVEPOINT = "relet_plan"
 _FORCE = (
     "SELECT pg_catalog.set_config('relet.plan_cache_mode', "
     "pg_catalog.current_setting('plan_cache_mode'), true), "
@@ -66,7 +66,7 @@ class PlannedCursor(Cursor):
             return super().execute(query, params, copying=copying)
         if isinstance(text, Disturbance):
             return self._disturb(text, query, params)
-        values = _literals(text, query, params)
+        values = self._literals(text, query, params)
         shape = None if values is None else text.shape(tuple(map(_type, values)))
         if values is None or shape is None or None in shape.types:
             return super().execute(query, params)
@@ -95,6 +95,19 @@ class PlannedCursor(Cursor):
         if self._sql is None and self._sent is not None:
             self._sql = self.mogrify(*self._sent)
         return super().query
+
+    def _literals(self, text: Text, query: str, params: Any) -> list[str] | None:
+        """Return the parameters as literals; None if they do not fit, or are not to be prepared."""
+        native = text.native
+        if params is None and not native.count and "%" not in query:
+            return []
+        if text.formats is None:
+            text.formats = is_closed(query)
+        try:
+            found = native.values(params)
+            return list(map(literal, self._adapted(found))) if text.formats else None
+        except (Unfit, ArithmeticError, ValueError):
+            return None
 
     def _disturb(self, what: Disturbance, query: Any, params: Params | None) -> Cursor:
         """Run a statement after which targets may mean something else."""
@@ -147,75 +160,70 @@ class PlannedCursor(Cursor):
         prepared, target = plans.find(shape), shape.target
         mode = target.next_mode() if values else "auto"
         began = monotonic()
-        before: list[str] = []
-        if prepared is None:
-            self.book.make_room(plans)
-            if plans.stale and not in_transaction:
-                self._deallocate(plans)
-            prepared = Prepared(plans.next_name(shape), 0)
-            guarded = in_transaction and not shape.proven
-            before = _prepare(shape, prepared.name, guarded=guarded)
-            if guarded:
-                # A refusal would abort the transaction, and it is not known yet whether there will
-                # be one. In a message of its own: in one that has a syntax error, nothing is run.
-                self._send(f"SAVEPOINT {_SAVEPOINT}")
-        run = [
-            f"EXECUTE {prepared.name}({', '.join(values)})"
-            if values
-            else f"EXECUTE {prepared.name}"
-        ]
-        at = len(before)
+        name = prepared.name if prepared is not None else self._new_name(plans, shape)
+        run = [f"EXECUTE {name}({', '.join(values)})" if values else f"EXECUTE {name}"]
+        at = 0
         if mode != "auto":
             run.insert(0, _FORCE.format(mode))
-            at += 1
+            at = 1
             if in_transaction:
                 run.append(_UNFORCE)
-        try:
-            results = self._send(_SEPARATOR.join([*before, *run]))
-        except DatabaseError as error:
-            if before and not self._find_out(plans, shape, prepared.name, in_transaction, error):
+        sql = _SEPARATOR.join(run)
+        if prepared is not None:
+            results = self._send(sql)
+        else:
+            found = self._prepare_and_send(shape, name, sql, in_transaction)
+            if found is None:
                 return None
-            raise
-        if before:
-            shape.proven = True
-            prepared = plans.add(shape, prepared.name)
+            prepared, results = plans.add(shape, name), found
         if values:
             self.book.executed(prepared, target, mode, monotonic() - began)
         else:
             prepared.counts.add_run("generic", monotonic() - began)
         return results[at]
 
-    def _send(self, sql: str) -> list[Result]:
-        return self._session.send(sql, self._loaders())
+    def _new_name(self, plans: SessionPlans, shape: Shape) -> str:
+        self.book.make_room(plans)
+        if plans.stale and self._session.wire.transaction_status == IDLE:
+            self._deallocate(plans)
+        return plans.next_name(shape)
 
-    def _find_out(
-        self,
-        plans: SessionPlans,
-        shape: Shape,
-        name: str,
-        in_transaction: bool,
-        error: DatabaseError,
-    ) -> bool:
-        """Return whether *error* is of the statement, and not of preparing it."""
-        state = getattr(error, "sqlstate", None) or ""
-        if shape.proven or self._session.wire.closed or not is_refusal(state):
-            plans.stale.append(name)
-            return True
-        if in_transaction:
-            try:
-                # It is there if PREPARE has failed: the next statement would have released it.
-                self._send(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}")
-            except DatabaseError:
-                plans.stale.append(name)
-                return True
-        elif self._session.run(
-            f"SELECT FROM pg_catalog.pg_prepared_statements WHERE name = '{name}'"
-        ):
-            shape.proven = True
-            plans.add(shape, name)
-            return True
-        self.book.refuse(shape.target, f"the server refuses to prepare it (SQLSTATE {state})")
-        return False
+    def _prepare_and_send(
+        self, shape: Shape, name: str, sql: str, in_transaction: bool
+    ) -> list[Result] | None:
+        """Prepare *shape* and run *sql*; return the results, or None if the server refuses to.
+
+        It is one round trip, and several messages. The server keeps the whole message in which a
+        statement was prepared, so it must not have values. And in one that has a syntax error,
+        nothing is run.
+        """
+        # An error would abort the transaction, and it is not known yet whether there will be one.
+        guarded = in_transaction and not shape.proven
+        before = [_prepare(shape, name)]
+        if guarded:
+            # By a name that no other statement has: what it undoes is this one.
+            before = [f"SAVEPOINT {name}", f"{before[0]}{_SEPARATOR}RELEASE SAVEPOINT {name}"]
+        try:
+            results = self._send(sql, before)
+        except DatabaseError as error:
+            if not hasattr(error, "failed_message"):
+                # It is of the statement, if the connection is not lost.
+                if not self._session.wire.closed:
+                    shape.proven = True
+                    self._plans().add(shape, name)
+                raise
+            state = getattr(error, "sqlstate", None) or ""
+            if shape.proven or not is_refusal(state):
+                raise
+            if guarded:
+                self._session.run(f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
+            self.book.refuse(shape.target, f"the server refuses to prepare it (SQLSTATE {state})")
+            return None
+        shape.proven = True
+        return results
+
+    def _send(self, sql: str, before: Sequence[str] = ()) -> list[Result]:
+        return self._session.send(sql, self._loaders(), None, before)
 
     def _deallocate(self, plans: SessionPlans) -> None:
         stale, plans.stale = plans.stale, []
@@ -232,19 +240,6 @@ class PlannedCursor(Cursor):
         return self.book.is_lost(plans, shape, prepared, found)
 
 
-def _literals(text: Text, query: str, params: Any) -> list[str] | None:
-    """Return the parameters as literals; None if they do not fit, or are not to be prepared."""
-    native = text.native
-    if params is None and not native.count and "%" not in query:
-        return []
-    if text.formats is None:
-        text.formats = is_closed(query)
-    try:
-        return list(map(literal, native.values(params))) if text.formats else None
-    except (Unfit, ArithmeticError, ValueError):
-        return None
-
-
 def _type(written: str) -> str | None:
     """Return the type of a literal; None if it is none that is known."""
     if written[-1] == "'":
@@ -257,13 +252,10 @@ def _type(written: str) -> str | None:
     return None if cast is None else cast[1]
 
 
-def _prepare(shape: Shape, name: str, *, guarded: bool) -> list[str]:
-    """Return the statements that prepare *shape*."""
+def _prepare(shape: Shape, name: str) -> str:
+    """Return the statement that prepares *shape*."""
     types = f" ({', '.join(map(str, shape.types))})" if shape.types else ""
-    prepare = f"PREPARE {name}{types} AS {shape.text.native.sql.rstrip().rstrip(';')}"
-    if not guarded:
-        return [prepare]
-    return [prepare, f"RELEASE SAVEPOINT {_SAVEPOINT}"]
+    return f"PREPARE {name}{types} AS {shape.text.native.sql.rstrip().rstrip(';')}"
 
 
 def planned(book: PlanBook) -> type[PlannedCursor]:

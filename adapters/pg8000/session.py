@@ -5,6 +5,7 @@ It knows the wire below it, but neither the cursors nor the connection above it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from relet.core import TransactionStatus
@@ -31,19 +32,23 @@ class Session:
         self.begin_sql = "BEGIN"
 
     def send(
-        self, sql: str, loaders: Loaders | None = None, copying: Copying | None = None
+        self,
+        sql: str,
+        loaders: Loaders | None = None,
+        copying: Copying | None = None,
+        before: Sequence[str] = (),
     ) -> list[Result]:
         """Send *sql*, see `Wire.exchange`; without autocommit, begin a transaction first."""
         if self.autocommit:
-            return self.wire.exchange(sql, loaders, copying)
+            return self.wire.exchange(sql, loaders, copying, before)
         # Under one lock, because otherwise another thread's COMMIT could come in between.
-        return locked(self.lock, lambda: self._begin_and_send(sql, loaders, copying))
+        return locked(self.lock, lambda: self._begin_and_send(sql, loaders, copying, before))
 
     def _begin_and_send(
-        self, sql: str, loaders: Loaders | None, copying: Copying | None
+        self, sql: str, loaders: Loaders | None, copying: Copying | None, before: Sequence[str]
     ) -> list[Result]:
         self.begin()
-        return self.wire.exchange(sql, loaders, copying)
+        return self.wire.exchange(sql, loaders, copying, before)
 
     @exclusive("lock")
     def begin(self) -> None:

@@ -9,7 +9,7 @@ https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SIMPLE-
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from socket import SHUT_RDWR
 from ssl import SSLError, SSLWantReadError, SSLWantWriteError
@@ -104,22 +104,36 @@ class Wire:
         self._encode, self._decode = codec(self.parameters.get("client_encoding", "UTF8"))
         self.values.follow(self._decode)
 
+    def decoded(self, data: bytes) -> str:
+        """Return *data*, which is in the client encoding, as text.
+
+        :raises UnicodeDecodeError: it is no text.
+        """
+        return self._decode(data)
+
     def exchange(
-        self, sql: str, loaders: Loaders | None = None, copying: Copying | None = None
+        self,
+        sql: str,
+        loaders: Loaders | None = None,
+        copying: Copying | None = None,
+        before: Sequence[str] = (),
     ) -> list[Result]:
         """Send *sql* as a Query message; return the results of its statements.
 
         :param loaders: loads the values of rows; by default the loaders of `values`.
         :param copying: the file that ``COPY`` reads or writes.
-        :raises Error: the server reports an error, or the connection is closed or lost.
+        :param before: what to send before it, each as a message of its own, without waiting for an
+            answer. Nothing is sent if one of them cannot be.
+        :raises Error: the server reports an error, or the connection is closed or lost. An error of
+            the server has ``message``, the number of the message that has failed.
         """
-        data = self._encode(sql)
-        if b"\0" in data:
+        messages = [(each, self._encode(each)) for each in (*before, sql)]
+        if any(b"\0" in data for _, data in messages):
             raise errors.ProgrammingError(_NUL)
         try:
             return locked(
                 self.lock,
-                lambda: self._exchange(data, sql, loaders or self.values.loaders, copying),
+                lambda: self._exchange(messages, loaders or self.values.loaders, copying),
             )
         except OSError as error:
             if self._socket is not None or from_outside(error, *SOCKETS):
@@ -142,7 +156,9 @@ class Wire:
         if b"\0" in self._encode(sql):
             raise errors.ProgrammingError(_NUL)
 
-    def _receive(self, sql: str, loaders: Loaders, copying: Copying | None) -> list[Result]:
+    def _receive(
+        self, sql: str, loaders: Loaders, copying: Copying | None, *, last: bool = True
+    ) -> list[Result]:
         data, position = bytes(self._rest), 0
         self._rest.clear()
         results: list[Result] = []
@@ -210,7 +226,8 @@ class Wire:
                 if self._socket is None:
                     raise errors.OperationalError(CLOSED)
                 self._rest += data[end:]
-                self.transaction_status = _STATUSES[data[position + 5]]
+                if last:
+                    self.transaction_status = _STATUSES[data[position + 5]]
                 if failure is not None:
                     raise failure
                 return results
@@ -235,7 +252,7 @@ class Wire:
             position = end
 
     def _exchange(
-        self, data: bytes, sql: str, loaders: Loaders, copying: Copying | None
+        self, messages: Sequence[tuple[str, bytes]], loaders: Loaders, copying: Copying | None
     ) -> list[Result]:
         """Send and receive, under the lock."""
         if self._socket is None:
@@ -244,16 +261,46 @@ class Wire:
             raise errors.ProgrammingError(_BUSY)
         try:
             self.transaction_status = ACTIVE
-            self._send_query(data)
-            return self._receive(sql, loaders, copying)
+            self._send_queries(messages)
+            if len(messages) > 1:
+                return self._receive_all([sql for sql, _ in messages], loaders, copying)
+            return self._receive(messages[0][0], loaders, copying)
         finally:
             if self.transaction_status == ACTIVE:
                 self._abort()  # in the middle of an answer, so the connection is unusable
 
-    def _send_query(self, data: bytes) -> None:
-        # A function of its own, because the ``try`` instruction of a nested ``try`` is not guarded.
+    def _receive_all(
+        self, messages: Sequence[str], loaders: Loaders, copying: Copying | None
+    ) -> list[Result]:
+        """Receive the answers to several messages; return that to the last, or raise an error."""
+        failure: Any = None
+        *before, last = messages
+        for number, sql in enumerate(before):
+            try:
+                # The connection stays in the middle of an answer.
+                self._receive(sql, loaders, None, last=False)
+            except errors.DatabaseError as error:
+                if self._socket is None or from_outside(error, *SOCKETS):
+                    raise
+                if failure is None:
+                    failure = error
+                    failure.failed_message = number
         try:
-            self._socket.sendall(b"".join((_header(b"Q", len(data) + 5), data, b"\0")))
+            results = self._receive(last, loaders, copying)
+        except errors.DatabaseError as error:
+            if self._socket is None or failure is None or from_outside(error, *SOCKETS):
+                raise
+        if failure is not None:
+            raise failure
+        return results
+
+    def _send_queries(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        # A function of its own, because the ``try`` instruction of a nested ``try`` is not guarded.
+        parts: list[bytes] = []
+        for _, data in messages:
+            parts += _header(b"Q", len(data) + 5), data, b"\0"
+        try:
+            self._socket.sendall(b"".join(parts))
         except _PEER_GONE as error:
             # The messages that the peer sent before are still to be read.
             if from_outside(error, *SOCKETS):

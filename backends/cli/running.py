@@ -21,9 +21,9 @@ class CannotRun(Exception):
     :ivar code: the exit code that says so.
     """
 
-    def __init__(self, command: Sequence[str], error: OSError) -> None:
-        super().__init__(f"cannot run {command[0]!r}: {error.strerror}")
-        self.code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_RUN
+    def __init__(self, text: str, code: int = _CANNOT_RUN) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 def run(command: Sequence[str], variables: Mapping[str, str]) -> int:
@@ -34,7 +34,8 @@ def run(command: Sequence[str], variables: Mapping[str, str]) -> int:
     try:
         process = subprocess.Popen(command, env={**os.environ, **variables})
     except OSError as error:
-        raise CannotRun(command, error) from error
+        code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_RUN
+        raise CannotRun(f"cannot run {command[0]!r}: {error.strerror}", code) from error
     with _signals_for(process):
         code = process.wait()
     return code if code >= 0 else _KILLED - code

@@ -1,7 +1,8 @@
 """Prepared plans after statements that change what a target means: as if it was never prepared."""
 
 import pytest
-from django.db import DatabaseError
+from django.db import DatabaseError, DataError
+from django.db.backends.signals import connection_created
 
 import relet
 
@@ -316,3 +317,119 @@ def test_the_drivers_own_statements(add, table):
         wrapper.rollback()
         wrapper.set_autocommit(True)
     assert (row("all").hits, row("all").healed, row("all").problem) == (6, 0, "")
+
+
+# What a first execution leaves behind: its plan, and nothing else.
+
+
+@pytest.fixture
+def fails_once(make):
+    owner = make("owner")
+    run(owner, "CREATE SEQUENCE once")
+    run(
+        owner,
+        "CREATE FUNCTION fails_once(t text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN "
+        "IF nextval('once') = 1 THEN RAISE undefined_table; END IF; RETURN t; END $$",
+    )
+    run(owner, "CREATE TABLE written (a int)")
+    yield
+    run(owner, "DROP TABLE written; DROP FUNCTION fails_once; DROP SEQUENCE once")
+
+
+def test_no_savepoint_outlives_its_statement(add, fails_once):
+    """A later one would undo what was written in between, and say nothing."""
+    wrapper = add()
+    relet.prepare("SELECT %s || 'a'", using="planned")
+    relet.prepare("SELECT fails_once(%s)", using="planned")
+    wrapper.set_autocommit(False)
+    with pytest.raises((UnicodeEncodeError, DatabaseError)):
+        run(wrapper, "SELECT %s || 'a'", ["\ud800"])  # it cannot be sent
+    run(wrapper, "INSERT INTO written VALUES (1)")
+    with pytest.raises(DatabaseError):
+        run(wrapper, "SELECT fails_once(%s)", ["x"])
+    wrapper.rollback()
+    assert run(wrapper, "SELECT fails_once(%s)", ["x"]) == [("x",)]
+    wrapper.rollback()
+    wrapper.set_autocommit(True)
+
+
+def test_a_value_that_python_has_not(add):
+    """The statement has run, so its transaction goes on."""
+    wrapper = add()
+    sql = "SELECT d + %s FROM (VALUES ('infinity'::date)) AS t (d)"
+    relet.prepare(sql, using="planned", name="infinite")
+    for _ in range(2):
+        wrapper.set_autocommit(False)
+        run(wrapper, "SELECT 1")
+        with pytest.raises(DataError):
+            run(wrapper, sql, [1])
+        assert run(wrapper, "SELECT 2") == [(2,)]
+        wrapper.rollback()
+        wrapper.set_autocommit(True)
+    assert row("infinite").problem == ""
+    assert row("infinite").connections == 1
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+def test_the_server_keeps_no_values(add, atomic):
+    """The session is for others, too, and for long."""
+    wrapper = add()
+    sql = "SELECT length(%s)"
+    relet.prepare(sql, using="planned", name="length")
+    wrapper.set_autocommit(not atomic)
+    assert run(wrapper, sql, ["secret" * 1_000]) == [(6_000,)]
+    kept = "SELECT string_agg(statement, ' ') FROM pg_prepared_statements"
+    ((text,),) = run(wrapper, kept)
+    if atomic:
+        wrapper.rollback()
+        wrapper.set_autocommit(True)
+    assert "length" in text
+    assert "secret" not in text
+    assert row("length").hits == 1
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+def test_a_refusal_undoes_nothing_else(add, table, atomic):
+    wrapper = add()
+    relet.prepare("SELECT now() - INTERVAL %s", using="planned", name="interval")
+    wrapper.set_autocommit(not atomic)
+    run(wrapper, "INSERT INTO plans VALUES (7, 'seven')")
+    run(wrapper, "SELECT now() - INTERVAL %s", ["1 day"])
+    assert run(wrapper, ALL, [7]) == [(7, "seven")]
+    if atomic:
+        wrapper.rollback()
+        wrapper.set_autocommit(True)
+    assert "refuses to prepare it" in row("interval").problem
+
+
+@pytest.fixture
+def hstore(observer):
+    """Registered by each new connection."""
+    known = "SELECT oid::int, typarray::int FROM pg_type WHERE typname = 'hstore'"
+
+    def receive(connection, **kwargs):
+        raw = connection.connection
+        ((oid, array),) = driver.execute(raw, known).fetchall()
+        if hasattr(raw, "wire"):
+            raw.wire.values.register("hstore", oid, array)
+        else:
+            from psycopg.types import TypeInfo
+            from psycopg.types.hstore import register_hstore
+
+            register_hstore(TypeInfo("hstore", oid, array), raw)
+
+    observer.execute("CREATE EXTENSION hstore; CREATE TABLE texts (a hstore)")
+    connection_created.connect(receive)
+    yield
+    connection_created.disconnect(receive)
+    observer.execute("DROP EXTENSION hstore CASCADE; DROP TABLE texts")
+
+
+def test_dicts_that_are_hstore(add, hstore):
+    wrapper, value = add(), {"a": "b"}
+    for sql in ("SELECT pg_typeof(%s)::text", "INSERT INTO texts VALUES (%s) RETURNING a"):
+        expected = run(wrapper, sql, [value])
+        relet.prepare(sql, using="planned", name=sql)
+        for _ in range(2):
+            assert run(wrapper, sql, [value]) == expected
+        assert (row(sql).hits, row(sql).problem) == (2, "")

@@ -229,3 +229,38 @@ def test_what_is_counted_is_told_apart(wire, parameters):
         assert "Q" not in wire.sent()
         with pytest.raises(AssertionError):
             wire.round_trips()
+
+
+# Several messages at once.
+
+
+def test_messages_that_are_sent_at_once(raw):
+    wire = raw.wire
+    (found,) = wire.exchange("SELECT 2", before=["SELECT 1", "CREATE TEMP TABLE at_once (a int)"])
+    assert found.rows == [(2,)]
+    (found,) = wire.exchange("SELECT a FROM at_once", before=["INSERT INTO at_once VALUES (7)"])
+    assert found.rows == [(7,)]
+
+
+def test_the_first_error_of_several_messages(raw):
+    wire = raw.wire
+    raw.autocommit = True
+    for number, before in enumerate((["SELECT 1/0", "SELECT 1"], ["SELECT 1", "SELECT 1/0"])):
+        with pytest.raises(dbapi.DataError, match="division by zero") as caught:
+            wire.exchange("SELECT x", before=before)
+        assert caught.value.failed_message == number
+    with pytest.raises(dbapi.ProgrammingError, match="column") as caught:
+        wire.exchange("SELECT x", before=["SELECT 1"])
+    assert not hasattr(caught.value, "failed_message")
+    (found,) = wire.exchange("SELECT 3")
+    assert found.rows == [(3,)]
+
+
+def test_nothing_is_sent_if_one_of_them_cannot_be(raw):
+    wire = raw.wire
+    for wrong in ("SELECT '\ud800'", "SELECT '\0'"):
+        for before, last in (([wrong], "SELECT 1"), (["SELECT 1"], wrong)):
+            with pytest.raises((UnicodeEncodeError, dbapi.ProgrammingError)):
+                wire.exchange(last, before=["CREATE TABLE never (a int)", *before])
+    ((found,),) = wire.exchange("SELECT to_regclass('never')")[0].rows
+    assert found is None
