@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import ref
+
 from relet.backends.leases.context_decorator import AsyncContextDecorator
 from relet.backends.observe import scopes
 
@@ -13,10 +15,10 @@ class Label(AsyncContextDecorator):
         self._text = text
 
     def __enter__(self) -> None:
-        scopes.enter(self._text, self)
+        scopes.enter(self._text, ref(self))
 
     def __exit__(self, *exc_info: object) -> None:
-        scopes.leave(self)
+        scopes.leave(ref(self))
 
     async def __aenter__(self) -> None:
         self.__enter__()

@@ -218,14 +218,83 @@ def test_celery(monkeypatch):
     assert found() == {"task": "shop.tasks.send", "afterwards": "(thread MainThread)"}
 
 
-def test_requests_that_never_finish_do_not_pile_up():
-    for _ in range(100):
-        scopes.enter("(middleware)", routes._REQUEST)
-    depth, scope = 0, CURRENT.get()
+def depth():
+    found, scope = 0, CURRENT.get()
     while scope is not None:
-        depth, scope = depth + 1, scope.outer
-    assert depth <= 17
-    CURRENT.set(None)
+        found, scope = found + 1, scope.outer
+    return found
+
+
+@pytest.fixture
+def own_context():
+    before = CURRENT.get()
+    yield
+    CURRENT.set(before)
+
+
+def test_requests_that_never_finish_do_not_pile_up(own_context):
+    with relet.label("around"):
+        for _ in range(1_000):
+            scopes.enter("(middleware)", routes._REQUEST)
+            with relet.label("inside"):
+                pass
+            assert scopes.current_route() == "(middleware)"
+            assert 1 < depth() <= 200
+        run("in_the_last")
+    run("afterwards")
+    assert found() == {"in_the_last": "(middleware)", "afterwards": "(thread MainThread)"}
+
+
+def test_blocks_of_generators_that_are_dropped_do_not_pile_up(own_context):
+    """They are closed by the event loop, in another context."""
+
+    async def generate():
+        async with relet.label("generated"):
+            yield 1
+
+    async def use():
+        async with relet.label("around"):
+            for _ in range(1_000):
+                async for _ in generate():
+                    break
+                await asyncio.sleep(0)
+            assert depth() <= 200
+
+    asyncio.run(use())
+
+
+def test_labels_of_any_depth_end_where_they_began(own_context):
+    def work(levels):
+        with relet.label(f"level {levels}"):
+            if levels:
+                work(levels - 1)
+            assert scopes.current_route() == f"level {levels}"
+
+    @relet.label("recursive")
+    def recursive(levels):
+        if levels:
+            recursive(levels - 1)
+        assert scopes.current_route() == "recursive"
+
+    scopes.enter("/url", routes._REQUEST)
+    with relet.label("around"):
+        for levels in (3, 20, 150, 250):
+            work(levels)
+            recursive(levels)
+            assert scopes.current_route() == "around"
+        run("afterwards")
+    assert found() == {"afterwards": "around"}
+
+
+def test_requests_and_tasks_within_each_other_end_where_they_began(own_context):
+    for owner in routes._REQUEST, routes._TASK:
+        before = depth()
+        for level in range(40):
+            scopes.enter(f"level {level}", owner)
+        for level in reversed(range(40)):
+            assert scopes.current_route() == f"level {level}"
+            scopes.leave(owner)
+        assert depth() == before
 
 
 def test_a_route_is_cut():
