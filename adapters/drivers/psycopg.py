@@ -18,6 +18,7 @@ from psycopg.pq.abc import PGconn
 from psycopg.rows import tuple_row
 
 from relet.core import Facts, TransactionStatus
+from relet.core.outside import from_handler
 from relet.core.plans import PlanBook
 from relet.core.sql import transactions
 
@@ -41,6 +42,9 @@ _Connection = psycopg.Connection
 _cursor = _Connection.cursor
 
 _PIPELINE_OFF = psycopg.pq.PipelineStatus.OFF
+
+#: A parameter that is not passed, so that nothing is assumed about its value.
+_UNKNOWN = "$0"
 
 #: A true boolean, in text and in binary.
 _TRUE = (b"t", b"\x01")
@@ -171,7 +175,7 @@ class Psycopg:
         if isinstance(query, bytes):
             return query.decode(errors="replace")
         if isinstance(query, psycopg.sql.Composable):
-            return query.as_string(None)
+            return _composed_text(query)
         return str(query)
 
     def boolean_columns(self, cursor: psycopg.Cursor[Any]) -> Sequence[bool] | None:
@@ -179,6 +183,23 @@ class Psycopg:
         if result is None or result.ntuples != 1:
             return None
         return [result.get_value(0, column) in _TRUE for column in range(result.nfields)]
+
+
+def _composed_text(query: psycopg.sql.Composable) -> str:
+    """Return the text of *query*, with a value that nobody knows for each that cannot be adapted.
+
+    Only a connection may know how to adapt it. It stays a value, whatever it is adapted to.
+    """
+    try:
+        return query.as_string(None)
+    except Exception as error:
+        if from_handler(error):
+            raise
+        if isinstance(query, psycopg.sql.Composed):
+            return "".join(map(_composed_text, query))
+        if isinstance(query, psycopg.sql.Literal):
+            return _UNKNOWN
+        raise
 
 
 def _planned_cursor(book: PlanBook, classes: dict[Any, type[Any]], raw: Connection) -> Any:

@@ -294,6 +294,13 @@ def test_check_options_takes_what_the_pool_takes():
         PsycopgAdapter.check_options({"connection_klass": 1})
 
 
+class Unknown:
+    """What psycopg cannot adapt."""
+
+    def __repr__(self):
+        return "Unknown()"
+
+
 @pytest.mark.parametrize(
     ("query", "text"),
     [
@@ -304,6 +311,15 @@ def test_check_options_takes_what_the_pool_takes():
             'SET "a"."b" = 5',
         ),
         (17, "17"),
+        # What only a connection may know how to adapt.
+        (
+            psycopg.sql.SQL("SET {} = {}").format(psycopg.sql.Identifier("a"), Unknown()),
+            'SET "a" = $0',
+        ),
+        (
+            psycopg.sql.SQL("{}, 1").format(psycopg.sql.SQL("SELECT {}").format(Unknown())),
+            "SELECT $0, 1",
+        ),
     ],
     ids=repr,
 )

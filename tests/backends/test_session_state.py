@@ -16,6 +16,7 @@ from testapp.models import Item
 from relet import hold
 from relet.backends import SessionStateError, SessionStateWarning
 from relet.backends.leases import session_rules as session_state
+from relet.backends.reports.dump import dump
 from relet.core import Kind, State
 from relet.core.session.baseline import Baseline
 from relet.core.sql.fingerprint import fingerprint as fingerprint_of
@@ -635,6 +636,39 @@ class TestWaysToRunIt:
             cursor.execute(query, ["SET x"])
             assert at_rest(db)
             assert cursor.fetchall() == [(value, "SET x")]
+
+    @needs("psycopg", "adapters of a connection")
+    def test_composed_values_that_only_the_connection_can_adapt(self, make):
+        class Tenant:
+            pass
+
+        class Dumper(driver.dbapi.adapt.Dumper):
+            def dump(self, obj):
+                return b"s3cr3t"
+
+        def register(connection, **kwargs):
+            connection.connection.adapters.register_dumper(Tenant, Dumper)
+
+        value = composed.Literal(Tenant())
+        connection_created.connect(register)
+        try:
+            wrapper = make("adapted")
+            with wrapper.cursor() as cursor:
+                cursor.execute(composed.SQL("SELECT {}").format(value))
+                assert cursor.fetchall() == [("s3cr3t",)]
+                assert at_rest(wrapper)
+                cursor.execute(composed.SQL("SET app.tenant = {}").format(value))
+                assert stats(wrapper).in_use == 1
+                cursor.execute("SHOW app.tenant")
+                assert cursor.fetchall() == [("s3cr3t",)]
+            assert "s3cr3t" not in dump()
+            wrapper.close()
+            assert at_rest(wrapper)
+            with wrapper.cursor() as cursor:
+                cursor.execute("SELECT current_setting('app.tenant', true)")
+                assert cursor.fetchone()[0] in ("", None)
+        finally:
+            connection_created.disconnect(register)
 
     def test_bytes(self, db, kept):
         with db.cursor() as cursor:
