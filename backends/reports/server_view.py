@@ -11,12 +11,13 @@ from relet.backends.pools import PoolHandle
 
 from .asking import ask
 
-#: Not the text of the statement, which has values.
+#: Not the text of the statement, which has values. The session that asks is idle but for this.
 _SQL = """
-SELECT pid, state, extract(epoch FROM clock_timestamp() - xact_start)::float8,
-  wait_event_type || ': ' || wait_event,
+SELECT pid, CASE WHEN asks THEN 'idle' ELSE state END,
+  CASE WHEN NOT asks THEN extract(epoch FROM clock_timestamp() - xact_start)::float8 END,
+  CASE WHEN NOT asks THEN wait_event_type || ': ' || wait_event END,
   CASE WHEN wait_event_type = 'Lock' THEN array_to_string(pg_blocking_pids(pid), ',') END
-FROM pg_stat_activity WHERE pid IN ({})
+FROM pg_stat_activity, LATERAL (SELECT pid = pg_backend_pid() AS asks) AS asker WHERE pid IN ({})
 """
 
 
