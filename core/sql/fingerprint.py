@@ -13,7 +13,7 @@ _ELLIPSIS = "..."
 #: A value that is not closed extends to the end, so nothing is read twice.
 _VALUE = re.compile(
     r"""
-      (?P<gap> \s+ | --[^\r\n]* )
+      (?P<gap> [\ \t\r\n\f\v]+ | --[^\r\n]* )
     | (?P<comment> /\* )
     | (?P<value>
         [eE]'[^'\\]*(?:(?:\\.|'')[^'\\]*)*(?:'|\\?\Z)
@@ -42,7 +42,7 @@ _SETTING = re.compile(
 )
 #: The SET of such a statement, up to its value, which may be a plain word.
 _ASSIGNED = re.compile(
-    r"""(?P<set> \bSET\ (?: (?!\bSET\b) [^"=(),] | "[^"]*" )*?
+    r"""(?P<set> \bSET\b (?: (?!\bSET\b) [^"=(),] | "[^"]*" )*?
       (?: =\ ? | \bTO\b\ ? | \bTIME\ ZONE\b\ ? ) ) (?=\S) | "[^"]*" """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -85,14 +85,14 @@ _LONG_LIST = re.compile(r"%s(?:, ?%s){2,}")
 _LONG_ROWS = re.compile(r"""(\([^()'"$/]{0,400}\))(?:, ?\1){2,}""")
 _ONE = re.compile(r"\bIN\s*\((\?|%s)\)", re.IGNORECASE)
 _ROWS = re.compile(r"(\([^()]*\))(?:, ?\1)+")
-_NAME = r'(?: (?:U&)? (?:"[^"]*")+ (?:\ UESCAPE\ \?)? | [^\s"();,]+ )'
+_NAME = r'(?: (?:U&)? (?:"[^"]*")+ (?:\ UESCAPE\ \?)? | [^\ "();,]+ )'
 #: Names that programs make: of savepoints, cursors and prepared statements.
 _NAMED = re.compile(
     rf"""\A (\ ?
       (?: SAVEPOINT | RELEASE(?:\ SAVEPOINT)? | (?:ROLLBACK|ABORT)(?:\ (?:WORK|TRANSACTION))?\ TO
         (?:\ SAVEPOINT)? | PREPARE(?!\ TRANSACTION) | DEALLOCATE(?:\ PREPARE)? | CLOSE
-      | (?:EXPLAIN\ (?:\([^()]*\)\ ?|(?:ANALYZE|VERBOSE)\ )*)? (?: DECLARE | EXECUTE
-        | CREATE\ (?: (?!\bAS\b) [^"] | "[^"]*" )* AS\ EXECUTE ) )\ ) {_NAME}""",
+      | (?:EXPLAIN\ ?(?:\([^()]*\)\ ?|(?:ANALYZE|VERBOSE)\ )*)? (?: DECLARE | EXECUTE
+        | CREATE\ (?: (?!\bAS\b) [^"] | "[^"]*" )* AS\ EXECUTE ) ) (?:\ |(?=")) ) {_NAME}""",
     re.VERBOSE | re.IGNORECASE,
 )
 #: What follows the direction is the cursor.
@@ -103,7 +103,7 @@ _FETCHED = re.compile(
       (?:\ (?:FROM|IN)\b)? \ ? ) \S.*""",
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
-_CURRENT = re.compile(rf"(\bWHERE\ CURRENT\ OF\ ) {_NAME}", re.VERBOSE | re.IGNORECASE)
+_CURRENT = re.compile(rf'(\bWHERE\ CURRENT\ OF (?:\ |(?="))) {_NAME}', re.VERBOSE | re.IGNORECASE)
 
 
 def normalized(sql: str, length: int = 2_000) -> str:
