@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, unquote, urlsplit
+import re
+from urllib.parse import unquote
+
+_SCHEMES = ("postgresql", "postgres")
+_USER = re.compile(r"([^:/@]*)(?::([^/@]*))?@")
+_REST = re.compile(r"([^/?]*)(?:/([^?]*))?(?:\?(.*))?", re.DOTALL)
+#: An IPv6 address in brackets, or another host; and a port.
+_HOST = re.compile(r"(?:\[([^]]+)\]|(?!\[)([^:]*))(?::([0-9]*))?")
+_PARAMETER = re.compile(r"([^=]*)=([^=]*)")
+_NOT_ENCODED = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+_PORTS = re.compile(r"[0-9]*(?:,[0-9]*)*")
 
 
 def parameters_of(uri: str) -> dict[str, str]:
@@ -10,17 +20,61 @@ def parameters_of(uri: str) -> dict[str, str]:
 
     https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
 
-    :raises ValueError: *uri* is no such URI. The text does not show it: it may have a password.
+    :raises ValueError: *uri* is no such URI. The text shows none of it: it may have a password.
     """
-    parts = urlsplit(uri)
-    if parts.scheme not in ("postgresql", "postgres"):
-        raise ValueError("not a libpq URI: it does not begin with postgresql://")
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme not in _SCHEMES:
+        raise _no_uri("it does not begin with postgresql://")
+    user = password = ""
+    if (before := _USER.match(rest)) is not None:
+        user, password = before[1], before[2] or ""
+        rest = rest[before.end() :]
+    parts = _REST.fullmatch(rest)
+    assert parts is not None  # it matches every text
+    host, port = _hosts(parts[1])
     found = {
-        "dbname": unquote(parts.path.lstrip("/")),
-        "user": unquote(parts.username or ""),
-        "password": unquote(parts.password or ""),
-        "host": unquote(parts.hostname or ""),
-        "port": str(parts.port or ""),
-        **dict(parse_qsl(parts.query)),
+        "dbname": _decoded(parts[2] or ""),
+        "user": _decoded(user),
+        "password": _decoded(password),
+        "host": _decoded(host),
+        "port": port,
+        **_query(parts[3] or ""),
     }
+    if not _PORTS.fullmatch(found["port"]):
+        raise _no_uri("its port is no number")
     return {name: value for name, value in found.items() if value}
+
+
+def _no_uri(reason: str) -> ValueError:
+    return ValueError(f"not a libpq URI: {reason}")
+
+
+def _hosts(text: str) -> tuple[str, str]:
+    """Return the hosts, and their ports, with a comma in between if there are several."""
+    found = [_HOST.fullmatch(one) for one in text.split(",")]
+    each = [one for one in found if one is not None]
+    if len(each) < len(found):
+        raise _no_uri("a host cannot be read, or its port is no number")
+    hosts = ",".join(one[1] or one[2] or "" for one in each)
+    return hosts, ",".join(one[3] or "" for one in each)
+
+
+def _query(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for one in text.removesuffix("&").split("&") if text else ():
+        if (pair := _PARAMETER.fullmatch(one)) is None:
+            raise _no_uri("behind the question mark there is more than NAME=VALUE")
+        name, value = _decoded(pair[1]), _decoded(pair[2])
+        # JDBC's word for it.
+        found.update({"sslmode": "require"} if (name, value) == ("ssl", "true") else {name: value})
+    return found
+
+
+def _decoded(text: str) -> str:
+    """Return *text* without percent signs. A plus sign is one, which in a form is a space."""
+    if _NOT_ENCODED.search(text):
+        raise _no_uri("a percent sign stands for no letter; a percent sign itself is %25")
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise _no_uri("it is not UTF-8") from None

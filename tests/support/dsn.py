@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from relet.core.dsn import parameters_of as parameters_of
 
@@ -19,7 +19,7 @@ _WORDS = {
 
 
 def uri_of(parameters: Mapping[str, str]) -> str:
-    return f"postgresql://?{urlencode(parameters)}"
+    return f"postgresql://?{urlencode(parameters, quote_via=quote, safe='')}"
 
 
 def database_of(parameters: Mapping[str, str]) -> dict[str, Any]:
