@@ -50,7 +50,9 @@ class Budget:
     @property
     def lock_class(self) -> int:
         """The first key of the group's locks, a signed number of 32 bits."""
-        digest = sha256(f"relet budget {self.group}".encode()).digest()
+        # A name from the environment may be no UTF-8.
+        name = f"relet budget {self.group}".encode("utf-8", "surrogatepass")
+        digest = sha256(name).digest()
         return int.from_bytes(digest[:4], "big", signed=True)
 
     def take_any(self, pool: int) -> str:
@@ -185,7 +187,7 @@ def surplus(
 
 #: How often a pool that holds one connection more than another gives it up, for each look.
 _ROTATION = 0.25
-#: How many lines a message has.
+#: How many lines a message has, and pids a line.
 _SHOWN = 10
 
 
@@ -195,8 +197,15 @@ def describe_holders(rows: Iterable[Sequence[Any]]) -> list[str]:
     for name, pid, state in rows:
         names.setdefault(_text(name) or "(no name)", []).append(f"{pid} {_text(state)}")
     largest = sorted(names.items(), key=lambda item: -len(item[1]))
-    lines = [f"{name} has {len(found)}: pid {', '.join(found)}" for name, found in largest]
-    return [*lines[:_SHOWN], f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else lines
+    return _some(
+        f"{name} has {len(found)}: pid {', '.join(_some(found))}" for name, found in largest
+    )
+
+
+def _some(texts: Iterable[str]) -> list[str]:
+    """Return the first of *texts*, and how many more there are."""
+    found = list(texts)
+    return [*found[:_SHOWN], f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else found
 
 
 def _text(value: object) -> str:

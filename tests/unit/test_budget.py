@@ -42,7 +42,7 @@ def test_a_pool_that_holds_nothing():
 
 
 def test_groups_have_locks_of_their_own():
-    names = ["shop", "Shop", "shop ", "", "ß", *map(str, range(1000))]
+    names = ["shop", "Shop", "shop ", "", "ß", "\ud800", *map(str, range(1000))]
     assert len({Budget(80, name).lock_class for name in names}) == len(names)
     assert all(-(2**31) <= Budget(80, name).lock_class < 2**31 for name in names)
     # Old and new processes of a deployment have to agree.
@@ -64,3 +64,6 @@ def test_holders():
     many = describe_holders((f"app {number}", number, "idle") for number in range(12))
     assert len(many) == 11
     assert many[-1] == "and 2 more"
+    (line,) = describe_holders(("app", number, "idle") for number in range(500))
+    assert line.startswith("app has 500: pid 0 idle, 1 idle, ")
+    assert line.endswith(", 9 idle, and 490 more")
