@@ -14,6 +14,7 @@ from itertools import islice
 from math import frexp, isnan
 from typing import Any
 
+from relet.backends.reports.reason import reason
 from relet.backends.reports.report import plain
 from relet.core.observe import Histogram
 
@@ -146,7 +147,7 @@ def _attempt(read: Callable[[], Any], notes: list[str]) -> Any:
     try:
         return read()
     except Exception as error:  # noqa: BLE001 - anything that a driver or a setting raises
-        notes.append(home.describe(error))
+        notes.append(reason(error))
         return None
 
 

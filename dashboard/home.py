@@ -158,13 +158,3 @@ def _on_djangos_own(wrapper: Any, sql: str) -> Rows:
             return _on_own_connection(cursor, sql)
     finally:
         copied.close()
-
-
-def describe(error: BaseException) -> str:
-    """Return the first line of what *error* says, which never has values in it."""
-    line = str(error).strip().partition("\n")[0] or type(error).__name__
-    cause = error.__cause__
-    if isinstance(error, ImproperlyConfigured) and isinstance(cause, ImportError):
-        # Django says that an engine could not be imported, and its cause what to do.
-        return f"{line} {describe(cause)}"
-    return line

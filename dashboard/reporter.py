@@ -23,6 +23,7 @@ from typing import Any
 import relet
 from relet.backends.pools import pools
 from relet.backends.reports.pools import PoolRow
+from relet.backends.reports.reason import reason
 from relet.core.background import BackgroundCall, RepeatedCall
 from relet.core.fork import at_fork
 
@@ -119,7 +120,7 @@ class Reporter:
                 "The fleet does not hear from this process: %s. It tries again, at least every "
                 "%d s, and says when it has succeeded. If tables are missing, run 'manage.py "
                 "migrate' on the alias that has them; see %s.",
-                *(home.describe(error).rstrip("."), SLOWEST_S, home.SETTING),
+                *(reason(error).rstrip("."), SLOWEST_S, home.SETTING),
             )
         return self._some(min(BEAT_S * 2.0 ** min(self._failures - 1, 10), SLOWEST_S))
 

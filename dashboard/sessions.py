@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 from django.db import connections
 
+from relet.backends.reports.reason import reason
+
 from . import home
 from .rows import SessionRow
 
@@ -79,7 +81,7 @@ def _read(alias: str) -> tuple[Database, str | None]:
     try:
         found = home.run(_SESSIONS, alias)
     except Exception as error:  # noqa: BLE001 - anything that a driver raises
-        return nothing, f"The server of {alias!r} could not be asked: {home.describe(error)}"
+        return nothing, f"The server of {alias!r} could not be asked: {reason(error)}"
     asked = {(pid, started) for asks, pid, started, *_ in found if asks}
     return Database([alias], {(row[1], row[2]): _row(alias, *row) for row in found}, asked), None
 

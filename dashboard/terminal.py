@@ -11,6 +11,7 @@ from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from relet.backends.config.dsn import database_of
+from relet.backends.reports.reason import reason_of_settings
 from relet.backends.reports.report import Report, one_line
 
 from .fleet import Filter, Fleet, read
@@ -75,7 +76,7 @@ def set_up(options: Options) -> None:
     try:
         django.setup()
     except Exception as error:
-        raise NotSetUp(f"the settings cannot be used: {error}") from error
+        raise NotSetUp(reason_of_settings(error)) from error
     from django.apps import apps
 
     if not apps.is_installed("relet.dashboard"):
@@ -106,19 +107,25 @@ def show(command: str, options: Options, *, limit: int | None = 20) -> int:
         print(report.as_table())
         for note in fleet.notes:
             print(f"relet: {one_line(note)}", file=sys.stderr)
+    return _code(fleet)
+
+
+def _code(fleet: Fleet) -> int:
+    """Return the exit code: 1 if nothing could be read."""
     return 1 if fleet.notes and not fleet.processes.rows else 0
 
 
 def top(options: Options, *, interval: float = 2.0, once: bool = False) -> int:
-    """Show the fleet until interrupted; return the exit code.
+    """Show the fleet until interrupted; return the exit code: 1 if it could not be read.
 
     :param interval: seconds from one look to the next.
-    :param once: look once, and print it.
+    :param once: look once, and print it. So it does where nobody could see it change.
     :raises NotSetUp: rich is not installed.
     """
     if options.as_json:
-        print(json.dumps(read(options.only).as_dict(), indent=2))
-        return 0
+        fleet = read(options.only)
+        print(json.dumps(fleet.as_dict(), indent=2))
+        return _code(fleet)
     try:
         from rich.console import Console
         from rich.live import Live
@@ -126,9 +133,10 @@ def top(options: Options, *, interval: float = 2.0, once: bool = False) -> int:
         raise NotSetUp("relet top needs rich: pip install 'relet[top]'.") from error
 
     console = Console()
-    if once:
-        console.print(picture(read(options.only)))
-        return 0
+    if once or not sys.stdout.isatty():
+        fleet = read(options.only)
+        console.print(picture(fleet))
+        return _code(fleet)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             live.update(picture(read(options.only)), refresh=True)

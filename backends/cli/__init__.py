@@ -7,8 +7,11 @@ driver of the settings. The dependencies of `demo` are imported when it runs.
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
 
 from relet.core.session.audit import AUDIT_MODES
@@ -19,6 +22,8 @@ from .converters import number, whole_number
 #: Below PostgreSQL's default max_connections of 100, some of which are reserved.
 _MAX_CONNECTIONS = 90
 _MAX_CLIENTS = 500
+#: As a shell has it for a program that SIGPIPE ends.
+_READER_GONE = 128 + 13
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +31,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :param argv: the arguments without the program's name. Defaults to ``sys.argv[1:]``.
     """
+    for stream in sys.stdout, sys.stderr:
+        # What others call their hosts, routes or budgets may have any letters.
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever reads has seen enough. https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_GONE
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
@@ -137,12 +157,13 @@ def _parser() -> argparse.ArgumentParser:
         "what all processes could open, now and while a deployment runs old and new ones, beside "
         "the server's max_connections. The exit code is 1 if a budget does not fit the server.",
     )
-    budget.add_argument(
+    where = budget.add_mutually_exclusive_group()
+    where.add_argument(
         "--settings",
         metavar="MODULE",
         help="the settings module (default: DJANGO_SETTINGS_MODULE)",
     )
-    budget.add_argument("--dsn", metavar="URI", help="the database, instead of settings")
+    where.add_argument("--dsn", metavar="URI", help="the database, instead of settings")
     budget.add_argument("--group", metavar="NAME", help="the budget's group, with --dsn")
     demo = commands.add_parser(
         "demo",

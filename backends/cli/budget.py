@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import django
 from django.conf import settings as django_settings
@@ -15,6 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connections
 
 from relet.backends.config.dsn import database_of
+from relet.backends.pools import pools
+from relet.backends.reports.reason import reason, reason_of_settings
 from relet.core import ConfigurationError
 from relet.core.budget import MOST_CONNECTIONS, Budget, Share, describe_holders, shares
 
@@ -25,6 +27,11 @@ SELECT pg_catalog.current_setting('max_connections')::int,
   pg_catalog.current_setting('superuser_reserved_connections')::int
     + coalesce(pg_catalog.current_setting('reserved_connections', true)::int, 0),
   (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend')::int
+"""
+#: No two servers have begun in the same microsecond.
+_DATABASE = """
+SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text
+  || ' ' || pg_catalog.current_setting('port'), pg_catalog.current_database()::text
 """
 
 
@@ -55,6 +62,31 @@ class Pool:
     max_size: int | None
 
 
+class Database(NamedTuple):
+    """A database, however the settings name its server.
+
+    :ivar server: what tells the server from others.
+    """
+
+    server: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is of a budget: who shares it, and what its server says.
+
+    :param theirs: the pools of each process.
+    :param pools: what each pool that is open has, by its number.
+    :param holders: a line for each application that holds permits.
+    """
+
+    theirs: list[Pool]
+    server: Server
+    pools: Mapping[int, Share]
+    holders: list[str]
+
+
 def budget(*, settings: str | None = None, dsn: str | None = None, group: str | None = None) -> int:
     """Print each budget; return the exit code.
 
@@ -67,7 +99,8 @@ def budget(*, settings: str | None = None, dsn: str | None = None, group: str | 
             return _from_dsn(dsn, group)
         return _from_settings(settings)
     except (ConfigurationError, Error, ImproperlyConfigured, ImportError, ValueError) as error:
-        print(f"relet budget: {str(error).strip()}", file=sys.stderr)
+        text = reason(error) if isinstance(error, ImproperlyConfigured) else str(error).strip()
+        print(f"relet budget: {text}", file=sys.stderr)
         return 2
 
 
@@ -84,35 +117,88 @@ def _from_dsn(dsn: str, group: str) -> int:
 
 
 def _from_settings(module: str | None) -> int:
-    if module is not None:
-        os.environ["DJANGO_SETTINGS_MODULE"] = module
-    sys.path.insert(0, str(Path.cwd()))  # as manage.py does
-    django.setup()
-    groups: dict[Budget, list[Pool]] = {}
-    wrappers: dict[Budget, Any] = {}
+    _set_up(module)
+    found: dict[tuple[Database, Budget], Found] = {}
     for alias in connections:
         wrapper: Any = connections[alias]
         if not hasattr(wrapper, "adapter_class"):
             continue
         pool = wrapper._runner.find_pool().pool
-        if (found := pool.config.budget) is not None:
-            stats = pool.stats()
-            groups.setdefault(found, []).append(Pool(alias, stats.min_size, stats.max_size))
-            wrappers[found] = wrapper
-    if not groups:
+        if (each := pool.config.budget) is None:
+            continue
+        with wrapper.outside_pool(connect_timeout=_CONNECT_TIMEOUT_S) as cursor:
+            cursor.execute(_DATABASE)
+            key = Database(*cursor.fetchone()), each
+            if key not in found:
+                found[key] = Found([], *_read(cursor, each))
+        stats = pool.stats()
+        found[key].theirs.append(Pool(alias, stats.min_size, stats.max_size))
+    if not found:
         print("relet budget: no alias in DATABASES has OPTIONS['budget'].", file=sys.stderr)
         return 2
     fits = True
-    for each, theirs in groups.items():
-        with wrappers[each].outside_pool(connect_timeout=_CONNECT_TIMEOUT_S) as cursor:
-            server, pools, holders = _read(cursor, each)
-        for line in describe(each, theirs, pools, server, holders):
-            print(line)
-        fits = fits and each.connections + len(pools) <= server.usable
+    for (_, each), one in found.items():
+        print("\n".join(describe(each, one.theirs, one.pools, one.server, one.holders)))
+        fits = fits and _need(each, one.pools) <= one.server.usable
+    for line, together in _on_one_server(found):
+        print(line)
+        fits = fits and together
     return 0 if fits else 1
 
 
+def _set_up(module: str | None) -> None:
+    """Set Django up with the settings of a project.
+
+    :raises ImproperlyConfigured: they cannot be used.
+    """
+    if module is not None:
+        os.environ["DJANGO_SETTINGS_MODULE"] = module
+    sys.path.insert(0, str(Path.cwd()))  # as manage.py does
+    try:
+        django.setup()
+    except Exception as error:
+        raise ImproperlyConfigured(reason_of_settings(error)) from error
+    # This process is none of the project's: it is not to be seen among those of its fleet.
+    pools.on_open = pools.before_close = None
+
+
+def _on_one_server(found: Mapping[tuple[Database, Budget], Found]) -> Iterator[tuple[str, bool]]:
+    """Yield what to say of each server with several budgets, and whether they fit it."""
+    servers: dict[str, list[tuple[Database, Budget]]] = {}
+    for key in found:
+        servers.setdefault(key[0].server, []).append(key)
+    for keys in servers.values():
+        if len(keys) == 1:
+            continue
+        # Of one group in one database, all pools share what the largest number allows.
+        needs: dict[tuple[str, str], int] = {}
+        for database, budget in keys:
+            of_group = (database.name, budget.group)
+            need = _need(budget, found[database, budget].pools)
+            needs[of_group] = max(need, needs.get(of_group, 0))
+        need, usable = sum(needs.values()), found[keys[0]].server.usable
+        aliases = ", ".join(
+            f"DATABASES[{pool.alias!r}]" for key in keys for pool in found[key].theirs
+        )
+        yield (
+            (
+                f"All budgets on the server of {aliases}: {need} connections; "
+                f"together they {_fit(need, usable)} the server"
+            ),
+            need <= usable,
+        )
+
+
+def _need(budget: Budget, pools: Mapping[int, Share]) -> int:
+    return budget.connections + len(pools)
+
+
+def _fit(need: int, usable: int) -> str:
+    return "fit" if need <= usable else "DO NOT FIT"
+
+
 def _read(cursor: Any, budget: Budget) -> tuple[Server, dict[int, Share], list[str]]:
+    """Return what the server says of itself and of *budget*."""
     cursor.execute(_SERVER)
     server = Server(*cursor.fetchone())
     cursor.execute(budget.look())
@@ -151,7 +237,7 @@ def describe(
                 f"{_above(most, budget.connections, 'under full load threads wait')}"
             )
     lines += _server(server)
-    need = budget.connections + len(pools)
+    need = _need(budget, pools)
     fits = "fits" if need <= server.usable else "DOES NOT FIT"
     lines.append(
         f"  the budget, and one connection for each pool that asks: {need}; it {fits} the server"

@@ -50,7 +50,9 @@ def add_commands(commands: Any) -> None:
                 metavar="N",
                 help="seconds between two looks (default: %(default)g)",
             )
-            command.add_argument("--once", action="store_true", help="look once, and print it")
+            command.add_argument(
+                "--once", action="store_true", help="look once, and print it, as into a pipe"
+            )
         else:
             command.add_argument(
                 "--fleet",

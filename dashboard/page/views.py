@@ -20,8 +20,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
+from relet.backends.reports.reason import reason
 from relet.dashboard import fleet as fleets
-from relet.dashboard import home
 from relet.dashboard import sessions as server
 from relet.dashboard.fleet import Filter
 
@@ -137,7 +137,7 @@ def end(request: HttpRequest, **kwargs: Any) -> HttpResponse:
         ended = server.end(given.get("alias", ""), int(pid), int(started))
         done = "ended" if ended else "gone"
     except Exception as error:  # noqa: BLE001 - anything that a driver raises
-        logger.warning("A session could not be ended: %s.", home.describe(error))
+        logger.warning("A session could not be ended: %s.", reason(error))
         done = "failed"
     logger.warning(
         "The user %s asked to end the session with pid %s of the alias %r: %s.",

@@ -477,3 +477,78 @@ def test_command(make, observer, tmp_path):
     result = command("--dsn", uri, "--group", group)
     assert "  held: 1, by 1 pools, of which 0 ask for more" in result.stdout
     assert f"  the holder has 1: pid {pid} idle" in result.stdout
+
+
+@pytest.fixture
+def second_database(observer):
+    observer.execute("DROP DATABASE IF EXISTS relet_second WITH (FORCE)")
+    observer.execute("CREATE DATABASE relet_second")
+    yield "relet_second"
+    observer.execute("DROP DATABASE relet_second WITH (FORCE)")
+
+
+def test_command_adds_up_what_databases_of_one_server_share(
+    make, observer, tmp_path, second_database
+):
+    """They may have one budget in the settings: locks belong to a database."""
+    db = make("default", connections=60)
+    backend_pid(db)
+    usable = observer.execute(
+        "SELECT current_setting('max_connections')::int "
+        "- current_setting('superuser_reserved_connections')::int"
+    ).fetchone()[0]
+    settings = db.settings_dict
+    settings["OPTIONS"]["budget"]["connections"] = number = usable * 2 // 3
+    databases = {"default": settings, "logs": {**settings, "NAME": second_database}}
+    (tmp_path / "shop.py").write_text(f"DATABASES = {databases!r}\n")
+    result = command("--settings", "shop", cwd=tmp_path)
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert [line.rpartition("(")[2] for line in lines if line.startswith("Budget")] == [
+        "DATABASES['default'])",
+        "DATABASES['logs'])",
+    ]
+    # The pool of the other number is of the same group.
+    held = [line for line in lines if line.startswith("  held")]
+    assert [line.partition(",")[0] for line in held] == ["  held: 1", "  held: 0"]
+    assert lines[-1] == (
+        "All budgets on the server of DATABASES['default'], DATABASES['logs']: "
+        f"{2 * number + 1} connections; together they DO NOT FIT the server"
+    )
+    assert result.returncode == 1
+    settings["OPTIONS"]["budget"]["connections"] = 3
+    (tmp_path / "shop.py").write_text(f"DATABASES = {databases!r}\n")
+    result = command("--settings", "shop", cwd=tmp_path)
+    assert result.stdout.splitlines()[-1].endswith("7 connections; together they fit the server")
+    assert result.returncode == 0
+
+
+def test_command_is_none_of_the_fleet(make, tmp_path):
+    db = make("default", connections=2)
+    text = (
+        f"DATABASES = {{'default': {db.settings_dict!r}}}\nINSTALLED_APPS = ['relet.dashboard']\n"
+    )
+    (tmp_path / "shop.py").write_text(text)
+    # Its first beat would be now, and fail without the tables.
+    code = (
+        "import relet.dashboard.reporter as reporter; reporter.FIRST_S = 0.0\n"
+        "reporter.reporter = reporter.Reporter()\n"
+        "from relet.backends.cli import main; code = main(['budget', '--settings', 'shop'])\n"
+        "assert not reporter.reporter._beats.goes_on; raise SystemExit(code)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_command_takes_settings_or_a_dsn():
+    result = command("--settings", "shop", "--dsn", "postgresql://h/x", "--group", "g")
+    assert result.returncode == 2
+    assert "not allowed with argument --settings" in result.stderr
+
+
+def test_command_shows_nothing_of_a_dsn():
+    result = command("--dsn", "postgresql://u:s3cr3t/x@h/db", "--group", "g")
+    assert result.returncode == 2
+    assert "not a libpq URI" in result.stderr and "s3cr3t" not in result.stderr

@@ -158,3 +158,33 @@ def test_demo_refuses_what_cannot_be(
         main(["demo", *arguments])
     assert exit_info.value.code == 2
     assert problem in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("import os; os.environ['NOT_THERE']", "KeyError: 'NOT_THERE'"),
+        ("x = = 1", "SyntaxError: invalid syntax"),
+        ("import not_there", "ModuleNotFoundError: No module named 'not_there'"),
+    ],
+)
+@pytest.mark.parametrize("name", ["budget", "pools"])
+def test_commands_say_that_the_settings_cannot_be_used(
+    tmp_path: Path, settings: str, said: str, name: str
+) -> None:
+    (tmp_path / "shop.py").write_text(f"{settings}\n")
+    result = relet(name, "--settings", "shop", env={"PYTHONPATH": str(tmp_path)})
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"relet {name}: the settings cannot be used: {said}")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["budget", "pools"])
+def test_commands_say_what_a_misspelt_engine_may_be(tmp_path: Path, name: str) -> None:
+    database = {"ENGINE": "relet.backends.psycop", "NAME": "x"}
+    text = f"DATABASES = {{'default': {database}}}\nINSTALLED_APPS = ['relet.dashboard']\n"
+    (tmp_path / "shop.py").write_text(text)
+    result = relet(name, "--settings", "shop", env={"PYTHONPATH": str(tmp_path)})
+    assert result.returncode in (1, 2)
+    assert "Did you mean 'psycopg'?" in result.stderr
+    assert "Traceback" not in result.stderr

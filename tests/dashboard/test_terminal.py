@@ -37,11 +37,14 @@ def uri(project, server):
     return uri_of({**parameters_for(server), "dbname": NAME})
 
 
-def relet_command(*arguments):
+def relet_command(*arguments, **variables):
     command = [sys.executable, "-m", "relet.backends.cli", *arguments]
-    environment = {**os.environ, "COLUMNS": "160"}
+    environment = {**os.environ, "COLUMNS": "160", **variables}
     environment.pop("DJANGO_SETTINGS_MODULE", None)
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    encoding = environment.get("PYTHONIOENCODING")
+    return subprocess.run(
+        command, capture_output=True, text=True, encoding=encoding, env=environment, timeout=60
+    )
 
 
 def test_commands_print_tables(reported, uri):
@@ -61,6 +64,31 @@ def test_top_shows_everything_once(reported, uri):
         assert part in done.stdout
     assert "\x1b" not in done.stdout and "\x07" not in done.stdout
     assert "[bold]x" in done.stdout
+
+
+def test_top_prints_it_once_into_a_pipe(reported, uri):
+    done = relet_command("top", "--dsn", uri)
+    assert done.returncode == 0, done.stderr
+    assert "1 processes on 1 hosts" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["top", "queries"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_letters_that_the_terminal_lacks(db, reporter, uri, command, encoding):
+    with relet.label("größe ← 大"):
+        run(db, "SELECT 1 AS größe")
+    reporter.beat()
+    done = relet_command(command, "--dsn", uri, PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "?" in done.stdout
+
+
+def test_a_reader_that_has_seen_enough(reported, uri):
+    command = [sys.executable, "-m", "relet.backends.cli", "processes", "--dsn", uri]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
@@ -123,14 +151,19 @@ def test_numbers_that_make_no_sense(capsys, command, option, value):
 
 
 def test_a_dsn_that_is_none(capsys):
-    assert main(["pools", "--dsn", "mysql://x"]) == 2
-    assert "libpq URI" in capsys.readouterr().err
+    for dsn in "mysql://x", "postgresql://u:s3cr3t/x@h/db":
+        assert main(["pools", "--dsn", dsn]) == 2
+        error = capsys.readouterr().err
+        assert "libpq URI" in error and "s3cr3t" not in error
 
 
-def test_a_database_without_the_tables(uri):
-    done = relet_command("pools", "--dsn", uri.replace(NAME, "postgres"))
+@pytest.mark.parametrize(
+    "command", [["pools"], ["pools", "--json"], ["top", "--once"], ["top", "--json"]]
+)
+def test_a_database_without_the_tables(uri, command):
+    done = relet_command(*command, "--dsn", uri.replace(NAME, "postgres"))
     assert done.returncode == 1
-    assert "relet_dashboard_process" in done.stderr
+    assert "relet_dashboard_process" in done.stdout + done.stderr
 
 
 # Prometheus.

@@ -1,0 +1,22 @@
+"""Reasons: why something failed, in one line."""
+
+from __future__ import annotations
+
+from django.core.exceptions import ImproperlyConfigured
+
+#: Django says that an engine could not be imported, and that the exception above says why.
+_SEE_ABOVE = " Check the above exception."
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of what *error* says. What a server says has no values in it."""
+    line = str(error).strip().partition("\n")[0] or type(error).__name__
+    said, see_above, _ = line.partition(_SEE_ABOVE)
+    return f"{said} {reason(error.__cause__)}" if see_above and error.__cause__ else line
+
+
+def reason_of_settings(error: Exception) -> str:
+    """Return why the settings cannot be used: they may raise anything when they are imported."""
+    # A KeyError only says which key.
+    kind = "" if isinstance(error, ImproperlyConfigured) else f"{type(error).__name__}: "
+    return f"the settings cannot be used: {kind}{reason(error)}"
