@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from relet.backends.config.options import release_policy
-from relet.backends.pools import PoolHandle
+from relet.backends.pools import PoolHandle, pools
 from relet.backends.temporarily import temporarily
 from relet.core import (
     Action,
@@ -691,7 +691,11 @@ class LeaseRunner:
 
     def facts_if_known(self) -> Facts | None:
         """Return facts about connections of this pool, or None if they are not known yet."""
-        return None if self.handle is None else self.handle.pool.known_facts
+        if (handle := self.handle) is None:
+            # Another wrapper may have opened the pool.
+            key = self.host.alias, self.host.settings_dict, self.host.timezone_name
+            handle = next((each for each in pools if each.serves(*key)), None)
+        return None if handle is None else handle.pool.known_facts
 
     # Pins.
 

@@ -13,6 +13,8 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
+from django.db import DatabaseError
+
 from relet.backends.leases.runner import LeaseRunner
 
 if TYPE_CHECKING:
@@ -53,8 +55,11 @@ class LeasedConnection:
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:  # for isinstance()
-        facts = self.__runner.facts_if_known()
-        return LeasedConnection if facts is None else facts.kind
+        try:
+            kind: type = self.__runner.facts().kind
+            return kind
+        except DatabaseError:  # there is no connection: to ask for a class raises no error
+            return LeasedConnection
 
     def __dir__(self) -> list[str]:
         return sorted(self.__runner.facts().names)

@@ -11,7 +11,7 @@ from asyncio import _get_running_loop
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, ProgrammingError, transaction
 from django.db.backends.utils import debug_transaction
 from django.db.transaction import TransactionManagementError
 from django.utils.asyncio import async_unsafe
@@ -165,7 +165,8 @@ class LazyTransactions(WrapperBase):
 
     def _savepoint(self, sid: str) -> None:
         runner = self._runner
-        if runner.lease.connection is None and self.in_atomic_block:
+        # Wrappers of execute() are to see it, as in Django, so then it is sent at once.
+        if runner.lease.connection is None and self.in_atomic_block and not self.execute_wrappers:
             self.validate_no_broken_transaction()
             with debug_transaction(self, self.ops.savepoint_create_sql(sid)):
                 runner.pending_savepoints.append(sid)
@@ -207,6 +208,9 @@ class LazyTransactions(WrapperBase):
         if self.needs_rollback:  # else Django does nothing
             if self._forked_inside:
                 self._refuse_forked()
+            if self.closed_in_transaction and self.in_atomic_block:
+                # Django's words, and its reason: there was no error in the transaction.
+                raise ProgrammingError("Cannot open a new connection in an atomic block.")
             super().validate_no_broken_transaction()
 
     def _refuse_forked(self) -> Any:

@@ -196,7 +196,7 @@ class LeasingWrapper(LazyTransactions):
 
     def is_usable(self) -> bool:
         runner = self._runner
-        if runner.lease.connection is None and runner.closed:
+        if runner.lease.connection is None and self._unconnected:
             return False
         # Django considers the wrapper connected, even without a lease.
         try:

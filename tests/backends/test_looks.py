@@ -240,3 +240,48 @@ def watch(execute, sql, params, many, context):
     if (raw := connections["default"].connection) is not None:
         assert raw.info.server_version
     return execute(sql, params, many, context)
+
+
+# A wrapper that has run nothing yet: that of each new thread, so of each request under ASGI.
+
+
+@pytest.fixture
+def thread():
+    thread = Thread()
+    yield thread
+    thread(lambda: connections["default"].close())
+    thread.end()
+
+
+def is_drivers(db):
+    with db.cursor() as cursor:
+        return isinstance(cursor.connection, driver.dbapi.Connection)
+
+
+def test_it_is_a_connection_before_the_first_statement(db, thread):
+    db.close_pool()
+    assert is_drivers(db)
+    assert thread(lambda: is_drivers(connections["default"]))
+    assert at_rest(db)
+
+
+def test_to_ask_what_it_is_raises_nothing(make):
+    """Even if there is no connection to be had."""
+    wrapper = make("unreachable", HOST="127.0.0.1", PORT="1")
+    with wrapper.cursor() as cursor:
+        assert not isinstance(cursor.connection, driver.dbapi.Connection)
+
+
+def test_a_look_of_another_thread_takes_no_lease(db, thread):
+    """What the pool knows is known to all."""
+    select(db)
+    before = stats(db).checkouts
+
+    def version():
+        with connections["default"].cursor() as cursor:
+            return look(cursor.connection, "info.server_version")
+
+    with transaction.atomic():  # the pool has one connection
+        select(db)
+        assert thread(version) > 0
+    assert stats(db).checkouts == before + 1

@@ -263,7 +263,7 @@ def test_close_inside_atomic_does_not_reopen_inside_it(db):
         db.close()
         assert stats(db).in_use == 0
         assert db.connection is None
-        with pytest.raises(TransactionManagementError):
+        with pytest.raises(ProgrammingError, match="Cannot open a new connection"):
             Item.objects.create(name="lost too")
         with pytest.raises(ProgrammingError, match="Cannot open a new connection"):
             db.ensure_connection()
@@ -289,7 +289,7 @@ def test_an_old_cursor_works_after_a_block_that_was_closed_inside(db):
 def test_close_inside_atomic_before_any_statement(db):
     with transaction.atomic():
         db.close()
-        with pytest.raises(TransactionManagementError):
+        with pytest.raises(ProgrammingError, match="Cannot open a new connection"):
             Item.objects.create(name="lost")
     assert at_rest(db)
     assert not Item.objects.exists()
@@ -386,3 +386,57 @@ def test_durable_and_nested_errors_are_djangos(db):
     with transaction.atomic(), pytest.raises(TransactionManagementError):
         db.commit()
     assert at_rest(db)
+
+
+# What Django says of a transaction.
+
+
+def test_execute_wrappers_see_savepoints_before_the_first_statement(db):
+    seen = []
+
+    def watch(execute, sql, *args):
+        seen.append(sql.split()[0])
+        return execute(sql, *args)
+
+    with db.execute_wrapper(watch):
+        with transaction.atomic(), transaction.atomic(), transaction.atomic():
+            pass
+        assert seen == ["SAVEPOINT", "SAVEPOINT", "RELEASE", "RELEASE"]
+        seen.clear()
+        with transaction.atomic(), transaction.atomic(), db.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        assert seen == ["SAVEPOINT", "SELECT", "RELEASE"]
+
+
+def test_a_savepoint_that_nobody_watched_and_then_one_that_is(db):
+    with transaction.atomic(), transaction.atomic():
+        with db.execute_wrapper(lambda execute, *args: execute(*args)), transaction.atomic():
+            pass
+        with db.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            assert cursor.fetchone() == (1,)
+
+
+def test_a_wrapper_is_usable_before_the_first_statement(db):
+    db.close()
+    assert not db.is_usable()  # as in Django, where there is no connection
+    with transaction.atomic():
+        assert db.is_usable()
+    db.close()
+    assert db.get_autocommit()
+    assert db.is_usable()
+
+
+def test_a_connection_that_was_closed_in_a_transaction(db):
+    """Django says why nothing runs any more, and not that there was an error."""
+    message = "Cannot open a new connection in an atomic block"
+    with transaction.atomic():
+        with db.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            db.close()
+            with pytest.raises(ProgrammingError, match=message):
+                cursor.execute("SELECT 1")
+        with db.cursor() as cursor, pytest.raises(ProgrammingError, match=message):
+            cursor.execute("SELECT 1")
+    with db.cursor() as cursor:
+        cursor.execute("SELECT 1")
