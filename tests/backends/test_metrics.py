@@ -10,6 +10,7 @@ from django.db import OperationalError, connections, transaction
 
 import relet
 from relet.backends.metrics import names
+from relet.backends.observe import durations
 
 from ..support.forks import child_of, needs_fork
 from ..support.pools import backend_pid, stats
@@ -27,6 +28,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 ALIAS = "measured"
 POOL = {names.POOL_NAME: ALIAS, names.SYSTEM: "postgresql"}
+
+
+@pytest.fixture(autouse=True)
+def unfollowed(monkeypatch):
+    """What an exporter of a test has asked for is not kept for those of other tests."""
+    monkeypatch.setattr(durations, "_followers", [])
 
 
 @pytest.fixture
