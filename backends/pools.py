@@ -74,6 +74,12 @@ class PoolHandle:
     users: dict[weakref.ref[Any], set[weakref.ref[_ThreadMarker]]] = field(default_factory=dict)
 
     @property
+    def database(self) -> tuple[Any, ...]:
+        """The name, host and port of its database. Pools of several aliases may have the same."""
+        _, name, _, _, host, port, *_ = self.made_from
+        return (name, host, port)
+
+    @property
     def in_use(self) -> bool:
         """Whether a thread that still runs uses it."""
         return any(list(self.users.values()))
@@ -271,11 +277,8 @@ class Pools:
         other session is connected.
         """
 
-        def same_database(handle: PoolHandle) -> bool:
-            _, pool_name, _, _, host, port, *_ = handle.made_from
-            return (pool_name, host, port) == (name, settings["HOST"], settings["PORT"])
-
-        self._close(same_database)
+        database = (name, settings["HOST"], settings["PORT"])
+        self._close(lambda handle: handle.database == database)
 
     def close_unwanted(self) -> None:
         """Close pools whose alias is gone or that nothing uses, without waiting for them."""

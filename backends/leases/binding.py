@@ -38,11 +38,16 @@ def find_pool(host: Host) -> PoolHandle:
     )
 
 
+def definitions_of(database: tuple[Any, ...]) -> list[PoolDefinitions]:
+    """Return the definitions of all pools of *database*; see `PoolHandle.database`."""
+    return [handle.pool.definitions for handle in pools if handle.database == database]
+
+
 def _expire_definitions(using: str, **kwargs: Any) -> None:
     """Have the definitions of the database *using* read again. A receiver of ``post_migrate``."""
-    for handle in pools:
-        if handle.alias == using:
-            handle.pool.definitions.expire()
+    for database in {handle.database for handle in pools if handle.alias == using}:
+        for definitions in definitions_of(database):
+            definitions.expire()
 
 
 def _plan_pool(host: Host) -> MakePool:
@@ -60,7 +65,11 @@ def _plan_pool(host: Host) -> MakePool:
     observe = observe_options(alias, settings)
     prepare = prepare_options(alias, settings, adapter_class)
     budget = pool_budget(alias, settings, adapter_class)
-    definitions = PoolDefinitions(policy, pooled=adapter_class.is_pooling(options))
+    definitions = PoolDefinitions(
+        policy,
+        pooled=adapter_class.is_pooling(options),
+        late=bool(options) and "configure" in options,
+    )
     configure = ConfigureConnection(type(host), copy_settings(settings), alias, definitions)
     config = PoolConfig(
         alias=alias,
@@ -128,6 +137,7 @@ class ConfigureConnection:
             lease.pins.clear()
             lease.send(Event.FORK)
             lease.connection = None
-        if (pool := self.find_pool()) is not None:
+        pool = self.find_pool()
+        if pool is not None and not self._definitions.late:
             # A statement that needs them waits for the thread that reads them.
             self._definitions.compare(pool, raw, wait=False)

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from relet.core import PoolAdapter
 from relet.core.catalogue.closure import Closure
-from relet.core.catalogue.memo import CatalogueMemo, Either
+from relet.core.catalogue.memo import CatalogueMemo, Definer, Either
 from relet.core.catalogue.names import Catalogue
 from relet.core.catalogue.queries import (
     SIGNATURE,
+    SearchPath,
     Separators,
     read_relations,
     read_signature,
@@ -51,9 +52,12 @@ class PoolDefinitions:
 
     :ivar memo: the effects of texts.
     :ivar ttl: seconds after which `is_due`; None if the definitions are not read at all.
+    :ivar late: whether a new connection is not as it will be before its first lease, because other
+        code configures it, too.
     """
 
-    def __init__(self, policy: ReleasePolicy, *, pooled: bool) -> None:
+    def __init__(self, policy: ReleasePolicy, *, pooled: bool, late: bool = False) -> None:
+        self.late = late
         # Without a pool, the session ends with its lease.
         self.ttl = policy.catalogue_ttl if pooled else None
         self.memo = CatalogueMemo(stale=self.ttl is not None)
@@ -63,6 +67,7 @@ class PoolDefinitions:
         #: When they were last compared, in seconds of `monotonic`.
         self._seen_at = float("-inf")
         self._signature: str | None = None
+        self._path = SearchPath()
         #: The catalogue that all transactions see.
         self._committed: Catalogue | None = None
 
@@ -95,6 +100,26 @@ class PoolDefinitions:
         self._signature = None
         self.expire()
 
+    def begin(self, definer: Definer) -> None:
+        """Record that *definer* is about to define something. Others see that when it commits."""
+        if self.ttl is not None:
+            self.memo.definers[definer] = None
+            self.memo.clear()
+
+    def finish(self, definer: Definer) -> None:
+        """Record that all that *definer* has defined is committed, or rolled back."""
+        self.memo.definers.pop(definer, None)
+        self.expire()
+
+    def is_defined_by_others(self, own: Definer) -> bool:
+        """Return whether a transaction, other than that of *own*, may be defining something."""
+        for other in list(self.memo.definers):
+            if other() is None:
+                self.finish(other)
+            elif other is not own:
+                return True
+        return False
+
     def take_problem(self) -> str:
         """Return why they could not be read, the first time that this is called."""
         if not self._problem or self._told:
@@ -109,23 +134,25 @@ class PoolDefinitions:
 
     def compare(
         self, pool: PoolAdapter[Any], raw: Any, *, tentative: bool = False, wait: bool = True
-    ) -> None:
+    ) -> bool:
         """Read them on *raw* unless they are as they were.
 
         :param raw: a connection without a running statement, and without a failed transaction.
         :param tentative: whether its open transaction has changed some, which others do not see.
         :param wait: whether to wait for a thread that is reading them, rather than return.
+        :return: whether what was read is what only this transaction sees.
         :raises Error: the driver's; the connection is lost.
         """
-        if self.ttl is not None:
-            locked(self._lock, partial(self._compare, pool, raw, tentative), blocking=wait)
+        if self.ttl is None:
+            return False
+        return bool(locked(self._lock, partial(self._compare, pool, raw, tentative), blocking=wait))
 
-    def _compare(self, pool: PoolAdapter[Any], raw: Any, tentative: bool) -> None:
+    def _compare(self, pool: PoolAdapter[Any], raw: Any, tentative: bool) -> bool:
         in_transaction = pool.transaction_status(raw) != IDLE
         try:
             if in_transaction:
                 pool.execute_internal(raw, f"SAVEPOINT {_SAVEPOINT}")
-            self._read(pool, raw, tentative)
+            tentative = self._read(pool, raw, tentative)
             if in_transaction:
                 pool.execute_internal(raw, f"RELEASE SAVEPOINT {_SAVEPOINT}")
         except Exception as error:
@@ -142,31 +169,39 @@ class PoolDefinitions:
             self._signature = None
             self.memo.renew(self._committed)
         self._seen_at = monotonic()
+        return tentative
 
-    def _read(self, pool: PoolAdapter[Any], raw: Any, tentative: bool) -> None:
+    def _read(self, pool: PoolAdapter[Any], raw: Any, tentative: bool) -> bool:
         signature = read_signature(pool.execute_internal(raw, SIGNATURE))
         # Other isolation levels see what there was when the transaction began.
         tentative = tentative or (
             pool.transaction_status(raw) != IDLE and signature.isolation != "read committed"
         )
-        if signature.text == self._signature and not tentative:
-            if self.memo.stale:
-                self.memo.renew(self._committed)
-            return
+        memo = self.memo
+        same_path = memo.looks_anywhere or signature.path == self._path
+        if signature.text == self._signature and same_path and not tentative:
+            if memo.stale:
+                memo.renew(self._committed)
+            return False
         separators = Separators()
         query = sources_query(signature, separators)
         rows = pool.execute_internal(raw, query) if query else ()
-        closure = Closure(read_sources(rows, separators))
+        closure = Closure(read_sources(rows, separators, signature.path))
         relations = None
         if closure.judge():
-            rows = pool.execute_internal(raw, relations_query(separators))
+            rows = pool.execute_internal(raw, relations_query(separators, temporary=tentative))
             relations = read_relations(rows, separators)
         found = closure.relate(relations)
         if closure.changes_path:
-            self.memo.look_anywhere()
+            memo.look_anywhere()
         if tentative:
             known = self._committed
-            self.memo.renew(found if known is None else Either(known, found))
+            if memo.temporary is None:
+                memo.temporary = signature.path.temporary
+            memo.renew(found if known is None else Either(known, found))
         else:
             self._committed, self._signature = found, signature.text
-            self.memo.renew(found)
+            self._path = signature.path
+            memo.temporary = signature.path.temporary
+            memo.renew(found)
+        return tentative

@@ -61,5 +61,8 @@ def initialize_connection(runner: Any, outer: Lease) -> None:
         connection.baseline = session_rules.read_baseline(pool, connection.raw, runner.configured)
     if pool.plans is not None:
         pool.plans.restored(connection.raw)
+    if pool.definitions.late:
+        # A statement that needs them waits for the thread that reads them.
+        pool.definitions.compare(pool, connection.raw, wait=False)
     pool.known_facts = pool.facts(connection.raw)
     connection.initialized = True

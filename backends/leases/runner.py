@@ -11,6 +11,7 @@ import weakref
 from _thread import get_ident
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
@@ -33,8 +34,7 @@ from relet.core import (
 )
 from relet.core.catalogue.memo import UNREAD, CatalogueMemo
 from relet.core.session.ledger import SessionLedger
-from relet.core.sql.classifier import EFFECTS
-from relet.core.sql.effects import Effects, Kind
+from relet.core.sql.effects import Change, Effects, Kind, nameless
 from relet.core.sql.readonly import only_reads
 from relet.core.status import TransactionStatus
 
@@ -51,6 +51,7 @@ from . import (
     session_tracking,
     standby,
 )
+from .definitions import PoolDefinitions
 from .host import Host
 from .messages import Messages
 from .notes import Note, Notes
@@ -122,8 +123,11 @@ class LeaseRunner:
         self.effects = _UNBOUND
         #: Whether the lease was taken to judge a statement that has not begun.
         self.prepared = False
-        #: Whether the open transaction has defined something that other transactions do not see.
+        #: Whether the open transaction has defined something that other transactions do not see, or
+        #: does not see what others have defined.
         self.redefined = False
+        #: Whether another transaction was defining something when the statement was judged.
+        self.doubted = False
         self.initializing: Any = None
         #: Names of the settings that were made on `initializing`.
         self.configured: set[str | None] = set()
@@ -501,6 +505,7 @@ class LeaseRunner:
                 raise
             finally:
                 self.closed = True
+                self._follow_definitions()
                 if lease.connection is None:
                     # A lease outlives a dropped wrapper and must not keep the pool alive.
                     lease.pool = None
@@ -586,7 +591,7 @@ class LeaseRunner:
     def forked(self) -> None:
         """Drop everything that belongs to the parent. Called in a forked child."""
         self.closed, self.handle = True, None
-        self.effects, self.redefined = _UNBOUND, False
+        self.effects, self.redefined, self.doubted = _UNBOUND, False, False
         self.pending_savepoints = []
         if self.share_lock is not None:
             self.share_lock = threading.RLock()
@@ -786,8 +791,9 @@ class LeaseRunner:
     def _judge(self, text: str) -> Effects | None:
         """Return the effects of *text*; find the pool and read the definitions before."""
         if self.initializing is not None:
-            self.effects.follow_path(text)
-            return EFFECTS[text]
+            return self.effects.judge_alone(text)
+        self.doubted = False
+        self._follow_definitions()
         self.prepared = self.lease.connection is None
         if self.closed or self.lease.pool is None or self.lease.pool.closed:
             self._reopen()
@@ -796,11 +802,32 @@ class LeaseRunner:
         if pool is None:
             return effects
         # To define one thing after the other, none has to be known.
-        if memo.stale and (effects is None or not effects.redefines):
+        if memo.stale and (effects is None or not effects.redefines or memo.temporary is None):
             self._read_definitions(pool)
             effects = memo.judge(text)
         self._tell_problem(pool)
+        if pool.definitions.is_defined_by_others(self.ref):
+            self.doubted = True
+            return effects or UNREAD
         return effects
+
+    def _judge_again(self, effects: Effects, text: str) -> Effects:
+        """Return the *effects* of *text*, which has run while others were defining something.
+
+        It may have waited until they were ready.
+        """
+        self.doubted = False
+        steps: tuple[Change, ...] = (Change(Kind.UNKNOWN, None),)
+        connection, pool = ending.leased(self.lease)
+        if self.status() in (TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION):
+            with self.host.wrap_database_errors:
+                old = pool.definitions.compare(pool, connection.raw, tentative=self.redefined)
+            if old and not self.redefined:
+                self.redefined = True  # it does not see what has changed
+            else:
+                again = self.effects.judge(text)
+                steps = nameless(again.steps) if again is not None else ()
+        return replace(effects, steps=(*effects.steps, *steps))
 
     def drop_prepared(self) -> None:
         """End a lease that was taken to judge a statement which then did not begin."""
@@ -816,7 +843,7 @@ class LeaseRunner:
         if self.status() not in (TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION):
             return
         with self.host.wrap_database_errors:
-            self.call(
+            self.redefined |= self.call(
                 partial(pool.definitions.compare, tentative=self.redefined),
                 pool,
                 self.lease.connection.raw,
@@ -835,10 +862,14 @@ class LeaseRunner:
 
     def _follow_definitions(self) -> None:
         """Have the definitions read again after a transaction that has changed some."""
-        if self.redefined and self.lease.pool is not None:
-            if self.status() in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN):
-                self.redefined = False
-            self.lease.pool.definitions.expire()
+        if self.redefined and self.status() in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN):
+            self.redefined = False
+            for definitions in self._definitions():
+                definitions.finish(self.ref)
+
+    def _definitions(self) -> list[PoolDefinitions]:
+        """Return the definitions of the database, of each of its pools."""
+        return [] if self.handle is None else binding.definitions_of(self.handle.database)
 
     def known_effects(self, query: Any) -> Effects | None:
         """Return the effects of *query*, which has run. Unlike `effects_of`, this only looks."""
@@ -863,6 +894,10 @@ class LeaseRunner:
         if lease.session is None or not lease.session.holds:
             policy = self.choice.policy if lease.connection is not None else self._next_policy()
             session_rules.refuse(lease.alias, policy, effects.resolve(params, None), text)
+        if effects.redefines:
+            self.redefined = True
+            for definitions in self._definitions():
+                definitions.begin(self.ref)
 
     def _next_policy(self) -> ReleasePolicy:
         """Return the policy of the next lease."""
@@ -888,14 +923,18 @@ class LeaseRunner:
         """
         if self.initializing is not None:
             self.configured.update(session_rules.settings_made(effects.resolve(params, None)))
+            if effects.redefines:
+                for definitions in self._definitions():
+                    definitions.expire()
         else:
+            if self.doubted and self.lease.connection is not None:
+                effects = self._judge_again(effects, self.host_class.adapter_class.sql_text(sql))
             ran = Statement(effects, sql, params, driver, before, error)
             session_tracking.account(self.lease, self.choice.policy, self.messages, ran)
             self._look_at_settings()
-            if effects.redefines:
-                self.redefined = True
-            if self.redefined:
-                self._follow_definitions()
+            if effects.redefines and self.lease.pool is not None:
+                self.lease.pool.definitions.expire()
+            self._follow_definitions()
 
     def _look_at_settings(self) -> None:
         """Let targets be prepared again once the session has no settings of this lease any more."""

@@ -9,9 +9,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
+from relet.core.sql.assignments import makes_temporary
 from relet.core.sql.effects import Change, Kind
 from relet.core.sql.functions import KINDS
+from relet.core.sql.redefinitions import (
+    REDEFINES,
+    body_creates,
+    body_defines,
+    body_may_define,
+    changes_path,
+)
 
 from . import extensions
 from .bodies import Body, may_have_effects, words_of
@@ -27,12 +36,16 @@ from .names import (
     BySchema,
     Catalogue,
 )
-from .queries import Relations, Routine, Sources
+from .queries import TEMPORARY_SCHEMA, Relations, Routine, Sources
 
 #: An object, by its catalogue and number, or what is done with a relation, by its number.
 Node = tuple[str, str]
 
-_PROC, _TYPE, _OPERATOR = "pg_proc", "pg_type", "pg_operator"
+_PROC, _TYPE, _OPERATOR, _CLASS = "pg_proc", "pg_type", "pg_operator", "pg_class"
+#: The node of a trigger that runs at COMMIT, and of the key of a partitioned table.
+_DEFERRED, _KEY = "deferred", "key"
+#: When a table's own expressions run.
+_OWN = (INSERT, UPDATE, REWRITE)
 _WRITES = (INSERT, UPDATE, DELETE, TRUNCATE, CASCADE)
 #: What writing a row leaves that is not told of, as with a serial column: nobody reads the value of
 #: the sequence but whoever wrote the row.
@@ -87,9 +100,10 @@ class Closure:
                 if kind is not None:
                     origin = f"called in function {routine.title}"
                     self._add(node, [Change(kind, None, origin=origin)])
-            elif may_have_effects(lowered):
+            elif may_have_effects(lowered) or body_may_define(routine.source, lowered):
                 body = self._bodies[position] = Body(routine, lowered)
                 self._add(node, body.own)
+                self._add(node, self._made(routine, body))
         for catalogue, oid, function in self._sources.expressions:
             kind = KINDS[function]
             if kind not in NOT_OF_WRITES or catalogue in ("pg_rewrite", _PROC):
@@ -100,10 +114,28 @@ class Closure:
             or any(routine.language == "c" for routine in self._sources.routines)
         )
 
+    def _made(self, routine: Routine, body: Body) -> Iterator[Change]:
+        """Yield what the definitions in *body* leave."""
+        origin = f"called in function {routine.title}"
+        if body_defines(body.statements):
+            yield REDEFINES._replace(origin=origin)
+        if (self._creates_temporary or makes_temporary(routine.settings)) and body_creates(
+            body.statements
+        ):
+            yield Change(Kind.TEMPORARY, None, origin=origin)
+
+    @cached_property
+    def _creates_temporary(self) -> bool:
+        """Whether any function may run with a search path of which pg_temp is the first."""
+        return self._sources.path.temporary or any(
+            routine.settings.partition("search_path=")[2].startswith(TEMPORARY_SCHEMA)
+            for routine in self._sources.routines
+        )
+
     @property
     def changes_path(self) -> bool:
-        """Whether a function may change the search path."""
-        return any("search_path" in lowered for _, _, lowered in self._judged)
+        """Whether a function may change the search path for what follows its call."""
+        return any(changes_path(routine.source, lowered) for _, routine, lowered in self._judged)
 
     def relate(self, relations: Relations | None) -> Catalogue:
         """Follow calls, writes and reads to their end; return what has effects."""
@@ -142,11 +174,18 @@ class Closure:
                 kept = changes
                 if user[0] in _WRITES:
                     kept = [change for change in changes if change.kind not in NOT_OF_WRITES]
+                elif user[0] == _DEFERRED and any(not change.undoes for change in changes):
+                    # After anything that undoes its effects now.
+                    kept = [*changes, Change(Kind.UNKNOWN, None, origin=changes[0].origin)]
                 if self._add(user, kept, origin):
                     pending.append(user)
 
     def _search(self, catalogue: Catalogue, new: list[str]) -> bool:
-        """Judge again each body that mentions one of *new*; return whether any has new effects."""
+        """Judge again each body that mentions one of *new*; return whether any has new effects.
+
+        Whoever calls a function can have changed the search path, as its own SET clause does.
+        """
+        catalogue = catalogue.anywhere
         # A name of several words, or of none, is looked for as it is.
         names = [name.encode(errors="replace") for name in new]
         single = frozenset(name for name in names if words_of(name.decode()) == {name})
@@ -205,21 +244,28 @@ class Closure:
                 self._use(rule, (REWRITE, relation), origin)
                 views[oid] = relation
         self._judge_rules(found.rules)
-        for catalogue, oid, used_catalogue, used in found.uses:
-            user = (_bare(catalogue), oid)
-            if _bare(used_catalogue) == "pg_class":
+        for catalogue, oid, used_catalogue, used_oid in found.uses:
+            user, used = (_bare(catalogue), oid), (_bare(used_catalogue), used_oid)
+            if used[0] == _CLASS:
                 if oid in views:
-                    self._link_view(views[oid], used, user)
-            elif user[0] == "pg_class" and _bare(used_catalogue) == _TYPE:
-                for verb in (INSERT, UPDATE, REWRITE):
-                    self._use((_TYPE, used), (verb, oid), "")
-            elif user in objects or user[0] in (_PROC, _OPERATOR, "pg_trigger"):
-                self._use((_bare(used_catalogue), used), user, "")
+                    self._link_view(views[oid], used_oid, user)
+                elif user[0] == _TYPE:
+                    self._use((INSERT, used_oid), user, "")
+            elif user in objects or user[0] in (_PROC, _OPERATOR, _TYPE, "pg_trigger"):
+                self._use(used, user, "")
+            elif user[0] == _CLASS:  # by a column, or the key of its partitions
+                self._use(used, (_KEY, oid), "")
+                for verb in _OWN:
+                    self._use((_KEY, oid), (verb, oid), "")
         for relation, name, function, kind, deferrable, oid in found.triggers:
             self._link_trigger(relation, name, function, int(kind), deferrable[:1] == "t", oid)
         for parent, child in found.inherits:
-            for verb in _WRITES:
+            for verb in (*_WRITES, REWRITE):
                 self._use((verb, child), (verb, parent), "")
+            # Each partition checks that its rows have the right key.
+            self._use((_KEY, parent), (_KEY, child), "")
+            for verb in _OWN:
+                self._use((_KEY, child), (verb, child), "")
             # A row can move to another partition.
             self._use((INSERT, child), (UPDATE, parent), "")
             self._use((DELETE, child), (UPDATE, parent), "")
@@ -263,12 +309,15 @@ class Closure:
                 what = {
                     "pg_attrdef": f"by a default of table {title}",
                     "pg_constraint": f"by constraint {name} on table {title}",
-                    "pg_class": f"by index {name} on table {title}",
+                    "pg_statistic_ext": f"by statistics {name} on table {title}",
+                    _CLASS: f"by index {name} on table {title}",
                 }[catalogue]
-                for verb in (INSERT, UPDATE, REWRITE):
+                for verb in (REWRITE,) if catalogue == "pg_statistic_ext" else _OWN:
                     self._use(node, (verb, owner), what)
-                if catalogue == "pg_class":
+                if catalogue == _CLASS:
                     self._use(("pg_index", oid), node, "")
+                    self._names[oid] = (self._names[owner][0], name)
+                    self._use(node, (REWRITE, oid), what)  # REINDEX INDEX
         return known
 
     def _link_view(self, view: str, used: str, rule: Node) -> None:
@@ -287,13 +336,13 @@ class Closure:
         self, relation: str, name: str, function: str, kind: int, deferrable: bool, oid: str
     ) -> None:
         origin = f"by trigger {name} on table {self._title(relation)}"
+        if deferrable:
+            self._use((_PROC, function), (_DEFERRED, oid), "")
         for bit, verb in _EVENTS.items():
             if kind & bit:
                 self._use((_PROC, function), (verb, relation), origin)
                 self._use(("pg_trigger", oid), (verb, relation), origin)
-                if deferrable:
-                    # It runs at COMMIT, after anything that undoes its effects now.
-                    self._use((_PROC, function), ("deferred", f"{verb} {relation}"), origin)
+                self._use((_DEFERRED, oid), (verb, relation), origin)
 
     def _judge_rules(self, rules: list[list[str]]) -> None:
         """Judge the actions of rules as if they were functions."""
@@ -322,8 +371,6 @@ class Closure:
                     attributes.add(routine.name)
             elif what in VERBS and oid in self._names:
                 schema, name = self._names[oid]
-                if ("deferred", f"{what} {oid}") in self._effects:
-                    changes = (*changes, Change(Kind.UNKNOWN, None, origin=changes[0].origin))
                 relations.setdefault(what, {}).setdefault(name, {})[schema] = changes
         return Catalogue(
             functions,
@@ -337,7 +384,7 @@ class Closure:
                 for function, origin in self._definitions
                 for change in self._effects.get((_PROC, function), {}).values()
             ),
-            frozenset(self._sources.path),
+            self._sources.path.schemas,
         )
 
     def _named(

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 
-from relet.core.sql.classifier import Memo, classify
-from relet.core.sql.effects import Effects
-from relet.core.sql.redefinitions import redefines
+from relet.core.sql.classifier import EFFECTS, Memo, classify
+from relet.core.sql.effects import Change, Effects, Kind
+from relet.core.sql.redefinitions import REDEFINES, changes_path, creates, redefines
 from relet.core.sql.statements import Statement
 
 from .names import Catalogue, Changes
 
+#: Who defines something: a weak reference.
+Definer = Callable[[], object]
 #: The effects of any text while the database's definitions have to be read first.
 UNREAD = Effects(())
-
-#: A text without any of these does not change where names are looked up, and one that matches may.
-_MAY_CHANGE_PATH = ("search_path", "schema", "set_config")
-_CHANGES_PATH = re.compile(
-    r"search_path|\bset\s+(?:session\s+|local\s+)?schema\b|set_config\s*\(\s*[^'\s]"
-)
 
 
 class Either:
@@ -50,17 +46,28 @@ class CatalogueMemo(Memo):
     When the catalogue changes, it is emptied. So a text seen before is one look-up, as in `Memo`.
 
     :ivar stale: whether the definitions have to be read first. It then answers `UNREAD`.
+    :ivar definers: who is defining something, so that texts may have other effects when they run
+        than now. While there is one, it answers `UNREAD`, too.
+    :ivar temporary: whether what a text creates without a schema is temporary; None if that is not
+        known yet.
     """
 
     def __init__(self, *, stale: bool = False) -> None:
         super().__init__()
         self.stale = stale
+        self.definers: dict[Definer, None] = {}
+        self.temporary: bool | None = None
         self._catalogue: Catalogue | Either | None = None
         #: Whether a statement may have changed the search path.
         self._anywhere = False
 
     def __missing__(self, sql: str) -> Effects | None:
-        return UNREAD if self.stale else self.judge(sql)
+        return UNREAD if self.stale or self.definers else self.judge(sql)
+
+    @property
+    def looks_anywhere(self) -> bool:
+        """Whether names are looked up in all schemas."""
+        return self._anywhere
 
     @property
     def has_effects(self) -> bool:
@@ -70,30 +77,57 @@ class CatalogueMemo(Memo):
     def judge(self, sql: str) -> Effects | None:
         """Return the effects of *sql*, even if the definitions are to be read again."""
         lowered = sql.lower()
-        self._follow_path(lowered)
+        self._follow_path(sql, lowered)
         catalogue, anywhere = self._catalogue, self._anywhere
         if not catalogue:
             effects = classify(sql)
         else:
             effects = classify(sql, catalogue.anywhere if anywhere else catalogue)
-        if redefines(sql, lowered, known=bool(catalogue)):
-            effects = replace(effects or UNREAD, redefines=True)
+        effects = self._with_definitions(sql, lowered, effects)
         self.keep(sql, effects)
         # Another thread may have changed any of these in the meantime.
-        if self.stale or self._catalogue is not catalogue or self._anywhere is not anywhere:
+        if (
+            self.stale
+            or self.definers
+            or self._catalogue is not catalogue
+            or self._anywhere is not anywhere
+        ):
             self.pop(sql, None)
         return effects
 
-    def follow_path(self, sql: str) -> None:
-        """Look names up in all schemas from now on if *sql* may change the search path."""
-        self._follow_path(sql.lower())
+    def judge_alone(self, sql: str) -> Effects | None:
+        """Return the effects of *sql*, which runs before the definitions are read."""
+        self._follow_path(sql, sql.lower())
+        effects = EFFECTS[sql]
+        if redefines(sql, sql.lower(), known=True):
+            return replace(effects or UNREAD, redefines=True)
+        return effects
 
-    def _follow_path(self, lowered: str) -> None:
-        if (
-            not self._anywhere
-            and any(part in lowered for part in _MAY_CHANGE_PATH)
-            and _CHANGES_PATH.search(lowered)
-        ):
+    def _with_definitions(self, sql: str, lowered: str, effects: Effects | None) -> Effects | None:
+        """Return *effects*, with what *sql* defines."""
+        catalogue = self._catalogue
+        known = bool(catalogue)
+        defines = redefines(
+            sql,
+            lowered,
+            known=known,
+            concerned=catalogue is not None
+            and "create" in lowered
+            and catalogue.may_concern(lowered),
+        )
+        steps = () if effects is None else effects.steps
+        if any(map(_redefines, steps)):  # in a function that it calls
+            steps = tuple(step for step in steps if not _redefines(step))
+            defines = True
+        if self.temporary and creates(sql):
+            steps = (*steps, Change(Kind.TEMPORARY, None))
+        if not steps and not defines and (effects is None or not effects.reads_sequence):
+            return None
+        return replace(effects or UNREAD, steps=steps, redefines=defines)
+
+    def _follow_path(self, sql: str, lowered: str) -> None:
+        """Look names up in all schemas from now on if *sql* may change the search path."""
+        if not self._anywhere and changes_path(sql, lowered):
             self.look_anywhere()
 
     def look_anywhere(self) -> None:
@@ -112,3 +146,7 @@ class CatalogueMemo(Memo):
         """Answer `UNREAD` from now on, until `renew`."""
         self.stale = True
         self.clear()
+
+
+def _redefines(step: object) -> bool:
+    return isinstance(step, Change) and step.renames and step.kind is REDEFINES.kind

@@ -17,6 +17,7 @@ from relet.core.sql.statements import (
     WORD,
     Statement,
     Token,
+    closing,
     key_words,
     readings,
     split,
@@ -45,6 +46,9 @@ _REWRITES = ("alter", "vacuum", "analyze", "analyse", "reindex", "cluster", "ref
 #: First words of statements for which event triggers fire.
 #: https://www.postgresql.org/docs/current/event-trigger-matrix.html
 _DEFINITIONS = ("create", "alter", "drop", "grant", "revoke", "comment", "refresh", "security")
+#: Those that can do so for all tables, and what REINDEX names then.
+_OF_ALL = ("vacuum", "analyze", "analyse", "reindex", "cluster")
+_ALL = {"schema", "database", "system"}
 #: CREATE defines something whose statements run later.
 _DEFINED = {"view", "function", "procedure", "rule", "policy", "trigger", "aggregate"}
 _MODIFIERS = {"or", "replace", "temp", "temporary", "recursive", "constraint", "event", "local"}
@@ -113,6 +117,8 @@ class Catalogue:
         """
         if self.definitions and any(head in lowered for head in _DEFINITIONS):
             return True
+        if self.relations.get(REWRITE) and any(head in lowered for head in _OF_ALL):
+            return True
         return self.is_mentioned(lowered)
 
     def is_mentioned(self, lowered: str) -> bool:
@@ -162,6 +168,9 @@ class Catalogue:
             found.extend(self._steps_in_strings(statement, 0, any_string=True))
         else:
             found.extend(self.steps_in(statement))
+            if head in _OF_ALL and _is_of_all(statement, head):
+                for by_schema in self.relations.get(REWRITE, _NOTHING).values():
+                    found.extend(merged(by_schema.values()))
         return tuple(dict.fromkeys(found))
 
     def _steps_in_strings(
@@ -301,6 +310,18 @@ def _verbs(
     if not texts.isdisjoint(_REWRITES):
         found.append(REWRITE)
     return found
+
+
+def _is_of_all(statement: Statement, head: str) -> bool:
+    """Return whether a statement that begins with one of `_OF_ALL` names no table."""
+    position = 1
+    if text_at(statement, position) == "(":
+        position = closing(statement, position) + 1
+    if head == "reindex":
+        return text_at(statement, position) in _ALL
+    while text_at(statement, position) in ("full", "freeze", "verbose", "analyze", "analyse"):
+        position += 1
+    return position >= len(statement)
 
 
 def merged(groups: Iterable[Iterable[Change]]) -> Changes:

@@ -9,11 +9,13 @@ https://www.postgresql.org/docs/current/catalogs.html
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from relet.core.sql.functions import KINDS
+from relet.core.sql.names import is_temporary_schema
 from relet.core.sql.quoting import quote_literal
 
 from . import extensions
@@ -23,36 +25,88 @@ from . import extensions
 _FIRST_OID = 16384
 #: The version in which functions in SQL can have a body that is no string.
 _WITH_SQL_BODIES = 140000
+#: The version in which statistics can have expressions.
+_WITH_EXPRESSIONS_IN_STATISTICS = 140000
+#: What each session calls the schema of its own temporary objects.
+TEMPORARY_SCHEMA = "pg_temp"
 
-#: The system catalogues whose rows say what there is, and which rows count. Other definitions, such
-#: as operators and partitions, change one of these, too, or come with a function.
+#: Catalogues whose rows all have dependencies, which are written anew when the row changes.
+_DEPENDENT = ("pg_attrdef", "pg_policy", "pg_operator", "pg_cast", "pg_statistic_ext")
+
+
+def _regclasses(names: Iterable[str]) -> str:
+    return ", ".join(f"'pg_catalog.{name}'::pg_catalog.regclass" for name in names)
+
+
+#: Which transactions have written the rows: a definition that changes is written anew.
+_WRITERS = "pg_catalog.sum(xmin::text::int8)"
+#: The system catalogues whose rows say what there is, which rows count, and what changes if one of
+#: them does, beside their number. Other definitions come with one of these.
 _WATCHED = {
-    "pg_proc": f"oid >= {_FIRST_OID}",
-    "pg_trigger": "NOT tgisinternal",
-    "pg_rewrite": f"oid >= {_FIRST_OID}",
-    "pg_constraint": f"oid >= {_FIRST_OID} AND contype IN ('c', 'f')",
-    "pg_attrdef": "true",
-    "pg_type": f"oid >= {_FIRST_OID} AND typdefaultbin IS NOT NULL",
-    "pg_policy": "true",
-    "pg_event_trigger": "true",
-    # Names: those of tables that have nothing else, change nothing.
+    "pg_proc": (f"oid >= {_FIRST_OID}", _WRITERS),
+    "pg_trigger": ("NOT tgisinternal", _WRITERS),
+    "pg_rewrite": (f"oid >= {_FIRST_OID}", _WRITERS),
+    "pg_constraint": (f"oid >= {_FIRST_OID} AND contype IN ('c', 'f')", _WRITERS),
+    "pg_type": (
+        f"oid >= {_FIRST_OID} AND (typtype IN ('d', 'e', 'r') OR typdefaultbin IS NOT NULL)",
+        _WRITERS,
+    ),
+    "pg_event_trigger": ("true", _WRITERS),
+    "pg_inherits": ("true", _WRITERS),
+    # What uses a function or a domain, such as an index or a column, and what is only told by its
+    # dependencies, which takes less than to ask each catalogue.
+    "pg_depend": (
+        (
+            "deptype <> 'i' AND (refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass"
+            f" AND refobjid >= {_FIRST_OID}"
+            " OR refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass"
+            " AND refobjid = ANY (ARRAY(SELECT oid FROM pg_catalog.pg_type"
+            f" WHERE oid >= {_FIRST_OID} AND typtype = 'd'))"
+            f" OR classid IN ({_regclasses(_DEPENDENT)}) AND objid >= {_FIRST_OID})"
+        ),
+        _WRITERS,
+    ),
+    # TRUNCATE and the like write the row of a table, too, so of most tables only the name counts.
     "pg_class": (
-        f"oid >= {_FIRST_OID} AND relpersistence <> 't'"
-        " AND (relhastriggers OR relhasrules OR relrowsecurity OR relkind = 'p')"
+        f"oid >= {_FIRST_OID} AND relpersistence <> 't' AND relkind IN ('r', 'p', 'v', 'm', 'f')",
+        (
+            f"{_WRITERS} FILTER"
+            " (WHERE relhastriggers OR relhasrules OR relrowsecurity OR relkind = 'p'),"
+            " pg_catalog.sum((pg_catalog.hashname(relname)"
+            " # pg_catalog.hashoid(relnamespace))::int8 * oid::int8)"
+        ),
+    ),
+    "pg_namespace": (
+        "NOT pg_catalog.starts_with(nspname, 'pg_')",
+        "pg_catalog.sum(pg_catalog.hashname(nspname)::int8 * oid::int8)",
     ),
 }
-#: Of each, how many rows there are and which transactions have written them: a definition that
-#: changes is written anew. It is one row, and takes the server a millisecond or two.
+#: Of each, how many rows there are, and whether one was changed. It is one row, and takes the
+#: server a few milliseconds.
 SIGNATURE = (
     "SELECT pg_catalog.current_setting('server_version_num'),"
-    " pg_catalog.current_setting('transaction_isolation'), pg_catalog.concat_ws(' ', "
+    " pg_catalog.current_setting('transaction_isolation'),"
+    " pg_catalog.array_to_json(pg_catalog.current_schemas(true))::text,"
+    " pg_catalog.array_to_json(pg_catalog.current_schemas(false))::text,"
+    " pg_catalog.concat_ws(' ', "
     + ", ".join(
-        "(SELECT pg_catalog.concat_ws(':', pg_catalog.count(*), "
-        f"pg_catalog.sum(xmin::text::int8)) FROM pg_catalog.{name} WHERE {which})"
-        for name, which in _WATCHED.items()
+        f"(SELECT pg_catalog.concat_ws(':', pg_catalog.count(*), {changes})"
+        f" FROM pg_catalog.{name} WHERE {which})"
+        for name, (which, changes) in _WATCHED.items()
     )
     + ")"
 )
+
+
+class SearchPath(NamedTuple):
+    """Where names without a schema are looked up, and where objects without one are created.
+
+    :param schemas: the schemas, among them ``pg_temp`` if there are temporary objects.
+    :param temporary: whether what is created without a schema is temporary.
+    """
+
+    schemas: frozenset[str] = frozenset()
+    temporary: bool = False
 
 
 class Signature(NamedTuple):
@@ -60,11 +114,13 @@ class Signature(NamedTuple):
 
     :param version: the server's ``server_version_num``.
     :param isolation: the level of the transaction.
+    :param path: the search path.
     :param text: equal to that of before if nothing has changed.
     """
 
     version: int
     isolation: str
+    path: SearchPath
     text: str
 
     @property
@@ -76,8 +132,17 @@ class Signature(NamedTuple):
 
 def read_signature(rows: Iterable[Sequence[Any]]) -> Signature:
     """Return what the row of `SIGNATURE` says."""
-    ((version, isolation, text),) = map(_decoded, rows)
-    return Signature(int(version), isolation, text)
+    ((version, isolation, schemas, named, text),) = map(_decoded, rows)
+    path = frozenset(map(_schema, json.loads(schemas or "[]")))
+    creates_in = map(_schema, json.loads(named or "[]")[:1])
+    return Signature(
+        int(version), isolation, SearchPath(path, TEMPORARY_SCHEMA in creates_in), text
+    )
+
+
+def _schema(name: str) -> str:
+    """Return *name*, or the one by which every session calls its own temporary objects."""
+    return TEMPORARY_SCHEMA if is_temporary_schema(name) else name
 
 
 class Separators:
@@ -119,6 +184,7 @@ class Routine(NamedTuple):
     :param returns: ``trigger``, ``event_trigger`` or the name of another type.
     :param parameters: the names of its parameters, with spaces between.
     :param of_row: whether it takes one row, so that ``row.name`` calls it.
+    :param settings: what its ``SET`` clauses say, such as ``search_path=a, b``.
     """
 
     oid: str
@@ -130,6 +196,7 @@ class Routine(NamedTuple):
     parameters: str
     of_row: bool
     source: str
+    settings: str = ""
 
     @property
     def title(self) -> str:
@@ -139,28 +206,40 @@ class Routine(NamedTuple):
 class Sources(NamedTuple):
     """What is judged: the routines, and expressions that call functions of PostgreSQL's.
 
-    :param path: the schemas in which names without a schema are looked up.
+    :param path: the search path with which the pool's connections begin.
     :param expressions: the catalogue and the number of what has the expression, and the name of
         the function that it calls.
     """
 
     routines: tuple[Routine, ...]
-    path: tuple[str, ...]
+    path: SearchPath
     expressions: tuple[tuple[str, str, str], ...]
     #: The views, rules and event triggers that are there at all.
     relations: int
+
+
+def _calls(*columns: str) -> str:
+    """Return SQL for the functions in *columns*, as in a tree."""
+    return (
+        "pg_catalog.concat(" + ", ".join(f"':funcid ', {each}::oid, ' '" for each in columns) + ")"
+    )
 
 
 #: Where expressions are kept that are no text: catalogue -> the column, or columns; and the
 #: catalogue that has a row if there is one. Expressions of indexes call no function of PostgreSQL's
 #: that has effects, because those must be immutable.
 _EXPRESSIONS = {
+    # Not in pg_depend: what uses a function of PostgreSQL's.
+    "pg_operator": (_calls("oprcode"), "pg_depend"),
+    "pg_cast": (_calls("castfunc"), "pg_depend"),
+    "pg_aggregate": (_calls("aggtransfn", "aggfinalfn", "aggmtransfn", "aggmfinalfn"), "pg_proc"),
+    "pg_statistic_ext": ("stxexprs::text", "pg_depend"),
     "pg_rewrite": ("ev_action::text", "pg_rewrite"),
-    "pg_attrdef": ("adbin::text", "pg_attrdef"),
+    "pg_attrdef": ("adbin::text", "pg_depend"),
     "pg_type": ("typdefaultbin::text", "pg_type"),
     "pg_constraint": ("conbin::text", "pg_constraint"),
     "pg_trigger": ("tgqual::text", "pg_trigger"),
-    "pg_policy": ("pg_catalog.concat(polqual::text, polwithcheck::text)", "pg_policy"),
+    "pg_policy": ("pg_catalog.concat(polqual::text, polwithcheck::text)", "pg_depend"),
     "pg_index": ("pg_catalog.concat(indexprs::text, indpred::text)", "pg_proc"),
     "pg_proc": ("proargdefaults::text", "pg_proc"),
 }
@@ -172,14 +251,15 @@ def sources_query(signature: Signature, separators: Separators) -> str:
     What is not there is not asked for: to plan the whole of it takes the server longer than to read
     what a database without functions has.
     """
-    present = signature.present
+    present, version = signature.present, signature.version
     parts = []
     if "pg_proc" in present:
-        parts.append(("routines", _routines(signature.version, separators)))
+        parts.append(("routines", _routines(version, separators)))
     kept = {
         catalogue: columns
         for catalogue, (columns, counted) in _EXPRESSIONS.items()
         if counted in present
+        and (catalogue != "pg_statistic_ext" or version >= _WITH_EXPRESSIONS_IN_STATISTICS)
     }
     if kept:
         parts.append(("expressions", _expressions(kept, separators)))
@@ -189,13 +269,7 @@ def sources_query(signature: Signature, separators: Separators) -> str:
             f" WHERE oid >= {_FIRST_OID} AND ev_type <> '1'))::text"
         )
         parts.append(("relations", count))
-    if not parts:
-        return ""
-    path = (
-        "SELECT pg_catalog.array_to_string(pg_catalog.current_schemas(true), "
-        f"{quote_literal(separators.fields)})"
-    )
-    return _query([("path", path), *parts])
+    return _query(parts)
 
 
 def _routines(version: int, separators: Separators) -> str:
@@ -205,9 +279,10 @@ def _routines(version: int, separators: Separators) -> str:
             "CASE WHEN p.prosqlbody IS NULL THEN p.prosrc"
             " ELSE pg_catalog.pg_get_function_sqlbody(p.oid) END"
         )
-    of_row = (
-        "p.pronargs = 1 AND EXISTS (SELECT FROM pg_catalog.pg_type t"
-        " WHERE t.oid = p.proargtypes[0] AND t.typtype = 'c')"
+    of_row = (  # also of any type, and with defaults for its other arguments
+        "p.pronargs > 0 AND p.pronargs - p.pronargdefaults <= 1"
+        " AND EXISTS (SELECT FROM pg_catalog.pg_type t"
+        " WHERE t.oid = p.proargtypes[0] AND t.typtype IN ('c', 'p'))"
     )
     listed = f"p.proname IN ({_quoted(extensions.NAMES)})" + "".join(
         f" OR pg_catalog.starts_with(p.proname, {quote_literal(prefix)})"
@@ -219,6 +294,7 @@ def _routines(version: int, separators: Separators) -> str:
             "pg_catalog.format_type(p.prorettype, NULL)",
             "pg_catalog.array_to_string(p.proargnames, ' ')",
             of_row,
+            "pg_catalog.array_to_string(p.proconfig, ' ')",
             source,
         ),
         "FROM pg_catalog.pg_proc p"
@@ -229,6 +305,11 @@ def _routines(version: int, separators: Separators) -> str:
     )
 
 
+#: The column with the number of what a row belongs to, and its catalogue, where these differ.
+_NUMBERS = {"pg_index": "indexrelid", "pg_aggregate": "aggfnoid"}
+_OWNERS = {"pg_aggregate": "pg_proc"}
+
+
 def _expressions(columns: Mapping[str, str], separators: Separators) -> str:
     # A regular expression of numbers, because a tree of a query has them, and not the names.
     called = (
@@ -237,9 +318,9 @@ def _expressions(columns: Mapping[str, str], separators: Separators) -> str:
         f" AND proname IN ({_quoted(KINDS)}))"
     )
     trees = " UNION ALL ".join(
-        f"SELECT '{catalogue}' AS catalogue, {'indexrelid' if catalogue == 'pg_index' else 'oid'}"
-        f" AS oid, {tree} AS tree FROM pg_catalog.{catalogue} WHERE"
-        f" {'indexrelid' if catalogue == 'pg_index' else 'oid'} >= {_FIRST_OID}"
+        f"SELECT '{_OWNERS.get(catalogue, catalogue)}' AS catalogue,"
+        f" {_NUMBERS.get(catalogue, 'oid')}::oid AS oid, {tree} AS tree"
+        f" FROM pg_catalog.{catalogue} WHERE {_NUMBERS.get(catalogue, 'oid')} >= {_FIRST_OID}"
         for catalogue, tree in columns.items()
     )
     return separators.records(
@@ -251,18 +332,24 @@ def _expressions(columns: Mapping[str, str], separators: Separators) -> str:
     )
 
 
-def read_sources(rows: Iterable[Sequence[Any]], separators: Separators) -> Sources:
-    """Return what the rows of `sources_query` say."""
+def read_sources(
+    rows: Iterable[Sequence[Any]], separators: Separators, path: SearchPath
+) -> Sources:
+    """Return what the rows of `sources_query` say.
+
+    :param path: the search path.
+    """
     found = dict(map(_decoded, rows))
-    routines = [
-        Routine(oid, schema, name, language, kind, returns, names, of_row[:1] == "t", source)
-        for oid, schema, name, language, kind, returns, names, of_row, source in separators.split(
-            found.get("routines", ""), 8
+    routines = []
+    for record in separators.split(found.get("routines", ""), 9):
+        oid, schema, name, language, kind, returns, names, of_row, settings, source = record
+        takes_row = of_row[:1] == "t"
+        routines.append(
+            Routine(oid, schema, name, language, kind, returns, names, takes_row, source, settings)
         )
-    ]
     return Sources(
         tuple(routines),
-        tuple(found.get("path", "").split(separators.fields)),
+        path,
         tuple((a, b, c) for a, b, c in separators.split(found.get("expressions", ""))),
         int(found.get("relations") or 0),
     )
@@ -281,21 +368,53 @@ class Relations(NamedTuple):
     event_triggers: list[list[str]]
 
 
+#: What uses a function, an operator or a type, and views what they read.
+_USES = (
+    "SELECT classid, objid, refclassid, refobjid FROM pg_catalog.pg_depend"
+    f" WHERE refobjid >= {_FIRST_OID} AND"
+    " (refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,"
+    " 'pg_catalog.pg_operator'::pg_catalog.regclass)"
+    " OR (refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    " AND classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass)"
+    " OR (refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass AND deptype <> 'i'))"
+    # An array of a domain checks it, and so does a row type with one.
+    " UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, typarray,"
+    " 'pg_catalog.pg_type'::pg_catalog.regclass, oid FROM pg_catalog.pg_type"
+    f" WHERE oid >= {_FIRST_OID} AND typtype = 'd'"
+    " UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, number,"
+    " 'pg_catalog.pg_class'::pg_catalog.regclass, typrelid FROM pg_catalog.pg_type t"
+    " JOIN pg_catalog.pg_class c ON c.oid = t.typrelid,"
+    " LATERAL (VALUES (t.oid), (t.typarray)) AS n (number)"
+    f" WHERE t.oid >= {_FIRST_OID} AND typtype = 'c' AND relkind = 'c'"
+    # NOT a = b may run as a <> b, and a < b as b > a.
+    " UNION ALL SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass, oid,"
+    " 'pg_catalog.pg_operator'::pg_catalog.regclass, other FROM pg_catalog.pg_operator,"
+    " LATERAL (VALUES (oprnegate), (oprcom)) AS o (other)"
+    f" WHERE oid >= {_FIRST_OID} AND other >= {_FIRST_OID}"
+)
 _LIVE = "n.nspname !~ '^pg_(temp|toast)' AND n.nspname <> 'information_schema'"
 
 
-def relations_query(separators: Separators) -> str:
-    """Return the SQL whose rows `read_relations` takes."""
+def relations_query(separators: Separators, *, temporary: bool) -> str:
+    """Return the SQL whose rows `read_relations` takes.
+
+    :param temporary: whether temporary relations of this session count, too.
+    """
     records = separators.records
+    live, schema = _LIVE, "n.nspname"
+    if temporary:
+        own = "n.oid = pg_catalog.pg_my_temp_schema()"
+        live = f"({live} OR {own})"
+        schema = f"CASE WHEN {own} THEN {quote_literal(TEMPORARY_SCHEMA)} ELSE n.nspname END"
     return _query(
         (
             (
                 "relations",
                 records(
-                    ("c.oid", "n.nspname", "c.relname", "c.relkind", "c.relrowsecurity"),
+                    ("c.oid", schema, "c.relname", "c.relkind", "c.relrowsecurity"),
                     "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n"
                     f" ON n.oid = c.relnamespace WHERE c.oid >= {_FIRST_OID}"
-                    f" AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {_LIVE}",
+                    f" AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {live}",
                 ),
             ),
             (
@@ -320,19 +439,12 @@ def relations_query(separators: Separators) -> str:
                 "uses",
                 records(
                     (
-                        "d.classid::pg_catalog.regclass",
-                        "d.objid",
-                        "d.refclassid::pg_catalog.regclass",
-                        "d.refobjid",
+                        "classid::pg_catalog.regclass",
+                        "objid",
+                        "refclassid::pg_catalog.regclass",
+                        "refobjid",
                     ),
-                    f"FROM pg_catalog.pg_depend d WHERE d.refobjid >= {_FIRST_OID} AND ("
-                    "d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,"
-                    " 'pg_catalog.pg_operator'::pg_catalog.regclass) OR"
-                    " (d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-                    " AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass) OR"
-                    " (d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass"
-                    " AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-                    " AND d.objsubid > 0))",
+                    f"FROM ({_USES}) d",
                 ),
             ),
             (
@@ -361,13 +473,17 @@ def relations_query(separators: Separators) -> str:
                     " FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c"
                     " ON c.oid = i.indexrelid"
                     " WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL"
+                    " UNION ALL SELECT 'pg_statistic_ext', oid, stxrelid, stxname"
+                    " FROM pg_catalog.pg_statistic_ext"
                     " UNION ALL SELECT 'pg_operator', oid, 0, oprname"
                     f" FROM pg_catalog.pg_operator WHERE oid >= {_FIRST_OID}"
                     " UNION ALL SELECT 'pg_cast', oid, t.owner, ''"
                     " FROM pg_catalog.pg_cast,"
                     " LATERAL (VALUES (castsource), (casttarget)) AS t (owner)"
                     " UNION ALL SELECT 'pg_type', oid, 0, typname FROM pg_catalog.pg_type"
-                    f" WHERE oid >= {_FIRST_OID} AND typtype IN ('d', 'e', 'r')"
+                    f" WHERE oid >= {_FIRST_OID} AND (typtype IN ('d', 'e', 'r') OR typtype = 'c'"
+                    " AND EXISTS (SELECT FROM pg_catalog.pg_class c"
+                    " WHERE c.oid = typrelid AND c.relkind = 'c'))"
                     " UNION ALL SELECT 'pg_type', oid, 0, typname FROM pg_catalog.pg_type"
                     " WHERE oid IN (SELECT castsource FROM pg_catalog.pg_cast"
                     f" WHERE oid >= {_FIRST_OID} UNION SELECT casttarget"

@@ -1,57 +1,219 @@
 """Redefinitions: statements after which other statements may have other effects.
 
-They define functions, triggers, views and so on, or what such things belong to.
+They define functions, triggers, views and so on, or what such things belong to, or they change
+where names are looked up.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
+from .effects import ALL, Change, Kind
 from .functions import KINDS
-from .statements import Statement, key_words, readings, split
+from .statements import STRING, WORD, Statement, key_words, readings, split, text_at
 
+#: The change of a statement that calls code which defines something. It leaves nothing.
+REDEFINES = Change(Kind.UNKNOWN, ALL, undoes=True, sure=False, renames=True)
+
+_HEADS = ("create", "alter", "drop")
 #: A text without any of these defines nothing.
-_MAY = ("create", "alter", "drop", "import")
-#: A DO block that defines something, perhaps in a string that it runs.
-_DEFINES = re.compile(
-    r"(?:create|alter|drop)\s.*?(?:function|procedure|routine|aggregate|trigger|rule|view"
-    r"|extension|operator|cast|policy|table|domain|schema|search_path)",
-    re.IGNORECASE | re.DOTALL,
+_MAY = (*_HEADS, "import")
+#: A block that has one of the first, and later one of the second, may define something, perhaps in
+#: a string that it runs.
+_BEGINS = re.compile(r"\b(?:create|alter|drop)\s", re.IGNORECASE)
+_DEFINED = re.compile(
+    r"function|procedure|routine|aggregate|trigger|rule|view|extension|operator|cast|policy|table"
+    r"|domain|schema|search_path|index|type|statistics",
+    re.IGNORECASE,
 )
-_MODIFIERS = {"or", "replace", "recursive", "materialized", "constraint", "event", "foreign"}
+_MODIFIERS = {
+    *("or", "replace", "recursive", "materialized", "constraint", "event", "foreign"),
+    *("unlogged", "local", "global", "temp", "temporary"),
+}
+_TEMPORARY = {"temp", "temporary"}
 #: What has effects by its own definition.
 _SOURCES = {
     *("function", "procedure", "routine", "aggregate", "trigger", "rule", "view"),
     *("extension", "operator", "cast", "schema"),
 }
 #: What has effects only if something else has.
-_USERS = {"table", "index", "unique", "policy", "domain", "type", "user", "role", "database"}
+_USERS = {
+    *("table", "index", "unique", "policy", "domain", "type", "statistics"),
+    *("user", "role", "database", "system"),
+}
+#: These are made where their table is.
+_ATTACHED = {"index", "unique", "trigger", "rule", "policy", "extension", "schema", "database"}
+#: The words at the beginning of a definition that say what it defines.
+_WORDS = 8
 
 
-def redefines(sql: str, lowered: str, *, known: bool) -> bool:
+def redefines(sql: str, lowered: str, *, known: bool, concerned: bool = False) -> bool:
     """Return whether *sql* may change the effects of other statements.
 
     :param lowered: the same text in lower case.
     :param known: whether anything in the database is known to have effects.
+    :param concerned: whether something that *sql* mentions may have effects.
     """
     if not any(word in lowered for word in _MAY):
         return False
-    return any(_redefines(statement, known) for way in readings(sql) for statement in split(way))
+    return any(
+        _redefines(statement, known, concerned) for way in readings(sql) for statement in split(way)
+    )
 
 
-def _redefines(statement: Statement, known: bool) -> bool:
+def _redefines(statement: Statement, known: bool, concerned: bool) -> bool:
     words = key_words(statement)
     head = words[0] if words else ""
     if head == "do":
-        return any(_DEFINES.search(token.text) for token in statement)
+        return any(_may_define(token.text) for token in statement)
     if head == "import":
         return True
-    if head not in ("create", "alter", "drop"):
-        return False
+    return head in _HEADS and _is_redefinition(
+        words, {token.text for token in statement}, known, concerned
+    )
+
+
+def _is_redefinition(words: list[str], texts: set[str], known: bool, concerned: bool) -> bool:
     what = next((word for word in words[1:] if word not in _MODIFIERS), "")
+    calls = not KINDS.keys().isdisjoint(texts)
+    if not _TEMPORARY.isdisjoint(words[1:4]):
+        # Common, and what it makes is of this session only.
+        return concerned or calls
     if what in _SOURCES:
         return True
-    texts = {token.text for token in statement}
-    if what in ("user", "role", "database"):
+    if what in ("user", "role", "database", "system"):
         return "search_path" in texts
-    return what in _USERS and (known or not KINDS.keys().isdisjoint(texts))
+    return what in _USERS and (known or calls)
+
+
+def _may_define(text: str) -> bool:
+    found = _BEGINS.search(text)
+    return found is not None and _DEFINED.search(text, found.end()) is not None
+
+
+def body_may_define(source: str, lowered: str) -> bool:
+    """Return whether the body of a function may define something.
+
+    :param lowered: the same text in lower case.
+    """
+    # Not any(): there are thousands of sources.
+    return ("create" in lowered or "alter" in lowered or "drop" in lowered) and _may_define(source)
+
+
+def body_defines(statements: Iterable[Statement]) -> bool:
+    """Return whether one of *statements*, in the body of a function, defines what has effects.
+
+    Tables count only if their definition has a call that does, because code that makes partitions
+    is common.
+    """
+    return any(
+        _is_redefinition(words, texts, known=False, concerned=False)
+        for statement in statements
+        for words, texts in _definitions_in(statement)
+    )
+
+
+def body_creates(statements: Iterable[Statement]) -> bool:
+    """Return whether one of *statements*, in the body of a function, makes a new object."""
+    return any(
+        words[0] == "create" and _is_new(words)
+        for statement in statements
+        for words, _ in _definitions_in(statement)
+    )
+
+
+def _definitions_in(statement: Statement) -> Iterable[tuple[list[str], set[str]]]:
+    """Yield the words with which definitions in code begin, and all words of the code."""
+    texts = {token.text for token in statement}
+    if texts.isdisjoint(_HEADS):
+        return
+    for position, token in enumerate(statement):
+        if token.text in _HEADS and token.kind is WORD and not token.quoted:
+            yield key_words(statement[position : position + _WORDS]), texts
+
+
+def creates(sql: str) -> bool:
+    """Return whether *sql* may make a new object in the first schema of the search path."""
+    for way in readings(sql):
+        for statement in split(way):
+            words = key_words(statement)
+            head = words[0] if words else ""
+            if head == "create" and _is_new(words):
+                return True
+            if head == "do" and any(_BEGINS.search(token.text) for token in statement):
+                return True
+            if head in ("select", "with") and any(token.text == "into" for token in statement):
+                return True
+    return False
+
+
+def _is_new(words: list[str]) -> bool:
+    what = next((word for word in words[1:] if word not in _MODIFIERS), "")
+    return _TEMPORARY.isdisjoint(words[1:4]) and what not in _ATTACHED
+
+
+# The search path.
+
+#: Settings by which it changes: "$user" in it is the name of the role.
+_OF_PATH = ("search_path", "role", "session_authorization")
+_SETS_PATH = ("schema", *_OF_PATH)
+#: What comes before a statement in code.
+_BEFORE = ("begin", "then", "else", "loop", ";", ">")
+#: The maximum depth of strings in strings that are looked at.
+_DEEPEST = 3
+
+
+def changes_path(sql: str, lowered: str) -> bool:
+    """Return whether *sql* may change where names are looked up.
+
+    :param lowered: the same text in lower case.
+    """
+    if "search_path" in lowered:
+        return True
+    pending, seen = [(sql, 0)] if _may_change_path(lowered) else [], {sql}
+    while pending:
+        text, depth = pending.pop()
+        for way in readings(text):
+            for position, token in enumerate(way):
+                if token.kind is STRING:
+                    if token.text not in seen and _may_change_path(token.text.lower()):
+                        if depth >= _DEEPEST:
+                            return True
+                        seen.add(token.text)
+                        pending.append((token.text, depth + 1))
+                elif token.kind is WORD and _is_change_of_path(way, position):
+                    return True
+    return False
+
+
+def _may_change_path(lowered: str) -> bool:
+    return "set_config" in lowered or (
+        "set" in lowered
+        and ("schema" in lowered or "role" in lowered or "authorization" in lowered)
+    )
+
+
+def _is_change_of_path(tokens: Statement, position: int) -> bool:
+    """Return whether the word at *position* begins something that may change the search path."""
+    token = tokens[position]
+    if token.text == "set_config":
+        return _may_set_path(tokens, position + 1)
+    return token.text == "set" and not token.quoted and _sets_path(tokens, position)
+
+
+def _may_set_path(tokens: Statement, opening: int) -> bool:
+    """Return whether the arguments of set_config() at *opening* may begin with such a setting."""
+    name, after = tokens[opening + 1 : opening + 2], text_at(tokens, opening + 2)
+    if not name or name[0].kind is not STRING or after != ",":
+        return True
+    return name[0].text.lower() in _OF_PATH
+
+
+def _sets_path(tokens: Statement, position: int) -> bool:
+    """Return whether SET at *position* is such a statement, and not a part of UPDATE."""
+    if position and text_at(tokens, position - 1) not in _BEFORE:
+        return False
+    while text_at(tokens, position + 1) in ("session", "local"):
+        position += 1
+    return text_at(tokens, position + 1) in (*_SETS_PATH, "authorization")

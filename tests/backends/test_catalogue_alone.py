@@ -85,10 +85,10 @@ def test_it_is_found(make, define, definition, statement):
 
 
 def test_what_is_not_there_is_not_read(observer):
-    ((version, isolation, text),) = observer.execute(SIGNATURE).fetchall()
-    empty = read_signature([(version, isolation, " ".join("0" for _ in text.split()))])
+    ((*known, text),) = observer.execute(SIGNATURE).fetchall()
+    empty = read_signature([(*known, " ".join("0" for _ in text.split()))])
     assert sources_query(empty, Separators()) == ""
-    first = read_signature([(version, isolation, text.replace(text.split()[0], "1:700", 1))])
+    first = read_signature([(*known, text.replace(text.split()[0], "1:700", 1))])
     assert "pg_proc" in first.present
     assert "prosrc" in sources_query(first, Separators())
 

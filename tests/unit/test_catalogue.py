@@ -8,7 +8,7 @@ from relet.core.catalogue.bodies import Body, may_have_effects
 from relet.core.catalogue.closure import Closure
 from relet.core.catalogue.memo import UNREAD, CatalogueMemo, Either
 from relet.core.catalogue.names import UNKNOWN_NAME, Catalogue
-from relet.core.catalogue.queries import Routine, Separators, Sources
+from relet.core.catalogue.queries import Routine, SearchPath, Separators, Sources
 from relet.core.sql.classifier import EFFECTS
 from relet.core.sql.effects import Change, Kind
 from relet.core.sql.redefinitions import redefines
@@ -186,7 +186,7 @@ def test_event_triggers():
 
 
 def judged(*routines):
-    closure = Closure(Sources(routines, ("public",), (), 0))
+    closure = Closure(Sources(routines, SearchPath(frozenset({"public"})), (), 0))
     closure.judge()
     return closure.relate(None)
 

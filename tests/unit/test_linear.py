@@ -16,7 +16,7 @@ from relet.core import TransactionStatus
 from relet.core.session.baseline import Baseline
 from relet.core.session.ledger import SessionLedger
 from relet.core.session.snapshot import names_in
-from relet.core.sql import classifier, procedural
+from relet.core.sql import classifier, procedural, redefinitions
 from relet.core.sql import readonly as reads
 from relet.core.sql.classifier import classify
 from relet.core.sql.fingerprint import fingerprint, normalized
@@ -133,6 +133,10 @@ TO_CLASSIFY = {
     "a block in a block": ("", "DO $b{n}$ EXECUTE ", ""),
     "a block in a block, closed": ("DO $a$ ", "EXECUTE 'DO ''SET a.b = 1''';", "$a$"),
     "strings in strings": ("DO 'EXECUTE ", "''''", "'"),
+    "definitions": ("", "CREATE OR REPLACE ", "FUNCTION"),
+    "definitions in a block": ("DO $$ ", "create ", "$$"),
+    "roles in a block": ("DO $$ ", "SET LOCAL ", "ROLE$$"),
+    "roles in blocks": ("DO $$ EXECUTE ", "'UPDATE a SET role = {n}' || ", "''$$"),
     "code with backslashes": ("DO $$ EXECUTE ", "E'\\'SET a{n}.b = 1'", "$$"),
 }
 BLOCKS = [
@@ -194,10 +198,20 @@ def account(sql: str) -> None:
         assert effects.deferred.single is False
 
 
+def redefined(sql: str) -> None:
+    redefinitions.redefines(sql, sql.lower(), known=True)
+    redefinitions.changes_path(sql, sql.lower())
+    redefinitions.creates(sql)
+    for way in readings(sql):
+        redefinitions.body_defines(split(way))
+        redefinitions.body_creates(split(way))
+
+
 #: What relet does with a text. (`only_reads` would remember it.)
 CALLS = {
     "read": read,
     "account": account,
+    "redefined": redefined,
     "only_reads": reads._only_reads,
     "fingerprint": fingerprint,
     # So that the short text is shortened, too.
@@ -213,7 +227,7 @@ def counted_lists(monkeypatch):
     def items(every):
         return [Items(statement) for statement in split(Items(every))]
 
-    for module in classifier, procedural, reads:
+    for module in classifier, procedural, reads, redefinitions:
         monkeypatch.setattr(module, "split", items)
 
 
