@@ -822,8 +822,8 @@ class LeaseRunner:
         if self.status() in (TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION):
             with self.host.wrap_database_errors:
                 old = pool.definitions.compare(pool, connection.raw, tentative=self.redefined)
-            if old and not self.redefined:
-                self.redefined = True  # it does not see what has changed
+            if old:
+                self.redefined = True  # it may not see what has changed
             else:
                 again = self.effects.judge(text)
                 steps = nameless(again.steps) if again is not None else ()

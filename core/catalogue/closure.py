@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
-from relet.core.sql.assignments import makes_temporary
 from relet.core.sql.effects import Change, Kind
 from relet.core.sql.functions import KINDS
+from relet.core.sql.names import is_temporary_schema
 from relet.core.sql.redefinitions import (
     REDEFINES,
     body_creates,
@@ -119,18 +119,34 @@ class Closure:
         origin = f"called in function {routine.title}"
         if body_defines(body.statements):
             yield REDEFINES._replace(origin=origin)
-        if (self._creates_temporary or makes_temporary(routine.settings)) and body_creates(
+        if (self._any_creates_temporary or self._creates_temporary(routine)) and body_creates(
             body.statements
         ):
             yield Change(Kind.TEMPORARY, None, origin=origin)
 
     @cached_property
-    def _creates_temporary(self) -> bool:
-        """Whether any function may run with a search path of which pg_temp is the first."""
+    def _any_creates_temporary(self) -> bool:
+        """Whether a function may be called by another one that makes temporary objects."""
         return self._sources.path.temporary or any(
-            routine.settings.partition("search_path=")[2].startswith(TEMPORARY_SCHEMA)
-            for routine in self._sources.routines
+            routine.path[:1] == [TEMPORARY_SCHEMA] for routine in self._sources.routines
         )
+
+    def _creates_temporary(self, routine: Routine) -> bool:
+        """Return whether what *routine* creates without a schema may be temporary.
+
+        It is made in the first schema of the search path that exists.
+        """
+        for schema in routine.path:
+            if is_temporary_schema(schema):
+                return True
+            if schema in self._schemas:
+                return False
+        return False
+
+    @cached_property
+    def _schemas(self) -> frozenset[str]:
+        """The schemas that are known to exist."""
+        return self._sources.path.schemas | {routine.schema for routine in self._sources.routines}
 
     @property
     def changes_path(self) -> bool:

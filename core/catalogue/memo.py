@@ -105,25 +105,16 @@ class CatalogueMemo(Memo):
 
     def _with_definitions(self, sql: str, lowered: str, effects: Effects | None) -> Effects | None:
         """Return *effects*, with what *sql* defines."""
-        catalogue = self._catalogue
-        known = bool(catalogue)
-        defines = redefines(
-            sql,
-            lowered,
-            known=known,
-            concerned=catalogue is not None
-            and "create" in lowered
-            and catalogue.may_concern(lowered),
-        )
-        steps = () if effects is None else effects.steps
-        if any(map(_redefines, steps)):  # in a function that it calls
-            steps = tuple(step for step in steps if not _redefines(step))
-            defines = True
+        if redefines(sql, lowered, known=bool(self._catalogue)):
+            effects = replace(effects or UNREAD, redefines=True)
         if self.temporary and creates(sql):
-            steps = (*steps, Change(Kind.TEMPORARY, None))
-        if not steps and not defines and (effects is None or not effects.reads_sequence):
-            return None
-        return replace(effects or UNREAD, steps=steps, redefines=defines)
+            effects = effects or UNREAD
+            effects = replace(effects, steps=(*effects.steps, Change(Kind.TEMPORARY, None)))
+        if effects is not None and any(map(_redefines, effects.steps)):
+            # In a function that it calls.
+            steps = tuple(step for step in effects.steps if not _redefines(step))
+            effects = replace(effects, steps=steps, redefines=True)
+        return effects
 
     def _follow_path(self, sql: str, lowered: str) -> None:
         """Look names up in all schemas from now on if *sql* may change the search path."""

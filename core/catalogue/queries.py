@@ -101,7 +101,7 @@ SIGNATURE = (
 class SearchPath(NamedTuple):
     """Where names without a schema are looked up, and where objects without one are created.
 
-    :param schemas: the schemas, among them ``pg_temp`` if there are temporary objects.
+    :param schemas: the schemas that exist, and ``pg_temp``.
     :param temporary: whether what is created without a schema is temporary.
     """
 
@@ -133,7 +133,8 @@ class Signature(NamedTuple):
 def read_signature(rows: Iterable[Sequence[Any]]) -> Signature:
     """Return what the row of `SIGNATURE` says."""
     ((version, isolation, schemas, named, text),) = map(_decoded, rows)
-    path = frozenset(map(_schema, json.loads(schemas or "[]")))
+    # Those of some sessions have pg_temp, those of others do not have it yet.
+    path = frozenset({TEMPORARY_SCHEMA, *map(_schema, json.loads(schemas or "[]"))})
     creates_in = map(_schema, json.loads(named or "[]")[:1])
     return Signature(
         int(version), isolation, SearchPath(path, TEMPORARY_SCHEMA in creates_in), text
@@ -184,7 +185,7 @@ class Routine(NamedTuple):
     :param returns: ``trigger``, ``event_trigger`` or the name of another type.
     :param parameters: the names of its parameters, with spaces between.
     :param of_row: whether it takes one row, so that ``row.name`` calls it.
-    :param settings: what its ``SET`` clauses say, such as ``search_path=a, b``.
+    :param settings: what its ``SET`` clauses say, such as ``search_path=a, b``, one a line.
     """
 
     oid: str
@@ -201,6 +202,15 @@ class Routine(NamedTuple):
     @property
     def title(self) -> str:
         return f"{self.schema}.{self.name}"
+
+    @property
+    def path(self) -> list[str]:
+        """The schemas of a search path of its own."""
+        for line in self.settings.splitlines():
+            name, _, value = line.partition("=")
+            if name == "search_path":
+                return [schema.strip().strip('"') for schema in value.split(",")]
+        return []
 
 
 class Sources(NamedTuple):
@@ -294,7 +304,7 @@ def _routines(version: int, separators: Separators) -> str:
             "pg_catalog.format_type(p.prorettype, NULL)",
             "pg_catalog.array_to_string(p.proargnames, ' ')",
             of_row,
-            "pg_catalog.array_to_string(p.proconfig, ' ')",
+            "pg_catalog.array_to_string(p.proconfig, pg_catalog.chr(10))",
             source,
         ),
         "FROM pg_catalog.pg_proc p"

@@ -24,7 +24,7 @@ _MAY = (*_HEADS, "import")
 _BEGINS = re.compile(r"\b(?:create|alter|drop)\s", re.IGNORECASE)
 _DEFINED = re.compile(
     r"function|procedure|routine|aggregate|trigger|rule|view|extension|operator|cast|policy|table"
-    r"|domain|schema|search_path|index|type|statistics",
+    r"|domain|schema|search_path|index|type|statistics|sequence",
     re.IGNORECASE,
 )
 _MODIFIERS = {
@@ -48,38 +48,33 @@ _ATTACHED = {"index", "unique", "trigger", "rule", "policy", "extension", "schem
 _WORDS = 8
 
 
-def redefines(sql: str, lowered: str, *, known: bool, concerned: bool = False) -> bool:
+def redefines(sql: str, lowered: str, *, known: bool) -> bool:
     """Return whether *sql* may change the effects of other statements.
 
     :param lowered: the same text in lower case.
     :param known: whether anything in the database is known to have effects.
-    :param concerned: whether something that *sql* mentions may have effects.
     """
     if not any(word in lowered for word in _MAY):
         return False
-    return any(
-        _redefines(statement, known, concerned) for way in readings(sql) for statement in split(way)
-    )
+    return any(_redefines(statement, known) for way in readings(sql) for statement in split(way))
 
 
-def _redefines(statement: Statement, known: bool, concerned: bool) -> bool:
+def _redefines(statement: Statement, known: bool) -> bool:
     words = key_words(statement)
     head = words[0] if words else ""
     if head == "do":
         return any(_may_define(token.text) for token in statement)
     if head == "import":
         return True
-    return head in _HEADS and _is_redefinition(
-        words, {token.text for token in statement}, known, concerned
-    )
+    return head in _HEADS and _is_redefinition(words, {token.text for token in statement}, known)
 
 
-def _is_redefinition(words: list[str], texts: set[str], known: bool, concerned: bool) -> bool:
+def _is_redefinition(words: list[str], texts: set[str], known: bool) -> bool:
     what = next((word for word in words[1:] if word not in _MODIFIERS), "")
     calls = not KINDS.keys().isdisjoint(texts)
     if not _TEMPORARY.isdisjoint(words[1:4]):
-        # Common, and what it makes is of this session only.
-        return concerned or calls
+        # Common. What such a table has from elsewhere counts when it is made.
+        return calls
     if what in _SOURCES:
         return True
     if what in ("user", "role", "database", "system"):
@@ -108,7 +103,7 @@ def body_defines(statements: Iterable[Statement]) -> bool:
     is common.
     """
     return any(
-        _is_redefinition(words, texts, known=False, concerned=False)
+        _is_redefinition(words, texts, known=False)
         for statement in statements
         for words, texts in _definitions_in(statement)
     )
@@ -188,9 +183,18 @@ def changes_path(sql: str, lowered: str) -> bool:
 
 
 def _may_change_path(lowered: str) -> bool:
-    return "set_config" in lowered or (
-        "set" in lowered
-        and ("schema" in lowered or "role" in lowered or "authorization" in lowered)
+    return (
+        "set_config" in lowered
+        or "discard" in lowered
+        or (
+            "set" in lowered
+            and (
+                "schema" in lowered
+                or "role" in lowered
+                or "authorization" in lowered
+                or "reset" in lowered
+            )
+        )
     )
 
 
@@ -199,6 +203,9 @@ def _is_change_of_path(tokens: Statement, position: int) -> bool:
     token = tokens[position]
     if token.text == "set_config":
         return _may_set_path(tokens, position + 1)
+    following = text_at(tokens, position + 1)
+    if token.text in ("reset", "discard"):
+        return following in ("all", "role", "session")
     return token.text == "set" and not token.quoted and _sets_path(tokens, position)
 
 

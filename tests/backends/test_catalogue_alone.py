@@ -40,6 +40,13 @@ ALONE = {
         "CREATE MATERIALIZED VIEW v AS SELECT pg_try_advisory_lock(4713) WITH NO DATA",
         f"REFRESH MATERIALIZED VIEW {SCHEMA}.v",
     ),
+    "an operator": (
+        (
+            "CREATE OPERATOR @#@ (FUNCTION = pg_try_advisory_lock_shared,"
+            " LEFTARG = int, RIGHTARG = int)"
+        ),
+        f"SELECT 1 OPERATOR({SCHEMA}.@#@) 2",
+    ),
     "a view": (f"CREATE VIEW v AS SELECT {SET}", f"SELECT * FROM {SCHEMA}.v"),
     "a rule": (
         f"CREATE TABLE t (a int); CREATE RULE r AS ON INSERT TO t DO ALSO SELECT {SET}",

@@ -183,7 +183,7 @@ LINKS = {
         + function(f"PERFORM {SCHEMA}.inner_one();", "SET search_path = pg_temp, public"),
         "SELECT f()",
     ),
-    "SELECT INTO with such a search path": (
+    "a function in SQL with such a search path": (
         (
             "CREATE FUNCTION f() RETURNS void LANGUAGE sql SET search_path = pg_temp AS"
             " $$ CREATE TABLE scratch AS SELECT 1 AS a $$"
@@ -223,7 +223,7 @@ LINKS = {
     "a default of a temporary table": (
         "",
         BEGIN,
-        "CREATE TEMP TABLE t (a int DEFAULT trap(), b int) ON COMMIT DROP",
+        f"CREATE TEMP TABLE t (a text DEFAULT {SET}, b int) ON COMMIT DROP",
         "INSERT INTO t (b) VALUES (1)",
         COMMIT,
     ),
@@ -459,6 +459,16 @@ def test_the_schema_of_a_role(make, define, definition, steps):
         perform(wrapper, steps)
 
 
+@pytest.mark.parametrize(
+    "path", [f"{SCHEMA}, pg_temp", f"pg_catalog, {SCHEMA}", f"{OTHER}, pg_temp"]
+)
+def test_a_search_path_in_which_pg_temp_is_the_last(make, define, path):
+    define(function(f"CREATE TABLE {SCHEMA}.scratch (a int);", f"SET search_path = {path}"))
+    wrapper = make(**PATH)
+    run(wrapper, "SELECT f()")
+    assert not is_kept(wrapper)
+
+
 def on_a_new_connection(wrapper, observer):
     kill(observer, backend_pid(wrapper))
     with suppress(DatabaseError):
@@ -493,7 +503,7 @@ def test_another_process_changes_the_search_path(make, define, observer):
         observer.execute(f"ALTER DATABASE {database} RESET search_path")
 
 
-def test_tables_that_others_make_meanwhile_change_nothing(make, define, observer, monkeypatch):
+def test_what_others_do_beside_definitions(make, define, observer, monkeypatch):
     define("CREATE TABLE t (a int DEFAULT trap())")
     wrapper = make(**PATH)
     run(wrapper, "SELECT 1")
@@ -693,7 +703,11 @@ PATHS = {
     'SELECT "set_config" (%s, %s, true)': True,
     "DO $$ BEGIN EXECUTE 'SET ROLE a'; END $$": True,
     "DO $$ BEGIN IF true THEN SET ROLE a; END IF; END $$": True,
+    "RESET ROLE": True,
+    "DISCARD ALL": True,
+    "DISCARD PLANS": False,
     "SELECT set_config('app.role', 'a', true)": False,
+    "SELECT password_reset(all_of_it)": False,
     "UPDATE users SET role = 'a'": False,
     "INSERT INTO users VALUES (1) ON CONFLICT DO UPDATE SET role = 'a', schema = 'b'": False,
     "SELECT 1 /* SET ROLE a */": False,

@@ -281,6 +281,13 @@ REDEFINES = {
     "DO $$ BEGIN CREATE TABLE x (a int); END $$": True,
     "ALTER ROLE app SET search_path = other": True,
     "CREATE TABLE x (a text DEFAULT set_config('a.b', '', false))": True,
+    "CREATE UNLOGGED TABLE x (a text DEFAULT set_config('a.b', '', false))": True,
+    "CREATE TEMP TABLE x (a text DEFAULT set_config('a.b', '', false))": True,
+    "DO $$ BEGIN CREATE INDEX ON x (f(a)); END $$": True,
+    "DO $$ BEGIN CREATE TYPE x AS (a good); END $$": True,
+    "ALTER SYSTEM SET search_path = other": True,
+    "CREATE TEMP VIEW x AS SELECT 1": False,
+    "DO $$ BEGIN UPDATE x SET table = 'create'; END $$": False,
     "CREATE TABLE x (a int)": False,
     "CREATE TEMP TABLE x (a int)": False,
     "CREATE SEQUENCE s": False,
@@ -298,7 +305,8 @@ def test_redefinitions(sql, may):
 def test_tables_matter_where_something_has_effects():
     for sql in "CREATE TABLE x (a int)", "ALTER TABLE x ATTACH PARTITION y DEFAULT":
         assert redefines(sql, sql.lower(), known=True)
-    assert not redefines("CREATE TEMP TABLE x (a int)", "create temp table x (a int)", known=True)
+    temporary = "CREATE LOCAL TEMP TABLE x (a good)"
+    assert not redefines(temporary, temporary.lower(), known=True)
 
 
 def test_separators_are_not_in_any_source():
