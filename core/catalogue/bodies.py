@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from relet.core.sql.commands import steps_of_body, steps_of_statements
+from relet.core.sql.commands import steps_of_code
 from relet.core.sql.effects import Change, Kind
-from relet.core.sql.statements import Statement, readings, split
+from relet.core.sql.names import UNKNOWN_NAME
+from relet.core.sql.procedural import Code
 
-from .dynamic import Executed, Unreadable
-from .names import UNKNOWN_NAME, Catalogue
+from .names import Catalogue
 from .queries import Routine
 
 #: A source without any of these has no effects of its own, unless it has SET or dynamic SQL. Most
@@ -17,11 +17,13 @@ from .queries import Routine
 _TRIGGERS = (
     *("set_config", "_advisory_", "tval", "setseed", "temp", "pg_settings", "listen", 'u&"'),
     *("prepare", "deallocate", "discard", "reset", "load", "hold", "_to_xml", "ts_stat"),
-    *("ts_rewrite", "_backup", "replication_"),
+    *("ts_rewrite", "_backup", "replication_", "rename", "schema", "drop table", "drop view"),
+    *("drop sequence", f"{UNKNOWN_NAME}."),
 )
-#: What is no part of a word becomes a space, and letters become small.
+#: What is no part of a word becomes a space, and letters become small. So does the dollar sign,
+#: because a string that begins with one can begin with a name.
 _SPACED = bytes(
-    code if chr(code).isalnum() or code in b"_$" or code > 127 else 32
+    code if chr(code).isalnum() or code in b"_" or code > 127 else 32
     for code in (ord(chr(code).lower()) if code < 128 else code for code in range(256))
 )
 #: What comes before a statement, and how far before SET it is looked for.
@@ -74,40 +76,33 @@ class Body:
     """The source of a function, as statements.
 
     :ivar own: its effects, but for those of what it calls and writes.
+    :ivar texts: the texts that it may run.
     :ivar with_unknown_names: the statements in which names are put in at run time.
     """
 
     def __init__(self, routine: Routine, lowered: str) -> None:
-        source = routine.source
-        self.statements = _statements(source)
+        source, language = routine.source, routine.language
+        foreign = language not in ("sql", "plpgsql")
+        code = Code(
+            source,
+            procedural=language == "plpgsql",
+            strings_run=foreign,
+            parameters=frozenset(routine.parameters.split()),
+        )
         found: list[Change] = []
-        executed: list[str] = []
-        if routine.language not in ("sql", "plpgsql"):
-            # Any string in it may be SQL.
-            executed = _strings(source)
+        if foreign:
             if _RUNS_SQL.search(source):
-                found.append(Change(Kind.DYNAMIC, None))
-                found += steps_of_body(source, True)
-        elif routine.language == "plpgsql" and "execute" in lowered:
-            try:
-                parameters = frozenset(routine.parameters.split())
-                executed = Executed(self.statements, parameters).texts()
-            except Unreadable:
-                executed = _strings(source)
-                found.append(Change(Kind.DYNAMIC, None))
-                found += steps_of_body(source, False)
-            else:
-                for text in executed:
-                    if may_have_effects(text.lower()):
-                        found += steps_of_body(text, False)
-        if Change(Kind.DYNAMIC, None) not in found and _may_set(lowered):
-            found += steps_of_statements(self.statements)
-        for text in executed:
-            self.statements += _statements(text)
-        unknown = any(UNKNOWN_NAME in text for text in executed)
+                found = [Change(Kind.DYNAMIC, None), *steps_of_code(code)]
+        elif (
+            not code.is_readable
+            or _may_set(lowered)
+            or any(may_have_effects(text.lower()) for text in code.texts)
+        ):
+            found = list(steps_of_code(code))
+        self.statements, self.texts = code.statements, code.texts
         self.with_unknown_names = (
-            [one for one in self.statements if any(token.text == UNKNOWN_NAME for token in one)]
-            if unknown
+            [one for one in code.statements if any(UNKNOWN_NAME in token.text for token in one)]
+            if any(UNKNOWN_NAME in text for text in code.texts)
             else []
         )
         origin = f"called in function {routine.title}"
@@ -122,16 +117,3 @@ class Body:
         """
         statements = self.statements if every else self.with_unknown_names
         return [change for statement in statements for change in catalogue.steps_in(statement)]
-
-
-def _statements(source: str) -> list[Statement]:
-    return [statement for way in readings(source) for statement in split(way)]
-
-
-def _strings(source: str) -> list[str]:
-    return [
-        token.text
-        for way in readings(source)
-        for token in way
-        if (token.kind == "string" or token.quoted) and len(token.text) > 3
-    ]

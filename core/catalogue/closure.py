@@ -35,6 +35,8 @@ from .names import (
     VERBS,
     BySchema,
     Catalogue,
+    is_word,
+    spellings,
 )
 from .queries import TEMPORARY_SCHEMA, Relations, Routine, Sources
 
@@ -76,8 +78,8 @@ class Closure:
         self._judged = [
             ((_PROC, routine.oid), routine, routine.source.lower()) for routine in sources.routines
         ]
-        #: The words in each of them, once a name is looked for.
-        self._words: list[frozenset[bytes]] = []
+        #: The words in each of them, once a name is looked for; None if they may be any.
+        self._words: list[frozenset[bytes] | None] = []
         #: By position in these, the bodies that were read.
         self._bodies: dict[int, Body] = {}
         self._routines = {routine.oid: routine for routine in sources.routines}
@@ -202,23 +204,20 @@ class Closure:
         Whoever calls a function can have changed the search path, as its own SET clause does.
         """
         catalogue = catalogue.anywhere
-        # A name of several words, or of none, is looked for as it is.
-        names = [name.encode(errors="replace") for name in new]
-        single = frozenset(name for name in names if words_of(name.decode()) == {name})
-        parts = [name.decode() for name in names if name not in single]
+        single = frozenset(name.encode(errors="replace") for name in new if is_word(name))
+        parts = [part for name in new if not is_word(name) for part in spellings(name)]
         if len(self._words) < len(self._judged):
-            self._words = [words_of(lowered) for _, _, lowered in self._judged]
-        # A name that is written as U&"" can be any.
+            self._words = [self._words_of(position) for position in range(len(self._judged))]
         mentioning = {
             position
             for position, words in enumerate(self._words)
-            if not single.isdisjoint(words) or b"u" in words
+            if words is None or not single.isdisjoint(words)
         }
         if parts:
             mentioning.update(
                 position
                 for position, (_, _, lowered) in enumerate(self._judged)
-                if any(part in lowered for part in parts)
+                if any(part in text for text in self._texts(position, lowered) for part in parts)
             )
         grown = False
         for position in mentioning.union(self._with_unknown_names()):
@@ -235,6 +234,18 @@ class Closure:
             ]
             grown |= self._add(node, changes)
         return grown
+
+    def _words_of(self, position: int) -> frozenset[bytes] | None:
+        """Return the words of a source and its texts; None if it may hide some with escapes."""
+        _, _, lowered = self._judged[position]
+        if "\\" in lowered or 'u&"' in lowered:
+            return None
+        return frozenset().union(*map(words_of, self._texts(position, lowered)))
+
+    def _texts(self, position: int, lowered: str) -> list[str]:
+        """Return a source in lower case, and the texts that it may run."""
+        body = self._bodies.get(position)
+        return [lowered] if body is None else [lowered, *map(str.lower, body.texts)]
 
     def _with_unknown_names(self) -> list[int]:
         return [position for position, body in self._bodies.items() if body.with_unknown_names]

@@ -8,19 +8,18 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-from relet.core.sql.commands import steps_of_body
+from relet.core.sql.commands import analyzed_statement, steps_of_code
 from relet.core.sql.effects import Change, Kind, nameless
-from relet.core.sql.functions import texts_run
+from relet.core.sql.functions import KINDS, texts_run
+from relet.core.sql.names import UNKNOWN_NAME, fits
+from relet.core.sql.procedural import Code
 from relet.core.sql.statements import (
     OTHER,
-    STRING,
     WORD,
     Statement,
     Token,
     closing,
     key_words,
-    readings,
-    split,
     text_at,
 )
 
@@ -33,11 +32,14 @@ SELECT, INSERT, UPDATE, DELETE = "select", "insert", "update", "delete"
 TRUNCATE, CASCADE, REWRITE = "truncate", "cascade", "rewrite"
 VERBS = (SELECT, INSERT, UPDATE, DELETE, TRUNCATE, CASCADE, REWRITE)
 
-#: A name that is not known until a text is put together. It is a letter to PostgreSQL.
-UNKNOWN_NAME = "\ufffd"
-
-_WORDS = re.compile(r"[\w$\ufffd]+")
-_PLAIN = re.compile(r"[\w$]+\Z")
+# Without the dollar sign, because a string that begins with one can begin with a name.
+_WORDS = re.compile(r"\w+")
+_PLAIN = re.compile(r"\w+\Z")
+#: The server cuts names that are longer than 63 bytes, between two letters. So a word that begins
+#: with a name as long as this may be that name.
+_LONG_NAME = 60
+#: Texts in which a name may be written otherwise: with escapes, or in pieces.
+_MAY_HIDE = ('u&"', "execute", "\\")
 #: Up to so many names, a text is searched for each. It is faster than looking at all its words.
 _FEW = 8
 
@@ -55,8 +57,16 @@ _MODIFIERS = {"or", "replace", "temp", "temporary", "recursive", "constraint", "
 #: What comes before a relation that is read.
 _BEFORE_RELATIONS = {"from", "join", ",", "only", "table", "using", "(", "update", "into", "copy"}
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-#: The maximum depth of strings in strings that are looked at.
-_DEEPEST = 3
+
+
+def is_word(name: str) -> bool:
+    """Return whether *name*, in lower case, is found by looking at the words of a text."""
+    return _PLAIN.match(name) is not None and len(name.encode(errors="replace")) < _LONG_NAME
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """Return how *name*, which is no word, may be written in a text."""
+    return (name, name.replace('"', '""')) if '"' in name else (name,)
 
 
 class Catalogue:
@@ -89,11 +99,11 @@ class Catalogue:
         names = {*functions, *runners, *types}
         for by_name in relations.values():
             names.update(by_name)
-        hidden = {name.lower() for name in names if not _PLAIN.match(name)}
+        hidden = {name for name in map(str.lower, names) if not is_word(name)}
         self._names = names
         self._words = frozenset(name.lower() for name in names) - hidden
-        #: Names that are no words.
-        self._parts = (*hidden, *operators)
+        #: What is looked for as it is.
+        self._parts = tuple(part for name in (*hidden, *operators) for part in spellings(name))
 
     def __bool__(self) -> bool:
         return bool(self._names or self.operators or self.definitions)
@@ -129,7 +139,7 @@ class Catalogue:
                 return True
         elif not words.isdisjoint(_WORDS.findall(lowered)):
             return True
-        return any(part in lowered for part in self._parts) or 'u&"' in lowered
+        return any(part in lowered for part in (*self._parts, *_MAY_HIDE))
 
     @cached_property
     def anywhere(self) -> Catalogue:
@@ -158,14 +168,14 @@ class Catalogue:
             if what == "materialized" or what not in _DEFINED:
                 found.extend(self.steps_in(statement))
         elif head == "explain":
-            if any(token.text in ("analyze", "analyse") for token in statement[1:12]):
-                found.extend(self.steps_in(statement))
+            if (analyzed := analyzed_statement(statement)) is not None:
+                found.extend(self.steps_of(analyzed))
         elif head in ("prepare", "declare"):
             found.extend(self.steps_in(statement))
             if any(not change.undoes for change in found):
                 found.append(Change(Kind.UNKNOWN, None))  # it runs at each EXECUTE or FETCH
         elif head == "do":
-            found.extend(self._steps_in_strings(statement, 0, any_string=True))
+            found.extend(self._of_code(Code.of_block(statement)))
         else:
             found.extend(self.steps_in(statement))
             if head in _OF_ALL and _is_of_all(statement, head):
@@ -173,20 +183,9 @@ class Catalogue:
                     found.extend(merged(by_schema.values()))
         return tuple(dict.fromkeys(found))
 
-    def _steps_in_strings(
-        self, statement: Statement, depth: int, *, any_string: bool
-    ) -> Iterator[Change]:
-        """Yield the changes of the strings in *statement* that may run as code."""
-        if depth > _DEEPEST:
-            return
-        for token in statement:
-            if token.kind is not STRING or not self.may_concern(token.text.lower()):
-                continue
-            for way in readings(token.text):
-                for inner in split(way):
-                    yield from self.steps_in(inner)
-                if any_string or any(part.text == "execute" for part in way):
-                    yield from self._steps_in_strings(way, depth + 1, any_string=any_string)
+    def _of_code(self, code: Code) -> Iterator[Change]:
+        for statement in code.statements:
+            yield from self.steps_in(statement)
 
     def steps_in(self, statement: Statement) -> Iterator[Change]:
         """Yield the changes of what *statement*, or a part of code, mentions."""
@@ -195,7 +194,7 @@ class Catalogue:
             for position, token in enumerate(statement):
                 if token.kind is WORD:
                     yield from self._of_word(statement, position, texts)
-        if UNKNOWN_NAME in texts:
+        if any(UNKNOWN_NAME in text for text in texts):
             yield from self._of_unknown_names(statement, texts)
         if self.operators:
             yield from self._of_operators(statement)
@@ -204,10 +203,9 @@ class Catalogue:
                 yield from (Change(Kind.DYNAMIC, None),) if text is None else self._of_text(text)
 
     def _of_text(self, text: str) -> Iterator[Change]:
-        yield from steps_of_body(text, False)
-        for way in readings(text):
-            for inner in split(way):
-                yield from self.steps_in(inner)
+        code = Code(text)
+        yield from steps_of_code(code)
+        yield from self._of_code(code)
 
     def _of_word(self, statement: Statement, position: int, texts: set[str]) -> Iterator[Change]:
         name = statement[position].text
@@ -229,32 +227,47 @@ class Catalogue:
 
         :param schema: the schema that is written before it, or "".
         """
-        if schema and schema != UNKNOWN_NAME:
+        if schema and UNKNOWN_NAME not in schema:
             yield from by_schema.get(schema, ())
             return
         for found, changes in by_schema.items():
-            if self.path is None or schema or found in self.path:
+            if fits(found, schema) if schema else self.path is None or found in self.path:
                 yield from changes
 
     def _of_unknown_names(self, statement: Statement, texts: set[str]) -> Iterator[Change]:
         """Yield what is possible with a name that is not known until the text is put together."""
         for position, token in enumerate(statement):
-            if token.kind is not WORD or token.text != UNKNOWN_NAME:
+            if token.kind is not WORD or UNKNOWN_NAME not in token.text:
                 continue
             if text_at(statement, position + 1) == ".":
                 continue  # a schema
-            start, _ = _start(statement, position)
+            name = token.text
+            start, schema = _start(statement, position)
             before = text_at(statement, start - 1)
             called = statement[position + 1 : position + 2] == [_OPENING]
             if called and before not in ("into", "table", "on", "copy", "key", "index", "as"):
-                yield Change(Kind.DYNAMIC, None)
+                if name == UNKNOWN_NAME:
+                    yield Change(Kind.DYNAMIC, None)
+                else:
+                    yield from self._of_functions_like(name, schema)
             verbs = _verbs(statement, start, position, texts)
             for verb in verbs:
                 if verb == SELECT and (len(verbs) > 1 or before in ("(", ",")):
                     continue  # it is written, or rather a column
-                for by_schema in self.relations.get(verb, {}).values():
-                    for changes in by_schema.values():
-                        yield from changes
+                for relation, by_schema in self.relations.get(verb, {}).items():
+                    if fits(relation, name):
+                        # Without a schema, it may have one in it.
+                        for found, changes in by_schema.items():
+                            if not schema or fits(found, schema):
+                                yield from changes
+
+    def _of_functions_like(self, name: str, schema: str) -> Iterator[Change]:
+        for function, kind in KINDS.items():
+            if fits(function, name):
+                yield Change(kind, None)
+        for function, by_schema in self.functions.items():
+            if fits(function, name):
+                yield from self._looked_up(by_schema, schema)
 
     def _of_operators(self, statement: Statement) -> Iterator[Change]:
         symbols = "".join(token.text if token.kind is OTHER else " " for token in statement)

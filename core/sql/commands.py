@@ -5,13 +5,13 @@ https://www.postgresql.org/docs/current/sql-commands.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
-from . import procedural
 from .assignments import OF_THE_TRANSACTION, Assignment, setting_change
 from .effects import ALL, AnyStep, Change, Control, Kind, Move, Name, Open, Parameter, later
 from .functions import parameter, steps_anywhere, texts_run
 from .names import is_temporary_schema, name_parts, object_name
+from .procedural import Code
 from .statements import (
     OTHER,
     PARAMETER,
@@ -46,7 +46,7 @@ def steps_of_text(text: str | None) -> tuple[Change, ...]:
     if text is None:
         return (Change(Kind.DYNAMIC, None),)
     # Not `steps_of`: texts in texts would have no bound.
-    return tuple(steps_of_body(text, strings_run=False))
+    return tuple(steps_of_code(Code(text)))
 
 
 #: Their rules handle the query inside them.
@@ -67,20 +67,25 @@ _MODIFIERS = {
 
 def _explain(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     """Yield the effects of EXPLAIN ANALYZE, which runs its statement and returns the plan."""
+    for step in steps_of(analyzed_statement(statement) or []):
+        if isinstance(step, Open):
+            yield step.doubted()
+        elif isinstance(step, Change):
+            yield step._replace(sure=not step.undoes, column=None)
+
+
+def analyzed_statement(statement: Statement) -> Statement | None:
+    """Return what EXPLAIN runs; None if it only plans it."""
     position = 1
     if text_at(statement, position) == "(":
         position = closing(statement, position) + 1
     while text_at(statement, position) in ("analyze", "analyse", "verbose"):
         position += 1
     if {"analyze", "analyse"}.isdisjoint(token.text for token in statement[:position]):
-        return
+        return None
     if text_at(statement, position) == "explain":
-        return  # the server refuses it
-    for step in steps_of(statement[position:]):
-        if isinstance(step, Open):
-            yield step.doubted()
-        elif isinstance(step, Change):
-            yield step._replace(sure=not step.undoes, column=None)
+        return None  # the server refuses it
+    return statement[position:]
 
 
 def _set(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
@@ -314,17 +319,12 @@ _LONGEST_NAME = 63
 
 
 def _do(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
-    yield from procedural.steps_of_code(statement, _HEADS)
+    yield from steps_of_code(Code.of_block(statement))
 
 
-def steps_of_body(text: str, strings_run: bool) -> Iterator[Change]:
-    """Yield the effects of *text*, the body of a function; see `procedural.steps_of_body`."""
-    return procedural.steps_of_body(text, _HEADS, strings_run)
-
-
-def steps_of_statements(statements: Iterable[Statement]) -> Iterator[Change]:
-    """Yield the effects of *statements* of a function; see `procedural.steps_of_statements`."""
-    return procedural.steps_of_statements(statements, _HEADS)
+def steps_of_code(code: Code) -> Iterator[Change]:
+    """Yield the effects of *code*, but for those of what it calls and writes."""
+    return code.steps(_HEADS)
 
 
 _HEADS: dict[str, Rule] = {

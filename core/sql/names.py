@@ -5,6 +5,10 @@ from __future__ import annotations
 from .effects import Name
 from .statements import WORD, Statement, text_at
 
+#: Stands for what is not known of a name until a text is put together. It is a letter to
+#: PostgreSQL, so it can be a part of a name, too.
+UNKNOWN_NAME = "\ufffd"
+
 
 def name_parts(statement: Statement, position: int = 0) -> list[str]:
     """Return the parts of the name at *position*. The name ``a.b.c`` has three."""
@@ -29,3 +33,20 @@ def object_name(statement: Statement, position: int = 0) -> Name | None:
 
 def is_temporary_schema(name: str) -> bool:
     return name == "pg_temp" or name.startswith("pg_temp_")
+
+
+def fits(name: str, pattern: str) -> bool:
+    """Return whether *name* may be *pattern*, in which some of it is `UNKNOWN_NAME`."""
+    first, *inner, last = pattern.split(UNKNOWN_NAME)
+    if not inner and not (first or last):
+        return True
+    end = len(name) - len(last)
+    if not (name.startswith(first) and name.endswith(last)):
+        return False
+    position = len(first)
+    for part in inner:
+        position = name.find(part, position)
+        if position == -1:
+            return False
+        position += len(part)
+    return position <= end

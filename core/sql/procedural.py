@@ -9,12 +9,14 @@ https://www.postgresql.org/docs/current/sql-do.html
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
+from .dynamic import Executed, Unreadable
 from .effects import ALL, AnyStep, Change, Kind, nameless
 from .functions import steps_anywhere, texts_run
-from .names import is_temporary_schema
-from .statements import STRING, WORD, Statement, key_words, readings, split
+from .names import UNKNOWN_NAME, fits, is_temporary_schema
+from .statements import STRING, WORD, Statement, Token, key_words, readings, split, text_at
 
 #: First word of a statement -> yields its effects, except those of the functions that it calls.
 Heads = Mapping[str, Callable[[Statement, list[str]], Iterator[AnyStep]]]
@@ -23,11 +25,13 @@ Heads = Mapping[str, Callable[[Statement, list[str]], Iterator[AnyStep]]]
 _BEFORE = ("begin", "then", "else", "loop")
 #: The maximum nesting depth of EXECUTE strings that are read.
 _DEEPEST = 3
-#: A block and its strings are read up to `_MOST` times the block's length in total, which counts as
-#: `_SHORTEST` characters at least. Each string counts as `_LEAST` characters at least.
-_MOST, _LEAST = 4, 40
-_SHORTEST = 400
-#: A text without any of these has no effects.
+#: Code and its texts are read up to `_MOST` times the code's length in total, which counts as
+#: `_SHORTEST` characters at least. Each text counts as `_LEAST` characters at least.
+_MOST, _LEAST = 20, 40
+_SHORTEST = 1000
+#: Nor does one without this name what has.
+_STATEMENT = re.compile(r"[a-z_][\s(\"'/;-]", re.IGNORECASE)
+#: A string without any of these has no effects.
 _EFFECTIVE = re.compile(
     r"set|create|alter|drop|prepare|deallocate|declare|close|listen|load|discard|do|lock|nextval"
     r"|into|temp|execute|u&|_to_xml|ts_|backup|replication_",
@@ -54,98 +58,184 @@ _UNFINISHED: dict[str, tuple[Change, ...]] = {
 }
 
 
-def steps_of_code(statement: Statement, heads: Heads) -> Iterator[AnyStep]:
-    """Yield the effects of the DO block *statement*."""
-    yield from dict.fromkeys(_Code(heads).read(statement))
+class Code:
+    """Procedural code, as statements: its own, and those of the blocks and texts that it runs.
 
+    :param text: its source.
+    :param procedural: whether it is PL/pgSQL, whose EXECUTE runs texts.
+    :param strings_run: whether any string in it may be run as SQL, as in other languages.
+    :param parameters: the names of its parameters, whose values are unknown.
 
-def steps_of_body(text: str, heads: Heads, strings_run: bool) -> Iterator[Change]:
-    """Yield the effects of *text*, the body of a function.
-
-    :param strings_run: whether any string in it may be run as SQL. If not, those in a text with an
-        EXECUTE may be.
+    :ivar texts: the texts that it may run.
+    :ivar is_readable: whether these are known.
+    :ivar is_whole: whether all of them were read. They are not if they are too long or too deep.
     """
-    yield from dict.fromkeys(_Code(heads).read_text(text, strings_run))
 
+    def __init__(
+        self,
+        text: str,
+        *,
+        procedural: bool = False,
+        strings_run: bool = False,
+        parameters: frozenset[str] = frozenset(),
+    ) -> None:
+        self._begin()
+        self._pending.append(_Text(text, 0, procedural, strings_run))
+        self._read(parameters)
 
-def steps_of_statements(statements: Iterable[Statement], heads: Heads) -> Iterator[Change]:
-    """Yield the effects of *statements* of a function, of whose strings none is run as SQL."""
-    yield from dict.fromkeys(_Code(heads).read_statements(statements))
+    @classmethod
+    def of_block(cls, block: Statement) -> Code:
+        """Return the code of the statement DO *block*."""
+        code = cls.__new__(cls)
+        code._begin()
+        code._add_block(block, 0)
+        code._read(frozenset())
+        return code
 
-
-class _Code:
-    def __init__(self, heads: Heads) -> None:
-        self._heads = heads
-        #: The texts to read, each with its depth, and whether all strings in it may run.
-        self._pending: list[tuple[str, int, bool]] = []
+    def _begin(self) -> None:
+        self.statements: list[Statement] = []
+        self.texts: list[str] = []
+        self.is_readable = self.is_whole = True
+        self._pending: list[_Text] = []
         self._seen: set[str] = set()
 
-    def read(self, block: Statement) -> Iterator[Change]:
-        self._add_block(block, 0)
-        yield from self._read()
+    def steps(self, heads: Heads) -> Iterator[Change]:
+        """Yield the effects of the statements, but for those of what they call and write."""
+        if not self.is_readable:
+            yield Change(Kind.DYNAMIC, None)
+        yield from dict.fromkeys(
+            step for statement in self.statements for step in _effects(statement, heads)
+        )
+        if not self.is_whole:
+            yield _UNKNOWN
 
-    def read_text(self, text: str, strings_run: bool) -> Iterator[Change]:
-        self._pending.append((text, 0, strings_run))
-        yield from self._read()
-
-    def read_statements(self, statements: Iterable[Statement]) -> Iterator[Change]:
-        for statement in statements:
-            yield from self._effects(statement, 0)
-        yield from self._read()  # the blocks in it
-
-    def _read(self) -> Iterator[Change]:
-        left = _MOST * max(sum(len(text) for text, _, _ in self._pending), _SHORTEST)
+    def _read(self, parameters: frozenset[str]) -> None:
+        left = _MOST * max(sum(len(text.sql) for text in self._pending), _SHORTEST)
         while self._pending:
-            text, depth, strings_run = self._pending.pop()
-            if depth > _DEEPEST or left < 0:
-                yield _UNKNOWN
+            text = self._pending.pop()
+            if text.depth > _DEEPEST or left < 0:
+                self.is_whole = False
                 return
-            ways = readings(text)
-            left -= max(len(text), _LEAST) * len(ways)
+            ways = readings(text.sql)
+            left -= max(len(text.sql), _LEAST) * len(ways)
+            if text.depth:
+                self.texts.append(text.sql)
             for way in ways:
-                statements = split(way)
-                for statement in statements:
-                    yield from self._effects(statement, depth)
-                if strings_run or any(token.text == "execute" for token in way):
-                    strings = (t.text for t in way if t.kind is STRING or t.quoted)
-                    self._add(strings, depth + 1, strings_run)
+                self._add_texts(text, way, split(way), parameters)
+            parameters = frozenset()
 
-    def _add(self, texts: Iterable[str], depth: int, strings_run: bool) -> None:
-        for text in texts:
-            if text not in self._seen and _EFFECTIVE.search(text):
-                self._seen.add(text)
-                self._pending.append((text, depth, strings_run))
+    def _add_texts(
+        self, text: _Text, way: list[Token], found: list[Statement], parameters: frozenset[str]
+    ) -> None:
+        """Add the statements *found* in *text*, and the texts that they run."""
+        self.statements += found
+        words = {word for _, word, _ in way}
+        deeper = text.depth + 1
+        strings_run = text.strings_run
+        if "execute" in words and not strings_run:
+            try:
+                if not text.procedural:
+                    raise Unreadable
+                for sql in Executed(found, parameters, len(text.sql)).texts():
+                    self._add(sql, deeper)
+            except Unreadable:
+                self.is_readable &= not text.procedural
+                strings_run = True
+        if strings_run:
+            for token in way:
+                if token.kind is STRING or token.quoted:
+                    self._add_string(token.text, deeper, text.strings_run)
+        for statement in found:
+            if UNKNOWN_NAME in statement[0].text and statement[0].kind is WORD:
+                self.is_readable = False  # its command is not in the source
+            if "do" in words:
+                for part in _parts(statement):
+                    if key_words(part)[:1] == ["do"]:
+                        self._add_block(part, deeper)
+            for known in texts_run(statement):
+                if known is None:
+                    self.is_readable = False
+                else:
+                    self._add(known, deeper)
+
+    def _add(
+        self, sql: str, depth: int, *, procedural: bool = False, strings_run: bool = False
+    ) -> None:
+        if sql not in self._seen:
+            self._seen.add(sql)
+            self._pending.append(_Text(sql, depth, procedural, strings_run))
+
+    def _add_string(self, sql: str, depth: int, strings_run: bool) -> None:
+        """Add *sql*, a string that may be run, or be a part of what is run."""
+        if _STATEMENT.search(sql) or _EFFECTIVE.search(sql):
+            self._add(sql, depth, strings_run=strings_run)
 
     def _add_block(self, block: Statement, depth: int) -> None:
         # In other languages, any string may be run.
-        strings_run = _language(block) != "plpgsql"
-        self._add((token.text for token in block if token.kind is STRING), depth, strings_run)
+        procedural = _language(block) == "plpgsql"
+        for token in block:
+            if token.kind is STRING:
+                self._add(token.text, depth, procedural=procedural, strings_run=not procedural)
 
-    def _effects(self, statement: Statement, depth: int) -> Iterator[Change]:
-        """Yield the effects of every part that could be a statement."""
-        starts = [0]
-        starts += [at + 1 for at, token in enumerate(statement) if token.text in _BEFORE]
-        for start, stop in zip(starts, [*starts[1:], len(statement)], strict=True):
-            part = statement[start:stop]
-            words = key_words(part)
-            head = words[0] if words else ""
-            if head == "do":
-                self._add_block(part, depth + 1)
-            elif head in self._heads:
-                yield from nameless(self._heads[head](part, words))
-            if len(part) == 1:
-                yield from _UNFINISHED.get(head, ())
-            later = head == "prepare" or (head == "declare" and "cursor" in words)
-            if later and stop < len(statement):
-                yield _UNKNOWN  # the rest of its query is in another part
-        yield from nameless(steps_anywhere(statement))
-        for text in texts_run(statement):
-            if text is None:
-                yield Change(Kind.DYNAMIC, None)
-            else:
-                self._add((text,), depth + 1, False)
-        if any(is_temporary_schema(token.text) for token in statement):
+
+class _Text(NamedTuple):
+    """A text to read; see `Code`.
+
+    :param depth: how many texts it is in.
+    """
+
+    sql: str
+    depth: int
+    procedural: bool
+    strings_run: bool
+
+
+def _parts(statement: Statement) -> Iterator[Statement]:
+    """Yield every part of *statement* that could be a statement."""
+    starts = [0]
+    starts += [at + 1 for at, token in enumerate(statement) if token.text in _BEFORE]
+    for start, stop in zip(starts, [*starts[1:], len(statement)], strict=True):
+        yield statement[start:stop]
+
+
+def _effects(statement: Statement, heads: Heads) -> Iterator[Change]:
+    """Yield the effects of every part of *statement* that could be a statement."""
+    left = len(statement)
+    for part in _parts(statement):
+        left -= len(part)
+        words = key_words(part)
+        head = words[0] if words else ""
+        if head in heads and head != "do":
+            yield from nameless(heads[head](part, words))
+        if len(part) == 1:
+            yield from _UNFINISHED.get(head, ())
+        later = head == "prepare" or (head == "declare" and "cursor" in words)
+        if later and left:
+            yield _UNKNOWN  # the rest of its query is in another part
+        if head == "create" and _is_perhaps_temporary(part):
             yield Change(Kind.TEMPORARY, None)
+    yield from nameless(steps_anywhere(statement))
+    if any(is_temporary_schema(token.text) for token in statement):
+        yield Change(Kind.TEMPORARY, None)
+
+
+def _is_perhaps_temporary(statement: Statement) -> bool:
+    """Return whether CREATE makes something in a schema that is not known, so may be pg_temp."""
+    position = 1
+    while text_at(statement, position) in _BEFORE_A_NAME:
+        position += 1
+    schema = text_at(statement, position)
+    return (
+        UNKNOWN_NAME in schema
+        and text_at(statement, position + 1) == "."
+        and fits("pg_temp", schema)
+    )
+
+
+_BEFORE_A_NAME = {
+    *("or", "replace", "unlogged", "table", "view", "materialized", "recursive", "sequence"),
+    *("function", "procedure", "type", "domain", "if", "not", "exists"),
+}
 
 
 def _language(block: Statement) -> str:

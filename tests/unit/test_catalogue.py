@@ -7,10 +7,11 @@ import pytest
 from relet.core.catalogue.bodies import Body, may_have_effects
 from relet.core.catalogue.closure import Closure
 from relet.core.catalogue.memo import UNREAD, CatalogueMemo, Either
-from relet.core.catalogue.names import UNKNOWN_NAME, Catalogue
+from relet.core.catalogue.names import Catalogue
 from relet.core.catalogue.queries import Routine, SearchPath, Separators, Sources
 from relet.core.sql.classifier import EFFECTS
 from relet.core.sql.effects import Change, Kind
+from relet.core.sql.names import UNKNOWN_NAME
 from relet.core.sql.redefinitions import redefines
 from relet.core.sql.statements import statements
 
@@ -68,7 +69,7 @@ OWN = {
     "a variable that grows": ("v := 'SELECT 1'; v := v || ' WHERE ' || 'true'; EXECUTE v;", ""),
     "a variable that grows into more": (
         "v := 'SELECT 1'; v := v || '; SET a.b = 1'; EXECUTE v;",
-        "DYNAMIC SETTING",
+        "SETTING",
     ),
     "a variable of which part is not known": ("v := 'SELECT ' || p; EXECUTE v;", "DYNAMIC"),
     "a variable from a query": ("SELECT x INTO v FROM t; EXECUTE v;", "DYNAMIC"),

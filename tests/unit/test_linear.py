@@ -138,6 +138,23 @@ TO_CLASSIFY = {
     "roles in a block": ("DO $$ ", "SET LOCAL ", "ROLE$$"),
     "roles in blocks": ("DO $$ EXECUTE ", "'UPDATE a SET role = {n}' || ", "''$$"),
     "code with backslashes": ("DO $$ EXECUTE ", "E'\\'SET a{n}.b = 1'", "$$"),
+    # Dynamic SQL.
+    "texts": ("DO $$ DECLARE v text := 'SET a'; BEGIN ", "EXECUTE v || ' = {n}';", "$$"),
+    "values": ("DO $$ DECLARE v text; BEGIN ", "v := 'SET a.b = {n}';", "EXECUTE v; $$"),
+    "assignments": ("DO $$ DECLARE v text; BEGIN ", "THEN v := 1 ", "; EXECUTE v; $$"),
+    "what is appended": (
+        "DO $$ DECLARE v text := 'SET a '; ",
+        "v := v || '= 1 ';",
+        "EXECUTE v; $$",
+    ),
+    "variables": ("DO $$ EXECUTE v0; ", "v{n} := 'SET a' || v;", "$$"),
+    "targets": ("DO $$ EXECUTE a; FOR b", ", a", " IN x LOOP $$"),
+    "lists of a variable": ("DO $$ EXECUTE a; PERFORM f(b", ", a", "); $$"),
+    "formats": ("DO $$ EXECUTE format(", "'%s %s', ", "x) $$"),
+    "formats in formats": ("DO $$ EXECUTE ", "format('SET %s', ", "v) $$"),
+    "arguments of format": ("DO $$ EXECUTE format('", "%1$s %s", "', 'SET', 'a') $$"),
+    "blocks in blocks": ("DO $$ ", "DO 'EXECUTE ''SET a.b = {n}'' ';", "$$"),
+    "coalesce": ("DO $$ EXECUTE coalesce(", "'SET a.b = {n}', ", "'') $$"),
 }
 BLOCKS = [
     *("'", "''", '"', "$$", "$a$", "/*", "*/", "--", "\n", " ", ";", "(", ")", "[", ",", "."),

@@ -1,0 +1,391 @@
+"""Dynamic SQL: what PL/pgSQL's EXECUTE runs, as far as its source shows.
+
+Most dynamic SQL has its command in the source, and only names and values are put into it:
+``format('INSERT INTO %I VALUES (%L)', ...)``. Such a text can be judged, with a stand-in for each
+name and value, because `quote_ident` and `quote_literal` let neither become anything else.
+
+A variable may have several values, and may have been appended to or not. Then there are several
+texts, and each of them is judged.
+
+https://www.postgresql.org/docs/current/plpgsql-statements.html#PLPGSQL-STATEMENTS-EXECUTING-DYN
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from math import prod
+
+from .names import UNKNOWN_NAME
+from .statements import OTHER, STRING, WORD, Statement, Token, closing, comma_list, text_at
+
+#: The texts that an expression may be; None stands for NULL.
+Texts = list[str | None]
+
+#: Stands for a number until it is known what is before and after it.
+_NUMBER = "\ufffc"
+_LONE_NUMBER = re.compile(rf"(?<![\w$\ufffd{_NUMBER}]){_NUMBER}(?![\w$\ufffd{_NUMBER}])")
+_VALUE = "''"
+#: Functions whose result can be nothing but a name or a value.
+_QUOTING = {"quote_ident": UNKNOWN_NAME, "quote_literal": _VALUE, "quote_nullable": _VALUE}
+#: Functions that keep the words of their first argument.
+_KEEPING = ("lower", "upper", "trim", "btrim", "rtrim", "ltrim")
+#: A template of to_char() that yields nothing but digits, letters and separators.
+_SAFE_TEMPLATE = re.compile(r"[\w .,:/+-]*\Z")
+#: Types whose values can be nothing but a name or a number.
+_SAFE_TYPES = {
+    **dict.fromkeys(("regclass", "regproc", "regprocedure", "regtype", "regrole"), UNKNOWN_NAME),
+    "regnamespace": UNKNOWN_NAME,
+    **dict.fromkeys(("int", "integer", "bigint", "smallint", "int4", "int8", "numeric"), _NUMBER),
+    **dict.fromkeys(("boolean", "bool", "date", "oid", "uuid"), _NUMBER),
+}
+_TEXT_TYPES = ("text", "varchar", "name", "unknown")
+#: Variables of a trigger, which have names.
+#: https://www.postgresql.org/docs/current/plpgsql-trigger.html
+_OF_TRIGGERS = {"tg_table_name", "tg_table_schema", "tg_relname", "tg_op", "tg_name", "tg_relid"}
+_FORMAT = re.compile(r"%(?:(%)|(?:(\d+)\$)?-?(\*|\d+)?([sIL]))")
+#: The maximum number of variables that are followed in one body, of calls in each other, of texts
+#: that one expression may be, and of names in a list.
+_MOST_VARIABLES = 20
+_DEEPEST = 20
+_MOST_TEXTS = 64
+_MOST_TARGETS = 100
+#: The texts of one expression have up to `_ROOM` times the length of the source, which counts as
+#: `_SHORTEST` characters at least.
+_ROOM, _SHORTEST = 16, 1000
+
+#: A text may have fewer effects with one of these than without it.
+_LESSENS = re.compile(r"\b(?:local|commit|drop|transaction|true|explain)\b|xact", re.IGNORECASE)
+#: A value that has no part in what a command does.
+_PLAIN_VALUE = re.compile(r"(?:null|default|[\d.]*|'[^']*')\Z", re.IGNORECASE)
+
+_ASSIGN = (Token(OTHER, ":="), Token(OTHER, "="))
+_ASSIGNS = [[token] for token in _ASSIGN]
+_BAR = Token(OTHER, "|")
+_EXECUTE = Token(WORD, "execute")
+#: Words after which a statement may begin, and a variable may be assigned to.
+_BEFORE = ("declare", "begin", "then", "else", "loop", ">")
+#: Words after which a variable gets a value that is not in the source.
+_TARGETS = ("into", "strict", "for", "foreach")
+
+
+class Unreadable(Exception):
+    """The source does not show what an EXECUTE runs."""
+
+
+class Executed:
+    """The texts that the EXECUTE statements of one body run.
+
+    :param statements: the body.
+    :param parameters: the names of the function's parameters, whose values are unknown.
+    :param length: the number of characters of the body.
+    """
+
+    def __init__(
+        self, statements: list[Statement], parameters: frozenset[str], length: int
+    ) -> None:
+        self._statements, self._parameters = statements, parameters
+        self._room = _ROOM * max(length, _SHORTEST)
+        self._depth = 0
+        self._known: dict[str, Texts] = {}
+        self._following: set[str] = set()
+
+    def texts(self) -> list[str]:
+        """Return the texts.
+
+        :raises Unreadable: one of them is unknown.
+        """
+        found: dict[str, None] = {}
+        for statement in self._statements:
+            for expression in _expressions(statement):
+                texts = [text for text in self._texts(expression) if text]
+                self._room -= sum(map(len, texts))
+                found.update(dict.fromkeys(map(_settled, texts)))
+        return list(found)
+
+    def _texts(self, expression: Statement) -> Texts:
+        """Return the texts that *expression* may be, with stand-ins for names and values."""
+        if self._depth > _DEEPEST:
+            raise Unreadable
+        self._depth += 1
+        found = self._joined(self._piece(term) for term in _terms(expression))
+        self._depth -= 1
+        return found
+
+    def _joined(self, pieces: Iterable[Texts]) -> Texts:
+        """Return what *pieces* may be, one after the other. NULL makes all of it NULL."""
+        found: Texts = [""]
+        constant: list[str] = []  # joined at once, because each addition copies
+        for piece in pieces:
+            if len(piece) == 1 and piece[0] is not None:
+                constant.append(piece[0])
+            else:
+                found = self._product(self._product(found, ["".join(constant)]), piece)
+                constant.clear()
+        return self._product(found, ["".join(constant)])
+
+    def _product(self, first: Texts, second: Texts) -> Texts:
+        if len(first) * len(second) > _MOST_TEXTS:
+            raise Unreadable
+        return self._within(
+            None if one is None or other is None else one + other
+            for one in first
+            for other in second
+        )
+
+    def _within(self, texts: Iterable[str | None]) -> Texts:
+        """Return *texts*, each once, if they are not too many and not too long."""
+        found = list(dict.fromkeys(texts))
+        if len(found) > _MOST_TEXTS or sum(len(text or "") for text in found) > self._room:
+            raise Unreadable
+        return found
+
+    def _piece(self, term: Statement) -> Texts:
+        """Return the texts that *term* may be."""
+        term = _without_parentheses(term)
+        if len(term) > 2 and term[-2].text == "::":
+            kind = term[-1].text
+            if kind in _TEXT_TYPES:
+                return self._texts(term[:-2])
+            if kind in _SAFE_TYPES:
+                return [_SAFE_TYPES[kind]]
+            raise Unreadable
+        if len(term) == 1:
+            return self._of_token(term[0])
+        while len(term) > 3 and term[1].text == "." and term[0].text == "pg_catalog":
+            term = term[2:]
+        called = term[0].text if term and term[0].kind is WORD else ""
+        if text_at(term, 1) == "(" and closing(term, 1) == len(term) - 1:
+            return self._of_call(called, comma_list(term[2:-1]))
+        raise Unreadable
+
+    def _of_call(self, function: str, arguments: list[Statement]) -> Texts:
+        if function in _QUOTING:
+            return [_QUOTING[function]]
+        if function == "to_char" and len(arguments) == 2:
+            if all(text and _SAFE_TEMPLATE.match(text) for text in self._texts(arguments[1])):
+                return [UNKNOWN_NAME]
+        elif function == "format":
+            return self._formatted(arguments)
+        elif function == "concat":
+            return self._joined(map(self._without_null, arguments))
+        elif function == "coalesce":
+            return self._first_of(arguments)
+        elif function in _KEEPING:
+            return self._texts(arguments[0])
+        raise Unreadable
+
+    def _first_of(self, arguments: list[Statement]) -> Texts:
+        """Return what COALESCE of *arguments* may be."""
+        found: Texts = []
+        for argument in arguments:
+            texts = self._texts(argument)
+            if None not in texts:
+                found = [text for text in found if text is not None]
+            if found and set(found) <= {_VALUE, _NUMBER}:
+                # Another value changes nothing.
+                texts = [text for text in texts if text and not _PLAIN_VALUE.match(text)]
+            found += texts
+        return self._within(found)
+
+    def _without_null(self, argument: Statement) -> Texts:
+        return self._within(text or "" for text in self._texts(argument))
+
+    def _of_token(self, token: Token) -> Texts:
+        if token.kind is STRING:
+            return [token.text]
+        if token.kind is WORD and not token.quoted:
+            if token.text in _OF_TRIGGERS:
+                return [UNKNOWN_NAME]
+            if token.text == "null":
+                return [None]
+        if token.kind is OTHER and token.text[:1].isdigit():
+            return [token.text]
+        if token.kind is WORD:
+            return self._of_variable(token.text)
+        raise Unreadable
+
+    def _formatted(self, arguments: list[Statement]) -> Texts:
+        if any(text_at(argument, 0) == "variadic" for argument in arguments):
+            raise Unreadable
+        found: Texts = []
+        for template in self._texts(arguments[0]):
+            found += [None] if template is None else self._filled(template, arguments)
+        return self._within(found)
+
+    def _filled(self, template: str, arguments: list[Statement]) -> Texts:
+        pieces: list[Texts] = []
+        end, place = 0, 0
+        for match in _FORMAT.finditer(template):
+            pieces.append([template[end : match.start()]])
+            end = match.end()
+            percent, number, width, form = match.groups()
+            if percent:
+                pieces.append(["%"])
+                continue
+            if width == "*":
+                raise Unreadable
+            place = int(number) if number and len(number) < _MOST_TARGETS else place + 1
+            if form == "I":
+                pieces.append([UNKNOWN_NAME])
+            elif form == "L":
+                pieces.append([_VALUE])
+            elif 0 < place < len(arguments):
+                pieces.append(self._without_null(arguments[place]))
+            else:
+                raise Unreadable
+        pieces.append([template[end:]])
+        return self._joined(pieces)
+
+    # Variables.
+
+    def _of_variable(self, name: str) -> Texts:
+        if name in self._known:
+            return self._known[name]
+        if (
+            name in self._parameters
+            or name in self._following
+            or len(self._known) >= _MOST_VARIABLES
+        ):
+            raise Unreadable
+        values = [value for statement in self._statements for value in _assigned(statement, name)]
+        self._following.add(name)
+        first: Texts = []
+        pieces: list[Texts] = []
+        for value in values:
+            if _appends(value, name):
+                pieces.append(self._texts(value[3:]))
+            else:
+                first += self._texts(value) if value else [None]
+        if not first:
+            raise Unreadable
+        found = self._within(self._grown(first, pieces) if pieces else first)
+        self._following.discard(name)
+        self._known[name] = found
+        return found
+
+    def _grown(self, first: Texts, pieces: list[Texts]) -> Texts:
+        """Return what *first* may be once *pieces* were appended to it, each or not."""
+        every = [text for texts in (first, *pieces) for text in texts if text]
+        added = [text for texts in pieces for text in texts if text]
+        # In another order, or in a loop, the pieces would make other words.
+        if any(_is_part(text[-1]) for text in every) and any(_is_part(text[0]) for text in added):
+            raise Unreadable
+        few = len(pieces) < _MOST_TEXTS.bit_length()  # each at least doubles the number of texts
+        if few and len(first) * prod(len(piece) + 1 for piece in pieces) <= _MOST_TEXTS:
+            found = first
+            for piece in pieces:
+                found = self._within([*found, *self._product(found, piece)])
+            return found
+        if any(map(_LESSENS.search, added)):
+            raise Unreadable
+        return self._product(first, self._joined(pieces))
+
+
+def _settled(text: str) -> str:
+    """Return *text* with a number for each stand-in, or a name if it is a part of one."""
+    if _NUMBER in text:
+        text = _LONE_NUMBER.sub("0", text).replace(_NUMBER, UNKNOWN_NAME)
+    return text
+
+
+def _is_part(letter: str) -> bool:
+    """Return whether *letter* may be part of a word."""
+    return letter.isalnum() or letter in "_$" or ord(letter) > 127
+
+
+def _assigned(statement: Statement, name: str) -> Iterator[Statement]:
+    """Yield the expressions that *statement* assigns to *name*; an empty one stands for NULL.
+
+    :raises Unreadable: it assigns something that is not in the source.
+    """
+    texts: set[str] | None = None
+    found = False
+    for position, token in enumerate(statement):
+        if token.kind is not WORD or token.text != name:
+            continue
+        before = text_at(statement, position - 1)
+        if texts is None:
+            texts = {text for _, text, _ in statement}
+        if before in (*_TARGETS, ".") or (
+            before == "," and ("into" in texts or _is_target(statement, position))
+        ):
+            raise Unreadable
+        # CALL with INOUT, GET STACKED DIAGNOSTICS, and another name of it.
+        if not texts.isdisjoint(("call", "diagnostics", "alias")):
+            raise Unreadable
+        is_assigned = statement[position + 1 : position + 2] in _ASSIGNS
+        if position and before not in (_BEFORE if is_assigned else ("declare",)):
+            continue
+        if found:
+            raise Unreadable  # PL/pgSQL has one assignment in a statement
+        found = True
+        rest = statement[position + 1 :]
+        yield rest[1:] if is_assigned else _declared(rest)
+
+
+def _declared(rest: Statement) -> Statement:
+    """Return the value in a declaration: [CONSTANT] type [NOT NULL] [:= | = | DEFAULT] value."""
+    for at, part in enumerate(rest[:12]):
+        if part in _ASSIGN or part == Token(WORD, "default"):
+            return rest[at + 1 :]
+    return []
+
+
+def _is_target(statement: Statement, position: int) -> bool:
+    """Return whether the name at *position* is in a list of names after FOR."""
+    start = position
+    for _ in range(_MOST_TARGETS):
+        if text_at(statement, start - 1) not in (",", "."):
+            return text_at(statement, start - 1) in _TARGETS
+        start -= 2
+    raise Unreadable
+
+
+def _appends(value: Statement, name: str) -> bool:
+    """Return whether *value* is ``name || ...``."""
+    return len(value) > 3 and value[0].text == name and value[1:3] == [_BAR, _BAR]
+
+
+def _expressions(statement: Statement) -> Iterator[Statement]:
+    """Yield the expression of each EXECUTE in *statement*."""
+    for position, token in enumerate(statement):
+        if token != _EXECUTE or text_at(statement, position - 1) == ".":
+            continue
+        if text_at(statement, position + 1) in ("function", "procedure", "on"):
+            continue
+        end, depth = position + 1, 0
+        while end < len(statement) and statement[end] != _EXECUTE:
+            kind, text, quoted = statement[end]
+            if kind is OTHER:
+                depth += (text in ("(", "[")) - (text in (")", "]"))
+            elif not depth and kind is WORD and not quoted and text in ("into", "using", "loop"):
+                break
+            end += 1
+        yield statement[position + 1 : end]
+
+
+def _without_parentheses(expression: Statement) -> Statement:
+    for _ in range(_DEEPEST):
+        if text_at(expression, 0) != "(" or closing(expression, 0) != len(expression) - 1:
+            break
+        expression = expression[1:-1]
+    return expression
+
+
+def _terms(expression: Statement) -> Iterator[Statement]:
+    """Yield what is joined with ``||`` in *expression*."""
+    expression = _without_parentheses(expression)
+    depth, begin, position = 0, 0, 0
+    while position < len(expression):
+        token = expression[position]
+        if token.kind is OTHER:
+            depth += (token.text in ("(", "[")) - (token.text in (")", "]"))
+            if not depth and expression[position : position + 2] == [_BAR, _BAR]:
+                yield expression[begin:position]
+                begin = position = position + 2
+                continue
+        position += 1
+    if begin >= len(expression):
+        raise Unreadable
+    yield expression[begin:]
