@@ -8,7 +8,13 @@ from functools import cached_property
 
 from relet.core.sql.classifier import EFFECTS, Memo, classify
 from relet.core.sql.effects import Change, Effects, Kind
-from relet.core.sql.redefinitions import REDEFINES, changes_path, creates, redefines
+from relet.core.sql.redefinitions import (
+    REDEFINES,
+    changes_path,
+    creates,
+    redefines,
+    uses_its_definitions,
+)
 from relet.core.sql.statements import Statement
 
 from .names import Catalogue, Changes
@@ -17,6 +23,7 @@ from .names import Catalogue, Changes
 Definer = Callable[[], object]
 #: The effects of any text while the database's definitions have to be read first.
 UNREAD = Effects(())
+_UNKNOWN = Change(Kind.UNKNOWN, None)
 
 
 class Either:
@@ -107,6 +114,8 @@ class CatalogueMemo(Memo):
         """Return *effects*, with what *sql* defines."""
         if redefines(sql, lowered, known=bool(self._catalogue)):
             effects = replace(effects or UNREAD, redefines=True)
+            if uses_its_definitions(sql):
+                effects = replace(effects, steps=(*effects.steps, _UNKNOWN))
         if self.temporary and creates(sql):
             effects = effects or UNREAD
             effects = replace(effects, steps=(*effects.steps, Change(Kind.TEMPORARY, None)))

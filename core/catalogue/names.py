@@ -10,9 +10,9 @@ from typing import Any
 
 from relet.core.sql.commands import analyzed_statement, steps_of_code
 from relet.core.sql.effects import Change, Kind, nameless
-from relet.core.sql.functions import KINDS, texts_run
-from relet.core.sql.names import UNKNOWN_NAME, fits
-from relet.core.sql.procedural import Code
+from relet.core.sql.functions import KINDS, new_tables, queries_run, texts_run
+from relet.core.sql.names import UNKNOWN_NAME, fits, truncated
+from relet.core.sql.procedural import Code, parts
 from relet.core.sql.statements import (
     OTHER,
     WORD,
@@ -38,6 +38,8 @@ _PLAIN = re.compile(r"\w+\Z")
 #: The server cuts names that are longer than 63 bytes, between two letters. So a word that begins
 #: with a name as long as this may be that name.
 _LONG_NAME = 60
+#: A letter has up to four bytes.
+_MAY_BE_LONG = 16
 #: Texts in which a name may be written otherwise: with escapes, or in pieces.
 _MAY_HIDE = ('u&"', "execute", "\\")
 #: Up to so many names, a text is searched for each. It is faster than looking at all its words.
@@ -47,7 +49,10 @@ _FEW = 8
 _REWRITES = ("alter", "vacuum", "analyze", "analyse", "reindex", "cluster", "refresh", "create")
 #: First words of statements for which event triggers fire.
 #: https://www.postgresql.org/docs/current/event-trigger-matrix.html
-_DEFINITIONS = ("create", "alter", "drop", "grant", "revoke", "comment", "refresh", "security")
+_DEFINITIONS = {
+    *("create", "alter", "drop", "grant", "revoke", "comment", "refresh", "security"),
+    *("import", "reindex"),
+}
 #: Those that can do so for all tables, and what REINDEX names then.
 _OF_ALL = ("vacuum", "analyze", "analyse", "reindex", "cluster")
 _ALL = {"schema", "database", "system"}
@@ -66,7 +71,40 @@ def is_word(name: str) -> bool:
 
 def spellings(name: str) -> tuple[str, ...]:
     """Return how *name*, which is no word, may be written in a text."""
-    return (name, name.replace('"', '""')) if '"' in name else (name,)
+    if '"' in name:
+        return name, name.replace('"', '""')
+    return (name, *(word for word, operators in _OPERATOR_WORDS.items() if name in operators))
+
+
+#: What stands for an operator -> the operators.
+#: https://www.postgresql.org/docs/current/functions-comparison.html
+_OPERATOR_WORDS = {
+    "!=": ("<>",),
+    "in": ("=", "<>"),
+    "any": ("=", "<>"),
+    "all": ("=", "<>"),
+    "between": (">=", "<=", "<", ">"),
+    "like": ("~~", "!~~"),
+    "ilike": ("~~*", "!~~*"),
+    "similar": ("~", "!~"),
+    **dict.fromkeys(("nullif", "distinct", "case", "using", "natural"), ("=",)),
+}
+#: Type -> the first word of its other names.
+#: https://www.postgresql.org/docs/current/datatype.html
+_TYPE_WORDS = {
+    "int2": ("smallint",),
+    "int4": ("int", "integer"),
+    "int8": ("bigint",),
+    "float4": ("real", "float"),
+    "float8": ("double", "float"),
+    "numeric": ("decimal", "dec"),
+    "bool": ("boolean",),
+    "bpchar": ("char", "character"),
+    "varchar": ("char", "character", "national", "nchar"),
+    "varbit": ("bit",),
+    "timetz": ("time",),
+    "timestamptz": ("timestamp",),
+}
 
 
 class Catalogue:
@@ -94,9 +132,13 @@ class Catalogue:
         path: frozenset[str] | None = None,
     ) -> None:
         self.functions, self.attributes, self.runners = functions, attributes, runners
-        self.relations, self.types, self.operators = relations, types, operators
+        self.relations, self.operators = relations, operators
+        self.types = dict(types)
+        for name, changes in types.items():
+            for word in _TYPE_WORDS.get(name, ()):
+                self.types[word] = tuple(dict.fromkeys((*self.types.get(word, ()), *changes)))
         self.definitions, self.path = definitions, path
-        names = {*functions, *runners, *types}
+        names = {*functions, *runners, *self.types}
         for by_name in relations.values():
             names.update(by_name)
         hidden = {name for name in map(str.lower, names) if not is_word(name)}
@@ -118,6 +160,8 @@ class Catalogue:
                 found[key] = found.get(key, 0) + sum(map(len, by_schema.values()))
         for name, changes in (*self.types.items(), *self.operators.items()):
             found[name.lower()] = found.get(name.lower(), 0) + len(changes)
+        for head in _DEFINITIONS if self.definitions else ():
+            found[head] = found.get(head, 0) + len(self.definitions)
         return found
 
     def may_concern(self, lowered: str) -> bool:
@@ -125,7 +169,7 @@ class Catalogue:
 
         :param lowered: the text in lower case.
         """
-        if self.definitions and any(head in lowered for head in _DEFINITIONS):
+        if self.definitions and any(head in lowered for head in (*_DEFINITIONS, "into")):
             return True
         if self.relations.get(REWRITE) and any(head in lowered for head in _OF_ALL):
             return True
@@ -161,7 +205,7 @@ class Catalogue:
         words = key_words(statement)
         head = words[0] if words else ""
         found: list[Change] = []
-        if self.definitions and head in _DEFINITIONS:
+        if self.definitions and (head in _DEFINITIONS or any(new_tables(statement))):
             found.extend(self.definitions)
         if head == "create":
             what = next((word for word in words[1:] if word not in _MODIFIERS), "")
@@ -190,6 +234,14 @@ class Catalogue:
     def steps_in(self, statement: Statement) -> Iterator[Change]:
         """Yield the changes of what *statement*, or a part of code, mentions."""
         texts = {token.text for token in statement}
+        if any(len(text) >= _MAY_BE_LONG for text in texts):
+            statement = [
+                token._replace(text=truncated(token.text)) if token.kind is WORD else token
+                for token in statement
+            ]
+            texts = {token.text for token in statement}
+        if self.definitions and not texts.isdisjoint(_DEFINITIONS) and _defines(statement):
+            yield from self.definitions
         if not texts.isdisjoint(self._names):
             for position, token in enumerate(statement):
                 if token.kind is WORD:
@@ -197,15 +249,21 @@ class Catalogue:
         if any(UNKNOWN_NAME in text for text in texts):
             yield from self._of_unknown_names(statement, texts)
         if self.operators:
-            yield from self._of_operators(statement)
-        if not self.runners.keys().isdisjoint(texts):
-            for text in texts_run(statement, self.runners):
-                yield from (Change(Kind.DYNAMIC, None),) if text is None else self._of_text(text)
-
-    def _of_text(self, text: str) -> Iterator[Change]:
-        code = Code(text)
-        yield from steps_of_code(code)
-        yield from self._of_code(code)
+            yield from self._of_operators(statement, texts)
+        for text in texts_run(statement, self.runners):
+            if text is None:
+                yield Change(Kind.DYNAMIC, None)
+            else:
+                yield from steps_of_code(Code(text))
+                yield from self._of_code(Code(text))
+        for text in texts_run(statement):  # what else these may do is not the catalogue's
+            if text is not None:
+                yield from self._of_code(Code(text))
+        for query in queries_run(statement):
+            if query is not None:
+                yield from self._of_code(Code(query))
+            elif self.relations.get(SELECT):
+                yield Change(Kind.DYNAMIC, None)
 
     def _of_word(self, statement: Statement, position: int, texts: set[str]) -> Iterator[Change]:
         name = statement[position].text
@@ -269,16 +327,21 @@ class Catalogue:
             if fits(function, name):
                 yield from self._looked_up(by_schema, schema)
 
-    def _of_operators(self, statement: Statement) -> Iterator[Change]:
+    def _of_operators(self, statement: Statement, texts: set[str]) -> Iterator[Change]:
         symbols = "".join(token.text if token.kind is OTHER else " " for token in statement)
         for operator, changes in self.operators.items():
-            if operator in symbols:
+            if any(spelling in symbols or spelling in texts for spelling in spellings(operator)):
                 yield from changes
 
 
 _OPENING = Token(OTHER, "(")
 #: The tokens before the last part of a name: database, schema, and a dot after each.
 _LONGEST = 4
+
+
+def _defines(statement: Statement) -> bool:
+    """Return whether event triggers may fire for a part of *statement*."""
+    return any(not _DEFINITIONS.isdisjoint(key_words(part)[:1]) for part in parts(statement))
 
 
 def _start(statement: Statement, position: int) -> tuple[int, str]:
@@ -295,7 +358,11 @@ def _verbs(
 ) -> tuple[str, ...] | list[str]:
     """Return what is done with the relation whose name is from *start* to *end*."""
     at = start - 1
+    if text_at(statement, at) == "(" and text_at(statement, at - 1) == "only":
+        at -= 1
     if text_at(statement, at) == "only":
+        at -= 1
+    if text_at(statement, at) == "binary" and text_at(statement, at - 1) == "copy":
         at -= 1
     before, earlier = text_at(statement, at), text_at(statement, at - 1)
     found: list[str] = []

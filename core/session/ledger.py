@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from relet.core.sql.effects import Change, Control, Kind, Move, Step
+from relet.core.sql.effects import ALL, Change, Control, Kind, Move, Step
 from relet.core.status import TransactionStatus
 
 from .baseline import Baseline
@@ -134,9 +134,10 @@ class SessionLedger:
         kind, name, log = change.kind, change.name, self._log
         if change.renames:
             log.forget_names(kind)
-            return
+            if baseline is None or not baseline.sets(kind, ALL):
+                return
         log.begin()
-        if change.undoes:
+        if change.undoes and not change.renames:
             if change.sure:
                 log.remove(kind, name)
             if baseline is not None and not baseline.sets(kind, name):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from .assignments import OF_THE_TRANSACTION, Assignment, setting_change
 from .effects import ALL, AnyStep, Change, Control, Kind, Move, Name, Open, Parameter, later
 from .functions import parameter, steps_anywhere, texts_run
-from .names import is_temporary_schema, name_parts, object_name
+from .names import is_temporary_schema, name_parts, object_name, truncated
 from .procedural import Code
 from .statements import (
     OTHER,
@@ -277,6 +277,11 @@ def _give_back(
     return rule
 
 
+def _fetch(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
+    # A cursor of the baseline is at another row then.
+    yield Change(Kind.CURSOR, None, undoes=True, sure=False)
+
+
 def _listen(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     yield Change(Kind.CHANNEL, object_name(statement[1:2]))
 
@@ -306,16 +311,8 @@ def _rollback(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
 
 
 def _savepoint_name(statement: Statement) -> str:
-    name = statement[-1].text
-    if len(name) <= _LONGEST_NAME and name.isascii():
-        return name
-    # Truncate it as the server does. Otherwise two texts for one savepoint would differ.
-    return name.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore")
-
-
-#: The maximum length of a name, in bytes.
-#: https://www.postgresql.org/docs/current/sql-syntax-lexical.html
-_LONGEST_NAME = 63
+    # Otherwise two texts for one savepoint would differ.
+    return truncated(statement[-1].text)
 
 
 def _do(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
@@ -339,6 +336,8 @@ _HEADS: dict[str, Rule] = {
     "deallocate": _give_back(Kind.PREPARED, "prepare"),
     "declare": _declare,
     "close": _give_back(Kind.CURSOR),
+    "fetch": _fetch,
+    "move": _fetch,
     "listen": _listen,
     "unlisten": _give_back(Kind.CHANNEL),
     "load": _load,

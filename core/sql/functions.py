@@ -28,11 +28,17 @@ def steps_anywhere(statement: Statement) -> Iterator[AnyStep]:
 
 
 def _select_into(statement: Statement) -> Iterator[AnyStep]:
+    for position in new_tables(statement):
+        yield from _new_table(statement, position)
+
+
+def new_tables(statement: Statement) -> Iterator[int]:
+    """Yield where the name of each table begins that SELECT INTO makes."""
     for position, token in enumerate(statement):
         if token == _INTO:
             before = statement[position - 1].text if position else ""
             if not (before in _WRITES and _is_write(before, statement, position + 1)):
-                yield from _new_table(statement, position + 1)
+                yield position + 1
 
 
 _INTO = Token(WORD, "into")
@@ -111,6 +117,17 @@ RUNNERS: dict[str, tuple[int, ...]] = {
     "ts_stat": (0,),
     "ts_rewrite": (1,),
 }
+#: Function that reads a relation whose name is an argument -> the position of the name, and those
+#: of other parts of the query.
+#: https://www.postgresql.org/docs/current/functions-xml.html#FUNCTIONS-XML-MAPPING
+#: https://www.postgresql.org/docs/current/tablefunc.html, https://www.postgresql.org/docs/current/xml2.html
+_RELATION_READERS: dict[str, tuple[int, tuple[int, ...]]] = {
+    "table_to_xml": (0, ()),
+    "table_to_xmlschema": (0, ()),
+    "table_to_xml_and_xmlschema": (0, ()),
+    "connectby": (0, (1, 2, 3)),
+    "xpath_table": (2, (0, 1, 4)),
+}
 #: Function of PostgreSQL's -> the kind of session state that it leaves, whatever its arguments.
 KINDS = {
     **dict.fromkeys((*_LOCKS, *_UNLOCKS, "pg_advisory_unlock_all"), Kind.LOCK),
@@ -156,6 +173,27 @@ def texts_run(
                 argument = _without_casts(statement[begin:end], _TEXT_TYPES)
                 known = len(argument) == 1 and argument[0].kind is STRING
                 yield argument[0].text if known else None
+
+
+def queries_run(statement: Statement) -> Iterator[str | None]:
+    """Yield the query of each call that reads a relation by its name; None for an unknown one."""
+    if _RELATION_READERS.keys().isdisjoint(text for _, text, _ in statement):
+        return
+    calls = calls_of(statement, _RELATION_READERS)
+    arguments = _arguments(statement, {position + 1 for position, _ in calls})
+    for position, function in calls:
+        constants = [
+            argument[0].text if len(argument) == 1 and argument[0].kind is STRING else None
+            for begin, end in arguments[position + 1]
+            for argument in [_without_casts(statement[begin:end], (*_TEXT_TYPES, "regclass"))]
+        ]
+        place, parts = _RELATION_READERS[function]
+        relation = constants[place] if place < len(constants) else None
+        if relation is None:
+            yield None
+        else:
+            others = [constants[part] or "" for part in parts if part < len(constants)]
+            yield f"SELECT {', '.join(others)} FROM {relation}"
 
 
 def _function_effects(statement: Statement) -> Iterator[AnyStep]:

@@ -8,6 +8,9 @@ from .statements import WORD, Statement, text_at
 #: Stands for what is not known of a name until a text is put together. It is a letter to
 #: PostgreSQL, so it can be a part of a name, too.
 UNKNOWN_NAME = "\ufffd"
+#: The maximum length of a name, in bytes.
+#: https://www.postgresql.org/docs/current/sql-syntax-lexical.html
+LONGEST_NAME = 63
 
 
 def name_parts(statement: Statement, position: int = 0) -> list[str]:
@@ -50,3 +53,11 @@ def fits(name: str, pattern: str) -> bool:
             return False
         position += len(part)
     return position <= end
+
+
+def truncated(name: str) -> str:
+    """Return *name* as the server shortens it: to 63 bytes, but not within a letter."""
+    if len(name) <= LONGEST_NAME and name.isascii():
+        return name
+    encoded = name.encode(errors="replace")
+    return name if len(encoded) <= LONGEST_NAME else encoded[:LONGEST_NAME].decode(errors="ignore")

@@ -149,7 +149,7 @@ class Code:
             if UNKNOWN_NAME in statement[0].text and statement[0].kind is WORD:
                 self.is_readable = False  # its command is not in the source
             if "do" in words:
-                for part in _parts(statement):
+                for part in parts(statement):
                     if key_words(part)[:1] == ["do"]:
                         self._add_block(part, deeper)
             for known in texts_run(statement):
@@ -190,7 +190,7 @@ class _Text(NamedTuple):
     strings_run: bool
 
 
-def _parts(statement: Statement) -> Iterator[Statement]:
+def parts(statement: Statement) -> Iterator[Statement]:
     """Yield every part of *statement* that could be a statement."""
     starts = [0]
     starts += [at + 1 for at, token in enumerate(statement) if token.text in _BEFORE]
@@ -201,7 +201,7 @@ def _parts(statement: Statement) -> Iterator[Statement]:
 def _effects(statement: Statement, heads: Heads) -> Iterator[Change]:
     """Yield the effects of every part of *statement* that could be a statement."""
     left = len(statement)
-    for part in _parts(statement):
+    for part in parts(statement):
         left -= len(part)
         words = key_words(part)
         head = words[0] if words else ""

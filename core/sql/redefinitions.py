@@ -7,10 +7,11 @@ where names are looked up.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from .effects import ALL, Change, Kind
 from .functions import KINDS
+from .procedural import Code, parts
 from .statements import STRING, WORD, Statement, key_words, readings, split, text_at
 
 #: The change of a statement that calls code which defines something. It leaves nothing.
@@ -224,3 +225,29 @@ def _sets_path(tokens: Statement, position: int) -> bool:
     while text_at(tokens, position + 1) in ("session", "local"):
         position += 1
     return text_at(tokens, position + 1) in (*_SETS_PATH, "authorization")
+
+
+def uses_its_definitions(sql: str) -> bool:
+    """Return whether *sql* defines something with effects, and may use it at once."""
+    return any(
+        any(_redefines(one, known=False) for one in found)
+        and any(not _USES.isdisjoint(key_words(one)[:1]) for one in found)
+        for way in readings(sql)
+        for found in [[one for statement in split(way) for one in _run_by(statement)]]
+    )
+
+
+def _run_by(statement: Statement) -> Iterator[Statement]:
+    """Yield *statement*, or the parts of a DO block that could be statements."""
+    if statement[0].text == "do":
+        for each in Code.of_block(statement).statements:
+            yield from parts(each)
+    else:
+        yield statement
+
+
+#: First words of statements that call functions, or write or read tables.
+_USES = {
+    *("select", "insert", "update", "delete", "merge", "with", "values", "table", "copy", "call"),
+    *("truncate", "execute", "explain", "perform"),
+}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
+from django.db.backends.signals import connection_created
 
 from ..support.fingerprint import difference, fingerprint
 from ..support.pools import at_rest
@@ -217,6 +220,115 @@ MADE = {
         r"DO $d$ BEGIN EXECUTE E'DELETE FROM\naudited'; END $d$",
     ),
 }
+LONG = "f" * 70
+EVENT = (
+    "CREATE EVENT TRIGGER relet_bodies_event ON ddl_command_start EXECUTE FUNCTION locking_event();"
+)
+MOODS = """
+CREATE TYPE mood AS ENUM ('sad'); CREATE TABLE moods (m mood); INSERT INTO moods VALUES ('sad');
+CREATE FUNCTION equal(mood, text) RETURNS bool LANGUAGE sql AS $$ SELECT trap() = 1 $$;
+CREATE FUNCTION to_int(mood) RETURNS int LANGUAGE sql AS $$ SELECT trap() $$;
+"""
+
+
+def operator(name):
+    return f"{MOODS} CREATE OPERATOR {name} (FUNCTION = equal, LEFTARG = mood, RIGHTARG = text);"
+
+
+MADE |= {
+    # Texts and names that functions of PostgreSQL's and of extensions take.
+    "ts_stat": ("", "SELECT * FROM ts_stat('SELECT to_tsvector(trap()::text)')"),
+    "ts_stat in a function": (
+        f("PERFORM * FROM ts_stat('SELECT to_tsvector(trap()::text)');"),
+        "SELECT f()",
+    ),
+    "connectby": (
+        "CREATE EXTENSION tablefunc; CREATE VIEW v AS SELECT 1::text AS k, trap()::text AS p",
+        "SELECT * FROM connectby('v', 'k', 'p', '1', 0) AS t(k text, p text, l int)",
+    ),
+    # How a table, a function or an operator may be written.
+    "DELETE FROM ONLY (t)": ("", "DELETE FROM ONLY (audited)"),
+    "UPDATE ONLY (t)": ("", "UPDATE ONLY (audited) SET id = 1"),
+    "MERGE INTO ONLY (t)": (
+        "",
+        (
+            "MERGE INTO ONLY (audited) USING (VALUES (1)) v(x) ON id = x"
+            " WHEN NOT MATCHED THEN INSERT VALUES (1)"
+        ),
+    ),
+    "EXPLAIN with many options": (
+        "",
+        "EXPLAIN (FORMAT JSON, BUFFERS true, COSTS false, TIMING false, ANALYZE) SELECT trap()",
+    ),
+    "a long name of a function": (
+        f"CREATE FUNCTION {LONG}() RETURNS int LANGUAGE sql AS $$ SELECT trap() $$",
+        f"SELECT {LONG}()",
+    ),
+    "a long name of a table": (table(LONG), f"INSERT INTO {LONG} VALUES ('x')"),
+    "a long name in a function": (
+        table(LONG) + f(f"INSERT INTO {LONG} VALUES ('x');"),
+        "SELECT f()",
+    ),
+    "a name with a quote": (
+        'CREATE FUNCTION "a""b"() RETURNS int LANGUAGE sql AS $$ SELECT trap() $$',
+        'SELECT "a""b"()',
+    ),
+    "a name with a letter that becomes two": (
+        MANY + 'CREATE FUNCTION "İşlem"() RETURNS int LANGUAGE sql AS $$ SELECT trap() $$',
+        'SELECT "İşlem"()',
+    ),
+    "a name with a dollar sign": (
+        MANY + "CREATE FUNCTION a$b() RETURNS int LANGUAGE sql AS $$ SELECT trap() $$",
+        "SELECT a$b()",
+    ),
+    "!=": (operator("<>"), "SELECT m != 'x'::text FROM moods"),
+    "IN": (operator("="), "SELECT m IN ('x'::text, 'y'::text) FROM moods"),
+    "IN in a function": (
+        operator("=") + f("PERFORM m IN ('x'::text, 'y'::text) FROM moods;"),
+        "SELECT f()",
+    ),
+    "LIKE": (operator("~~"), "SELECT m LIKE 'x'::text FROM moods"),
+    "BETWEEN": (
+        operator(">=") + "CREATE OPERATOR <= (FUNCTION = equal, LEFTARG = mood, RIGHTARG = text)",
+        "SELECT m BETWEEN 'x'::text AND 'y'::text FROM moods",
+    ),
+    "NULLIF": (operator("="), "SELECT NULLIF(m, 'x'::text) FROM moods"),
+    "IS DISTINCT FROM": (operator("="), "SELECT m IS DISTINCT FROM 'x'::text FROM moods"),
+    "another name of a type": (
+        f"{MOODS} CREATE CAST (mood AS int) WITH FUNCTION to_int(mood)",
+        "SELECT m::integer FROM moods",
+    ),
+    # Event triggers.
+    "SELECT INTO": (EVENT, "SELECT 1 AS a INTO made"),
+    "a definition in a block": (EVENT, "DO $$ BEGIN CREATE TABLE made (a int); END $$"),
+    "a definition in a function": (f("CREATE TABLE made (a int);") + EVENT, "SELECT f()"),
+    "a definition in dynamic SQL": (
+        f("EXECUTE format('CREATE TABLE %I (a int)', 'made');") + EVENT,
+        "SELECT f()",
+    ),
+    # Defined and used in one text.
+    "a function that is called at once": (
+        "",
+        (
+            "CREATE FUNCTION made() RETURNS text LANGUAGE sql AS"
+            " $$ SELECT set_config('app.trapped', 'x', false) $$; SELECT made()"
+        ),
+    ),
+    "a trigger that fires at once": (
+        "",
+        (
+            "CREATE TRIGGER made AFTER INSERT ON plain EXECUTE FUNCTION locking();"
+            " INSERT INTO plain VALUES (1)"
+        ),
+    ),
+    "a function that a block makes and calls": (
+        "",
+        (
+            "DO $$ BEGIN CREATE FUNCTION made() RETURNS text LANGUAGE sql AS"
+            " 'SELECT set_config(''app.trapped'', ''x'', false)'; PERFORM made(); END $$"
+        ),
+    ),
+}
 made = pytest.mark.parametrize("name", MADE)
 
 #: Dynamic SQL that leaves nothing.
@@ -252,6 +364,22 @@ NOT_MADE = {
         ),
         "SELECT f(1)",
     ),
+    "definitions": (
+        "",
+        (
+            "CREATE FUNCTION made() RETURNS int LANGUAGE sql AS 'SELECT 1';"
+            " CREATE VIEW view_made AS SELECT made(); COMMENT ON VIEW view_made IS 'x'"
+        ),
+    ),
+    "a block that defines": (
+        "",
+        (
+            "DO $$ BEGIN IF NOT EXISTS (SELECT FROM plain WHERE id = 1) THEN"
+            " CREATE FUNCTION made() RETURNS int LANGUAGE sql AS 'SELECT 1'; END IF; END $$"
+        ),
+    ),
+    "a query with an event trigger": (EVENT, "INSERT INTO plain SELECT 1"),
+    "another operator": (operator("~~"), "SELECT m IN ('sad') FROM moods"),
     "a table in a block": ("", "DO $$ BEGIN EXECUTE format('TABLE %I', 'plain'); END $$"),
     "a template of a date": (
         f("EXECUTE 'SELECT ''' || to_char(now(), 'YYYY-MM-DD HH24:MI') || '''';"),
@@ -308,3 +436,55 @@ def test_what_leaves_nothing_keeps_nothing(make, defined, name):
     wrapper = make(**PATH)
     run(wrapper, statement)
     assert at_rest(wrapper)
+
+
+def test_a_temporary_table_that_a_function_renames(make, defined):
+    defined(f("ALTER TABLE before RENAME TO after;"))
+    wrapper = make(**PATH)
+    for sql in (
+        "CREATE TEMP TABLE before (a int)",
+        "SELECT f()",
+        "DROP TABLE IF EXISTS before",
+        "TABLE after",
+    ):
+        run(wrapper, sql)
+
+
+@contextmanager
+def receiver(sql):
+    """Have each new connection run *sql*."""
+
+    def receive(connection, **_):
+        run(connection, sql)
+
+    connection_created.connect(receive)
+    try:
+        yield
+    finally:
+        connection_created.disconnect(receive)
+
+
+TABLE = "CREATE TEMP TABLE context AS SELECT 1 AS a"
+CURSOR = "DECLARE context CURSOR WITH HOLD FOR SELECT generate_series(1, 2)"
+
+
+@pytest.mark.parametrize(
+    ("made", "changed", "read"),
+    [
+        (TABLE, "ALTER TABLE context RENAME TO other", "TABLE context"),
+        (TABLE, "DROP TABLE context", "TABLE context"),
+        (TABLE, "SELECT f()", "TABLE context"),
+        (CURSOR, "FETCH context", "FETCH context"),
+        (CURSOR, "MOVE context", "FETCH context"),
+        (CURSOR, "CLOSE context", "FETCH context"),
+    ],
+)
+def test_what_a_receiver_made_is_there_for_the_next(make, defined, made, changed, read):
+    defined(f("DROP TABLE context;"))
+    with receiver(made):
+        wrapper = make(**PATH)
+        run(wrapper, changed)
+        wrapper.close()
+        with wrapper.cursor() as cursor:
+            cursor.execute(read)
+            assert [*map(tuple, cursor.fetchall())] == [(1,)]

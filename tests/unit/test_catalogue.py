@@ -136,6 +136,11 @@ STATEMENTS = {
     "TRUNCATE x, t CASCADE": "LOCK SETTING",
     "COPY t (a) FROM STDIN": "SETTING",
     "COPY t TO STDOUT": "",
+    "COPY BINARY t FROM STDIN": "SETTING",
+    "SELECT table_to_xml('public.v'::regclass, true, true, '')": "LOCK",
+    "SELECT table_to_xml('t'::regclass, true, true, '')": "",
+    "SELECT table_to_xml($1, true, true, '')": "DYNAMIC",
+    "SELECT xpath_table('trap()', 'b', 't', '/', 'true') FROM v": "LOCK SETTING",
     "ALTER TABLE t ADD COLUMN b int": "SETTING",
     "SELECT * FROM x, v": "LOCK",
     'TABLE "Odd v"': "LOCK",
@@ -153,6 +158,13 @@ STATEMENTS = {
     f"DELETE FROM {UNKNOWN_NAME}": "",
     f"INSERT INTO {UNKNOWN_NAME} VALUES (1)": "SETTING",
     f"SELECT {UNKNOWN_NAME}(1)": "DYNAMIC",
+    f"INSERT INTO {UNKNOWN_NAME}.t{UNKNOWN_NAME} VALUES (1)": "SETTING",
+    f"INSERT INTO u{UNKNOWN_NAME} VALUES (1)": "",
+    f"INSERT INTO o{UNKNOWN_NAME}.t VALUES (1)": "",
+    f"SELECT tr{UNKNOWN_NAME}(1)": "SETTING",
+    f"SELECT other.tr{UNKNOWN_NAME}(1)": "LOCK",
+    f"SELECT pg_advisory{UNKNOWN_NAME}(1)": "LOCK",
+    f"SELECT {UNKNOWN_NAME}_trap(1)": "",
 }
 
 

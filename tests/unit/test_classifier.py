@@ -483,7 +483,7 @@ def test_prepared_statements(sql, steps):
         "DECLARE a CURSOR FOR SELECT 1": "",
         "DECLARE a CURSOR WITHOUT HOLD FOR SELECT 1": "",
         "DECLARE a CURSOR FOR WITH hold AS (SELECT 1) TABLE hold": "",
-        "FETCH a": "",
+        "FETCH a": "?CURSOR",
     }
 )
 def test_cursors(sql, steps):
