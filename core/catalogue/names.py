@@ -10,7 +10,14 @@ from typing import Any
 
 from relet.core.sql.commands import analyzed_statement, steps_of_code
 from relet.core.sql.effects import Change, Kind, nameless
-from relet.core.sql.functions import KINDS, new_tables, queries_run, texts_run
+from relet.core.sql.functions import (
+    KINDS,
+    RELATION_READERS,
+    RUNNERS,
+    new_tables,
+    queries_run,
+    texts_run,
+)
 from relet.core.sql.names import UNKNOWN_NAME, fits, truncated
 from relet.core.sql.procedural import Code, parts
 from relet.core.sql.statements import (
@@ -61,6 +68,11 @@ _DEFINED = {"view", "function", "procedure", "rule", "policy", "trigger", "aggre
 _MODIFIERS = {"or", "replace", "temp", "temporary", "recursive", "constraint", "event", "local"}
 #: What comes before a relation that is read.
 _BEFORE_RELATIONS = {"from", "join", ",", "only", "table", "using", "(", "update", "into", "copy"}
+#: What comes before a name that is followed by columns or parameters, and not called.
+_BEFORE_COLUMNS = {
+    *("into", "table", "on", "copy", "key", "index", "as", "exists", "of", "references", "view"),
+    *("with", "recursive", "function", "procedure", "aggregate"),
+}
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -133,6 +145,7 @@ class Catalogue:
     ) -> None:
         self.functions, self.attributes, self.runners = functions, attributes, runners
         self.relations, self.operators = relations, operators
+        self._text_takers = frozenset((*RUNNERS, *RELATION_READERS, *runners))
         self.types = dict(types)
         for name, changes in types.items():
             for word in _TYPE_WORDS.get(name, ()):
@@ -250,12 +263,18 @@ class Catalogue:
             yield from self._of_unknown_names(statement, texts)
         if self.operators:
             yield from self._of_operators(statement, texts)
+        if not texts.isdisjoint(self._text_takers):
+            yield from self._of_texts(statement)
+
+    def _of_texts(self, statement: Statement) -> Iterator[Change]:
+        """Yield the changes of texts that are arguments, and of relations whose names are."""
         for text in texts_run(statement, self.runners):
             if text is None:
                 yield Change(Kind.DYNAMIC, None)
             else:
-                yield from steps_of_code(Code(text))
-                yield from self._of_code(Code(text))
+                code = Code(text)
+                yield from steps_of_code(code)
+                yield from self._of_code(code)
         for text in texts_run(statement):  # what else these may do is not the catalogue's
             if text is not None:
                 yield from self._of_code(Code(text))
@@ -303,7 +322,7 @@ class Catalogue:
             start, schema = _start(statement, position)
             before = text_at(statement, start - 1)
             called = statement[position + 1 : position + 2] == [_OPENING]
-            if called and before not in ("into", "table", "on", "copy", "key", "index", "as"):
+            if called and before not in _BEFORE_COLUMNS:
                 if name == UNKNOWN_NAME:
                     yield Change(Kind.DYNAMIC, None)
                 else:

@@ -24,12 +24,14 @@ Texts = list[str | None]
 
 #: Stands for a number until it is known what is before and after it.
 _NUMBER = "\ufffc"
-_LONE_NUMBER = re.compile(rf"(?<![\w$\ufffd{_NUMBER}]){_NUMBER}(?![\w$\ufffd{_NUMBER}])")
+_NAME_PART = rf"[\w$\"{UNKNOWN_NAME}{_NUMBER}]"
+_LONE_NUMBER = re.compile(rf"(?<!{_NAME_PART}){_NUMBER}(?!{_NAME_PART})")
 _VALUE = "''"
 #: Functions whose result can be nothing but a name or a value.
 _QUOTING = {"quote_ident": UNKNOWN_NAME, "quote_literal": _VALUE, "quote_nullable": _VALUE}
-#: Functions that keep the words of their first argument.
-_KEEPING = ("lower", "upper", "trim", "btrim", "rtrim", "ltrim")
+#: Function of a text -> the same in Python.
+_CASES = {"lower": str.lower, "upper": str.upper}
+_TRIMS = {"trim": str.strip, "btrim": str.strip, "ltrim": str.lstrip, "rtrim": str.rstrip}
 #: A template of to_char() that yields nothing but digits, letters and separators.
 _SAFE_TEMPLATE = re.compile(r"[\w .,:/+-]*\Z")
 #: Types whose values can be nothing but a name or a number.
@@ -56,6 +58,13 @@ _ROOM, _SHORTEST = 16, 1000
 
 #: A text may have fewer effects with one of these than without it.
 _LESSENS = re.compile(r"\b(?:local|commit|drop|transaction|true|explain)\b|xact", re.IGNORECASE)
+#: A command that the server does not run, because its end is missing.
+_INCOMPLETE = re.compile(
+    r"\s*(?:(?:alter|close|create|deallocate|declare|drop|index|listen|load|local|or|prepare"
+    r"|replace|reset|sequence|session|set|table|temp|temporary|unique|unlisten|unlogged|view)"
+    r"(?:\s+|\Z))*\Z",
+    re.IGNORECASE,
+)
 #: A value that has no part in what a command does.
 _PLAIN_VALUE = re.compile(r"(?:null|default|[\d.]*|'[^']*')\Z", re.IGNORECASE)
 
@@ -86,6 +95,7 @@ class Executed:
     ) -> None:
         self._statements, self._parameters = statements, parameters
         self._room = _ROOM * max(length, _SHORTEST)
+        self._has_loop = any(token.text == "loop" for each in statements for token in each)
         self._depth = 0
         self._known: dict[str, Texts] = {}
         self._following: set[str] = set()
@@ -101,7 +111,7 @@ class Executed:
                 texts = [text for text in self._texts(expression) if text]
                 self._room -= sum(map(len, texts))
                 found.update(dict.fromkeys(map(_settled, texts)))
-        return list(found)
+        return [text for text in found if not _INCOMPLETE.match(text)]
 
     def _texts(self, expression: Statement) -> Texts:
         """Return the texts that *expression* may be, with stand-ins for names and values."""
@@ -171,8 +181,13 @@ class Executed:
             return self._joined(map(self._without_null, arguments))
         elif function == "coalesce":
             return self._first_of(arguments)
-        elif function in _KEEPING:
-            return self._texts(arguments[0])
+        elif function in _CASES:
+            change = _CASES[function]
+            return self._within(text and change(text) for text in self._texts(arguments[0]))
+        elif function in _TRIMS:
+            trim = _TRIMS[function]
+            (letters,) = self._texts(arguments[1]) if len(arguments) == 2 else (" ",)
+            return self._within(text and trim(text, letters) for text in self._texts(arguments[0]))
         raise Unreadable
 
     def _first_of(self, arguments: list[Statement]) -> Texts:
@@ -266,11 +281,14 @@ class Executed:
 
     def _grown(self, first: Texts, pieces: list[Texts]) -> Texts:
         """Return what *first* may be once *pieces* were appended to it, each or not."""
-        every = [text for texts in (first, *pieces) for text in texts if text]
         added = [text for texts in pieces for text in texts if text]
-        # In another order, or in a loop, the pieces would make other words.
-        if any(_is_part(text[-1]) for text in every) and any(_is_part(text[0]) for text in added):
-            raise Unreadable
+        # In a loop they may be appended in another order, too.
+        before = [*first, *added] if self._has_loop else first
+        ends = {text[-1] for text in before if text}
+        for piece in pieces:
+            if any(_makes_word(end, text[0]) for text in piece if text for end in ends):
+                raise Unreadable
+            ends |= {text[-1] for text in piece if text}
         few = len(pieces) < _MOST_TEXTS.bit_length()  # each at least doubles the number of texts
         if few and len(first) * prod(len(piece) + 1 for piece in pieces) <= _MOST_TEXTS:
             found = first
@@ -289,9 +307,17 @@ def _settled(text: str) -> str:
     return text
 
 
-def _is_part(letter: str) -> bool:
-    """Return whether *letter* may be part of a word."""
-    return letter.isalnum() or letter in "_$" or ord(letter) > 127
+def _makes_word(end: str, start: str) -> bool:
+    """Return whether the letters *end* and *start* make a word that shows in neither text.
+
+    A name that is not known stays one when another follows.
+    """
+    if end in _STAND_INS and start in _STAND_INS:
+        return False
+    return all(letter.isalnum() or letter in "_$" or ord(letter) > 127 for letter in (end, start))
+
+
+_STAND_INS = (UNKNOWN_NAME, _NUMBER)
 
 
 def _assigned(statement: Statement, name: str) -> Iterator[Statement]:

@@ -121,7 +121,7 @@ RUNNERS: dict[str, tuple[int, ...]] = {
 #: of other parts of the query.
 #: https://www.postgresql.org/docs/current/functions-xml.html#FUNCTIONS-XML-MAPPING
 #: https://www.postgresql.org/docs/current/tablefunc.html, https://www.postgresql.org/docs/current/xml2.html
-_RELATION_READERS: dict[str, tuple[int, tuple[int, ...]]] = {
+RELATION_READERS: dict[str, tuple[int, tuple[int, ...]]] = {
     "table_to_xml": (0, ()),
     "table_to_xmlschema": (0, ()),
     "table_to_xml_and_xmlschema": (0, ()),
@@ -177,9 +177,9 @@ def texts_run(
 
 def queries_run(statement: Statement) -> Iterator[str | None]:
     """Yield the query of each call that reads a relation by its name; None for an unknown one."""
-    if _RELATION_READERS.keys().isdisjoint(text for _, text, _ in statement):
+    if RELATION_READERS.keys().isdisjoint(text for _, text, _ in statement):
         return
-    calls = calls_of(statement, _RELATION_READERS)
+    calls = calls_of(statement, RELATION_READERS)
     arguments = _arguments(statement, {position + 1 for position, _ in calls})
     for position, function in calls:
         constants = [
@@ -187,7 +187,7 @@ def queries_run(statement: Statement) -> Iterator[str | None]:
             for begin, end in arguments[position + 1]
             for argument in [_without_casts(statement[begin:end], (*_TEXT_TYPES, "regclass"))]
         ]
-        place, parts = _RELATION_READERS[function]
+        place, parts = RELATION_READERS[function]
         relation = constants[place] if place < len(constants) else None
         if relation is None:
             yield None

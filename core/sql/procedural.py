@@ -97,7 +97,7 @@ class Code:
         self.texts: list[str] = []
         self.is_readable = self.is_whole = True
         self._pending: list[_Text] = []
-        self._seen: set[str] = set()
+        self._seen: set[tuple[str, bool, bool]] = set()
 
     def steps(self, heads: Heads) -> Iterator[Change]:
         """Yield the effects of the statements, but for those of what they call and write."""
@@ -161,8 +161,8 @@ class Code:
     def _add(
         self, sql: str, depth: int, *, procedural: bool = False, strings_run: bool = False
     ) -> None:
-        if sql not in self._seen:
-            self._seen.add(sql)
+        if (key := (sql, procedural, strings_run)) not in self._seen:
+            self._seen.add(key)
             self._pending.append(_Text(sql, depth, procedural, strings_run))
 
     def _add_string(self, sql: str, depth: int, strings_run: bool) -> None:
@@ -213,7 +213,7 @@ def _effects(statement: Statement, heads: Heads) -> Iterator[Change]:
         if later and left:
             yield _UNKNOWN  # the rest of its query is in another part
         if head == "create" and _is_perhaps_temporary(part):
-            yield Change(Kind.TEMPORARY, None)
+            yield Change(Kind.DYNAMIC, None)  # and not TEMPORARY, which may be refused
     yield from nameless(steps_anywhere(statement))
     if any(is_temporary_schema(token.text) for token in statement):
         yield Change(Kind.TEMPORARY, None)

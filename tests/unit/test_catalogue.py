@@ -75,6 +75,51 @@ OWN = {
     "a variable from a query": ("SELECT x INTO v FROM t; EXECUTE v;", "DYNAMIC"),
     "a variable of a loop": ("FOR v IN SELECT x FROM t LOOP EXECUTE v; END LOOP;", "DYNAMIC"),
     "FOR over a constant": ("FOR v IN EXECUTE 'SELECT 1' LOOP NULL; END LOOP;", ""),
+    "one of several values": (
+        "IF p THEN v := 'SELECT 1'; ELSE v := 'LISTEN a'; END IF; EXECUTE v;",
+        "CHANNEL",
+    ),
+    "a part that may be missing": (
+        "v := 'SET '; IF p THEN v := v || 'LOCAL '; END IF; v := v || 'a.b = 1'; EXECUTE v;",
+        "SETTING",
+    ),
+    "names with commas that are appended": (
+        "v := 'SELECT '; v := v || ', '; v := v || quote_ident(p); EXECUTE v;",
+        "",
+    ),
+    "parts that are appended in a loop": (
+        "v := 'SELECT '; LOOP v := v || 'LOCAL'; v := v || ' x'; END LOOP; EXECUTE v;",
+        "DYNAMIC",
+    ),
+    "words that are appended": (
+        "v := 'SE'; v := v || 'T'; v := v || ' a.b'; EXECUTE v;",
+        "DYNAMIC",
+    ),
+    "more values than are looked at": (
+        "".join(f"v := 'SELECT {n}'; " for n in range(70)) + "EXECUTE v;",
+        "DYNAMIC",
+    ),
+    "many parts that may be missing": (
+        "v := 'SET '; " + "v := v || ' LOCAL '; " * 9 + "EXECUTE v;",
+        "DYNAMIC ROLE SEED SETTING TEMPORARY",
+    ),
+    "NULL is nothing": ("EXECUTE format('SET%s a.b = 1', v);", "SETTING"),
+    "one of two that is not NULL": ("EXECUTE coalesce(v, 'LISTEN a');", "CHANNEL"),
+    "a value or NULL": ("EXECUTE 'SELECT ' || coalesce(quote_literal(p), 'NULL');", ""),
+    "small letters": ("EXECUTE lower('SELECT \"SET\"');", ""),
+    "without spaces": ("EXECUTE 'SE' || ltrim('  T a.b = 1');", "SETTING"),
+    "without letters": (
+        "EXECUTE 'SET ' || ltrim('LOCAL a.b = 1', p);",
+        "DYNAMIC ROLE SEED SETTING TEMPORARY",
+    ),
+    "the second argument": ("EXECUTE format('%2$s a', 'SELECT', 'LISTEN');", "CHANNEL"),
+    "an argument that is missing": ("EXECUTE format('%3$s', 'SELECT 1');", "DYNAMIC"),
+    "a table in a schema": ("EXECUTE format('CREATE TABLE %I.x (a int)', p);", "DYNAMIC"),
+    "a table of a known schema": ("EXECUTE format('CREATE TABLE s.%I (a int)', p);", ""),
+    "a name of a label": (
+        "<<b>> DECLARE v text; BEGIN b.v := 'LISTEN a'; EXECUTE v; END;",
+        "CHANNEL DYNAMIC",
+    ),
     "a block in it": ("EXECUTE $x$ DO 'BEGIN SET a.b = 1; END' $x$;", "SETTING"),
 }
 
@@ -165,6 +210,8 @@ STATEMENTS = {
     f"SELECT other.tr{UNKNOWN_NAME}(1)": "LOCK",
     f"SELECT pg_advisory{UNKNOWN_NAME}(1)": "LOCK",
     f"SELECT {UNKNOWN_NAME}_trap(1)": "",
+    f"CREATE TABLE IF NOT EXISTS {UNKNOWN_NAME} (a int)": "SETTING",
+    f"WITH {UNKNOWN_NAME} (a) AS (SELECT 1) SELECT 1": "",
 }
 
 
