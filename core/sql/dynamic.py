@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from math import prod
 
 from .names import UNKNOWN_NAME
+from .quoting import quote_identifier, quote_literal
 from .statements import OTHER, STRING, WORD, Statement, Token, closing, comma_list, text_at
 
 #: The texts that an expression may be; None stands for NULL.
@@ -26,9 +27,11 @@ Texts = list[str | None]
 _NUMBER = "\ufffc"
 _NAME_PART = rf"[\w$\"{UNKNOWN_NAME}{_NUMBER}]"
 _LONE_NUMBER = re.compile(rf"(?<!{_NAME_PART}){_NUMBER}(?!{_NAME_PART})")
-_VALUE = "''"
+_VALUE = f"'{UNKNOWN_NAME}'"
 #: Functions whose result can be nothing but a name or a value.
-_QUOTING = {"quote_ident": UNKNOWN_NAME, "quote_literal": _VALUE, "quote_nullable": _VALUE}
+_QUOTING = ("quote_ident", "quote_literal", "quote_nullable")
+#: A name that quote_ident() leaves as it is, unless it is a key word.
+_UNQUOTED = re.compile(rf"[a-z_{UNKNOWN_NAME}{_NUMBER}][a-z0-9_{UNKNOWN_NAME}{_NUMBER}]*\Z")
 #: Function of a text -> the same in Python.
 _CASES = {"lower": str.lower, "upper": str.upper}
 _TRIMS = {"trim": str.strip, "btrim": str.strip, "ltrim": str.lstrip, "rtrim": str.rstrip}
@@ -48,7 +51,7 @@ _OF_TRIGGERS = {"tg_table_name", "tg_table_schema", "tg_relname", "tg_op", "tg_n
 _FORMAT = re.compile(r"%(?:(%)|(?:(\d+)\$)?-?(\*|\d+)?([sIL]))")
 #: The maximum number of variables that are followed in one body, of calls in each other, of texts
 #: that one expression may be, and of names in a list.
-_MOST_VARIABLES = 20
+_MOST_VARIABLES = 50
 _DEEPEST = 20
 _MOST_TEXTS = 64
 _MOST_TARGETS = 100
@@ -98,7 +101,9 @@ class Executed:
         self._has_loop = any(token.text == "loop" for each in statements for token in each)
         self._depth = 0
         self._known: dict[str, Texts] = {}
+        #: Variables that are being followed, and those that led to nothing.
         self._following: set[str] = set()
+        self._unknown: set[str] = set()
 
     def texts(self) -> list[str]:
         """Return the texts.
@@ -171,7 +176,7 @@ class Executed:
 
     def _of_call(self, function: str, arguments: list[Statement]) -> Texts:
         if function in _QUOTING:
-            return [_QUOTING[function]]
+            return [self._quoted(arguments[0], name=function == "quote_ident")]
         if function == "to_char" and len(arguments) == 2:
             if all(text and _SAFE_TEMPLATE.match(text) for text in self._texts(arguments[1])):
                 return [UNKNOWN_NAME]
@@ -202,6 +207,24 @@ class Executed:
                 texts = [text for text in texts if text and not _PLAIN_VALUE.match(text)]
             found += texts
         return self._within(found)
+
+    def _quoted(self, argument: Statement, *, name: bool) -> str:
+        """Return *argument* as a name or a value; a stand-in if it is not known.
+
+        A value may be run, as that of DO.
+        """
+        depth, following = self._depth, set(self._following)
+        try:
+            texts = self._texts(argument)
+        except Unreadable:
+            texts = []
+            self._depth, self._following = depth, following
+        text = texts[0] if len(texts) == 1 else None
+        if text is None:
+            return UNKNOWN_NAME if name else _VALUE
+        if not name:
+            return quote_literal(text)
+        return text if _UNQUOTED.match(text) else quote_identifier(text)
 
     def _without_null(self, argument: Statement) -> Texts:
         return self._within(text or "" for text in self._texts(argument))
@@ -241,14 +264,12 @@ class Executed:
             if width == "*":
                 raise Unreadable
             place = int(number) if number and len(number) < _MOST_TARGETS else place + 1
-            if form == "I":
-                pieces.append([UNKNOWN_NAME])
-            elif form == "L":
-                pieces.append([_VALUE])
-            elif 0 < place < len(arguments):
+            if not 0 < place < len(arguments):
+                raise Unreadable
+            if form == "s":
                 pieces.append(self._without_null(arguments[place]))
             else:
-                raise Unreadable
+                pieces.append([self._quoted(arguments[place], name=form == "I")])
         pieces.append([template[end:]])
         return self._joined(pieces)
 
@@ -257,14 +278,13 @@ class Executed:
     def _of_variable(self, name: str) -> Texts:
         if name in self._known:
             return self._known[name]
-        if (
-            name in self._parameters
-            or name in self._following
-            or len(self._known) >= _MOST_VARIABLES
-        ):
+        if name in self._parameters or name in self._unknown or name in self._following:
             raise Unreadable
-        values = [value for statement in self._statements for value in _assigned(statement, name)]
+        if len(self._known) + len(self._unknown) >= _MOST_VARIABLES:
+            raise Unreadable
         self._following.add(name)
+        self._unknown.add(name)  # until it is known
+        values = [value for statement in self._statements for value in _assigned(statement, name)]
         first: Texts = []
         pieces: list[Texts] = []
         for value in values:
@@ -276,6 +296,7 @@ class Executed:
             raise Unreadable
         found = self._within(self._grown(first, pieces) if pieces else first)
         self._following.discard(name)
+        self._unknown.discard(name)
         self._known[name] = found
         return found
 

@@ -82,6 +82,26 @@ MADE = {
         f("q := q || 'ited'; EXECUTE q;", "DECLARE q text := 'DELETE FROM aud';"),
         "SELECT f()",
     ),
+    # Values that are run.
+    "a block that is a value": (
+        f("EXECUTE format('DO %L', 'BEGIN PERFORM trap(); END');"),
+        "SELECT f()",
+    ),
+    "a block that is a value of a parameter": (
+        f("EXECUTE 'DO ' || quote_literal(c);", "", "c text"),
+        "SELECT f('BEGIN PERFORM tr' || 'ap(); END')",
+    ),
+    "a text of a function that is a value": (
+        f(
+            "EXECUTE format('SELECT * FROM ts_stat(%L)', c);",
+            "DECLARE c text := 'SELECT to_tsvector(trap()::text)';",
+        ),
+        "SELECT f()",
+    ),
+    "a text of a function that is a value of a parameter": (
+        f("EXECUTE format('SELECT * FROM ts_stat(%L)', c);", "", "c text"),
+        "SELECT f('SELECT to_tsvector(trap()::text)')",
+    ),
     # Parts of names.
     "a date in a name": (
         table("ev_2020")
@@ -336,6 +356,10 @@ NOT_MADE = {
     "a part of another name": (
         table("log_1") + f("EXECUTE 'INSERT INTO ev_' || n::int || ' VALUES (1)';", "", "n int"),
         "CREATE TABLE ev_1 (a int); SELECT f(1)",
+    ),
+    "a table that has no trigger": (
+        table("log_1") + f("EXECUTE format('INSERT INTO %I VALUES (1)', 'plain');"),
+        "SELECT f()",
     ),
     "a condition that is appended or not": (
         f(
