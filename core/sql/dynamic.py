@@ -75,6 +75,8 @@ _ASSIGN = (Token(OTHER, ":="), Token(OTHER, "="))
 _ASSIGNS = [[token] for token in _ASSIGN]
 _BAR = Token(OTHER, "|")
 _EXECUTE = Token(WORD, "execute")
+_CASE, _END = Token(WORD, "case"), Token(WORD, "end")
+_OF_CASE = ("case", "when", "then", "else", "end")
 #: Words after which a statement may begin, and a variable may be assigned to.
 _BEFORE = ("declare", "begin", "then", "else", "loop", ">")
 #: Words after which a variable gets a value that is not in the source.
@@ -158,6 +160,8 @@ class Executed:
     def _piece(self, term: Statement) -> Texts:
         """Return the texts that *term* may be."""
         term = _without_parentheses(term)
+        if len(term) > 2 and (term[0], term[-1]) == (_CASE, _END):
+            return self._of_case(term)
         if len(term) > 2 and term[-2].text == "::":
             kind = term[-1].text
             if kind in _TEXT_TYPES:
@@ -173,6 +177,22 @@ class Executed:
         if text_at(term, 1) == "(" and closing(term, 1) == len(term) - 1:
             return self._of_call(called, comma_list(term[2:-1]))
         raise Unreadable
+
+    def _of_case(self, term: Statement) -> Texts:
+        """Return what CASE may be: the result of each branch."""
+        found: Texts = []
+        depth, begin, last, is_total = 0, 0, "", False
+        for position, (kind, text, quoted) in enumerate(term):
+            if kind is OTHER:
+                depth += (text in ("(", "[")) - (text in (")", "]"))
+            elif kind is WORD and not quoted and text in _OF_CASE:
+                if depth == 1 and text != "case":
+                    if last in ("then", "else"):
+                        found += self._texts(term[begin:position])
+                    is_total |= text == "else"
+                    begin, last = position + 1, text
+                depth += (text == "case") - (text == "end")
+        return self._within(found if is_total else [*found, None])
 
     def _of_call(self, function: str, arguments: list[Statement]) -> Texts:
         if function in _QUOTING:
@@ -215,13 +235,13 @@ class Executed:
         """
         depth, following = self._depth, set(self._following)
         try:
-            texts = self._texts(argument)
+            texts = [text for text in self._texts(argument) if text is not None]
         except Unreadable:
             texts = []
             self._depth, self._following = depth, following
-        text = texts[0] if len(texts) == 1 else None
-        if text is None:
+        if len(texts) != 1:
             return UNKNOWN_NAME if name else _VALUE
+        (text,) = texts
         if not name:
             return quote_literal(text)
         return text if _UNQUOTED.match(text) else quote_identifier(text)

@@ -357,6 +357,42 @@ NOT_MADE = {
         table("log_1") + f("EXECUTE 'INSERT INTO ev_' || n::int || ' VALUES (1)';", "", "n int"),
         "CREATE TABLE ev_1 (a int); SELECT f(1)",
     ),
+    "a trigger that makes partitions": (
+        table("log_1")
+        + """
+CREATE TABLE people (id int, born date);
+CREATE FUNCTION t() RETURNS trigger LANGUAGE plpgsql AS $f$
+DECLARE part text;
+BEGIN
+  part := 'people_' || to_char(NEW.born, 'YYYY_MM');
+  IF NOT EXISTS (SELECT 1 FROM pg_class WHERE relname = part) THEN
+    EXECUTE 'CREATE TABLE ' || quote_ident(part) || ' (CHECK (born >= '
+      || quote_literal(date_trunc('month', NEW.born)::date) || ')) INHERITS (people)';
+    EXECUTE format('CREATE INDEX %I ON %I (born)', part || '_born', part);
+  END IF;
+  EXECUTE 'INSERT INTO ' || quote_ident(part) || ' VALUES ($1.*)' USING NEW;
+  RETURN NULL;
+END $f$;
+CREATE TRIGGER t BEFORE INSERT ON people FOR EACH ROW EXECUTE FUNCTION t()""",
+        "INSERT INTO people VALUES (1, '2020-01-01')",
+    ),
+    "names with commas": (
+        f(
+            "FOR c IN SELECT attname FROM pg_attribute WHERE attrelid = 'plain'::regclass"
+            " AND attnum > 0 LOOP IF q <> '' THEN q := q || ', '; END IF;"
+            " q := q || quote_ident(c); END LOOP; EXECUTE 'SELECT ' || q || ' FROM plain';",
+            "DECLARE c name; q text := '';",
+        ),
+        "SELECT f()",
+    ),
+    "either direction": (
+        f(
+            "EXECUTE format('TABLE plain ORDER BY id %s', CASE WHEN l THEN 'ASC' ELSE 'DESC' END);",
+            "",
+            "l bool",
+        ),
+        "SELECT f(true)",
+    ),
     "a table that has no trigger": (
         table("log_1") + f("EXECUTE format('INSERT INTO %I VALUES (1)', 'plain');"),
         "SELECT f()",

@@ -103,6 +103,27 @@ OWN = {
         "v := 'SET '; " + "v := v || ' LOCAL '; " * 9 + "EXECUTE v;",
         "DYNAMIC ROLE SEED SETTING TEMPORARY",
     ),
+    "CASE": ("EXECUTE 'SET ' || CASE WHEN p THEN 'LOCAL' ELSE '' END || ' a.b = 1';", "SETTING"),
+    "CASE of what is known": (
+        "EXECUTE 'TABLE x ORDER BY ' || CASE p WHEN 1 THEN 'a' WHEN 2 THEN 'b' ELSE 'c' END;",
+        "",
+    ),
+    "CASE in CASE": (
+        "EXECUTE CASE WHEN p THEN CASE p WHEN 1 THEN 'SELECT 1' END ELSE 'LISTEN a' END;",
+        "CHANNEL",
+    ),
+    "CASE in CASE, inside": (
+        "EXECUTE CASE WHEN p THEN CASE p WHEN 1 THEN 'LISTEN a' END ELSE 'SELECT 1' END;",
+        "CHANNEL",
+    ),
+    "CASE of what is not known": (
+        "EXECUTE CASE WHEN p THEN 'SELECT 1' ELSE p END;",
+        "DYNAMIC",
+    ),
+    "CASE without ELSE": (
+        "EXECUTE format('SET%s a.b = 1', CASE WHEN p THEN ' LOCAL' END);",
+        "SETTING",
+    ),
     "NULL is nothing": ("EXECUTE format('SET%s a.b = 1', v);", "SETTING"),
     "one of two that is not NULL": ("EXECUTE coalesce(v, 'LISTEN a');", "CHANNEL"),
     "a value or NULL": ("EXECUTE 'SELECT ' || coalesce(quote_literal(p), 'NULL');", ""),

@@ -152,6 +152,8 @@ TO_CLASSIFY = {
     "lists of a variable": ("DO $$ EXECUTE a; PERFORM f(b", ", a", "); $$"),
     "formats": ("DO $$ EXECUTE format(", "'%s %s', ", "x) $$"),
     "formats in formats": ("DO $$ EXECUTE ", "format('SET %s', ", "v) $$"),
+    "branches": ("DO $$ EXECUTE CASE ", "WHEN a THEN 'SET a = {n}' ", "END; $$"),
+    "branches in branches": ("DO $$ EXECUTE ", "CASE WHEN a THEN ", "1; $$"),
     "arguments of format": ("DO $$ EXECUTE format('", "%1$s %s", "', 'SET', 'a') $$"),
     "blocks in blocks": ("DO $$ ", "DO 'EXECUTE ''SET a.b = {n}'' ';", "$$"),
     "coalesce": ("DO $$ EXECUTE coalesce(", "'SET a.b = {n}', ", "'') $$"),
