@@ -44,15 +44,14 @@ def discover(entry_points: Iterable[EntryPoint], manual: Sequence[Manual]) -> Fo
 
     A broken plugin does not affect the others.
 
-    :raises RegistryError: a plugin in *manual* has wrong hooks.
+    :raises RegistryError: a plugin in *manual* has wrong hooks, or is registered already.
     """
     search = _Search()
     # relet's own plugins come first, so that no other plugin can take their names.
     for entry_point in sorted(entry_points, key=_precedence):
         search.load(entry_point)
     for plugin, name in manual:
-        registered = search.register(plugin, name)
-        search.described[registered] = f"plugin {registered!r}"
+        search.register(plugin, name)
     return search.collect()
 
 
@@ -72,12 +71,8 @@ class _Search:
         described = f"plugin {entry_point.name!r} of {distribution!r}"
         plugin, error = attempt(entry_point.load)
         if error is None:
-            try:
-                registered = self.register(plugin, f"{distribution}:{entry_point.name}")
-            except RegistryError as invalid:
-                error = invalid
-            else:
-                self.described[registered] = described
+            name = f"{distribution}:{entry_point.name}"
+            _, error = attempt(lambda: self.register(plugin, name, described))
         if error is not None:
             reason = str(error) if isinstance(error, RegistryError) else repr(error)
             self._report(
@@ -85,20 +80,28 @@ class _Search:
                 "Fix or uninstall it."
             )
 
-    def register(self, plugin: object, name: str | None) -> str:
-        """Register *plugin* with pluggy and return its name.
+    def register(self, plugin: object, name: str | None, described: str | None = None) -> None:
+        """Register *plugin* with pluggy.
 
-        :raises RegistryError: its hooks are wrong.
+        :param described: its description, for messages; by default its name.
+        :raises RegistryError: its hooks are wrong, or it or its name is registered already.
         """
-        registered = name or self._plugins.get_canonical_name(plugin)
+        name = name or self._plugins.get_canonical_name(plugin)
+        for taken, other in self._plugins.list_name_plugin():
+            if name == taken or plugin == other:
+                what = f"the plugin name {name!r}" if plugin != other else f"{plugin!r}"
+                raise RegistryError(f"{what} is registered already by {self.described[taken]}")
         try:
-            self._plugins.register(plugin, registered)
+            self._plugins.register(plugin, name)
             # pluggy would otherwise ignore a misspelt hook.
             self._plugins.check_pending()
-        except pluggy.PluginValidationError as error:
-            self._plugins.unregister(name=registered)
-            raise RegistryError(str(error)) from error
-        return registered
+        except BaseException as error:
+            # Also after an exception from outside, because `attempt` calls this again.
+            self._plugins.unregister(name=name)
+            if isinstance(error, pluggy.PluginValidationError):
+                raise RegistryError(str(error)) from error
+            raise
+        self.described[name] = described or f"plugin {name!r}"
 
     def collect(self) -> Found:
         """Call the hooks of all plugins."""

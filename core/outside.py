@@ -59,20 +59,23 @@ def _code(handler: Any) -> CodeType | None:
     return None
 
 
-def attempt(function: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
+def attempt(
+    function: Callable[[], Result],
+) -> tuple[Result | None, Exception | SystemExit | None]:
     """Return the result of *function*, which runs third-party code, or the error that it raises.
 
-    Third-party code may raise any `Exception`, and so may a signal handler that interrupts it. To
-    tell them apart, *function* is called again after an error: a foreign exception does not recur.
+    Third-party code may raise any `Exception` and call ``sys.exit()``, and so may a signal handler
+    that interrupts it. To tell them apart, *function* is called again after an error: a foreign
+    exception does not recur.
 
-    :raises Exception: the foreign exception, if the second call succeeds.
+    :raises BaseException: the foreign exception, if the second call succeeds.
     """
     try:
         return function(), None
-    except Exception as error:  # noqa: BLE001 - third-party code may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - third-party code may raise anything
         first = error
     try:
         function()
-    except Exception:  # noqa: BLE001 - as above
+    except (Exception, SystemExit):  # noqa: BLE001 - as above
         return None, first
     raise first

@@ -54,7 +54,8 @@ class Registry:
     def register(self, plugin: object, name: str | None = None) -> None:
         """Register *plugin* by hand, for tests and for plugins that are not installed.
 
-        :raises RegistryError: the plugin is broken. It stays unregistered.
+        :raises RegistryError: the plugin is broken, and stays unregistered; or it is registered
+            already.
         """
 
         def work() -> None:

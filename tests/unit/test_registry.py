@@ -82,6 +82,14 @@ def hook(signature, body):
 BROKEN = {
     "import error": ("import no_such_module", r"cannot be loaded: ModuleNotFoundError\("),
     "syntax error": ("def relet_adapters(:", r"cannot be loaded: SyntaxError\("),
+    "exit on import": (
+        "raise SystemExit('no licence')",
+        r"cannot be loaded: SystemExit\('no licence'\)",
+    ),
+    "exit in a hook": (
+        hook("relet_adapters()", "raise SystemExit(1)"),
+        r"relet_adapters\(\) raised SystemExit\(1\)",
+    ),
     "wrong hook signature": (hook("relet_adapters(everything)", "return []"), "everything"),
     "misspelt hook": (hook("relet_adaptors()", "return []"), "unknown hook 'relet_adaptors'"),
     "hook that raises": (
@@ -109,13 +117,14 @@ def install(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     installed = []
 
-    def install(distribution, module, source):
+    def install(distribution, module, source, *further_names):
         metadata = tmp_path / f"{distribution}-1.0.dist-info"
         metadata.mkdir()
         (metadata / "METADATA").write_text(
             f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n"
         )
-        (metadata / "entry_points.txt").write_text(f"[relet]\n{module} = {module}\n")
+        names = "".join(f"{name} = {module}\n" for name in (module, *further_names))
+        (metadata / "entry_points.txt").write_text(f"[relet]\n{names}")
         (tmp_path / f"{module}.py").write_text(source)
         installed.append(module)
 
@@ -146,6 +155,47 @@ def test_two_strangers_of_a_name(registry, install):
     (problem,) = registry.problems()
     assert "plugin 'zebra_plugin' of 'zebra' and plugin 'aardvark_plugin' of 'aardvark'" in problem
     assert registry.load("good")
+
+
+def test_a_plugin_with_two_entry_points(registry, install):
+    install("twice", "good_plugin", GOOD, "older_name")
+    assert {"good", "psycopg"} <= registry.specs().keys()
+    (problem,) = registry.problems()
+    assert problem.startswith("plugin 'older_name' of 'twice' (good_plugin) cannot be loaded: ")
+    assert "is registered already by plugin 'good_plugin' of 'twice'" in problem
+
+
+def test_a_plugin_that_is_registered_twice(registry, install):
+    import relet.adapters
+
+    with pytest.raises(RegistryError, match="registered already by plugin 'builtin' of 'relet'"):
+        registry.register(relet.adapters)
+    mine = plugin(AdapterSpec("mine", "x:Y"))
+    registry.register(mine, "first")
+    with pytest.raises(RegistryError, match="registered already by plugin 'first'"):
+        registry.register(mine, "second")
+    with pytest.raises(RegistryError, match="the plugin name 'first' is registered already by"):
+        registry.register(plugin(AdapterSpec("other", "x:Y")), "first")
+    assert "mine" in registry.specs()
+    registry.unregister(mine)
+    assert "mine" not in registry.specs()
+
+
+def test_a_signal_handlers_exit_is_not_taken_for_the_plugins(registry, install, monkeypatch):
+    """A handler that calls sys.exit() may interrupt the import of a plugin. It does so once."""
+    install("good", "good_plugin", GOOD)
+    exits = [SystemExit(143)]
+
+    class Interrupted:
+        def find_spec(self, name, path=None, target=None):
+            if name == "good_plugin" and exits:
+                raise exits.pop()
+
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit):
+        registry.specs()
+    assert "good" in registry.specs()
+    assert registry.problems() == ()
 
 
 def test_an_alias(registry):
