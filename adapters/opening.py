@@ -10,6 +10,9 @@ from relet.core import PoolConfig
 
 T = TypeVar("T")
 
+#: The minimal wait, in seconds, while connections are being opened.
+MIN_WAIT = 0.2
+
 
 def opened(connect: Callable[[Mapping[str, Any]], Any], config: PoolConfig) -> Any:
     """Return a new, configured connection.

@@ -15,6 +15,7 @@ import psycopg_pool
 from psycopg_pool import PoolTimeout
 
 from relet.adapters.drivers.psycopg import Psycopg
+from relet.adapters.opening import MIN_WAIT
 from relet.adapters.permits import Permits
 from relet.adapters.slots import SlotAdapter
 from relet.core import ConfigurationError, PoolConfig, PoolStats
@@ -116,7 +117,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         # pool, however many threads there are and however long it takes.
         attempt = self._attempts.setdefault(_FIRST, BackgroundCall(self._reach))
         attempt.start()
-        seconds = self._pool.timeout  # type: ignore[union-attr]
+        seconds = max(self._pool.timeout, MIN_WAIT)  # type: ignore[union-attr]
         if not attempt.wait(seconds):
             raise self.cannot_connect(_no_answer(seconds))
         if self.closed:

@@ -231,7 +231,7 @@ class QueuePoolAdapter(SlotAdapter):
             checkouts=pool.checkouts if lean else self._checkouts,
             waits=pool.waits if lean else 0,
             wait_ms=pool.wait_ms if lean else 0,
-            max_idle=pool.size() if queue else None,
+            max_idle=(pool.size() or None) if queue else None,
         )
 
     # Entries with a proxy. SQLAlchemy itself is responsible for interrupts.

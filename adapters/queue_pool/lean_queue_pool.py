@@ -17,6 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.pool.base import _ConnectionRecord
 
 from relet.adapters.fair_queue import FairQueue
+from relet.adapters.opening import MIN_WAIT
 from relet.adapters.permits import NoPermit, Permits
 from relet.adapters.slots import Slot
 from relet.adapters.waiter import Waiter
@@ -28,8 +29,6 @@ from relet.core.locks import depth, locked, release_to
 #: when it reconnects.
 REMEMBERED = "relet"
 
-#: The minimal wait, in seconds, while connections are being opened.
-_MIN_WAIT = 0.2
 #: A default that differs from None, the value of each entry in `LeanQueuePool.leased`.
 _NOT_LEASED = object()
 _TIMED_OUT = "couldn't get a connection after {:.2f} sec"
@@ -266,7 +265,7 @@ class LeanQueuePool(FairQueue, QueuePool):
                 self._serve()
             lock.release()
             if error is None:
-                patience = max(seconds, _MIN_WAIT) if self.opening else seconds
+                patience = max(seconds, MIN_WAIT) if self.opening else seconds
                 self._await_turn(waiter, began + patience)
                 if waiter.conn is None:  # else a connection came at the last moment
                     error = waiter.error or exc.TimeoutError(_TIMED_OUT.format(seconds))

@@ -7,6 +7,7 @@ import psycopg_pool
 import pytest
 
 from relet.adapters.psycopg import PsycopgAdapter, lean_pool
+from relet.adapters.psycopg import adapter as adapter_module
 from relet.core import ConfigurationError, PoolConfig, TransactionStatus
 
 from ..support.dsn import parameters_for
@@ -36,6 +37,19 @@ def test_a_connection_keeps_what_is_remembered_of_it(adapter):
     assert again.raw is raw
     assert again.last_used_at > last_used_at
     adapter.checkin(again)
+
+
+def test_a_timeout_of_0_leaves_time_to_open_the_pool(server, monkeypatch):
+    monkeypatch.setattr(adapter_module, "MIN_WAIT", 20.0)
+    adapter = make(server, timeout=0)
+    try:
+        adapter.open()
+        connection = adapter.checkout()
+        with pytest.raises(psycopg_pool.PoolTimeout):
+            adapter.checkout()
+        adapter.checkin(connection)
+    finally:
+        adapter.close()
 
 
 def test_a_new_cursor_is_what_the_connection_makes(adapter, monkeypatch):
