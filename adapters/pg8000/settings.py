@@ -50,6 +50,20 @@ LIBPQ: dict[str, str | None] = {
     "tcp_user_timeout": None,
     "user": "PGUSER",
 }
+#: Environment variables of libpq that make demands which this driver cannot meet, and libpq's
+#: defaults. To ignore such a variable would drop an operator's demand without a word.
+DEMANDS = {
+    "PGCHANNELBINDING": "prefer",
+    "PGREQUIREAUTH": "",
+    "PGREQUIREPEER": "",
+    "PGSSLCERTMODE": "allow",
+    "PGSSLCRL": "",
+    "PGSSLCRLDIR": "",
+    "PGSSLMAXPROTOCOLVERSION": "",
+    "PGSSLMINPROTOCOLVERSION": "TLSv1.2",
+    "PGSSLNEGOTIATION": "postgres",
+    "PGSSLSNI": "1",
+}
 #: pg8000's own settings.
 #: https://codeberg.org/tlocke/pg8000#pg8000dbapiconnect
 PG8000 = ("source_address", "ssl_context", "startup_params", "tcp_keepalive", "timeout")
@@ -172,12 +186,15 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
         for name, variable in LIBPQ.items()
         if variable is not None and os.environ.get(variable)
     }
+    if os.environ.get("PGREQUIRESSL", "").startswith("1"):  # the older name
+        found.setdefault("sslmode", "require")
     service = settings.pop("service", None) or found.get("service")
     found.pop("service", None)
     if service is not None:
         found.update(_service(str(service)))
     if "ssl_context" in settings:
         found.pop("sslmode", None)
+    _check_demands(own_tls=settings.get("ssl_context", True) is not True)
     complete = {**found, **settings}
     try:
         check(complete)
@@ -187,6 +204,20 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
             f"{error} (Set by the environment or the service file: {names}.)"
         ) from None
     return complete
+
+
+def _check_demands(*, own_tls: bool) -> None:
+    """Raise `ConfigurationError` if the environment demands what this driver cannot do.
+
+    :param own_tls: whether the settings, not the environment, decide about TLS.
+    """
+    for variable, default in DEMANDS.items():
+        value = os.environ.get(variable) or default
+        if value.lower() != default.lower() and not (own_tls and variable.startswith("PGSSL")):
+            raise ConfigurationError(
+                f"the environment variable {variable} is {value!r}, which this driver does not "
+                "support. Unset it for this process, or use an engine that connects with libpq."
+            )
 
 
 def _service(name: str) -> dict[str, str]:

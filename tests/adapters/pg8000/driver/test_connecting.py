@@ -35,7 +35,7 @@ from ....support.wire import Wire
 @pytest.fixture(autouse=True)
 def nothing_left(monkeypatch, tmp_path):
     """No socket, and nothing of this machine's own settings."""
-    for variable in settings.LIBPQ.values():
+    for variable in (*settings.LIBPQ.values(), *settings.DEMANDS, "PGREQUIRESSL"):
         if variable is not None:
             monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -313,6 +313,49 @@ class TestEnvironment:
         monkeypatch.setenv(variable, value)
         with pytest.raises(ConfigurationError, match=f"{value}|3 ports.*Set by the environment"):
             dbapi.connect()
+
+    @pytest.mark.parametrize(
+        ("variable", "value", "default"),
+        [
+            ("PGCHANNELBINDING", "require", "prefer"),
+            ("PGREQUIREAUTH", "scram-sha-256", ""),
+            ("PGREQUIREPEER", "postgres", ""),
+            ("PGSSLCERTMODE", "require", "allow"),
+            ("PGSSLCRL", "revoked.pem", ""),
+            ("PGSSLCRLDIR", "revoked", ""),
+            ("PGSSLMAXPROTOCOLVERSION", "TLSv1.2", ""),
+            ("PGSSLMINPROTOCOLVERSION", "TLSv1.3", "tlsv1.2"),
+            ("PGSSLNEGOTIATION", "direct", "postgres"),
+            ("PGSSLSNI", "0", "1"),
+        ],
+    )
+    def test_what_it_demands_in_vain(self, connect, monkeypatch, variable, value, default):
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(ConfigurationError, match=f"{variable} is '{value}'"):
+            connect()
+        monkeypatch.setenv(variable, default)
+        connect().close()
+
+    def test_a_context_comes_before_its_demands_of_tls(self, monkeypatch):
+        monkeypatch.setenv("PGSSLMINPROTOCOLVERSION", "TLSv1.3")
+        settings.complete({"ssl_context": ssl.create_default_context()})
+        settings.complete({"ssl_context": False})
+        with pytest.raises(ConfigurationError, match="PGSSLMINPROTOCOLVERSION"):
+            settings.complete({"ssl_context": True})
+        monkeypatch.setenv("PGREQUIREAUTH", "scram-sha-256")
+        with pytest.raises(ConfigurationError, match="PGREQUIREAUTH"):
+            settings.complete({"ssl_context": False})
+
+    def test_tls_that_its_older_name_requires(self, monkeypatch):
+        monkeypatch.setenv("PGREQUIRESSL", "1")
+        assert settings.complete({})["sslmode"] == "require"
+        assert settings.complete({"sslmode": "prefer"})["sslmode"] == "prefer"
+        assert "sslmode" not in settings.complete({"ssl_context": False})
+        monkeypatch.setenv("PGSSLMODE", "allow")
+        assert settings.complete({})["sslmode"] == "allow"
+        monkeypatch.delenv("PGSSLMODE")
+        monkeypatch.setenv("PGREQUIRESSL", "0")
+        assert "sslmode" not in settings.complete({})
 
     def test_a_context_comes_before_its_sslmode(self, monkeypatch):
         monkeypatch.setenv("PGSSLMODE", "verify-full")
