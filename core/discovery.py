@@ -20,6 +20,13 @@ from .requirements import choices
 #: A plugin that was registered by hand, and its name, if it was given one.
 Manual = tuple[object, "str | None"]
 
+#: The modules of `relet.backends` that are not engines. A file comes before a plugin's engine.
+_MODULES = (
+    *("checks", "cli", "compat", "config", "contrib", "demo", "embedded", "engines", "fork"),
+    *("install", "leases", "metrics", "observe", "plans", "pools", "postgresql_pg8000", "prepare"),
+    *("report_folder", "reports", "temporarily", "testing", "typing", "wrapper"),
+)
+
 
 @dataclass(frozen=True)
 class Found:
@@ -182,16 +189,27 @@ def _precedence(entry_point: EntryPoint) -> tuple[bool, str, str]:
 def _specs(provided: object) -> Mapping[str, AdapterSpec]:
     if not isinstance(provided, Iterable):
         raise RegistryError(f"relet_adapters() must return AdapterSpec objects, not {provided!r}.")
-    found = {}
+    found: dict[str, AdapterSpec] = {}
     for spec in provided:
         if not isinstance(spec, AdapterSpec):
             raise RegistryError(f"relet_adapters() must return AdapterSpec objects, not {spec!r}.")
+        if not isinstance(spec.aliases, tuple):
+            raise RegistryError(
+                f"adapter {spec.name!r}: 'aliases' must be a tuple of names, not {spec.aliases!r}."
+            )
         for name in spec.name, *spec.aliases:
             if not name.isidentifier() or iskeyword(name):
                 raise RegistryError(
                     f"the adapter name {name!r} must be an identifier, because it names the module "
                     "relet.backends.<name>."
                 )
+            if name in _MODULES:
+                raise RegistryError(
+                    f"the adapter name {name!r} is taken: relet.backends.{name} is a module of "
+                    "relet's own, so no engine can have that name."
+                )
+        if spec.name in found:
+            raise RegistryError(f"relet_adapters() returns two adapters named {spec.name!r}.")
         if spec.adapter.count(":") != 1:
             raise RegistryError(
                 f"adapter {spec.name!r}: 'adapter' must be 'package.module:Class', "

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pkgutil import iter_modules
 
 import pytest
 
@@ -13,6 +14,7 @@ from relet.core import (
     RegistryError,
     ReleasePolicy,
     UnknownAdapter,
+    discovery,
     hookimpl,
 )
 from relet.core.registry import Registry
@@ -260,6 +262,9 @@ def test_an_adapter_whose_module_cannot_be_imported(registry, install, tmp_path)
         (AdapterSpec("class", "x:Y"), "must be an identifier"),
         (AdapterSpec("mine", "x:Y", "x"), "'requires' must be a tuple of modules, not 'x'"),
         (AdapterSpec("mine", "x.Y"), "'adapter' must be 'package.module:Class'"),
+        (AdapterSpec("mine", "x:Y", aliases="ours"), "must be a tuple of names, not 'ours'"),
+        (AdapterSpec("embedded", "x:Y"), r"relet\.backends\.embedded is a module of relet's own"),
+        (AdapterSpec("mine", "x:Y", aliases=("typing",)), "the adapter name 'typing' is taken"),
         (AdapterSpec("psycopg", "x:Y"), "both register an adapter 'psycopg'"),
     ],
 )
@@ -269,6 +274,22 @@ def test_a_wrong_plugin_is_named_and_stays_out(registry, spec, says):
         registry.register(wrong, "guilty")
     assert "'guilty'" in str(caught.value)
     assert registry.load("psycopg")
+
+
+def test_two_adapters_of_a_name_from_one_plugin(registry):
+    wrong = plugin(AdapterSpec("mine", "x:Y"), AdapterSpec("mine", "x:Z"))
+    with pytest.raises(RegistryError, match="returns two adapters named 'mine'"):
+        registry.register(wrong, "guilty")
+
+
+def test_no_adapter_can_have_the_name_of_a_module(registry):
+    """All modules beside the built-in engines, which are files, too."""
+    import relet.backends
+
+    specs = registry.specs()
+    engines = {*specs, *(alias for spec in specs.values() for alias in spec.aliases)}
+    modules = {module.name for module in iter_modules(relet.backends.__path__)}
+    assert modules - engines == set(discovery._MODULES)
 
 
 def test_a_misspelt_hook_is_not_silent(registry):
