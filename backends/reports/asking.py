@@ -19,15 +19,24 @@ def ask(handle: PoolHandle, sql: str) -> tuple[list[tuple[Any, ...]], str | None
     while the pool is exhausted.
     """
     try:
-        with idle_connection(handle.pool) as raw:
-            if raw is not None:
-                return list(handle.pool.execute_internal(raw, sql)), None
-        return _on_own_connection(handle, sql), None
+        found = _on_idle_connection(handle, sql)
+        return (_on_own_connection(handle, sql) if found is None else found), None
     except Exception as error:
         if from_handler(error):
             raise
         text = str(error).strip().partition("\n")[0]
         return [], f"DATABASES[{handle.alias!r}]: the server could not be asked: {text}"
+
+
+def _on_idle_connection(handle: PoolHandle, sql: str) -> list[tuple[Any, ...]] | None:
+    """Return the rows of *sql*; None if no connection is idle, or the server has ended it."""
+    try:
+        with idle_connection(handle.pool) as raw:
+            return None if raw is None else list(handle.pool.execute_internal(raw, sql))
+    except Exception as error:
+        if from_handler(error):
+            raise
+        return None
 
 
 def _on_own_connection(handle: PoolHandle, sql: str) -> list[tuple[Any, ...]]:

@@ -18,6 +18,7 @@ from ..support.aliases import Aliases
 from ..support.engine import put_small_pool
 from ..support.holder import staying
 from ..support.pools import backend_pid, stats
+from ..support.sessions import kill
 from ..support.waiting import until
 
 HERE = str(Path(__file__))
@@ -308,6 +309,16 @@ def test_server_with_an_idle_connection(db, observer):
     assert (row.xact_seconds, row.wait_event, row.blocked_by) == (None, None, ())
     assert observer.execute("SELECT count(*) FROM pg_stat_activity").fetchone() == before
     assert stats(db).in_use == 0
+
+
+def test_an_idle_connection_that_the_server_has_ended(make, observer):
+    """That says nothing of the server, which is asked on another one."""
+    wrapper = connections["ended"] = make("ended")
+    try:
+        kill(observer.raw, backend_pid(wrapper))
+        assert relet.connections("ended", server=True).notes == ()
+    finally:
+        del connections["ended"]
 
 
 def test_a_server_that_cannot_be_asked(db, monkeypatch):
