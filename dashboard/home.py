@@ -74,7 +74,7 @@ def alias() -> str:
     return found
 
 
-def run(sql: str, alias: str) -> Rows:
+def run(sql: str, alias: str, *, idle: bool = True) -> Rows:
     """Run one statement in the database of *alias*, and commit; return its rows.
 
     It runs on an idle connection of the pool, else on one that is opened for it and closed: so it
@@ -82,12 +82,13 @@ def run(sql: str, alias: str) -> Rows:
     for more than a second, or runs for more than ten. Any thread may call this.
 
     :param sql: without parameters; a percent sign means itself.
+    :param idle: whether an idle connection will do. If not, one is opened for it.
     """
     wrapper: Any = connections[alias]
     if not hasattr(wrapper, "outside_pool"):
         return _on_djangos_own(wrapper, sql)
     for handle in pools:
-        if handle.alias == alias and handle.declared:
+        if idle and handle.alias == alias and handle.declared:
             found = _on_idle_connection(handle.pool, sql)
             if found is not None:
                 return found

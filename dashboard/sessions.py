@@ -121,5 +121,6 @@ def end(alias: str, pid: int, started: int) -> bool:
     """
     if alias not in connections.settings:
         return False
-    found = home.run(_END.format(pid=int(pid), started=int(started)), alias)
+    # Not on an idle connection of the pool: that may be the session.
+    found = home.run(_END.format(pid=int(pid), started=int(started)), alias, idle=False)
     return bool(found and found[0][0])

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from html.parser import HTMLParser
 
 import pytest
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.test import Client, override_settings
 from django.urls import include, path
 
@@ -428,6 +428,20 @@ def test_a_session_is_ended_from_the_page(make_user, victim):
     assert not alive(victim)
     assert "The session was ended" in client.get("/fleet/?done=ended").content.decode()
     assert client.post("/fleet/end/", fields)["Location"] == "../?done=gone"
+
+
+def test_an_idle_connection_of_this_process_is_ended_from_the_page(make_user, reporter):
+    """It does not have to end itself."""
+    client = make_user("view_fleet", "end_session")
+    db = connections["default"]
+    pid = backend_pid(db)
+    db.close()
+    reporter.beat()
+    rows = {row["pid"]: row for row in client.get("/fleet/?format=json").json()["sessions"]}
+    fields = {"alias": "default", "pid": pid, "started": rows[pid]["started"]}
+    assert client.post("/fleet/end/", fields)["Location"] == "../?done=ended"
+    with pytest.raises(OperationalError):  # the tests check no idle connections
+        backend_pid(db)
 
 
 def test_another_session_with_the_same_pid_is_left_alone(make_user, victim):
