@@ -7,7 +7,7 @@ where names are looked up.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from .effects import ALL, Change, Kind
 from .functions import KINDS
@@ -229,21 +229,23 @@ def _sets_path(tokens: Statement, position: int) -> bool:
 
 def uses_its_definitions(sql: str) -> bool:
     """Return whether *sql* defines something with effects, and may use it at once."""
-    return any(
-        any(_redefines(one, known=False) for one in found)
-        and any(not _USES.isdisjoint(key_words(one)[:1]) for one in found)
-        for way in readings(sql)
-        for found in [[one for statement in split(way) for one in _run_by(statement)]]
-    )
+    return any(_uses_its_definitions(split(way)) for way in readings(sql))
 
 
-def _run_by(statement: Statement) -> Iterator[Statement]:
-    """Yield *statement*, or the parts of a DO block that could be statements."""
-    if statement[0].text == "do":
-        for each in Code.of_block(statement).statements:
-            yield from parts(each)
-    else:
-        yield statement
+def _uses_its_definitions(found: list[Statement]) -> bool:
+    defined = False
+    for statement in found:
+        run = [statement]
+        if statement[0].text == "do":
+            run = [part for each in Code.of_block(statement).statements for part in parts(each)]
+        # In a block, what is used may be defined further down, as in a loop.
+        defines = any(_redefines(each, known=False) for each in run)
+        if (defined or (defines and len(run) > 1)) and any(
+            not _USES.isdisjoint(key_words(each)[:1]) for each in run
+        ):
+            return True
+        defined |= defines
+    return False
 
 
 #: First words of statements that call functions, or write or read tables.

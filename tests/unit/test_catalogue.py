@@ -383,6 +383,27 @@ def test_redefinitions(sql, may):
     assert redefines(sql, sql.lower(), known=False) == may
 
 
+USED = {
+    "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; SELECT f()": True,
+    "CREATE TRIGGER t AFTER INSERT ON x EXECUTE FUNCTION f(); INSERT INTO x VALUES (1)": True,
+    "CREATE VIEW v AS SELECT 1; DO $$ BEGIN PERFORM * FROM v; END $$": True,
+    "DO $$ BEGIN LOOP PERFORM f(); EXECUTE 'DROP FUNCTION f()'; END LOOP; END $$": True,
+    "SELECT 1; CREATE EXTENSION dblink": False,
+    "CREATE VIEW v AS SELECT 1; GRANT SELECT ON v TO a; COMMENT ON VIEW v IS 'a'": False,
+    "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END": False,
+    "CREATE TABLE x (a int); INSERT INTO x VALUES (1)": False,
+    "DO $$ BEGIN IF NOT EXISTS (SELECT) THEN CREATE VIEW v AS SELECT 1; END IF; END $$": False,
+}
+
+
+@pytest.mark.parametrize(("sql", "used"), USED.items())
+def test_definitions_that_are_used_at_once(sql, used):
+    memo = CatalogueMemo()
+    effects = memo[sql]
+    kinds = frozenset() if effects is None else effects.kinds
+    assert (Kind.UNKNOWN in kinds) == used
+
+
 def test_tables_matter_where_something_has_effects():
     for sql in "CREATE TABLE x (a int)", "ALTER TABLE x ATTACH PARTITION y DEFAULT":
         assert redefines(sql, sql.lower(), known=True)
