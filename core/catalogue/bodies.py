@@ -94,7 +94,7 @@ class Body:
             if _RUNS_SQL.search(source):
                 found = [Change(Kind.DYNAMIC, None), *steps_of_code(code)]
         elif (
-            not code.is_readable
+            not (code.is_readable and code.is_whole)
             or _may_set(lowered)
             or any(may_have_effects(text.lower()) for text in code.texts)
         ):

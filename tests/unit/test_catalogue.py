@@ -141,6 +141,10 @@ OWN = {
         "<<b>> DECLARE v text; BEGIN b.v := 'LISTEN a'; EXECUTE v; END;",
         "CHANNEL DYNAMIC",
     ),
+    "blocks that are too deep": (
+        "EXECUTE 'SELECT 1'; DO $a$ DO $b$ DO $c$ DO $d$ DO $e$ x $e$ $d$ $c$ $b$ $a$;",
+        "UNKNOWN",
+    ),
     "a block in it": ("EXECUTE $x$ DO 'BEGIN SET a.b = 1; END' $x$;", "SETTING"),
 }
 
