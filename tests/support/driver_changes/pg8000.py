@@ -189,6 +189,7 @@ EXCEPTIONS = {
     "wire.check_open": _READ,
     "wire.close": "the connection is closed, and so discarded",
     "wire.closed": _READ,
+    "wire.decoded": _READ,
     "wire.fileno": "what is done to the socket itself, nobody sees, but for its timeout",
     "wire.lock": "relet's own: whoever takes it releases it",
     "wire.parameters": "what the server has told; it tells again when it changes",
