@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import count
 from typing import Any, Literal
@@ -46,6 +47,17 @@ def comes_true(fact: Callable[[], object], seconds: float) -> bool:
             return False
         time.sleep(0.001)
     return True
+
+
+@contextmanager
+def frequent_switches() -> Iterator[None]:
+    """Make Python's threads interleave more often."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
 
 
 class ConfigureFailed(Exception):
@@ -98,12 +110,30 @@ class Call:
         return self._outcome
 
 
-class Bench:
-    """Makes pools of one adapter class; closes them and any connections they leave open."""
+class Lease:
+    """A place for one connection that is checked out, as the engine's leases are."""
 
-    def __init__(self, adapter: type[PoolAdapter[Any]], parameters: Mapping[str, Any]) -> None:
+    def __init__(self, connection: PooledConnection | None = None) -> None:
+        self.connection = connection
+
+
+class Bench:
+    """Makes pools of one adapter class; closes them and any connections they leave open.
+
+    :param leases: whether connections are moved into and out of leases, as the engine does, or by
+        `checkout`, `checkin` and `discard`.
+    """
+
+    def __init__(
+        self,
+        adapter: type[PoolAdapter[Any]],
+        parameters: Mapping[str, Any],
+        *,
+        leases: bool = True,
+    ) -> None:
         self.adapter = adapter
         self.parameters = parameters
+        self.leases = leases
         #: The connections that `configure` was called with, in order.
         self.configured: list[Any] = []
         #: Their server processes.
@@ -178,11 +208,36 @@ class Bench:
         self._made += made
         return made[0]
 
-    # Calls of pools, each with a time limit.
+    # Calls of pools, in the thread that calls.
 
-    @staticmethod
-    def checkout(pool: PoolAdapter[Any], timeout: float | None = None) -> PooledConnection:
-        connection = Call(lambda: pool.checkout(timeout)).result()
+    def take(self, pool: PoolAdapter[Any], timeout: float | None = None) -> PooledConnection:
+        if not self.leases:
+            return pool.checkout(timeout)
+        lease = Lease()
+        pool.checkout_into(lease, timeout)
+        connection: Any = lease.connection
+        return connection  # type: ignore[no-any-return]
+
+    def give(self, pool: PoolAdapter[Any], connection: PooledConnection) -> None:
+        if not self.leases:
+            pool.checkin(connection)
+            return
+        lease = Lease(connection)
+        pool.checkin_from(lease)
+        demand(lease.connection is None, "checkin_from() did not set lease.connection to None.")
+
+    def throw_away(self, pool: PoolAdapter[Any], connection: PooledConnection) -> None:
+        if not self.leases:
+            pool.discard(connection)
+            return
+        lease = Lease(connection)
+        pool.discard_from(lease)
+        demand(lease.connection is None, "discard_from() did not set lease.connection to None.")
+
+    # The same, each with a time limit.
+
+    def checkout(self, pool: PoolAdapter[Any], timeout: float | None = None) -> PooledConnection:
+        connection = Call(lambda: self.take(pool, timeout)).result()
         demand(
             isinstance(connection, PooledConnection),
             f"checkout() returned {connection!r}, not a PooledConnection.",
@@ -190,11 +245,10 @@ class Bench:
         demand(connection.raw is not None, "checkout() returned a connection whose raw is None.")
         return connection  # type: ignore[no-any-return]
 
-    @staticmethod
-    def waiter(pool: PoolAdapter[Any], timeout: float = 60.0) -> Call:
+    def waiter(self, pool: PoolAdapter[Any], timeout: float = 60.0) -> Call:
         """Start a thread that waits for a connection; return when the pool counts it."""
         before = pool.stats().waiting
-        call = Call(lambda: pool.checkout(timeout))
+        call = Call(lambda: self.take(pool, timeout))
         eventually(
             lambda: call.ended or pool.stats().waiting == before + 1,
             f"A thread waits, but stats().waiting stays {before}",
@@ -204,13 +258,11 @@ class Bench:
             raise Broken(f"With none left, checkout(timeout={timeout:g}) {got} instead of waiting.")
         return call
 
-    @staticmethod
-    def checkin(pool: PoolAdapter[Any], connection: PooledConnection) -> None:
-        Call(lambda: pool.checkin(connection)).result()
+    def checkin(self, pool: PoolAdapter[Any], connection: PooledConnection) -> None:
+        Call(lambda: self.give(pool, connection)).result()
 
-    @staticmethod
-    def discard(pool: PoolAdapter[Any], connection: PooledConnection) -> None:
-        call = Call(lambda: pool.discard(connection))
+    def discard(self, pool: PoolAdapter[Any], connection: PooledConnection) -> None:
+        call = Call(lambda: self.throw_away(pool, connection))
         try:
             call.result()
         except Broken:

@@ -116,7 +116,7 @@ class PoolMachine(RuleBasedStateMachine):
     @rule()
     def checkout_in_vain(self) -> None:
         pool = self.pool
-        self.bench.must_fail(lambda: pool.checkout(0.02), pool, "checkout() with none left")
+        self.bench.must_fail(lambda: self.bench.take(pool, 0.02), pool, "checkout() with none left")
 
     @precondition(lambda self: self.full and len(self.waiters) < WAITERS)
     @rule()

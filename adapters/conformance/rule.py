@@ -21,6 +21,8 @@ class Rule:
 
     :param left_out: returns why the rule cannot be tried on an adapter; None if it can.
     :param in_main_thread: whether to run it there; by default it has a thread, as it may hang.
+    :param both_ways: whether to run it twice: first with the adapter's `checkout`, `checkin` and
+        `discard`, then with the methods that leases call. If not, leases' methods are used.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Rule:
     check: Callable[[Bench], None]
     left_out: Callable[[type[PoolAdapter[Any]]], str | None] = _never
     in_main_thread: bool = False
+    both_ways: bool = True
 
 
 #: All rules, in the order in which they are tried.

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import time
 from contextlib import suppress
 from typing import Any
 
-from relet.core import ConfigurationError, TransactionStatus
+from relet.core import ConfigurationError, PoolAdapter, TransactionStatus
 
-from .bench import Bench, Broken, Call, ConfigureFailed, comes_true, demand, eventually
+from .bench import (
+    Bench,
+    Broken,
+    Call,
+    ConfigureFailed,
+    comes_true,
+    demand,
+    eventually,
+    frequent_switches,
+)
 from .patience import patience
 from .rule import rule
 
@@ -21,14 +29,22 @@ IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
 # Facts and options.
 
 
-@rule("facts", "sql_text() returns the text of a statement, given as str or as bytes.")
+@rule(
+    "facts",
+    "sql_text() returns the text of a statement, given as str or as bytes.",
+    both_ways=False,
+)
 def facts(bench: Bench) -> None:
     for query in "SELECT 'é'", "SELECT 'é'".encode():
         text = bench.adapter.sql_text(query)
         demand(text == "SELECT 'é'", f"sql_text({query!r}) returned {text!r}.")
 
 
-@rule("options", "check_options() rejects what the pool would reject, and accepts options_for().")
+@rule(
+    "options",
+    "check_options() rejects what the pool would reject, and accepts options_for().",
+    both_ways=False,
+)
 def options(bench: Bench) -> None:
     adapter = bench.adapter
     good = adapter.options_for(size=3, timeout=1.0)
@@ -95,7 +111,7 @@ def opening(bench: Bench) -> None:
 
         def use() -> None:
             refused.open()
-            refused.checkout()
+            bench.take(refused)
 
         bench.must_fail(use, refused, "open() or checkout() of a server that refuses")
     demand(
@@ -105,7 +121,74 @@ def opening(bench: Bench) -> None:
 
 
 @rule(
-    "parameters", "Each connection is opened with what config.parameters() returns at that moment."
+    "open at once",
+    "Threads that open the pool at the same time open one.",
+    both_ways=False,
+)
+def open_at_once(bench: Bench) -> None:
+    for _ in range(3):
+        pool, first, threads = bench.unopened(), len(bench.pids), 4
+        start = threading.Barrier(threads)
+        held: list[Any] = []
+
+        def use(
+            pool: PoolAdapter[Any] = pool,
+            start: threading.Barrier = start,
+            held: list[Any] = held,
+        ) -> None:
+            start.wait(patience.seconds)
+            pool.open()
+            try:
+                held.append(bench.take(pool, 0.05))
+            except Exception as error:
+                if not bench.is_operational(error):
+                    raise
+
+        with frequent_switches():
+            for call in [Call(use) for _ in range(threads)]:
+                call.result()
+        demand(
+            len(held) <= 1,
+            f"{threads} threads opened a pool of 1, and {len(held)} connections are checked out.",
+        )
+        own = set(bench.pids[first:])
+        demand(len(own & bench.alive()) <= 1, "A pool of 1 has several connections.")
+        for connection in held:
+            bench.checkin(pool, connection)
+        bench.checkin(pool, bench.checkout(pool))
+        demand(pool.stats().in_use == 0, f"in_use is {pool.stats().in_use} with all checked in.")
+
+
+@rule(
+    "refused",
+    "A connection that the server refuses costs the pool no place.",
+    both_ways=False,
+)
+def refused(bench: Bench) -> None:
+    size = 2
+    name = "database" if "database" in bench.parameters else "dbname"
+    pool = bench.unopened(size)
+
+    def use() -> None:
+        pool.open()
+        bench.give(pool, bench.take(pool, 0.1))
+
+    for _ in range(2):  # before the pool is open, and then
+        bench.asked_for = {name: "relet_no_such_database"}
+        for _ in range(size + 1):
+            bench.must_fail(use, pool, "open() or checkout() of a server that refuses")
+        bench.asked_for = {}
+        pool.open()
+        held = [bench.checkout(pool) for _ in range(size)]
+        bench.asked_for = {name: "relet_no_such_database"}
+        for connection in held:
+            bench.discard(pool, connection)
+
+
+@rule(
+    "parameters",
+    "Each connection is opened with what config.parameters() returns at that moment.",
+    both_ways=False,
 )
 def parameters(bench: Bench) -> None:
     name = "database" if "database" in bench.parameters else "dbname"
@@ -145,6 +228,7 @@ def configured(bench: Bench) -> None:
 @rule(
     "failed configure",
     "A connection that cannot be configured is closed, and another can be opened.",
+    both_ways=False,
 )
 def failed_configure(bench: Bench) -> None:
     pool = bench.pool()
@@ -255,7 +339,7 @@ def limit(bench: Bench) -> None:
     pool = bench.pool(size=2)
     held = [bench.checkout(pool), bench.checkout(pool)]
     bench.must_fail(
-        lambda: pool.checkout(0.05), pool, "checkout() of a third connection from a pool of two"
+        lambda: bench.take(pool, 0.05), pool, "checkout() of a third connection from a pool of two"
     )
     demand(len(bench.alive()) <= 2, f"{len(bench.alive())} connections are open.")
     for connection in held:
@@ -273,7 +357,7 @@ def timeout(bench: Bench) -> None:
     for seconds in None, 0.1:
         began = time.monotonic()
         bench.must_fail(
-            lambda seconds=seconds: pool.checkout(seconds),  # type: ignore[misc]
+            lambda seconds=seconds: bench.take(pool, seconds),  # type: ignore[misc]
             pool,
             f"checkout(timeout={seconds}) with none left",
         )
@@ -281,6 +365,14 @@ def timeout(bench: Bench) -> None:
         waited = time.monotonic() - began
         demand(waited >= 0.9 * least, f"It gave up after {waited:.3f} s instead of {least} s.")
     demand(pool.stats().waiting == 0, f"waiting is {pool.stats().waiting} with nobody waiting.")
+    bench.checkin(pool, held)
+    own = patience.seconds / 2
+    pool = bench.pool(timeout=own)
+    held = bench.checkout(pool)
+    began = time.monotonic()
+    bench.must_fail(lambda: bench.take(pool, 0.05), pool, "checkout(timeout=0.05) with none left")
+    waited = time.monotonic() - began
+    demand(waited < own, f"It gave up after the pool's own {own:g} s instead of 0.05 s.")
     bench.checkin(pool, held)
 
 
@@ -306,7 +398,7 @@ def order(bench: Bench) -> None:
 def lost_waiter(bench: Bench) -> None:
     pool = bench.pool()
     held = bench.checkout(pool)
-    bench.must_fail(lambda: pool.checkout(0.05), pool, "checkout(timeout=0.05) with none left")
+    bench.must_fail(lambda: bench.take(pool, 0.05), pool, "checkout(timeout=0.05) with none left")
     waiter = bench.waiter(pool)
     bench.checkin(pool, held)
     connection = waiter.result()
@@ -353,7 +445,7 @@ def interrupted_waiter(bench: Bench) -> None:
     striking = Call(when_it_waits)
     interrupted = False
     try:
-        pool.checkout(patience.seconds)
+        bench.take(pool, patience.seconds)
     except _Interrupt:
         interrupted = True
     finally:
@@ -414,7 +506,11 @@ def broken(bench: Bench) -> None:
     demand(pool.stats().in_use == 0, f"in_use is {pool.stats().in_use} with none checked out.")
 
 
-@rule("broken while idle", "Connections that broke while idle can be discarded one by one.")
+@rule(
+    "broken while idle",
+    "Connections that broke while idle can be discarded one by one.",
+    both_ways=False,
+)
 def broken_while_idle(bench: Bench) -> None:
     pool = bench.pool(size=3)
     held = [bench.checkout(pool) for _ in range(3)]
@@ -435,7 +531,11 @@ def broken_while_idle(bench: Bench) -> None:
 # The driver.
 
 
-@rule("status", "transaction_status() returns the driver's status, by libpq's numbers.")
+@rule(
+    "status",
+    "transaction_status() returns the driver's status, by libpq's numbers.",
+    both_ways=False,
+)
 def status(bench: Bench) -> None:
     pool = bench.pool()
     connection = bench.checkout(pool)
@@ -457,7 +557,11 @@ def status(bench: Bench) -> None:
     bench.checkin(pool, connection)
 
 
-@rule("run", "execute_internal() runs one or several statements, and returns the rows of one.")
+@rule(
+    "run",
+    "execute_internal() runs one or several statements, and returns the rows of one.",
+    both_ways=False,
+)
 def run(bench: Bench) -> None:
     pool = bench.pool()
     connection = bench.checkout(pool)
@@ -484,6 +588,7 @@ def run(bench: Bench) -> None:
 @rule(
     "begin",
     "begin_transaction() begins one, with the connection's isolation level, and runs SQL in it.",
+    both_ways=False,
 )
 def begin(bench: Bench) -> None:
     pool = bench.pool()
@@ -517,7 +622,9 @@ def begin(bench: Bench) -> None:
 
 
 @rule(
-    "settings", "driver_state() changes when the state that the driver keeps for a session changes."
+    "settings",
+    "driver_state() changes when the state that the driver keeps for a session changes.",
+    both_ways=False,
 )
 def driver_settings(bench: Bench) -> None:
     pool = bench.pool()
@@ -540,6 +647,63 @@ def driver_settings(bench: Bench) -> None:
     bench.checkin(pool, connection)
 
 
+@rule(
+    "notices",
+    "The server's messages to one user of a connection do not reach the next.",
+    both_ways=False,
+)
+def notices(bench: Bench) -> None:
+    pool = bench.pool()
+    connection = bench.checkout(pool)
+    pool.execute_internal(connection.raw, "DO $$BEGIN RAISE NOTICE 'relet'; END$$")
+    bench.checkin(pool, connection)
+    again = bench.checkout(pool)
+    seen = list(getattr(again.raw, "notices", None) or ())
+    demand(not seen, f"A connection was handed out with {seen[:1]} in its notices.")
+    pool.drop_notices(again.raw)  # of none, too
+    bench.checkin(pool, again)
+
+
+@rule(
+    "booleans",
+    "boolean_columns() reads the only row of a result without fetching it, or returns None.",
+    both_ways=False,
+)
+def booleans(bench: Bench) -> None:
+    pool = bench.pool()
+    connection = bench.checkout(pool)
+    cursor = pool.new_cursor(connection.raw)
+    cursor.execute("SELECT true, false")
+    seen = pool.boolean_columns(cursor)
+    demand(
+        seen is None or list(seen) == [True, False],
+        f"boolean_columns() of SELECT true, false is {seen!r}.",
+    )
+    rows = [tuple(row) for row in cursor.fetchall()]
+    demand(rows == [(True, False)], f"After boolean_columns(), fetchall() returned {rows!r}.")
+    cursor.close()
+    bench.checkin(pool, connection)
+
+
+@rule(
+    "unread data",
+    "has_unread_data() is true if the server closed the connection.",
+    both_ways=False,
+)
+def unread_data(bench: Bench) -> None:
+    pool = bench.pool()
+    connection = bench.checkout(pool)
+    raw = connection.raw
+    own = type(pool).has_unread_data is not PoolAdapter.has_unread_data
+    if own or hasattr(raw, "fileno"):  # the default needs it
+        bench.kill(bench.pid(pool, raw))
+        eventually(
+            lambda: pool.has_unread_data(raw),
+            "The server closed a connection, but has_unread_data() is false",
+        )
+    bench.discard(pool, connection)
+
+
 # Closing.
 
 
@@ -558,7 +722,7 @@ def close(bench: Bench) -> None:
     except Exception as error:
         raise Broken(f"A second close() raised {error!r}.") from error
     demand(bench.alive() == {kept}, "A second close() closed a checked-out connection.")
-    bench.must_fail(lambda: pool.checkout(1.0), pool, "checkout() of a closed pool")
+    bench.must_fail(lambda: bench.take(pool, 1.0), pool, "checkout() of a closed pool")
     bench.checkin(pool, second)
     eventually(
         lambda: not bench.alive(), "A connection that was checked in after close() stays open"
@@ -605,7 +769,7 @@ def _take_and_give(bench: Bench, size: int, workers: int) -> None:
     def work(number: int) -> None:
         start.wait(patience.seconds)
         for turn in range(40):
-            connection = pool.checkout()
+            connection = bench.take(pool)
             with lock:
                 shared = using.setdefault(connection, number) != number
             demand(not shared, "Two threads were given the same connection at once.")
@@ -614,18 +778,14 @@ def _take_and_give(bench: Bench, size: int, workers: int) -> None:
             with lock:
                 del using[connection]
             if turn % 16 == number:
-                pool.discard(connection)
+                bench.throw_away(pool, connection)
             else:
-                pool.checkin(connection)
+                bench.give(pool, connection)
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)  # so that threads interleave more often
-    try:
+    with frequent_switches():
         calls = [Call(lambda number=number: work(number)) for number in range(workers)]  # type: ignore[misc]
         for call in calls:
             call.result()
-    finally:
-        sys.setswitchinterval(interval)
     stats = pool.stats()
     demand(stats.in_use == 0, f"in_use is {stats.in_use} with all checked in.")
     demand(stats.waiting == 0, f"waiting is {stats.waiting} with nobody waiting.")

@@ -8,9 +8,9 @@ from itertools import count
 from types import ModuleType
 from typing import Any
 
-from relet.core import PoolAdapter, PooledConnection, TransactionStatus
+from relet.core import PoolAdapter, TransactionStatus
 
-from .bench import Bench, Call, comes_true, demand
+from .bench import Bench, Call, Lease, comes_true, demand
 from .patience import patience
 from .rule import rule
 from .strikes import struck_at
@@ -18,10 +18,6 @@ from .strikes import struck_at
 _FOR_LEASES = ("checkout_into", "checkin_from", "discard_from")
 #: The distance between struck instructions, if each strike costs a new connection or a wait.
 _STEP = 7
-
-
-class _Lease:
-    connection: PooledConnection | None = None
 
 
 def _makes_no_claim(adapter: type[PoolAdapter[Any]]) -> str | None:
@@ -34,11 +30,12 @@ def _makes_no_claim(adapter: type[PoolAdapter[Any]]) -> str | None:
     "struck",
     "An exception from outside loses no connection, whichever instruction raises it.",
     left_out=_makes_no_claim,
+    both_ways=False,
 )
 def struck(bench: Bench) -> None:
     pool = bench.pool()
     bench.checkin(pool, bench.checkout(pool))
-    lease = _Lease()
+    lease = Lease()
 
     def take_and_give() -> None:
         pool.checkout_into(lease)
@@ -69,7 +66,7 @@ class _Other:
 
     def __init__(self, pool: PoolAdapter[Any]) -> None:
         self._pool = pool
-        self._lease = _Lease()
+        self._lease = Lease()
         self._over = False
         self._giving: Call | None = None
 
@@ -91,7 +88,7 @@ class _Other:
 def _strike(
     bench: Bench,
     pool: PoolAdapter[Any],
-    lease: _Lease,
+    lease: Lease,
     what: str,
     run: Callable[[], object],
     *,
@@ -110,7 +107,7 @@ def _strike(
             break
 
 
-def _demand_whole(bench: Bench, pool: PoolAdapter[Any], lease: _Lease, when: str) -> None:
+def _demand_whole(bench: Bench, pool: PoolAdapter[Any], lease: Lease, when: str) -> None:
     """Demand that only the lease's connection is checked out, and that no lock is held."""
     held, in_use = lease.connection, pool.stats().in_use
     found = "no" if held is None else "a"

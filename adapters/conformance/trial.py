@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 from hypothesis import HealthCheck, Phase
@@ -26,6 +27,12 @@ BROKEN_SECONDS = 45.0
 #: Seconds that the state machine may take.
 MACHINE_SECONDS = 300.0
 MACHINE = Broken.rule
+
+#: Added to what was seen if a rule holds with the other three methods.
+_BY_LEASES = (
+    "\n    That was by checkout_into(), checkin_from() and discard_from(), which leases call; by "
+    "checkout(), checkin() and discard(), the rule holds."
+)
 
 
 class Trial:
@@ -91,14 +98,16 @@ class Trial:
         seconds = RULE_SECONDS
         if self.report.broken:
             seconds = min(seconds, max(1.0, self._left()))
-        try:
-            with Bench(self._adapter, self._parameters) as bench:
-                if rule.in_main_thread:
-                    rule.check(bench)
-                else:
-                    Call(lambda: rule.check(bench)).result(seconds)
-        except Exception as error:  # noqa: BLE001 - whatever an adapter raises
-            return f"{rule.text}\n    {_seen(error)}"
+        for leases in (False, True) if rule.both_ways else (True,):
+            try:
+                with Bench(self._adapter, self._parameters, leases=leases) as bench:
+                    if rule.in_main_thread:
+                        rule.check(bench)
+                    else:
+                        Call(partial(rule.check, bench)).result(seconds)
+            except Exception as error:  # noqa: BLE001 - whatever an adapter raises
+                how = _BY_LEASES if leases and rule.both_ways else ""
+                return f"{rule.text}\n    {_seen(error)}{how}"
         return None
 
     def _try_machine(self, settings: hypothesis_settings | None, *, shrink: bool) -> str | None:

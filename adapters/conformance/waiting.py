@@ -30,7 +30,11 @@ _STEP = 3
 _CORE = str(Path(next(iter(relet.core.__path__))))
 
 
-@rule("handover", "A connection that is handed to a waiter as it times out is not lost.")
+@rule(
+    "handover",
+    "A connection that is handed to a waiter as it times out is not lost.",
+    both_ways=False,
+)
 def handover(bench: Bench) -> None:
     pool = bench.pool(timeout=2 * patience.seconds)  # longer than the waiter's own timeout
     for number in count(1, _STEP):
@@ -57,7 +61,7 @@ def overtaking(bench: Bench) -> None:
         waiter = bench.waiter(pool)
         waiter.wait(FAIRNESS)
         # A thread that checks in and out again is faster than the waiter that has to wake up.
-        again = Call(partial(_overtakes, pool, held, waiter))
+        again = Call(partial(_overtakes, bench, pool, held, waiter))
         bench.checkin(pool, waiter.result())
         turns = again.result()
         demand(
@@ -66,16 +70,16 @@ def overtaking(bench: Bench) -> None:
         )
 
 
-def _overtakes(pool: PoolAdapter[Any], held: PooledConnection, waiter: Call) -> int:
+def _overtakes(bench: Bench, pool: PoolAdapter[Any], held: PooledConnection, waiter: Call) -> int:
     """Check in and out again until *waiter* is served; return how often this thread came first."""
     turns = 0
     for _ in range(_TURNS):
-        pool.checkin(held)
-        held = pool.checkout(patience.seconds)
+        bench.give(pool, held)
+        held = bench.take(pool, patience.seconds)
         if waiter.ended:
             break
         turns += 1
-    pool.checkin(held)
+    bench.give(pool, held)
     return turns
 
 
@@ -103,18 +107,18 @@ class _Race:
     def _wait(self) -> None:
         self._over = time.monotonic() + _SHORT
         try:
-            taken = self._pool.checkout(_SHORT)
+            taken = self._bench.take(self._pool, _SHORT)
         except Exception as error:
             if not self._bench.is_operational(error):
                 raise
         else:
-            self._pool.checkin(taken)
+            self._bench.give(self._pool, taken)
 
     def _give(self) -> None:
         self._giving = Call(self._hand_over)
         self._giving.wait(_HANDOVER)
 
     def _hand_over(self) -> None:
-        self._pool.checkin(self._held)
+        self._bench.give(self._pool, self._held)
         # Some pools hand over in a thread of their own.
         comes_true(lambda: not self._pool.stats().waiting, _HANDOVER)

@@ -200,6 +200,84 @@ class IsNotSafeFromWhatStrikes(SQLAlchemyAdapter):
         lease.connection = slot.connection
 
 
+# What leases call.
+
+
+class HasMethodsForLeases(SQLAlchemyAdapter):
+    """What leases call is not used by checkout(), checkin() and discard()."""
+
+    def checkout(self, timeout=None):
+        slot = Slot()
+        SQLAlchemyAdapter.checkout_into(self, slot, timeout)
+        return slot.connection
+
+    def checkin(self, connection):
+        SQLAlchemyAdapter.checkin_from(self, Slot(connection))
+
+    def discard(self, connection):
+        SQLAlchemyAdapter.discard_from(self, Slot(connection))
+
+
+@breaks("timeout")
+class IgnoresTheTimeoutOfLeases(HasMethodsForLeases):
+    """And waits as long as the pool does by itself."""
+
+    def checkout_into(self, lease, timeout=None):
+        super().checkout_into(lease)
+
+
+@breaks("proven")
+class DoesNotTellLeasesWhenItWorked(HasMethodsForLeases):
+    def checkin_from(self, lease):
+        connection = lease.connection
+        before = connection.last_used_at
+        super().checkin_from(lease)
+        connection.last_used_at = before
+
+
+@breaks("discard")
+class KeepsTheLeaseOfWhatIsDiscarded(HasMethodsForLeases):
+    def discard_from(self, lease):
+        super().discard_from(Slot(lease.connection))
+
+
+# Opening.
+
+
+@breaks("open at once")
+class OpensTwice(SQLAlchemyAdapter):
+    """Each thread that finds it not open makes a pool, and the others are lost."""
+
+    openers = 0
+
+    def open(self):
+        if not self._opened:
+            self.openers += 1
+            time.sleep(0.02 * self.openers)
+            self._pool = self._lean = self.fair_queue = self._make_pool()
+        super().open()
+
+
+@breaks("refused")
+class LosesAPlaceWithEachRefusal(SQLAlchemyAdapter):
+    """The place counts neither as in use nor as idle."""
+
+    lost = 0
+
+    def checkout_into(self, lease, timeout=None):
+        try:
+            super().checkout_into(lease, timeout)
+        except self.dbapi.OperationalError as error:
+            if "cannot connect" in str(error):
+                self._pool.leased[object()] = None
+                self.lost += 1
+            raise
+
+    def stats(self):
+        stats = super().stats()
+        return replace(stats, in_use=stats.in_use - self.lost)
+
+
 # Checkout and checkin.
 
 
@@ -480,6 +558,32 @@ class TextIsBytes(SQLAlchemyAdapter):
         return query
 
 
+@breaks("notices")
+class RaisesWhereNoticesAre(SQLAlchemyAdapter):
+    keeps_notices = True
+
+    def drop_notices(self, raw):
+        raise RuntimeError("there are none")
+
+
+@breaks("booleans")
+class TakesAllForTrue(SQLAlchemyAdapter):
+    def boolean_columns(self, cursor):
+        return [True]
+
+
+@breaks("booleans")
+class FetchesToRead(SQLAlchemyAdapter):
+    def boolean_columns(self, cursor):
+        return list(cursor.fetchone())
+
+
+@breaks("unread data")
+class NeverHasUnreadData(SQLAlchemyAdapter):
+    def has_unread_data(self, raw):
+        return False
+
+
 @breaks("no pool")
 class PoolsAllTheSame(SQLAlchemyAdapter):
     @classmethod
@@ -493,8 +597,8 @@ class LosesAPlaceNowAndThen(SQLAlchemyAdapter):
 
     breaks = 0
 
-    def discard(self, connection):
-        self.breaks += self.transaction_status(connection.raw) == 4
-        super().discard(connection)
+    def discard_from(self, lease):
+        self.breaks += self.transaction_status(lease.connection.raw) == 4
+        super().discard_from(lease)
         if self.breaks == 3 and self.stats().in_use == 1:
             self._pool.leased[object()] = None
