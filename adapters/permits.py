@@ -132,7 +132,8 @@ class Permits:
         return permit is not None
 
     def _ask(self, raw: Any) -> None:
-        if not self._opening and (adapter := self._adapter()) is not None:
+        adapter: Any = self._adapter()  # those that share a budget have a `dbapi`
+        if not self._opening and adapter is not None:
             # Other code has the pool connect in its own thread, where nobody can wait.
             raise adapter.dbapi.OperationalError(
                 f"DATABASES[{adapter.config.alias!r}]: the budget of the group "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from inspect import getattr_static
 from typing import Any
 
 
@@ -36,34 +37,75 @@ def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
     return find
 
 
-class RenamedMethods:
-    """A base class that keeps the old method names of `PoolAdapter` working, with a warning."""
+#: Old name of a method of `PoolAdapter` -> its new name.
+_RENAMED = {
+    "doubts": "option_warnings",
+    "reuses": "is_pooling",
+    "run": "execute_internal",
+    "settings": "driver_state",
+    "silent": "has_unread_data",
+    "text": "sql_text",
+    "truths": "boolean_columns",
+}
+#: The one that returns the opposite of the method by its new name.
+_OPPOSITE = "silent"
 
-    #: Old method name -> new method name.
-    _renamed: Mapping[str, str] = {
-        "doubts": "option_warnings",
-        "reuses": "is_pooling",
-        "run": "execute_internal",
-        "settings": "driver_state",
-        "text": "sql_text",
-        "truths": "boolean_columns",
-    }
+
+class RenamedMethods:
+    """A base class that keeps the old method names of `PoolAdapter` working, with a warning.
+
+    A method that a subclass, or another base class of it, defines by its old name is defined by its
+    new name, too. Each class can be asked for its methods by their old names.
+    """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for old, new in cls._renamed.items():
-            if old in vars(cls) and new not in vars(cls):
-                warn_renamed(f"{cls.__qualname__}.{old}()", f"{new}()")
-                setattr(cls, new, vars(cls)[old])
-        if "silent" in vars(cls) and "has_unread_data" not in vars(cls):
-            warn_renamed(
-                f"{cls.__qualname__}.silent()", "has_unread_data(), which returns the opposite"
-            )
-            silent = cls.silent  # type: ignore[attr-defined]
-            cls.has_unread_data = lambda self, raw: not silent(self, raw)  # type: ignore[attr-defined]
+        for old, new in _RENAMED.items():
+            definer = next(other for other in cls.__mro__ if _defines(other, old, new))
+            if new not in vars(definer):
+                warn_renamed(f"{definer.__qualname__}.{old}()", _new_name(old))
+                method = vars(definer)[old]
+                setattr(cls, new, _opposite(method) if old == _OPPOSITE else method)
+            if isinstance(getattr_static(cls, old, _NONE), _OldName):
+                setattr(cls, old, _OldName(cls, old))
 
-    def __getattr__(self, name: str) -> Any:
-        if (new := self._renamed.get(name)) is None:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        warn_renamed(f"{type(self).__qualname__}.{name}()", f"{new}()")
-        return getattr(self, new)
+
+class _OldName:
+    """An attribute of *owner* that warns, and is the method by its new name.
+
+    That is looked up from *owner* on, so an overriding method can call ``super()`` by an old name.
+    """
+
+    def __init__(self, owner: type, old: str) -> None:
+        self._owner = owner
+        self._old = old
+
+    def __get__(self, instance: Any, cls: type) -> Any:
+        old, new, order = self._old, _RENAMED[self._old], cls.__mro__
+        warn_renamed(f"{cls.__qualname__}.{old}()", _new_name(old))
+        classes = order[order.index(self._owner) :]
+        method = next(vars(other)[new] for other in classes if new in vars(other))
+        if old == _OPPOSITE:
+            method = _opposite(method)
+        return method.__get__(instance, cls)
+
+
+#: For a class that has no attribute of the name.
+_NONE = _OldName(object, "")
+
+
+def _defines(cls: type, old: str, new: str) -> bool:
+    """Return whether *cls* has the method, by either name."""
+    # Something that is not a method may have the old name by chance.
+    found = vars(cls).get(old)
+    method = callable(found) or isinstance(found, classmethod)
+    return new in vars(cls) or method
+
+
+def _new_name(old: str) -> str:
+    said = ", which returns the opposite" if old == _OPPOSITE else ""
+    return f"{_RENAMED[old]}(){said}"
+
+
+def _opposite(method: Any) -> Callable[[Any, Any], bool]:
+    return lambda self, raw: not method(self, raw)

@@ -47,7 +47,100 @@ def test_calling_by_an_old_name():
         _ = made.nothing
 
 
+class Whole(Made):
+    """An adapter that has all methods by their new names."""
+
+    def execute_internal(self, raw, sql):
+        return [sql]
+
+    def has_unread_data(self, raw):
+        return raw == "unread"
+
+    @classmethod
+    def option_warnings(cls, options):
+        return [cls.__name__, *options]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_calling_super_by_an_old_name():
+    class Old(Whole):
+        def run(self, raw, sql):
+            return ["old", *super().run(raw, sql)]
+
+        def silent(self, raw):
+            return super().silent(raw)
+
+        @classmethod
+        def doubts(cls, options):
+            return ["old", *super().doubts(options)]
+
+    class Older(Old):
+        def run(self, raw, sql):
+            return ["older", *super().run(raw, sql)]
+
+    class Newer(Old):
+        def execute_internal(self, raw, sql):
+            return ["newer", *super().execute_internal(raw, sql)]
+
+    class Mixed(Whole):
+        def execute_internal(self, raw, sql):
+            return ["mixed", *super().run(raw, sql)]
+
+    assert bare(Old).execute_internal(None, 1) == ["old", 1]
+    assert bare(Older).execute_internal(None, 1) == ["older", "old", 1]
+    assert bare(Newer).execute_internal(None, 1) == ["newer", "old", 1]
+    assert bare(Mixed).execute_internal(None, 1) == ["mixed", 1]
+    assert Old.option_warnings([1]) == ["old", "Old", 1]
+    assert bare(Old).has_unread_data("unread")
+    assert not bare(Old).has_unread_data("read")
+
+
+def test_calling_a_class_by_an_old_name():
+    with pytest.warns(DeprecationWarning, match=r"Whole.doubts\(\) .* use option_warnings\(\)"):
+        assert Whole.doubts([1]) == ["Whole", 1]
+    with pytest.warns(DeprecationWarning, match="which returns the opposite"):
+        assert not bare(Whole).silent("unread")
+
+
+def test_a_mixin_that_has_old_names():
+    class Driver:
+        def run(self, raw, sql):
+            return ["driver", *super().run(raw, sql)]
+
+        def truths(self, cursor):
+            return [True]
+
+    with pytest.warns(DeprecationWarning, match=r"Driver\.(run|truths)\(\)") as warned:
+
+        class Shop(Driver, Whole):
+            pass
+
+    assert len(warned) == 2
+    assert bare(Shop).boolean_columns(None) == [True]
+    with pytest.warns(DeprecationWarning, match=r"use execute_internal\(\)"):
+        assert bare(Shop).execute_internal(None, 1) == ["driver", 1]
+
+
+def test_what_has_an_old_name_by_chance():
+    class Shop(Whole):
+        settings = {"size": 1}  # noqa: RUF012
+
+        def __init__(self):
+            self.text = "its own"
+
+    assert Shop.driver_state is Whole.driver_state
+    shop = bare(Shop)
+    shop.__init__()
+    assert (shop.settings, shop.text) == ({"size": 1}, "its own")
+
+
+def bare(cls):
+    """An instance, as far as these methods need one."""
+    return object.__new__(type(cls.__name__, (cls,), _EVERYTHING_ELSE))
+
+
 _EVERYTHING = dict.fromkeys(PoolAdapter.__abstractmethods__)
+_EVERYTHING_ELSE = dict.fromkeys(PoolAdapter.__abstractmethods__ - {"execute_internal"})
 
 
 def test_when_a_connection_was_last_used():
