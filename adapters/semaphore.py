@@ -50,7 +50,8 @@ class FairSemaphore(FairQueue):
     def acquire(self, timeout: float) -> bool:
         """Acquire it; return False if none came free in time.
 
-        If this raises anything, at whatever instruction, nothing is acquired.
+        If this raises anything, nothing is acquired. Only an exception from outside that strikes
+        between its return and the caller's next instruction finds it acquired.
 
         :param timeout: seconds.
         :raises SemaphoreClosed: it is closed, or was closed while this thread waited.
@@ -67,6 +68,9 @@ class FairSemaphore(FairQueue):
             if waits:
                 self._await_turn(waiter, began + timeout)
                 self.wait_ms += int(1000 * (monotonic() - began))
+            error = waiter.error
+            if error is None:
+                return waiter.conn is not None
         except BaseException:
             if depth(lock) == held:
                 lock.acquire()
@@ -74,9 +78,7 @@ class FairSemaphore(FairQueue):
             self._free(waiter if waiter.conn is None else self._any_holder())
             release_to(lock, held)
             raise
-        if waiter.error is not None:
-            raise waiter.error
-        return waiter.conn is not None
+        raise error
 
     def _queue_up(self, waiter: Waiter) -> bool:
         """Return whether *waiter* has to wait; if not, it holds the semaphore or has an error."""

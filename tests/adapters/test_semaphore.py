@@ -4,7 +4,10 @@ import threading
 
 import pytest
 
+import relet.adapters
+import relet.core
 from relet.adapters import semaphore as module
+from relet.adapters.conformance.strikes import each_instruction
 from relet.adapters.semaphore import FairSemaphore, SemaphoreClosed
 
 from ..support.waiting import until
@@ -122,3 +125,22 @@ def test_i11_an_interrupted_waiter_has_taken_nothing(monkeypatch, served):
     with pytest.raises(Interrupt):
         semaphore.acquire(20)
     assert (semaphore.in_use, semaphore.waiting) == (0 if served else 1, 0)
+
+
+def test_i15_whoever_is_struck_has_acquired_nothing():
+    """Only the instruction that returns comes too late to undo anything."""
+    semaphore = FairSemaphore(1)
+    acquired = []
+    late = []
+
+    def acquire():
+        acquired.clear()
+        acquired.append(semaphore.acquire(1.0))
+
+    for number in each_instruction(acquire, relet.adapters, relet.core):
+        if semaphore.in_use:
+            semaphore.release()
+            if not acquired:
+                late.append(number)
+    assert late in ([], [number])
+    assert (semaphore.in_use, semaphore.waiting) == (1, 0)
