@@ -126,6 +126,7 @@ def opening(bench: Bench) -> None:
     both_ways=False,
 )
 def open_at_once(bench: Bench) -> None:
+    bench.is_operational(Exception())  # it asks the server, once, and not in several threads
     for _ in range(3):
         pool, first, threads = bench.unopened(), len(bench.pids), 4
         start = threading.Barrier(threads)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import socket
 from contextlib import contextmanager
-from time import monotonic
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -120,14 +119,14 @@ def test_an_alias_whose_engine_is_djangos(add, reporter, db):
 
 @driver.needs("psycopg", "pool of Django's own")
 def test_djangos_own_pool_is_not_waited_for(add, reporter, db):
-    options = {**db_options(db), "pool": {"min_size": 0, "max_size": 1, "timeout": 20}}
+    pytest.importorskip("psycopg_pool", reason="Django's pool is not installed")
+    options = {**db_options(db), "pool": {"min_size": 0, "max_size": 1, "timeout": 2}}
     plain = add("plain", ENGINE=engine.backend(), OPTIONS=options)
     plain.ensure_connection()
-    began = monotonic()
     try:
         with override_settings(RELET_DASHBOARD={"alias": "plain"}):
             assert 9 <= reporter.beat() <= 11
-        assert monotonic() - began < 20
+        assert not reporter._failures
     finally:
         plain.close()
         plain.close_pool()
