@@ -157,6 +157,7 @@ def test_the_signals(db, signal):
     stateful(None)
     signal.send(sender=None, environ={})
     assert at_rest(db)
+    request_finished.send(sender=None)  # or the request would go on in other tests
 
 
 def test_a_policy_in_a_middleware(db):
