@@ -146,7 +146,10 @@ FAULTS = "faults"
 #: Long ones that README's command runs, and the sessions of the engines on the newest pair.
 OF_ENGINES = tuple(
     f"backends/test_{name}.py"
-    for name in ("audit", "catalogue", "memory", "metrics", "secrets", "tags")
+    for name in (
+        *("audit", "catalogue", "catalogue_bodies", "catalogue_links", "counting", "memory"),
+        *("metrics", "plan_disturbances", "secrets", "tags"),
+    )
 )
 #: What they try is the same on each version, and README's command tries it, or `newest`.
 OF_NO_VERSION = ("adapters/pg8000/values", "backends/test_classifier_oracle.py", "conformance")
@@ -445,7 +448,8 @@ def run_chaos(
         env = {"RELET_TEST_ENGINE": engine, "RELET_CHAOS_SECONDS": given}
         runs[f"{engine}-chaos"] = [test, *arguments], env
         if engine in with_faults:
-            runs[f"{engine}-faults"] = [*others, *arguments], env
+            # Most of them wait for what does not come.
+            runs[f"{engine}-faults"] = [*others, "-n2", *arguments], env
     at_the_same_time(session, runs)
 
 
