@@ -133,12 +133,7 @@ class Planned(Base):
         try:
             session: SessionPlans = raw.relet_plans
         except AttributeError:
-            session = raw.relet_plans = self.book.new_session(raw)
-            plans: Any = getattr(raw, "_prepared", None)
-            if hasattr(plans, "maintain_gen"):
-                kind: Any = type(plans)
-                plans.__class__ = _beside_ours(kind)
-                plans.relet_lost = partial(self.book.lost, session)
+            session = self.book.new_session(raw)
         return session
 
     def _planned_gen(self, text: Text, query: str, params: Any) -> PQGen[None]:
@@ -398,6 +393,15 @@ def lost_plan(
     )
 
 
+def _attach(book: PlanBook, raw: Any, session: SessionPlans) -> None:
+    """Have psycopg's own prepared statements say when those of *session* are lost."""
+    plans: Any = getattr(raw, "_prepared", None)
+    if hasattr(plans, "maintain_gen"):
+        kind: Any = type(plans)
+        plans.__class__ = _beside_ours(kind)
+        plans.relet_lost = partial(book.lost, session)
+
+
 @cache
 def _beside_ours(manager_class: type[Any]) -> type[Any]:
     """Return the class of psycopg's own prepared statements, which says when ours are lost.
@@ -523,6 +527,7 @@ def _literal_types(values: Sequence[Any], types: Sequence[int]) -> tuple[int, ..
 
 def planned(cursor_class: type[Any], book: PlanBook) -> type[Any]:
     """Return *cursor_class* with `Planned` mixed in."""
+    book.attach = partial(_attach, book)
     writes_literals = issubclass(cursor_class, psycopg.ClientCursor)
     attributes = {
         "__doc__": cursor_class.__doc__,

@@ -122,7 +122,7 @@ class PlannedCursor(Cursor):
         try:
             plans: SessionPlans = raw.relet_plans
         except AttributeError:
-            plans = raw.relet_plans = self.book.new_session(raw)
+            plans = self.book.new_session(raw)
         return plans
 
     def _is_direct(self) -> bool:
@@ -203,6 +203,8 @@ class PlannedCursor(Cursor):
         if guarded:
             # By a name that no other statement has: what it undoes is this one.
             before = [f"SAVEPOINT {name}", f"{before[0]}{_SEPARATOR}RELEASE SAVEPOINT {name}"]
+        for message in (*before, sql):
+            self._session.wire.check(message)  # below, each error is the server's, or of a result
         try:
             results = self._send(sql, before)
         except DatabaseError as error:

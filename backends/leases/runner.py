@@ -659,6 +659,10 @@ class LeaseRunner:
             if lease.session is None:
                 lease.session = SessionLedger()
             lease.session.mark_dirty()
+            if lease.pool is not None and lease.pool.plans is not None:
+                changes = [Change(Kind.UNKNOWN, None)]
+                raw = lease.connection.raw
+                lease.pool.plans.changed(raw, changes, in_transaction=True)
 
     def check_driver_state(self) -> None:
         """Mark the lease dirty if the state of the driver's connection was changed."""
@@ -931,10 +935,20 @@ class LeaseRunner:
                 effects = self._judge_again(effects, self.host_class.adapter_class.sql_text(sql))
             ran = Statement(effects, sql, params, driver, before, error)
             session_tracking.account(self.lease, self.choice.policy, self.messages, ran)
-            self._look_at_settings()
+            self._tell_plans(effects, params)
             if effects.redefines and self.lease.pool is not None:
                 self.lease.pool.definitions.expire()
             self._follow_definitions()
+
+    def _tell_plans(self, effects: Effects, params: object) -> None:
+        """Tell those who prepare targets what a statement with *effects* has changed."""
+        connection, pool = self.lease.connection, self.lease.pool
+        if connection is None or pool is None or pool.plans is None:
+            return
+        in_transaction = self.status() != TransactionStatus.IDLE
+        steps = effects.resolve(params, None)
+        pool.plans.changed(connection.raw, steps, in_transaction=in_transaction)
+        self._look_at_settings()
 
     def _look_at_settings(self) -> None:
         """Let targets be prepared again once the session has no settings of this lease any more."""

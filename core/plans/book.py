@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from relet.core.locks import locked
 
 from .counts import PlanCounts
-from .disturbances import Disturbance, disturbance
+from .disturbances import Disturbance, disturbance, of_changes
 from .eligible import is_preparable, refusal
 from .sessions import Prepared, SessionPlans, Stale
 from .targets import Target, Targets
@@ -119,6 +119,8 @@ class PlanBook:
         self.off = ""
         self.checked = False
         self.texts = Texts(self._read)
+        #: Called with each new session: the driver may drop what it has prepared.
+        self.attach: Callable[[Any, SessionPlans], object] = lambda raw, session: None
         self._tell = tell
         self._matched = matched
         self._lock = threading.RLock()
@@ -173,8 +175,13 @@ class PlanBook:
     # Sessions.
 
     def new_session(self, raw: Any) -> SessionPlans:
-        """Return the plans of the session of *raw*, a driver's connection: none yet."""
-        session = SessionPlans(self.epoch)
+        """Return the plans of the session of *raw*, a driver's connection: none yet.
+
+        From now on they are its attribute ``relet_plans``.
+        """
+        session: SessionPlans = SessionPlans(self.epoch)
+        raw.relet_plans = session
+        self.attach(raw, session)
         key = weakref.ref(raw)
 
         def add() -> None:
@@ -228,6 +235,14 @@ class PlanBook:
             self.renew()
         elif Disturbance.DEFINES_HERE in doubts:
             self.expired(session)
+
+    def changed(self, raw: Any, changes: Iterable[object], *, in_transaction: bool) -> None:
+        """Note changes of session state in the session of *raw*, such as those of a function."""
+        if what := of_changes(changes):
+            session: SessionPlans | None = getattr(raw, "relet_plans", None)
+            if session is None:  # it has prepared nothing yet, and is not to do so now
+                session = self.new_session(raw)
+            self.disturb(session, what, in_transaction=in_transaction)
 
     def restored(self, raw: Any, settings: Hashable = None) -> None:
         """Note that the settings in the session of *raw* are those of all sessions again.

@@ -9,8 +9,10 @@ https://www.postgresql.org/docs/current/sql-prepare.html
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import Flag, auto
 
+from relet.core.sql.effects import ALL, Change, Kind
 from relet.core.sql.statements import STRING, WORD, Statement, readings, split
 
 
@@ -54,6 +56,8 @@ _HARMLESS = frozenset(
         *("publication", "subscription", "server", "trigger", "policy", "rule", "sequence"),
     }
 )
+#: Kinds of session state that may be a setting.
+_UNKNOWN = frozenset({Kind.DYNAMIC, Kind.UNKNOWN})
 _MODIFIERS = frozenset(
     {
         *("or", "replace", "unique", "unlogged", "recursive", "materialized", "constraint"),
@@ -61,6 +65,26 @@ _MODIFIERS = frozenset(
     }
 )
 _TEMPORARY = frozenset({"temp", "temporary", "local", "global", "pg_temp"})
+
+
+def of_changes(changes: Iterable[object]) -> Disturbance:
+    """Return what *changes* of session state do to plans, such as those that a function makes."""
+    found = NOTHING
+    for change in changes:
+        if not isinstance(change, Change) or change.undoes:
+            continue
+        if change.kind is Kind.TEMPORARY:
+            found |= Disturbance.DEFINES_HERE
+        elif change.kind in _UNKNOWN or (change.kind is Kind.SETTING and _matters(change)):
+            found |= Disturbance.SETS
+    return found
+
+
+def _matters(setting: Change) -> bool:
+    """Return whether a text may mean something else with *setting*."""
+    if setting.name is None or setting.name == ALL:
+        return True
+    return any(str(part).lower() in _SETTINGS for part in setting.name)
 
 
 def disturbance(sql: str) -> Disturbance:

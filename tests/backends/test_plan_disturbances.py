@@ -236,6 +236,30 @@ def test_a_setting_that_was_rolled_back(add, table):
     assert row("all").hits == 2
 
 
+def test_a_setting_that_no_text_shows(add, observer):
+    """A function makes it, or code that has the driver's connection."""
+    observer.execute(
+        "CREATE FUNCTION to_tokyo() RETURNS void LANGUAGE plpgsql AS $f$ BEGIN "
+        "PERFORM set_config('TimeZone', 'Asia/Tokyo', false); END $f$"
+    )
+    wrapper, in_utc = add(OPTIONS=EAGER), [(1767225600,)]
+    try:
+        for change in (
+            lambda: run(wrapper, "SELECT to_tokyo()"),
+            lambda: driver.execute(wrapper.connection, TOKYO),
+        ):
+            assert run(wrapper, *ZONE) == in_utc
+            with relet.hold("planned"):
+                run(wrapper, *ZONE)
+                change()
+                assert run(wrapper, *ZONE) == [(1767225600 - 9 * 3600,)]
+            wrapper.close()
+            assert run(wrapper, *ZONE) == in_utc
+    finally:
+        wrapper.close()
+        observer.execute("DROP FUNCTION to_tokyo()")
+
+
 def test_other_settings_disturb_nothing(add, table):
     wrapper = add()
     relet.prepare(ALL, using="planned", name="all")
