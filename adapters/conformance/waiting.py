@@ -27,6 +27,8 @@ _SHORT = 0.002
 _HANDOVER = 0.005
 #: The distance between tried instructions. The critical section is longer than that.
 _STEP = 3
+#: How often CPython 3.11 may mix up its stack.
+_MIXED_UP = 5
 #: Here the error is composed, after the waiter has timed out.
 _CORE = str(Path(next(iter(relet.core.__path__))))
 
@@ -38,16 +40,17 @@ _CORE = str(Path(next(iter(relet.core.__path__))))
 )
 def handover(bench: Bench) -> None:
     timeout = 2 * patience.seconds  # longer than the waiter's own timeout
-    pool, mixed_up = bench.pool(timeout=timeout), False
+    pool, mixed_up = bench.pool(timeout=timeout), 0
     for number in count(1, _STEP):
         try:
             race = _Race(bench, pool, number)
         except TypeError:
-            # Once in thousands of times CPython 3.11 mixes up its stack when a traced function
-            # leaves a ``with`` block: it calls something else than __exit__().
-            if mixed_up or sys.version_info >= (3, 12):
+            # Now and then CPython 3.11 mixes up its stack when a traced function leaves a ``with``
+            # block: it calls something else than __exit__(). An adapter's own error would recur.
+            mixed_up += 1
+            if mixed_up > _MIXED_UP or sys.version_info >= (3, 12):
                 raise
-            pool, mixed_up = bench.pool(timeout=timeout), True
+            pool = bench.pool(timeout=timeout)
             continue
         if not race.instant.reached:
             break
