@@ -151,20 +151,23 @@ OF_ENGINES = tuple(
         *("metrics", "plan_disturbances", "secrets", "tags"),
     )
 )
+#: What `newest` runs by itself: only what is slow in these.
+SLOW_AT_THE_END = ("adapters/pg8000", "conformance", "unit", *OF_ENGINES)
 #: What they try is the same on each version, and README's command tries it, or `newest`.
 OF_NO_VERSION = ("adapters/pg8000/values", "backends/test_classifier_oracle.py", "conformance")
 #: Set by `gate` for the sessions that it runs.
 IN_GATE = "RELET_GATE"
-#: In the gate, of two sessions that have as much in common with README's command, each runs one
-#: half of the tests: on another Python and Django, or on another pool of SQLAlchemy's. Without it,
-#: and each night, they run all.
-#: psycopg2, which gets no new features, has one half.
+#: What README's command and `newest` run of pg8000's own tests, where psycopg is beside it.
+OF_PG8000 = ("adapters/pg8000/values",) if IN_GATE in os.environ else ()
+#: In the gate, what differs from README's command in its Python and Django, or in the pool below
+#: the driver, runs a part of the tests; those on SQLAlchemy's pools run all of them, together.
+#: Without it, and each night, each runs all.
 SHARES = {
-    "oldest": "1/2",
-    "newest": "2/2",
-    "sqlalchemy": "1/2",
-    "dj_db_conn_pool": "2/2",
-    "sqlalchemy-psycopg2": "1/2",
+    "oldest": "1/3",
+    "newest": "2/3",
+    "sqlalchemy": "1/3",
+    "dj_db_conn_pool": "2/3",
+    "sqlalchemy-psycopg2": "3/3",
 }
 
 
@@ -204,7 +207,7 @@ def newest(session: nox.Session) -> None:
     install_pgbouncer(session)
     # The sessions of the engines are on the newest pair, too, and run these.
     elsewhere = (*OF_README, FAULTS, *OF_ENGINES, "adapters/pg8000", "conformance")
-    # README's command and `oldest` run these, but for those that are slow; see below.
+    # README's command and `oldest` run these, but for those that are slow.
     elsewhere = (*elsewhere, "unit")
     # These have sessions of their own.
     elsewhere = (*elsewhere, "backends/test_postgis.py", "repo/test_tutorial.py")
@@ -214,9 +217,9 @@ def newest(session: nox.Session) -> None:
     )
     if not session.posargs:
         # Those of pg8000 are here with psycopg beside it, which its own session does not have.
-        slow = ("tests/adapters/pg8000", "tests/conformance", "tests/unit")
         run_tests(
-            *(session, "-m", "slow", *slow, *but_for("adapters/pg8000/driver/test_nonsense.py")),
+            *(session, "-m", "slow", *(f"tests/{path}" for path in SLOW_AT_THE_END)),
+            *but_for("adapters/pg8000/driver/test_nonsense.py"),
             env=FEWER_EXAMPLES,
         )
         run_chaos(session, seconds=20, with_faults=("psycopg", "pg8000"))
@@ -455,8 +458,9 @@ def run_chaos(
         env = {"RELET_TEST_ENGINE": engine, "RELET_CHAOS_SECONDS": given}
         runs[f"{engine}-chaos"] = [test, *arguments], env
         if engine in with_faults:
-            # Most of them wait for what does not come.
-            runs[f"{engine}-faults"] = [*others, "-n2", *arguments], env
+            # Most of them wait for what does not come. README's command runs the others on psycopg.
+            which = ("-m", "slow") if IN_GATE in os.environ and engine == "psycopg" else ()
+            runs[f"{engine}-faults"] = [*others, *which, "-n2", *arguments], env
     at_the_same_time(session, runs)
 
 
@@ -554,8 +558,7 @@ def engines(session: nox.Session, engine: str) -> None:
         *which,
         *(() if engine in ADAPTERS_ELSEWHERE else ("tests/adapters",)),
         *but_for(*(f"backends/test_{name}.py" for name in OF_NO_ENGINE)),
-        # psycopg2 has nothing to do with pg8000.
-        *(but_for("adapters/pg8000") if engine != "pg8000" else ()),
+        *but_for(*(OF_PG8000 if engine == "pg8000" else ("adapters/pg8000",))),
         *share(engine),
         *session.posargs,
         env={**FEWER_EXAMPLES, **FEW_STRIKES, "RELET_TEST_ENGINE": adapter},

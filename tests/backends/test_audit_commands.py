@@ -275,6 +275,7 @@ def test_pytest_within_relet_audit(run: Run) -> None:
         assert SECRET not in output
 
 
+@pytest.mark.slow
 def test_the_fixture(run: Run) -> None:
     result = run(*PYTEST, "-v", "test_fixture.py")
     assert result.returncode == 1

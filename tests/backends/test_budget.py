@@ -487,6 +487,7 @@ def second_database(observer):
     observer.execute("DROP DATABASE relet_second WITH (FORCE)")
 
 
+@pytest.mark.slow
 def test_command_adds_up_what_databases_of_one_server_share(
     make, observer, tmp_path, second_database
 ):
@@ -523,6 +524,7 @@ def test_command_adds_up_what_databases_of_one_server_share(
     assert result.returncode == 0
 
 
+@pytest.mark.slow
 def test_command_is_none_of_the_fleet(make, tmp_path):
     db = make("default", connections=2)
     text = (
@@ -542,12 +544,14 @@ def test_command_is_none_of_the_fleet(make, tmp_path):
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_command_takes_settings_or_a_dsn():
     result = command("--settings", "shop", "--dsn", "postgresql://h/x", "--group", "g")
     assert result.returncode == 2
     assert "not allowed with argument --settings" in result.stderr
 
 
+@pytest.mark.slow
 def test_command_shows_nothing_of_a_dsn():
     result = command("--dsn", "postgresql://u:s3cr3t/x@h/db", "--group", "g")
     assert result.returncode == 2

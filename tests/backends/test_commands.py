@@ -76,12 +76,14 @@ def test_adapters_says_what_is_missing_and_what_to_install(
     assert line.endswith("needs relet_no_such_module: pip install 'relet-stranger[all]'")
 
 
+@pytest.mark.slow
 def test_adapters_needs_django_and_pluggy_only() -> None:
     done = relet("adapters", without=OPTIONAL)
     assert (done.returncode, done.stderr) == (0, "")
     assert "needs psycopg>=3.2, psycopg_pool>=3.3,<3.4: pip install 'relet[psycopg]'" in done.stdout
 
 
+@pytest.mark.slow
 def test_adapters_names_the_plugin_that_is_wrong(tmp_path: Path) -> None:
     """The plugin is really installed, as far as `importlib.metadata` can tell."""
     (tmp_path / "relet_wrong.py").write_text(
@@ -160,6 +162,7 @@ def test_demo_refuses_what_cannot_be(
     assert problem in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -179,6 +182,7 @@ def test_commands_say_that_the_settings_cannot_be_used(
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["budget", "pools"])
 def test_commands_say_what_a_misspelt_engine_may_be(tmp_path: Path, name: str) -> None:
     database = {"ENGINE": "relet.backends.psycop", "NAME": "x"}

@@ -189,6 +189,7 @@ def test_a_reset_while_a_statement_is_counted(read, reset, kept):
             return
 
 
+@pytest.mark.slow
 @ALL
 def test_an_interrupt_loses_nothing_and_counts_nothing_twice(read):
     found: Collection

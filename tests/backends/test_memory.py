@@ -114,6 +114,7 @@ def allocated():
     return sys.getallocatedblocks()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("items", "unlogged")
 @pytest.mark.parametrize("thing", THINGS, ids=lambda thing: thing.__name__.replace("_", " "))
 def test_memory_is_flat(db, thing):

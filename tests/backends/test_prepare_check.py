@@ -99,6 +99,7 @@ os.wait()
     assert result.stdout == ""
 
 
+@pytest.mark.slow
 def test_targets_that_match_nothing(check: Run, tmp_path: Path) -> None:
     result = check(
         f"""
@@ -122,6 +123,7 @@ run("SELECT %s::int AS new", 4711)
     assert "4711" not in result.stderr + text
 
 
+@pytest.mark.slow
 def test_a_target_that_cannot_be_prepared(check: Run) -> None:
     """The server, and not relet, finds that it is none."""
     result = check(
@@ -134,6 +136,7 @@ run("SELECT now() - INTERVAL %s", "1 day")
     assert "target 'interval': not prepared: the server refuses to prepare it" in result.stderr
 
 
+@pytest.mark.slow
 def test_exit_codes(check: Run) -> None:
     failed = check("relet.prepare('SELECT 1')\nraise SystemExit(7)")
     assert failed.returncode == 7

@@ -11,7 +11,7 @@ from relet.adapters.conformance import run_conformance_test
 from relet.core import registry
 
 #: No more than the kit has by default: it gives the machine an end.
-EXAMPLES = min(50, int(os.environ.get("RELET_EXAMPLES", "20")))
+EXAMPLES = min(50, int(os.environ.get("RELET_EXAMPLES", "10")))
 
 
 def ready() -> list[str]:

@@ -251,6 +251,7 @@ def test_a_name_that_is_not_utf_8_is_shown(viewer, reporter):
     assert "import caf?.csv" in text and ">caf?.csv" in text
 
 
+@pytest.mark.slow
 def test_a_short_report_is_no_long_page(viewer):
     """A line of a stack may be named any number of times, and a row may be two characters."""
     stack = [0] * 4000

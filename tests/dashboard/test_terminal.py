@@ -47,6 +47,7 @@ def relet_command(*arguments, **variables):
     )
 
 
+@pytest.mark.slow
 def test_commands_print_tables(reported, uri):
     done = relet_command("queries", "--fleet", "--dsn", uri)
     assert done.returncode == 0, done.stderr
@@ -66,12 +67,14 @@ def test_top_shows_everything_once(reported, uri):
     assert "[bold]x" in done.stdout
 
 
+@pytest.mark.slow
 def test_top_prints_it_once_into_a_pipe(reported, uri):
     done = relet_command("top", "--dsn", uri)
     assert done.returncode == 0, done.stderr
     assert "1 processes on 1 hosts" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["top", "queries"])
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_letters_that_the_terminal_lacks(db, reporter, uri, command, encoding):
@@ -83,6 +86,7 @@ def test_letters_that_the_terminal_lacks(db, reporter, uri, command, encoding):
     assert "?" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough(reported, uri):
     command = [sys.executable, "-m", "relet.backends.cli", "processes", "--dsn", uri]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -91,6 +95,7 @@ def test_a_reader_that_has_seen_enough(reported, uri):
     assert process.returncode == 128 + signal.SIGPIPE
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 def test_top_shows_it_until_it_is_interrupted(reported, uri):
     import pty
@@ -157,6 +162,7 @@ def test_a_dsn_that_is_none(capsys):
         assert "libpq URI" in error and "s3cr3t" not in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [["pools"], ["pools", "--json"], ["top", "--once"], ["top", "--json"]]
 )

@@ -14,6 +14,7 @@ from .test_gunicorn import COMMAND, WORKERS
 from .watch import Watch
 
 
+@pytest.mark.slow
 def test_workers_report_and_say_goodbye(project: Project, watch: Watch, fleet: Table) -> None:
     with project.site(*COMMAND) as site:
         workers = {health["pid"] for health in site.healths(WORKERS)}

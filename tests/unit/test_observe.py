@@ -122,6 +122,7 @@ def test_plain_statements_are_leases_of_their_route() -> None:
     assert counts.idle == pytest.approx(1.8)
 
 
+@pytest.mark.slow
 def test_any_number_of_texts_and_routes_is_bounded() -> None:
     tally, totals = new_tally()
     for number in range(20_000):

@@ -217,6 +217,7 @@ def test_a_session_has_plans_for_each_of_its_settings():
     assert (session.epoch, len(session)) == (7, 0)
 
 
+@pytest.mark.slow
 def test_texts_that_are_remembered_have_a_limit():
     texts = PlanBook(Targets("default"), after=5).texts
     for number in range(1000):
