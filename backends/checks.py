@@ -18,8 +18,8 @@ from relet.core import MissingDependency, UnknownAdapter, UnknownEngine, registr
 from .config import options
 from .config.budget import pool_budget
 from .config.observe import observe_options
+from .config.policy import audit_mode
 from .config.prepare import prepare_options
-from .leases.findings import mode_from_environment
 
 if TYPE_CHECKING:
     from .wrapper.wrapper import LeasingWrapper
@@ -44,7 +44,7 @@ def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:
 
 def _check_environment() -> Iterator[checks.CheckMessage]:
     try:
-        mode_from_environment()
+        audit_mode()
     except ImproperlyConfigured as error:
         yield checks.Error(str(error), id="relet.E009")
 

@@ -16,7 +16,6 @@ https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -40,8 +39,7 @@ class Share(NamedTuple):
     asks: bool
 
 
-@dataclass(frozen=True)
-class Budget:
+class Budget(NamedTuple):
     """At most *connections* of all pools whose budget has this *group*, in one database."""
 
     connections: int

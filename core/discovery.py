@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from keyword import iskeyword
-from typing import Any
+from typing import Any, NamedTuple
 
 import pluggy
 
@@ -28,8 +27,7 @@ _MODULES = (
 )
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """What the plugins provide.
 
     :param specs: adapters by name, in alphabetical order.

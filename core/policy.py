@@ -10,7 +10,6 @@ from relet.core.sql.effects import Kind
 
 from .errors import ConfigurationError, did_you_mean
 from .lease import TABLES
-from .session.audit import AUDIT_MODES
 
 ReleaseMode = Literal["statement", "cursor", "request"]
 StateMode = Literal["pin", "reset", "error", "ignore"]
@@ -20,6 +19,8 @@ DynamicMode = Literal["pin", "ignore"]
 STATE_MODES = get_args(StateMode)
 RETRY_MODES = get_args(RetryMode)
 DYNAMIC_MODES = get_args(DynamicMode)
+#: The values of `ReleasePolicy.session_state_audit`, beside None and False.
+AUDIT_MODES = ("first", "all")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache, partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import psycopg
 from psycopg import generators
@@ -19,14 +19,15 @@ from psycopg.rows import tuple_row
 
 from relet.core import Facts, TransactionStatus
 from relet.core.outside import from_handler
-from relet.core.plans import PlanBook
 from relet.core.sql import transactions
 
 from . import facts as telling
 from .application_name import with_application_name
 from .attributes import Snapshot, attributes
 from .parameters import refuse_unknown
-from .psycopg_plans import planned, why_not
+
+if TYPE_CHECKING:
+    from relet.core.plans import PlanBook
 
 Connection = psycopg.Connection[Any]
 
@@ -102,6 +103,9 @@ class Psycopg:
 
     @classmethod
     def cannot_prepare(cls) -> str:
+        # Not at the top: most processes prepare nothing.
+        from .psycopg_plans import why_not
+
         return why_not()
 
     def prepare_targets(self, book: PlanBook) -> None:
@@ -212,6 +216,8 @@ def _planned_cursor(book: PlanBook, classes: dict[Any, type[Any]], raw: Connecti
         return raw.cursor()  # a tool's own
     cursor_class = classes.get(factory)
     if cursor_class is None:
+        from .psycopg_plans import planned
+
         cursor_class = classes[factory] = planned(factory, book)
     return cursor_class(raw, row_factory=raw.row_factory)
 

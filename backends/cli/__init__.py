@@ -14,7 +14,7 @@ from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
 
-from relet.core.session.audit import AUDIT_MODES
+from relet.core.policy import AUDIT_MODES
 
 from . import fleet
 from .converters import number, whole_number

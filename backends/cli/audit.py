@@ -8,7 +8,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from relet.backends.leases.findings import MODE_VARIABLE, REPORT_VARIABLE, read_report
+from relet.backends.config.policy import AUDIT_VARIABLE
+from relet.backends.leases.findings import REPORT_VARIABLE, read_report
 
 from .running import CannotRun, run
 
@@ -25,7 +26,7 @@ def audit(
     """
     with tempfile.TemporaryDirectory(prefix="relet-audit-") as folder:
         try:
-            code = run(command, {MODE_VARIABLE: mode, REPORT_VARIABLE: folder})
+            code = run(command, {AUDIT_VARIABLE: mode, REPORT_VARIABLE: folder})
         except CannotRun as error:
             print(f"relet audit: {error}", file=sys.stderr)
             return error.code

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from relet.backends.leases.ending import leased
 from relet.backends.leases.runner import LeaseRunner
@@ -35,8 +34,7 @@ else:
 IDLE, IN_TRANSACTION = TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """A statement that changes settings, and the names of these settings."""
 
     names: frozenset[str]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from relet.core import ConfigurationError
 from relet.core.errors import did_you_mean
@@ -14,8 +13,7 @@ from relet.core.policy import check_keys
 from .options import OptionError
 
 
-@dataclass(frozen=True)
-class Observe:
+class Observe(NamedTuple):
     """What is noted of an alias.
 
     :param stacks: where leases that outlast a statement began, took their last cursor, and ran
@@ -31,7 +29,7 @@ class Observe:
     signal: str | None = None
 
 
-_KEYS = tuple(field.name for field in fields(Observe))
+_KEYS = Observe._fields
 
 
 def observe_options(alias: str, settings: Mapping[str, Any]) -> Observe | None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
 
 from relet.core import ConfigurationError, ReleasePolicy, registry
 from relet.core.dotted_path import import_dotted_path
 from relet.core.lease import TABLES
+from relet.core.policy import AUDIT_MODES
+
+#: The variable by which a process and its children have their session state audited.
+AUDIT_VARIABLE = "RELET_SESSION_STATE_AUDIT"
 
 
 def load_policy(setting: object, **defaults: Any) -> ReleasePolicy:
@@ -49,3 +56,18 @@ def _import(path: str) -> ReleasePolicy:
     if not isinstance(found, ReleasePolicy):
         raise ConfigurationError(f"{path!r} is {found!r}; it must be a ReleasePolicy.")
     return found
+
+
+def audit_mode() -> str | None:
+    """Return the mode in which the environment has each alias audited, or None.
+
+    :raises ImproperlyConfigured: the variable has another value.
+    """
+    mode = os.environ.get(AUDIT_VARIABLE, "")
+    if mode and mode not in AUDIT_MODES:
+        known = " or ".join(map(repr, AUDIT_MODES))
+        raise ImproperlyConfigured(
+            f"The environment variable {AUDIT_VARIABLE} is {mode!r}; it must be {known}, or not "
+            "set."
+        )
+    return mode or None

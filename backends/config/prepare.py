@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from relet.core import ConfigurationError, PoolAdapter
 from relet.core.errors import did_you_mean
-from relet.core.plans import MODES
 from relet.core.policy import check_keys
 
 from .options import OptionError
 
+#: What is prepared: declared targets only, or what is run often, too.
+MODES = ("targets", "auto")
 
-@dataclass(frozen=True)
-class Prepare:
+
+class Prepare(NamedTuple):
     """What is prepared for an alias.
 
     :param mode: "targets" for what is declared, "auto" for what is run often, too.
@@ -28,7 +28,7 @@ class Prepare:
     max: int = 100
 
 
-_KEYS = tuple(field.name for field in fields(Prepare))
+_KEYS = Prepare._fields
 
 
 def prepare_options(

@@ -10,35 +10,16 @@ Two environment variables reach a process and its children:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from django.core.exceptions import ImproperlyConfigured
-
 from relet.backends.report_folder import ReportFolder, entries
-from relet.core.session.audit import AUDIT_MODES
 from relet.core.session.audit_report import MAX_FINDINGS, AuditFinding, AuditReport, merged
 
-MODE_VARIABLE = "RELET_SESSION_STATE_AUDIT"
 REPORT_VARIABLE = "RELET_SESSION_STATE_AUDIT_REPORT"
 
 _FOLDER = ReportFolder(REPORT_VARIABLE)
-
-
-def mode_from_environment() -> str | None:
-    """Return the mode in which the environment has each alias audited, or None.
-
-    :raises ImproperlyConfigured: the variable has another value.
-    """
-    mode = os.environ.get(MODE_VARIABLE, "")
-    if mode and mode not in AUDIT_MODES:
-        known = " or ".join(map(repr, AUDIT_MODES))
-        raise ImproperlyConfigured(
-            f"The environment variable {MODE_VARIABLE} is {mode!r}; it must be {known}, or not set."
-        )
-    return mode or None
 
 
 class Findings:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from relet.core import Lease
 from relet.core.background import RepeatedCall
 
 from . import lifetimes
 from .policies import policies
-from .snapshot import ConnectionRow, Snapshot, format_stacks
+
+if TYPE_CHECKING:
+    from .snapshot import ConnectionRow
 
 logger = logging.getLogger("relet")
 
@@ -25,8 +27,7 @@ logger = logging.getLogger("relet")
 _AFTERWARDS_S = 1.0
 
 
-@dataclass(frozen=True)
-class _Logged:
+class _Logged(NamedTuple):
     """A lease that was logged, as it was then."""
 
     lease: Lease
@@ -79,6 +80,9 @@ class LeakWatch:
         pool, leased_at = lease.pool, lease.leased_at
         if pool is None:
             return
+        # Not at the top: few processes ever log one.
+        from .snapshot import Snapshot, format_stacks
+
         with Snapshot() as snapshot:
             row = snapshot.row(runner, lease, pool)
         logged = _Logged(lease, leased_at, leak_after, row)

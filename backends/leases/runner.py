@@ -11,9 +11,9 @@ import weakref
 from _thread import get_ident
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
 from time import monotonic
+from types import ModuleType
 from typing import Any, TypeVar
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -39,7 +39,6 @@ from relet.core.sql.readonly import only_reads
 from relet.core.status import TransactionStatus
 
 from . import (
-    audit,
     binding,
     ending,
     first_use,
@@ -71,6 +70,14 @@ _SETTINGS = frozenset({Kind.SETTING, Kind.DYNAMIC, Kind.UNKNOWN})
 RELEASED, RUNNING = State.RELEASED, (State.RUNNING, State.RUNNING_IN_TRANSACTION)
 
 _NOT_SHARED = nullcontext()
+
+
+def _audits() -> ModuleType:
+    """Return the module of audits, which a process that audits nothing does not import."""
+    from . import audit
+
+    return audit
+
 
 #: The memo of a wrapper that has no pool yet.
 _UNBOUND = CatalogueMemo(stale=True)
@@ -323,13 +330,13 @@ class LeaseRunner:
         if self.choice.audit_mode and lease.connection is not None:
             lease.audit = None
             if lease.connection.initialized:
-                audit.begin(self, lease)
+                _audits().begin(self, lease)
 
     def initialize_connection(self, lease: Lease) -> None:
         """Let Django initialize the new connection of *lease*."""
         first_use.initialize_connection(self, lease)
         if self.choice.audit_mode:
-            audit.begin(self, lease)
+            _audits().begin(self, lease)
 
     def begin_transaction(self, lease: Lease) -> None:
         """Begin on the connection the transaction that Django has begun on the wrapper."""
@@ -427,15 +434,15 @@ class LeaseRunner:
     def _audit(self, action: Action, lease: Lease, *, ran: bool) -> None:
         """Perform *action* of a lease whose session state is audited."""
         if action is Action.AUDIT_THEN_CHECKIN:
-            if audit.lease_ends(self, lease, ran=ran):
+            if _audits().lease_ends(self, lease, ran=ran):
                 self._restore_then_checkin(lease)
             else:
                 self.checkin(lease, *ending.leased(lease))
             self.choice.audit_ended(lease)
         elif ran:
-            audit.statement_ended(self, lease)
+            _audits().statement_ended(self, lease)
         else:
-            audit.transaction_ended(self, lease)
+            _audits().transaction_ended(self, lease)
         self.tell()
 
     def _reset_then_checkin(self, lease: Lease, *, ran: bool = False) -> None:
@@ -451,7 +458,7 @@ class LeaseRunner:
             return
         lease.pins.clear()
         if lease.audit is not None and self.status() == TransactionStatus.IDLE:
-            audit.lease_ends(self, lease, ran=ran)
+            _audits().lease_ends(self, lease, ran=ran)
         self._restore_then_checkin(lease)
 
     def _restore_then_checkin(self, lease: Lease) -> None:
@@ -768,7 +775,7 @@ class LeaseRunner:
         """Record that a COPY or a stream() of *sql* begins on the leased connection."""
         self.lease.sql = sql
         if self.lease.audit is not None:
-            audit.transfer_begins(self, self.lease)
+            _audits().transfer_begins(self, self.lease)
 
     def end_transfer(self, transfer: Transfer, pin: object, error: BaseException | None) -> None:
         """End a transfer that was dropped. No caller is left to get its errors, so log them."""
@@ -831,7 +838,7 @@ class LeaseRunner:
             else:
                 again = self.effects.judge(text)
                 steps = nameless(again.steps) if again is not None else ()
-        return replace(effects, steps=(*effects.steps, *steps))
+        return effects._replace(steps=(*effects.steps, *steps))
 
     def drop_prepared(self) -> None:
         """End a lease that was taken to judge a statement which then did not begin."""
@@ -1054,13 +1061,13 @@ class LeaseRunner:
             lease = self.lease
             if lease.connection is not None and lease.audit is None and self.is_idle():
                 self.choice.audit(lease, mode)
-                audit.begin_in_between(self, lease)
+                _audits().begin_in_between(self, lease)
 
     def report_audit(self) -> None:
         """Report what the audit of the present lease has found, although the lease goes on."""
         with self.exclusive():
             if self.lease.connection is not None and self.is_idle():
-                audit.report_in_test(self, self.lease)
+                _audits().report_in_test(self, self.lease)
 
     def on_override_exit(self, policy: object) -> None:
         """Choose the policy again after leaving a block that overrode it with *policy*."""

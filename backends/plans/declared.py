@@ -10,14 +10,14 @@ import _thread
 import logging
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relet.backends.config.prepare import Prepare
 from relet.backends.pools import pools
 from relet.core import PoolAdapter
-from relet.core.plans import PlanBook, Targets
 
-from . import matches
+if TYPE_CHECKING:
+    from relet.core.plans import Targets
 
 logger = logging.getLogger("relet")
 
@@ -32,6 +32,8 @@ class _Blocks:
 
 def targets_of(alias: str) -> Targets:
     """Return the targets of *alias*, to which more may be added."""
+    from relet.core.plans import Targets  # not at the top: most processes prepare nothing
+
     return _targets.get(alias) or _targets.setdefault(alias, Targets(alias))
 
 
@@ -48,10 +50,14 @@ def is_asked_for(alias: str) -> bool:
 def give_book(pool: PoolAdapter[Any], options: Prepare | None) -> None:
     """Have *pool* prepare the targets of its alias, if there are any or *options* ask for it."""
     alias = pool.config.alias
-    if pool.plans is not None or pool.cannot_prepare():
-        return
     if options is None and not is_asked_for(alias):
         return
+    if pool.plans is not None or pool.cannot_prepare():
+        return
+    from relet.core.plans import PlanBook
+
+    from .matches import matched
+
     _watch_migrations()
     found = options or Prepare()
     book = PlanBook(
@@ -59,7 +65,7 @@ def give_book(pool: PoolAdapter[Any], options: Prepare | None) -> None:
         after=found.after if found.mode == "auto" else None,
         most=found.max,
         tell=_tell,
-        matched=matches.matched,
+        matched=matched,
     )
     if _Blocks.used:
         book.open_to_blocks()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 
 from relet.core.sql.classifier import EFFECTS, Memo, classify
@@ -107,22 +106,22 @@ class CatalogueMemo(Memo):
         self._follow_path(sql, sql.lower())
         effects = EFFECTS[sql]
         if redefines(sql, sql.lower(), known=True):
-            return replace(effects or UNREAD, redefines=True)
+            return (effects or UNREAD)._replace(redefines=True)
         return effects
 
     def _with_definitions(self, sql: str, lowered: str, effects: Effects | None) -> Effects | None:
         """Return *effects*, with what *sql* defines."""
         if redefines(sql, lowered, known=bool(self._catalogue)):
-            effects = replace(effects or UNREAD, redefines=True)
+            effects = (effects or UNREAD)._replace(redefines=True)
             if uses_its_definitions(sql):
-                effects = replace(effects, steps=(*effects.steps, _UNKNOWN))
+                effects = effects._replace(steps=(*effects.steps, _UNKNOWN))
         if self.temporary and creates(sql):
             effects = effects or UNREAD
-            effects = replace(effects, steps=(*effects.steps, Change(Kind.TEMPORARY, None)))
+            effects = effects._replace(steps=(*effects.steps, Change(Kind.TEMPORARY, None)))
         if effects is not None and any(map(_redefines, effects.steps)):
             # In a function that it calls.
             steps = tuple(step for step in effects.steps if not _redefines(step))
-            effects = replace(effects, steps=steps, redefines=True)
+            effects = effects._replace(steps=steps, redefines=True)
         return effects
 
     def _follow_path(self, sql: str, lowered: str) -> None:

@@ -12,11 +12,10 @@ from .book import PlanBook
 from .counts import PlanCounts
 from .disturbances import Disturbance
 from .sessions import Prepared, SessionPlans
-from .targets import MODES, PLANS, Target, Targets
+from .targets import PLANS, Target, Targets
 from .texts import Shape, Text
 
 __all__ = [
-    "MODES",
     "PLANS",
     "Disturbance",
     "PlanBook",

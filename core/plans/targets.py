@@ -14,8 +14,6 @@ from .trial import Trial
 #: How the plan of a target is chosen. "auto" leaves it to the server, which plans the first five
 #: executions in each session for their values, and then compares estimates; relet compares times.
 PLANS = ("auto", "generic", "custom")
-#: What is prepared: declared targets only, or what is run often, too.
-MODES = ("targets", "auto")
 
 #: How many targets of an alias are found by themselves.
 _MOST_FOUND = 1_000

@@ -7,8 +7,6 @@ take turns, and their medians decide.
 
 from __future__ import annotations
 
-from statistics import median
-
 #: How many executions of each kind a trial has.
 _EACH = 15
 #: By how much the generic plan must be slower, in times and in seconds. Below that, the difference
@@ -42,6 +40,9 @@ class Trial:
     @property
     def medians(self) -> tuple[float, float]:
         """What an execution took, in seconds: with a custom plan, and as the server chooses."""
+        # Not at the top: it imports a good deal, and few targets are ever tried.
+        from statistics import median
+
         return median(self._spent["custom"]), median(self._spent["auto"])
 
 

@@ -17,9 +17,6 @@ from relet.core.sql.statements import readings, split
 
 from .snapshot import Piece, Snapshot
 
-#: The values of `ReleasePolicy.session_state_audit`, beside None and False.
-AUDIT_MODES = ("first", "all")
-
 #: Statements that call no function begin with these. Some of them run before a transaction has its
 #: snapshot. A query of relet's after them would give it another one than the project's first query.
 _CONTROL = frozenset(

@@ -6,8 +6,7 @@ This module writes the SQL that reads a baseline and the SQL that restores it. I
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from relet.core.budget import of_class
 from relet.core.session.own_statements import is_foreign
@@ -98,8 +97,7 @@ _LOCKS = f"""UNION ALL SELECT 'kind', '{Kind.LOCK.name}', NULL WHERE EXISTS
    WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()"""
 
 
-@dataclass(frozen=True)
-class Baseline:
+class Baseline(NamedTuple):
     """The state of a session once its connection was configured.
 
     :param settings: settings that were set in the session, by name.

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -120,8 +119,7 @@ class Unresolved(Exception):
     """The parameters do not contain the one that the SQL refers to."""
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """A placeholder: its position among the placeholders, or its name."""
 
     key: int | str
@@ -199,8 +197,7 @@ class Control(Enum):
     ROLLBACK_TO = "rollback to"
 
 
-@dataclass(frozen=True)
-class Move:
+class Move(NamedTuple):
     """A `Control` and the savepoint that it names, if any."""
 
     control: Control
@@ -212,8 +209,7 @@ Step = Change | Move
 AnyStep = Step | Open
 
 
-@dataclass(frozen=True)
-class Effects:
+class Effects(NamedTuple):
     """The effects of SQL on the session that runs it.
 
     :param steps: changes of session state and moves of the transaction, in order.
@@ -239,12 +235,12 @@ class Effects:
         how often each is taken.
         """
         steps = dict.fromkeys(map(_repeated, self.steps))
-        return replace(self, steps=tuple(steps), single=False, may_commit=True)
+        return self._replace(steps=tuple(steps), single=False, may_commit=True)
 
     @property
     def deferred(self) -> Effects:
         """The effects of a server-side cursor's query, which runs as rows are fetched, or never."""
-        return replace(self, steps=later(self.steps), single=False)
+        return self._replace(steps=later(self.steps), single=False)
 
     @property
     def made(self) -> tuple[Change, ...]:

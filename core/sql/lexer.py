@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import NamedTuple
 
 WORD, STRING, PARAMETER, OTHER = "word", "string", "parameter", "other"
@@ -53,7 +53,11 @@ _DIGITS = r"\d+(?:_\d+)*"
 _PLACEHOLDER = r"%(?: [sbt] | \([\w\ ]+\)[sbt] )"
 
 
-def _pattern(placeholder: str) -> re.Pattern[str]:
+@cache
+def _pattern(bound: bool) -> re.Pattern[str]:
+    """Return the pattern of a token; see `tokens`. Many processes need none of them."""
+    # Without parameters, a ``%s`` before a letter may be an operator.
+    placeholder = _PLACEHOLDER if bound else rf"{_PLACEHOLDER}(?!{_PART})"
     # General-purpose SQL tokenizers (sqlparse) do not know nested comments, E'' or U&"". They also
     # take ten times as long, and a statement is classified before it is sent.
     return re.compile(
@@ -81,8 +85,6 @@ def _pattern(placeholder: str) -> re.Pattern[str]:
     )
 
 
-#: In a statement without parameters, a ``%s`` before a letter may be an operator.
-_TOKEN, _BOUND_TOKEN = _pattern(rf"{_PLACEHOLDER}(?!{_PART})"), _pattern(_PLACEHOLDER)
 _WORD, _QUOTED, _OTHER, _PARAMETER, _STRING, _BEGIN, _ANY = range(1, 8)
 _OTHERS = (_OTHER, _ANY)
 
@@ -132,7 +134,7 @@ def _read(sql: str, bound: bool, escapes: bool) -> tuple[list[Token], _Long | No
     """Return the tokens, and the reader of the long ones, if there are any."""
     found: list[Token] = []
     add, make = found.append, partial(tuple.__new__, Token)  # Token() takes twice as long
-    pattern = _BOUND_TOKEN if bound else _TOKEN
+    pattern = _pattern(bound)
     long: _Long | None = None
     unicode: set[int] = set()
     start: int | None = 0

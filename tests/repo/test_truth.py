@@ -48,7 +48,7 @@ def test_defaults_of_the_policy(root: Path) -> None:
 
 def test_defaults_of_observation(root: Path) -> None:
     said = defaults(section(root, "settings.md", '## `OPTIONS["observe"]`'))
-    assert said == {field.name: shown(field.default) for field in dataclasses.fields(Observe)}
+    assert said == {name: shown(default) for name, default in Observe._field_defaults.items()}
 
 
 def test_defaults_of_psycopgs_pool(root: Path) -> None:
