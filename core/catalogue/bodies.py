@@ -6,6 +6,7 @@ import re
 
 from relet.core.sql.commands import steps_of_code
 from relet.core.sql.effects import Change, Kind
+from relet.core.sql.lines import Clues, Lines, has_clue
 from relet.core.sql.names import UNKNOWN_NAME
 from relet.core.sql.procedural import Code
 
@@ -14,17 +15,13 @@ from .queries import Routine
 
 #: A source without any of these has no effects of its own, unless it has SET or dynamic SQL. Most
 #: have none, and it takes a hundredth of the time to see that.
-_TRIGGERS = (
-    *("set_config", "_advisory_", "tval", "setseed", "temp", "pg_settings", "listen", 'u&"'),
-    *("prepare", "deallocate", "discard", "reset", "load", "hold", "_to_xml", "ts_stat"),
-    *("ts_rewrite", "_backup", "replication_", "rename", "schema", "drop table", "drop view"),
-    *("drop sequence", f"{UNKNOWN_NAME}."),
-)
-#: What is no part of a word becomes a space, and letters become small. So does the dollar sign,
-#: because a string that begins with one can begin with a name.
-_SPACED = bytes(
-    code if chr(code).isalnum() or code in b"_" or code > 127 else 32
-    for code in (ord(chr(code).lower()) if code < 128 else code for code in range(256))
+_CLUES: Clues = (
+    *(("set", part) for part in ("set_config", "setseed", "pg_settings", "reset")),
+    *(("drop", part) for part in ("drop table", "drop view", "drop sequence")),
+    *(("&", part) for part in ('u&"',)),
+    *(("_advisory_",), ("tval",), ("temp",), ("listen",), ("prepare",), ("deallocate",)),
+    *(("discard",), ("load",), ("hold",), ("_to_xml",), ("ts_stat",), ("ts_rewrite",)),
+    *(("_backup",), ("replication_",), ("rename",), ("schema",), (f"{UNKNOWN_NAME}.",)),
 )
 #: What comes before a statement, and how far before SET it is looked for.
 _BEFORE = (";", "begin", "then", "else", "loop", "*/")
@@ -33,24 +30,26 @@ _NEAR = 500
 _RUNS_SQL = re.compile(r"execute|spi_|plpy|plv8|prepare|query|cursor", re.IGNORECASE)
 
 
-def words_of(source: str) -> frozenset[bytes]:
-    """Return the words of *source* in lower case, those in strings and comments, too."""
-    return frozenset(source.encode(errors="replace").translate(_SPACED).split())
+def may_set(texts: Lines) -> set[int]:
+    """Return the positions of sources that may have effects of their own without dynamic SQL."""
+    found = texts.having_clue(_CLUES)
+    lowered = texts.lowered
+    found.update(
+        position for position in texts.having("set") - found if _has_set(lowered[position])
+    )
+    return found
 
 
-def may_have_effects(lowered: str) -> bool:
-    """Return whether a source may have effects of its own.
+def _may_have_effects(lowered: str) -> bool:
+    """Return whether a text that a source runs may have effects of its own.
 
-    :param lowered: the source in lower case.
+    :param lowered: the text in lower case.
     """
-    return "execute" in lowered or _may_set(lowered)
+    return "execute" in lowered or has_clue(lowered, _CLUES) or _has_set(lowered)
 
 
-def _may_set(lowered: str) -> bool:
-    """Return whether a source without dynamic SQL may have effects of its own."""
-    for trigger in _TRIGGERS:
-        if trigger in lowered:
-            return True
+def _has_set(lowered: str) -> bool:
+    """Return whether a text may have a statement that begins with SET."""
     position = lowered.find("set")
     while position != -1:
         if _may_begin(lowered, position):
@@ -75,12 +74,14 @@ def _may_begin(lowered: str, position: int) -> bool:
 class Body:
     """The source of a function, as statements.
 
+    :param may_set: whether `may_set` has found it.
+
     :ivar own: its effects, but for those of what it calls and writes.
     :ivar texts: the texts that it may run.
     :ivar with_unknown_names: the statements in which names are put in at run time.
     """
 
-    def __init__(self, routine: Routine, lowered: str) -> None:
+    def __init__(self, routine: Routine, *, may_set: bool) -> None:
         source, language = routine.source, routine.language
         foreign = language not in ("sql", "plpgsql")
         code = Code(
@@ -95,8 +96,8 @@ class Body:
                 found = [Change(Kind.DYNAMIC, None), *steps_of_code(code)]
         elif (
             not (code.is_readable and code.is_whole)
-            or _may_set(lowered)
-            or any(may_have_effects(text.lower()) for text in code.texts)
+            or may_set
+            or any(_may_have_effects(text.lower()) for text in code.texts)
         ):
             found = list(steps_of_code(code))
         self.statements, self.texts = code.statements, code.texts

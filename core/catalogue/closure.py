@@ -13,17 +13,18 @@ from functools import cached_property
 
 from relet.core.sql.effects import Change, Kind
 from relet.core.sql.functions import KINDS
+from relet.core.sql.lines import Lines, words_of
 from relet.core.sql.names import is_temporary_schema
 from relet.core.sql.redefinitions import (
     REDEFINES,
+    any_changes_path,
+    bodies_that_may_define,
     body_creates,
     body_defines,
-    body_may_define,
-    changes_path,
 )
 
 from . import extensions
-from .bodies import Body, may_have_effects, words_of
+from .bodies import Body, may_set
 from .names import (
     CASCADE,
     DELETE,
@@ -74,14 +75,16 @@ class Closure:
         self._effects: dict[Node, dict[Key, Change]] = defaultdict(dict)
         #: Node -> what has its effects, too, and what to call the reason.
         self._users: dict[Node, list[tuple[Node, str]]] = defaultdict(list)
-        #: What is judged: its node, its source, and that in lower case.
-        self._judged = [
-            ((_PROC, routine.oid), routine, routine.source.lower()) for routine in sources.routines
-        ]
-        #: The words in each of them, once a name is looked for; None if they may be any.
-        self._words: list[frozenset[bytes] | None] = []
-        #: By position in these, the bodies that were read.
+        #: What is judged: the routines, and later the actions of rules.
+        self._judged = list(sources.routines)
+        self._lines = Lines(routine.source for routine in self._judged)
+        #: By position in these, those that may have effects without dynamic SQL, and the bodies
+        #: that were read.
+        self._may_set = may_set(self._lines)
         self._bodies: dict[int, Body] = {}
+        #: A word -> the positions of what mentions it, and of what may mention any word.
+        self._mentions: dict[bytes, set[int]] = {}
+        self._mentions_any: set[int] = set()
         self._routines = {routine.oid: routine for routine in sources.routines}
         self._runners = {
             routine.name: extensions.RUNNERS[routine.name]
@@ -96,25 +99,33 @@ class Closure:
 
     def judge(self) -> bool:
         """Judge each source alone; return whether anything at all has effects."""
-        for position, (node, routine, lowered) in enumerate(self._judged):
-            if routine.language == "c":
-                kind = extensions.kind_of(routine.name)
-                if kind is not None:
-                    origin = f"called in function {routine.title}"
-                    self._add(node, [Change(kind, None, origin=origin)])
-            elif may_have_effects(lowered) or body_may_define(routine.source, lowered):
-                body = self._bodies[position] = Body(routine, lowered)
-                self._add(node, body.own)
-                self._add(node, self._made(routine, body))
+        sources = [routine.source for routine in self._judged]
+        to_read = self._may_set | self._lines.having("execute")
+        to_read |= bodies_that_may_define(self._lines, sources)
+        for position in sorted(to_read):
+            routine = self._judged[position]
+            if routine.language != "c":
+                body = self._body(position)
+                self._add((_PROC, routine.oid), (*body.own, *self._made(routine, body)))
+        in_c = [routine for routine in self._judged if routine.language == "c"]
+        for routine in in_c:
+            kind = extensions.kind_of(routine.name)
+            if kind is not None:
+                origin = f"called in function {routine.title}"
+                self._add((_PROC, routine.oid), [Change(kind, None, origin=origin)])
         for catalogue, oid, function in self._sources.expressions:
             kind = KINDS[function]
             if kind not in NOT_OF_WRITES or catalogue in ("pg_rewrite", _PROC):
                 self._add((catalogue, oid), [Change(kind, None)])
-        return (
-            bool(self._effects)
-            or self._sources.relations > 0
-            or any(routine.language == "c" for routine in self._sources.routines)
-        )
+        return bool(self._effects or self._sources.relations or in_c)
+
+    def _body(self, position: int) -> Body:
+        """Return the body at *position*, which is read once."""
+        body = self._bodies.get(position)
+        if body is None:
+            body = Body(self._judged[position], may_set=position in self._may_set)
+            self._bodies[position] = body
+        return body
 
     def _made(self, routine: Routine, body: Body) -> Iterator[Change]:
         """Yield what the definitions in *body* leave."""
@@ -153,7 +164,7 @@ class Closure:
     @property
     def changes_path(self) -> bool:
         """Whether a function may change the search path for what follows its call."""
-        return any(changes_path(routine.source, lowered) for _, routine, lowered in self._judged)
+        return any_changes_path(self._lines, [routine.source for routine in self._judged])
 
     def relate(self, relations: Relations | None) -> Catalogue:
         """Follow calls, writes and reads to their end; return what has effects."""
@@ -204,48 +215,52 @@ class Closure:
         Whoever calls a function can have changed the search path, as its own SET clause does.
         """
         catalogue = catalogue.anywhere
-        single = frozenset(name.encode(errors="replace") for name in new if is_word(name))
-        parts = [part for name in new if not is_word(name) for part in spellings(name)]
-        if len(self._words) < len(self._judged):
-            self._words = [self._words_of(position) for position in range(len(self._judged))]
-        mentioning = {
-            position
-            for position, words in enumerate(self._words)
-            if words is None or not single.isdisjoint(words)
-        }
-        if parts:
-            mentioning.update(
-                position
-                for position, (_, _, lowered) in enumerate(self._judged)
-                if any(part in text for text in self._texts(position, lowered) for part in parts)
-            )
+        mentioning = self._mentioning(new)
         grown = False
         for position in mentioning.union(self._with_unknown_names()):
-            node, routine, lowered = self._judged[position]
+            routine = self._judged[position]
             if routine.language == "c":
                 continue
-            body = self._bodies.get(position)
-            if body is None:
-                body = self._bodies[position] = Body(routine, lowered)
             origin = f"called in function {routine.title}"
             changes = [
                 change if change.origin else change._replace(origin=origin)
-                for change in body.changes(catalogue, every=position in mentioning)
+                for change in self._body(position).changes(catalogue, every=position in mentioning)
             ]
-            grown |= self._add(node, changes)
+            grown |= self._add(self._node(position), changes)
         return grown
 
-    def _words_of(self, position: int) -> frozenset[bytes] | None:
-        """Return the words of a source and its texts; None if it may hide some with escapes."""
-        _, _, lowered = self._judged[position]
-        if "\\" in lowered or 'u&"' in lowered:
-            return None
-        return frozenset().union(*map(words_of, self._texts(position, lowered)))
+    def _node(self, position: int) -> Node:
+        of_rule = position >= len(self._sources.routines)
+        return ("pg_rewrite" if of_rule else _PROC, self._judged[position].oid)
 
-    def _texts(self, position: int, lowered: str) -> list[str]:
-        """Return a source in lower case, and the texts that it may run."""
-        body = self._bodies.get(position)
-        return [lowered] if body is None else [lowered, *map(str.lower, body.texts)]
+    def _mentioning(self, names: list[str]) -> set[int]:
+        """Return the positions of the sources that mention one of *names*, in lower case."""
+        words = {name.encode(errors="replace") for name in names if is_word(name)}
+        if not words <= self._mentions.keys():
+            self._index(words)
+        found = self._mentions_any.union(*map(self._mentions.__getitem__, words))
+        for part in [part for name in names if not is_word(name) for part in spellings(name)]:
+            found |= self._lines.having(part)
+            found.update(
+                position
+                for position, body in self._bodies.items()
+                if any(part in text.lower() for text in body.texts)
+            )
+        return found
+
+    def _index(self, words: set[bytes]) -> None:
+        """Look for *words*, and whatever else may come to have effects, in all sources."""
+        names = {routine.name for routine in self._judged}
+        names.update(name for _, name in self._names.values())
+        looked_for = words.union(self._mentions)
+        looked_for.update(name.lower().encode(errors="replace") for name in names)
+        self._mentions = self._lines.mentions(looked_for)
+        for position, body in self._bodies.items():
+            for text in body.texts:
+                for word in looked_for.intersection(words_of(text.lower())):
+                    self._mentions[word].add(position)
+        # These may hide a word with escapes.
+        self._mentions_any = self._lines.having("\\") | self._lines.having('u&"')
 
     def _with_unknown_names(self) -> list[int]:
         return [position for position, body in self._bodies.items() if body.with_unknown_names]
@@ -266,7 +281,7 @@ class Closure:
             rule = ("pg_rewrite", oid)
             if relation not in materialized:
                 self._use(rule, (verb, relation), origin)
-            objects[rule] = []
+            objects.add(rule)
             if verb == SELECT:
                 self._use(rule, (REWRITE, relation), origin)
                 views[oid] = relation
@@ -313,12 +328,12 @@ class Closure:
     def _title(self, relation: str) -> str:
         return ".".join(self._names.get(relation, ("?",)))
 
-    def _link_objects(self, objects: list[list[str]], secured: set[str]) -> dict[Node, list[str]]:
+    def _link_objects(self, objects: list[list[str]], secured: set[str]) -> set[Node]:
         """Link defaults, constraints, indexes and policies to their tables."""
-        known: dict[Node, list[str]] = {}
+        known: set[Node] = set()
         for catalogue, oid, owner, name in objects:
             node = (catalogue, oid)
-            known[node] = []
+            known.add(node)
             title = self._title(owner)
             if catalogue == _OPERATOR:
                 self._operators[oid] = name
@@ -363,23 +378,28 @@ class Closure:
         self, relation: str, name: str, function: str, kind: int, deferrable: bool, oid: str
     ) -> None:
         origin = f"by trigger {name} on table {self._title(relation)}"
-        if deferrable:
-            self._use((_PROC, function), (_DEFERRED, oid), "")
-        for bit, verb in _EVENTS.items():
-            if kind & bit:
-                self._use((_PROC, function), (verb, relation), origin)
-                self._use(("pg_trigger", oid), (verb, relation), origin)
-                self._use((_DEFERRED, oid), (verb, relation), origin)
+        nodes = [("pg_trigger", oid), (_DEFERRED, oid)] if deferrable else [("pg_trigger", oid)]
+        for node in nodes:
+            self._use((_PROC, function), node, "")
+            for bit, verb in _EVENTS.items():
+                if kind & bit:
+                    self._use(node, (verb, relation), origin)
 
     def _judge_rules(self, rules: list[list[str]]) -> None:
         """Judge the actions of rules as if they were functions."""
-        for oid, _, name, _, source in rules:
-            if source:
-                routine = Routine(oid, "rule", name, "sql", "r", "", "", False, source)
-                node, lowered = ("pg_rewrite", oid), source.lower()
-                self._judged.append((node, routine, lowered))
-                body = self._bodies[len(self._judged) - 1] = Body(routine, lowered)
-                self._add(node, body.own)
+        actions = [
+            Routine(oid, "rule", name, "sql", "", "f", "", source)
+            for oid, _, name, _, source in rules
+            if source
+        ]
+        if not actions:
+            return
+        first = len(self._judged)
+        self._judged += actions
+        self._lines = Lines(routine.source for routine in self._judged)
+        self._may_set = may_set(self._lines)
+        for position in range(first, len(self._judged)):
+            self._add(self._node(position), self._body(position).own)
 
     # The result.
 
@@ -394,7 +414,7 @@ class Closure:
                 by_schema = functions.setdefault(routine.name, {})
                 known = by_schema.get(routine.schema)
                 by_schema[routine.schema] = changes if not known else _together(known, changes)
-                if routine.of_row:
+                if routine.takes_row:
                     attributes.add(routine.name)
             elif what in VERBS and oid in self._names:
                 schema, name = self._names[oid]

@@ -179,12 +179,10 @@ def _quoted(names: Iterable[str]) -> str:
 
 
 class Routine(NamedTuple):
-    """A function, procedure or aggregate.
+    """A function, procedure or aggregate, as the fields of its record.
 
-    :param kind: ``f``, ``p``, ``a`` or ``w``, as in ``pg_proc.prokind``.
-    :param returns: ``trigger``, ``event_trigger`` or the name of another type.
     :param parameters: the names of its parameters, with spaces between.
-    :param of_row: whether it takes one row, so that ``row.name`` calls it.
+    :param of_row: ``t`` if it takes one row, so that ``row.name`` calls it.
     :param settings: what its ``SET`` clauses say, such as ``search_path=a, b``, one a line.
     """
 
@@ -192,12 +190,14 @@ class Routine(NamedTuple):
     schema: str
     name: str
     language: str
-    kind: str
-    returns: str
     parameters: str
-    of_row: bool
+    of_row: str
+    settings: str
     source: str
-    settings: str = ""
+
+    @property
+    def takes_row(self) -> bool:
+        return self.of_row[:1] == "t"
 
     @property
     def title(self) -> str:
@@ -206,7 +206,7 @@ class Routine(NamedTuple):
     @property
     def path(self) -> list[str]:
         """The schemas of a search path of its own."""
-        for line in self.settings.splitlines():
+        for line in self.settings.splitlines() if self.settings else ():
             name, _, value = line.partition("=")
             if name == "search_path":
                 return [schema.strip().strip('"') for schema in value.split(",")]
@@ -291,8 +291,7 @@ def _routines(version: int, separators: Separators) -> str:
         )
     of_row = (  # also of any type, and with defaults for its other arguments
         "p.pronargs > 0 AND p.pronargs - p.pronargdefaults <= 1"
-        " AND EXISTS (SELECT FROM pg_catalog.pg_type t"
-        " WHERE t.oid = p.proargtypes[0] AND t.typtype IN ('c', 'p'))"
+        " AND p.proargtypes[0] IN (SELECT oid FROM pg_catalog.pg_type WHERE typtype IN ('c', 'p'))"
     )
     listed = f"p.proname IN ({_quoted(extensions.NAMES)})" + "".join(
         f" OR pg_catalog.starts_with(p.proname, {quote_literal(prefix)})"
@@ -300,8 +299,7 @@ def _routines(version: int, separators: Separators) -> str:
     )
     return separators.records(
         (
-            *("p.oid", "n.nspname", "p.proname", "l.lanname", "p.prokind"),
-            "pg_catalog.format_type(p.prorettype, NULL)",
+            *("p.oid", "n.nspname", "p.proname", "l.lanname"),
             "pg_catalog.array_to_string(p.proargnames, ' ')",
             of_row,
             "pg_catalog.array_to_string(p.proconfig, pg_catalog.chr(10))",
@@ -350,15 +348,9 @@ def read_sources(
     :param path: the search path.
     """
     found = dict(map(_decoded, rows))
-    routines = []
-    for record in separators.split(found.get("routines", ""), 9):
-        oid, schema, name, language, kind, returns, names, of_row, settings, source = record
-        takes_row = of_row[:1] == "t"
-        routines.append(
-            Routine(oid, schema, name, language, kind, returns, names, takes_row, source, settings)
-        )
+    routines = separators.split(found.get("routines", ""), len(Routine._fields) - 1)
     return Sources(
-        tuple(routines),
+        tuple(map(Routine._make, routines)),
         path,
         tuple((a, b, c) for a, b, c in separators.split(found.get("expressions", ""))),
         int(found.get("relations") or 0),

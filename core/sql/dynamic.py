@@ -100,7 +100,6 @@ class Executed:
     ) -> None:
         self._statements, self._parameters = statements, parameters
         self._room = _ROOM * max(length, _SHORTEST)
-        self._has_loop = any(token.text == "loop" for each in statements for token in each)
         self._depth = 0
         self._known: dict[str, Texts] = {}
         #: Variables that are being followed, and those that led to nothing.
@@ -139,9 +138,13 @@ class Executed:
             else:
                 found = self._product(self._product(found, ["".join(constant)]), piece)
                 constant.clear()
-        return self._product(found, ["".join(constant)])
+        if constant:
+            found = self._product(found, ["".join(constant)])
+        return found
 
     def _product(self, first: Texts, second: Texts) -> Texts:
+        if first == [""]:
+            return self._within(second)
         if len(first) * len(second) > _MOST_TEXTS:
             raise Unreadable
         return self._within(
@@ -153,7 +156,7 @@ class Executed:
     def _within(self, texts: Iterable[str | None]) -> Texts:
         """Return *texts*, each once, if they are not too many and not too long."""
         found = list(dict.fromkeys(texts))
-        if len(found) > _MOST_TEXTS or sum(len(text or "") for text in found) > self._room:
+        if len(found) > _MOST_TEXTS or sum(map(len, filter(None, found))) > self._room:
             raise Unreadable
         return found
 
@@ -320,6 +323,10 @@ class Executed:
         self._known[name] = found
         return found
 
+    @property
+    def _has_loop(self) -> bool:
+        return any(token.text == "loop" for each in self._statements for token in each)
+
     def _grown(self, first: Texts, pieces: list[Texts]) -> Texts:
         """Return what *first* may be once *pieces* were appended to it, each or not."""
         added = [text for texts in pieces for text in texts if text]
@@ -416,6 +423,8 @@ def _appends(value: Statement, name: str) -> bool:
 
 def _expressions(statement: Statement) -> Iterator[Statement]:
     """Yield the expression of each EXECUTE in *statement*."""
+    if _EXECUTE not in statement:
+        return
     for position, token in enumerate(statement):
         if token != _EXECUTE or text_at(statement, position - 1) == ".":
             continue

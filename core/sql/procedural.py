@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .dynamic import Executed, Unreadable
 from .effects import ALL, AnyStep, Change, Kind, nameless
-from .functions import steps_anywhere, texts_run
+from .functions import RUNNERS, steps_anywhere, texts_run
 from .names import UNKNOWN_NAME, fits, is_temporary_schema
 from .statements import STRING, WORD, Statement, Token, key_words, readings, split, text_at
 
@@ -145,6 +145,7 @@ class Code:
             for token in way:
                 if token.kind is STRING or token.quoted:
                     self._add_string(token.text, deeper, text.strings_run)
+        runs_texts = not RUNNERS.keys().isdisjoint(words)
         for statement in found:
             if UNKNOWN_NAME in statement[0].text and statement[0].kind is WORD:
                 self.is_readable = False  # its command is not in the source
@@ -152,7 +153,7 @@ class Code:
                 for part in parts(statement):
                     if key_words(part)[:1] == ["do"]:
                         self._add_block(part, deeper)
-            for known in texts_run(statement):
+            for known in texts_run(statement) if runs_texts else ():
                 if known is None:
                     self.is_readable = False
                 else:

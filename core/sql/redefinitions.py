@@ -7,10 +7,11 @@ where names are looked up.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from .effects import ALL, Change, Kind
 from .functions import KINDS
+from .lines import Clues, Lines, has_clue
 from .procedural import Code, parts
 from .statements import STRING, WORD, Statement, key_words, readings, split, text_at
 
@@ -18,6 +19,7 @@ from .statements import STRING, WORD, Statement, key_words, readings, split, tex
 REDEFINES = Change(Kind.UNKNOWN, ALL, undoes=True, sure=False, renames=True)
 
 _HEADS = ("create", "alter", "drop")
+_MAY_DEFINE: Clues = tuple((head,) for head in _HEADS)
 #: A text without any of these defines nothing.
 _MAY = (*_HEADS, "import")
 #: A block that has one of the first, and later one of the second, may define something, perhaps in
@@ -88,13 +90,12 @@ def _may_define(text: str) -> bool:
     return found is not None and _DEFINED.search(text, found.end()) is not None
 
 
-def body_may_define(source: str, lowered: str) -> bool:
-    """Return whether the body of a function may define something.
+def bodies_that_may_define(texts: Lines, sources: Sequence[str]) -> set[int]:
+    """Return the positions of bodies of functions that may define something.
 
-    :param lowered: the same text in lower case.
+    :param texts: the same as *sources*.
     """
-    # Not any(): there are thousands of sources.
-    return ("create" in lowered or "alter" in lowered or "drop" in lowered) and _may_define(source)
+    return {at for at in texts.having_clue(_MAY_DEFINE) if _may_define(sources[at])}
 
 
 def body_defines(statements: Iterable[Statement]) -> bool:
@@ -160,20 +161,41 @@ _BEFORE = ("begin", "then", "else", "loop", ";", ">")
 _DEEPEST = 3
 
 
+#: A text without any of these does not change it.
+_MAY_CHANGE_PATH: Clues = (
+    *(("set", part) for part in ("set_config", "schema", "role", "authorization", "reset")),
+    *(("discard",), ("search_path",)),
+)
+
+
 def changes_path(sql: str, lowered: str) -> bool:
     """Return whether *sql* may change where names are looked up.
 
     :param lowered: the same text in lower case.
     """
+    return has_clue(lowered, _MAY_CHANGE_PATH) and _changes_path(sql, lowered)
+
+
+def any_changes_path(texts: Lines, sources: Sequence[str]) -> bool:
+    """Return whether one of *sources* may do so.
+
+    :param texts: the same as *sources*.
+    """
+    return any(
+        _changes_path(sources[at], texts.lowered[at]) for at in texts.having_clue(_MAY_CHANGE_PATH)
+    )
+
+
+def _changes_path(sql: str, lowered: str) -> bool:
     if "search_path" in lowered:
         return True
-    pending, seen = [(sql, 0)] if _may_change_path(lowered) else [], {sql}
+    pending, seen = [(sql, 0)], {sql}
     while pending:
         text, depth = pending.pop()
         for way in readings(text):
             for position, token in enumerate(way):
                 if token.kind is STRING:
-                    if token.text not in seen and _may_change_path(token.text.lower()):
+                    if token.text not in seen and has_clue(token.text.lower(), _MAY_CHANGE_PATH):
                         if depth >= _DEEPEST:
                             return True
                         seen.add(token.text)
@@ -181,22 +203,6 @@ def changes_path(sql: str, lowered: str) -> bool:
                 elif token.kind is WORD and _is_change_of_path(way, position):
                     return True
     return False
-
-
-def _may_change_path(lowered: str) -> bool:
-    return (
-        "set_config" in lowered
-        or "discard" in lowered
-        or (
-            "set" in lowered
-            and (
-                "schema" in lowered
-                or "role" in lowered
-                or "authorization" in lowered
-                or "reset" in lowered
-            )
-        )
-    )
 
 
 def _is_change_of_path(tokens: Statement, position: int) -> bool:

@@ -350,7 +350,7 @@ class TestReading:
         assert not wrapper._runner.effects.has_effects
 
     def test_definitions_that_cannot_be_judged(self, make, monkeypatch, caplog):
-        monkeypatch.setattr("relet.core.catalogue.closure.may_have_effects", None)
+        monkeypatch.setattr("relet.core.catalogue.closure.may_set", None)
         wrapper = make(**PATH)
         run(wrapper, "SELECT trap()")
         assert at_rest(wrapper)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from relet.core.catalogue.bodies import Body, may_have_effects
+from relet.core.catalogue.bodies import Body, may_set
 from relet.core.catalogue.closure import Closure
 from relet.core.catalogue.memo import UNREAD, CatalogueMemo, Either
 from relet.core.catalogue.names import Catalogue
 from relet.core.catalogue.queries import Routine, SearchPath, Separators, Sources
 from relet.core.sql.classifier import EFFECTS
 from relet.core.sql.effects import Change, Kind
+from relet.core.sql.lines import Lines
 from relet.core.sql.names import UNKNOWN_NAME
 from relet.core.sql.redefinitions import redefines
 from relet.core.sql.statements import statements
@@ -19,15 +20,16 @@ SETTING, LOCK = Change(Kind.SETTING, None), Change(Kind.LOCK, None)
 
 
 def routine(source, *, name="f", language="plpgsql", parameters="", oid="1", schema="public"):
-    return Routine(oid, schema, name, language, "f", "int4", parameters, False, source)
+    return Routine(oid, schema, name, language, parameters, "f", "", source)
 
 
 def own(source, **options):
     """The kinds of state that a function with *source* leaves itself."""
     made = routine(source, **options)
-    if not may_have_effects(source.lower()):
+    lines = Lines([source])
+    if not (may_set(lines) or lines.having("execute")):
         return ""
-    body = Body(made, source.lower())
+    body = Body(made, may_set=bool(may_set(lines)))
     return " ".join(sorted(change.kind.name for change in body.own if not change.undoes))
 
 
