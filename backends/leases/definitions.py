@@ -190,7 +190,8 @@ class PoolDefinitions:
         closure = Closure(read_sources(rows, separators, signature.path))
         relations = None
         if closure.judge():
-            rows = pool.execute_internal(raw, relations_query(separators, temporary=tentative))
+            query = relations_query(signature, separators, temporary=tentative)
+            rows = pool.execute_internal(raw, query)
             relations = read_relations(rows, separators)
         found = closure.relate(relations)
         if closure.changes_path:

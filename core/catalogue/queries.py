@@ -20,9 +20,10 @@ from relet.core.sql.quoting import quote_literal
 
 from . import extensions
 
-#: Objects below this number are PostgreSQL's own.
+#: Objects below this number are PostgreSQL's own. A literal takes the type of what it is compared
+#: with. For a number, the server would first read all operators of the name, in each new session.
 #: https://www.postgresql.org/docs/current/system-catalog-initial-data.html
-_FIRST_OID = 16384
+_FIRST_OID = "'16384'"
 #: The version in which functions in SQL can have a body that is no string.
 _WITH_SQL_BODIES = 140000
 #: The version in which statistics can have expressions.
@@ -34,8 +35,9 @@ TEMPORARY_SCHEMA = "pg_temp"
 _DEPENDENT = ("pg_attrdef", "pg_policy", "pg_operator", "pg_cast", "pg_statistic_ext")
 
 
-def _regclasses(names: Iterable[str]) -> str:
-    return ", ".join(f"'pg_catalog.{name}'::pg_catalog.regclass" for name in names)
+def _catalogues(*names: str) -> str:
+    """Return SQL for the numbers of system catalogues, of the type that they are compared with."""
+    return ", ".join(f"'pg_catalog.{name}'::pg_catalog.regclass::pg_catalog.oid" for name in names)
 
 
 #: Which transactions have written the rows: a definition that changes is written anew.
@@ -57,12 +59,12 @@ _WATCHED = {
     # dependencies, which takes less than to ask each catalogue.
     "pg_depend": (
         (
-            "deptype <> 'i' AND (refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass"
+            f"deptype <> 'i' AND (refclassid = {_catalogues('pg_proc')}"
             f" AND refobjid >= {_FIRST_OID}"
-            " OR refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass"
+            f" OR refclassid = {_catalogues('pg_type')}"
             " AND refobjid = ANY (ARRAY(SELECT oid FROM pg_catalog.pg_type"
             f" WHERE oid >= {_FIRST_OID} AND typtype = 'd'))"
-            f" OR classid IN ({_regclasses(_DEPENDENT)}) AND objid >= {_FIRST_OID})"
+            f" OR classid IN ({_catalogues(*_DEPENDENT)}) AND objid >= {_FIRST_OID})"
         ),
         _WRITERS,
     ),
@@ -322,13 +324,14 @@ def _expressions(columns: Mapping[str, str], separators: Separators) -> str:
     # A regular expression of numbers, because a tree of a query has them, and not the names.
     called = (
         "(SELECT ':funcid (' || pg_catalog.string_agg(oid::text, '|') || ') '"
-        " FROM pg_catalog.pg_proc WHERE pronamespace = 'pg_catalog'::pg_catalog.regnamespace"
+        " FROM pg_catalog.pg_proc"
+        " WHERE pronamespace = 'pg_catalog'::pg_catalog.regnamespace::pg_catalog.oid"
         f" AND proname IN ({_quoted(KINDS)}))"
     )
     trees = " UNION ALL ".join(
         f"SELECT '{_OWNERS.get(catalogue, catalogue)}' AS catalogue,"
         f" {_NUMBERS.get(catalogue, 'oid')}::oid AS oid, {tree} AS tree"
-        f" FROM pg_catalog.{catalogue} WHERE {_NUMBERS.get(catalogue, 'oid')} >= {_FIRST_OID}"
+        f" FROM pg_catalog.{catalogue} WHERE {_NUMBERS.get(catalogue, 'oid')}::oid >= {_FIRST_OID}"
         for catalogue, tree in columns.items()
     )
     return separators.records(
@@ -374,30 +377,38 @@ class Relations(NamedTuple):
 _USES = (
     "SELECT classid, objid, refclassid, refobjid FROM pg_catalog.pg_depend"
     f" WHERE refobjid >= {_FIRST_OID} AND"
-    " (refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,"
-    " 'pg_catalog.pg_operator'::pg_catalog.regclass)"
-    " OR (refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-    " AND classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass)"
-    " OR (refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass AND deptype <> 'i'))"
+    f" (refclassid IN ({_catalogues('pg_proc', 'pg_operator')})"
+    f" OR (refclassid = {_catalogues('pg_class')} AND classid = {_catalogues('pg_rewrite')})"
+    f" OR (refclassid = {_catalogues('pg_type')} AND deptype <> 'i'))"
     # An array of a domain checks it, and so does a row type with one.
-    " UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, typarray,"
-    " 'pg_catalog.pg_type'::pg_catalog.regclass, oid FROM pg_catalog.pg_type"
+    f" UNION ALL SELECT {_catalogues('pg_type')}, typarray, {_catalogues('pg_type')}, oid"
+    " FROM pg_catalog.pg_type"
     f" WHERE oid >= {_FIRST_OID} AND typtype = 'd'"
-    " UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, number,"
-    " 'pg_catalog.pg_class'::pg_catalog.regclass, typrelid FROM pg_catalog.pg_type t"
+    f" UNION ALL SELECT {_catalogues('pg_type')}, number, {_catalogues('pg_class')}, typrelid"
+    " FROM pg_catalog.pg_type t"
     " JOIN pg_catalog.pg_class c ON c.oid = t.typrelid,"
     " LATERAL (VALUES (t.oid), (t.typarray)) AS n (number)"
     f" WHERE t.oid >= {_FIRST_OID} AND typtype = 'c' AND relkind = 'c'"
     # NOT a = b may run as a <> b, and a < b as b > a.
-    " UNION ALL SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass, oid,"
-    " 'pg_catalog.pg_operator'::pg_catalog.regclass, other FROM pg_catalog.pg_operator,"
+    f" UNION ALL SELECT {_catalogues('pg_operator')}, oid, {_catalogues('pg_operator')}, other"
+    " FROM pg_catalog.pg_operator,"
     " LATERAL (VALUES (oprnegate), (oprcom)) AS o (other)"
     f" WHERE oid >= {_FIRST_OID} AND other >= {_FIRST_OID}"
 )
 _LIVE = "n.nspname !~ '^pg_(temp|toast)' AND n.nspname <> 'information_schema'"
 
 
-def relations_query(separators: Separators, *, temporary: bool) -> str:
+#: A part of the answer -> the catalogue that has a row if the part is not empty.
+_COUNTED = {
+    "triggers": "pg_trigger",
+    "inherits": "pg_inherits",
+    "keys": "pg_constraint",
+    "rules": "pg_rewrite",
+    "event_triggers": "pg_event_trigger",
+}
+
+
+def relations_query(signature: Signature, separators: Separators, *, temporary: bool) -> str:
     """Return the SQL whose rows `read_relations` takes.
 
     :param temporary: whether temporary relations of this session count, too.
@@ -408,8 +419,10 @@ def relations_query(separators: Separators, *, temporary: bool) -> str:
         own = "n.oid = pg_catalog.pg_my_temp_schema()"
         live = f"({live} OR {own})"
         schema = f"CASE WHEN {own} THEN {quote_literal(TEMPORARY_SCHEMA)} ELSE n.nspname END"
+    present = signature.present
     return _query(
-        (
+        (name, sql)
+        for name, sql in (
             (
                 "relations",
                 records(
@@ -501,12 +514,14 @@ def relations_query(separators: Separators, *, temporary: bool) -> str:
                 ),
             ),
         )
+        if name not in _COUNTED or _COUNTED[name] in present
     )
 
 
 def read_relations(rows: Iterable[Sequence[Any]], separators: Separators) -> Relations:
     """Return what the rows of `relations_query` say."""
-    return Relations(**{what: separators.split(text) for what, text in map(_decoded, rows)})
+    found = dict(map(_decoded, rows))
+    return Relations(*(separators.split(found.get(what, "")) for what in Relations._fields))
 
 
 def _decoded(row: Sequence[Any]) -> list[str]:

@@ -99,8 +99,8 @@ class Lines:
     def mentions(self, words: set[bytes]) -> dict[bytes, set[int]]:
         """Return where each of *words* is among the words of a text, as `words_of` tells them."""
         found: dict[bytes, set[int]] = {word: set() for word in words}
-        lines = _spaced(self._joined).split(b"\n")
-        for line, positions in zip(lines, self._positions, strict=True):
+        lines = _spaced(self._joined).split(b"\n")  # one, without a text
+        for line, positions in zip(lines, self._positions, strict=False):
             for word in words.intersection(line.split()):
                 found[word].update(positions)
         return found

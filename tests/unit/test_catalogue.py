@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relet.core.catalogue.bodies import Body, may_set
 from relet.core.catalogue.closure import Closure
@@ -11,7 +13,7 @@ from relet.core.catalogue.names import Catalogue
 from relet.core.catalogue.queries import Routine, SearchPath, Separators, Sources
 from relet.core.sql.classifier import EFFECTS
 from relet.core.sql.effects import Change, Kind
-from relet.core.sql.lines import Lines
+from relet.core.sql.lines import Lines, has_clue, words_of
 from relet.core.sql.names import UNKNOWN_NAME
 from relet.core.sql.redefinitions import redefines
 from relet.core.sql.statements import statements
@@ -423,3 +425,20 @@ def test_separators_are_not_in_any_source():
     text = first.between.join(first.fields.join(record) for record in (["a", "b"], ["c", ""]))
     assert first.split(text) == [["a", "b"], ["c", ""]]
     assert first.split("") == []
+
+
+LETTERS = 'abSET_1"\n\r\t .-\\\u0130\u017f\u212a\u03a3\u00df\u2028\U0001d518'
+
+
+@given(st.lists(st.text(LETTERS)), st.text(LETTERS, min_size=1, max_size=3).map(str.lower))
+def test_lines_find_what_is_in_each_text(texts, part):
+    lines, lowered = Lines(texts), [text.lower() for text in texts]
+    having = {at for at, text in enumerate(lowered) if part in text}
+    assert lines.having(part) == having
+    also = {at for at in having if "e" in lowered[at]}
+    assert lines.having_clue(((part, "e"),)) == also
+    assert also == {at for at, text in enumerate(lowered) if has_clue(text, ((part, "e"),))}
+    words = {word for text in lowered for word in words_of(text)} | {b"absent"}
+    assert lines.mentions(words) == {
+        word: {at for at, text in enumerate(lowered) if word in words_of(text)} for word in words
+    }
