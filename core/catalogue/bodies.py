@@ -30,13 +30,10 @@ _NEAR = 500
 _RUNS_SQL = re.compile(r"execute|spi_|plpy|plv8|prepare|query|cursor", re.IGNORECASE)
 
 
-def may_set(texts: Lines) -> set[int]:
+def may_set(lines: Lines) -> set[int]:
     """Return the positions of sources that may have effects of their own without dynamic SQL."""
-    found = texts.having_clue(_CLUES)
-    lowered = texts.lowered
-    found.update(
-        position for position in texts.having("set") - found if _has_set(lowered[position])
-    )
+    found = lines.having_clue(_CLUES)
+    found.update(at for at in lines.having("set") - found if _has_set(lines.lowered[at]))
     return found
 
 

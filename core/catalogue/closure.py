@@ -82,7 +82,9 @@ class Closure:
         #: that were read.
         self._may_set = may_set(self._lines)
         self._bodies: dict[int, Body] = {}
-        #: A word -> the positions of what mentions it, and of what may mention any word.
+        #: The words that were looked for; one of them -> the positions of what mentions it; and
+        #: those of what may mention any word.
+        self._looked_for: set[bytes] = set()
         self._mentions: dict[bytes, set[int]] = {}
         self._mentions_any: set[int] = set()
         self._routines = {routine.oid: routine for routine in sources.routines}
@@ -99,9 +101,8 @@ class Closure:
 
     def judge(self) -> bool:
         """Judge each source alone; return whether anything at all has effects."""
-        sources = [routine.source for routine in self._judged]
         to_read = self._may_set | self._lines.having("execute")
-        to_read |= bodies_that_may_define(self._lines, sources)
+        to_read |= bodies_that_may_define(self._lines)
         for position in sorted(to_read):
             routine = self._judged[position]
             if routine.language != "c":
@@ -164,7 +165,7 @@ class Closure:
     @property
     def changes_path(self) -> bool:
         """Whether a function may change the search path for what follows its call."""
-        return any_changes_path(self._lines, [routine.source for routine in self._judged])
+        return any_changes_path(self._lines)
 
     def relate(self, relations: Relations | None) -> Catalogue:
         """Follow calls, writes and reads to their end; return what has effects."""
@@ -236,9 +237,9 @@ class Closure:
     def _mentioning(self, names: list[str]) -> set[int]:
         """Return the positions of the sources that mention one of *names*, in lower case."""
         words = {name.encode(errors="replace") for name in names if is_word(name)}
-        if not words <= self._mentions.keys():
+        if not words <= self._looked_for:
             self._index(words)
-        found = self._mentions_any.union(*map(self._mentions.__getitem__, words))
+        found = self._mentions_any.union(*(self._mentions.get(word, ()) for word in words))
         for part in [part for name in names if not is_word(name) for part in spellings(name)]:
             found |= self._lines.having(part)
             found.update(
@@ -252,13 +253,13 @@ class Closure:
         """Look for *words*, and whatever else may come to have effects, in all sources."""
         names = {routine.name for routine in self._judged}
         names.update(name for _, name in self._names.values())
-        looked_for = words.union(self._mentions)
-        looked_for.update(name.lower().encode(errors="replace") for name in names)
-        self._mentions = self._lines.mentions(looked_for)
+        self._looked_for |= words
+        self._looked_for.update(name.lower().encode(errors="replace") for name in names)
+        self._mentions = self._lines.mentions(self._looked_for)
         for position, body in self._bodies.items():
             for text in body.texts:
-                for word in looked_for.intersection(words_of(text.lower())):
-                    self._mentions[word].add(position)
+                for word in self._looked_for.intersection(words_of(text.lower())):
+                    self._mentions.setdefault(word, set()).add(position)
         # These may hide a word with escapes.
         self._mentions_any = self._lines.having("\\") | self._lines.having('u&"')
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -173,7 +174,9 @@ class Separators:
 
 
 def _query(parts: Iterable[tuple[str, str]]) -> str:
-    return "\nUNION ALL ".join(f"SELECT '{name}', ({sql})" for name, sql in parts)
+    return "\nUNION ALL ".join(
+        f"SELECT '{name}', part.text FROM ({sql}) AS part (text)" for name, sql in parts
+    )
 
 
 def _quoted(names: Iterable[str]) -> str:
@@ -284,6 +287,10 @@ def sources_query(signature: Signature, separators: Separators) -> str:
     return _query(parts)
 
 
+#: About so many functions make one text.
+_AT_ONCE = 64
+
+
 def _routines(version: int, separators: Separators) -> str:
     source = "p.prosrc"
     if version >= _WITH_SQL_BODIES:
@@ -311,7 +318,9 @@ def _routines(version: int, separators: Separators) -> str:
         " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
         " JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
         f" WHERE p.oid >= {_FIRST_OID} AND n.nspname !~ '^pg_temp_'"
-        f" AND (l.lanname NOT IN ('c', 'internal') OR p.prokind = 'a' OR {listed})",
+        f" AND (l.lanname NOT IN ('c', 'internal') OR p.prokind = 'a' OR {listed})"
+        # The server moves a text again and again while it grows.
+        f" GROUP BY p.oid::pg_catalog.int8 / {_AT_ONCE}",
     )
 
 
@@ -350,13 +359,13 @@ def read_sources(
 
     :param path: the search path.
     """
-    found = dict(map(_decoded, rows))
-    routines = separators.split(found.get("routines", ""), len(Routine._fields) - 1)
+    found = _parts(rows, separators)
+    routines = separators.split(found["routines"], len(Routine._fields) - 1)
     return Sources(
         tuple(map(Routine._make, routines)),
         path,
-        tuple((a, b, c) for a, b, c in separators.split(found.get("expressions", ""))),
-        int(found.get("relations") or 0),
+        tuple((a, b, c) for a, b, c in separators.split(found["expressions"])),
+        int(found["relations"] or 0),
     )
 
 
@@ -520,8 +529,17 @@ def relations_query(signature: Signature, separators: Separators, *, temporary: 
 
 def read_relations(rows: Iterable[Sequence[Any]], separators: Separators) -> Relations:
     """Return what the rows of `relations_query` say."""
-    found = dict(map(_decoded, rows))
-    return Relations(*(separators.split(found.get(what, "")) for what in Relations._fields))
+    found = _parts(rows, separators)
+    return Relations(*(separators.split(found[what]) for what in Relations._fields))
+
+
+def _parts(rows: Iterable[Sequence[Any]], separators: Separators) -> dict[str, str]:
+    """Return the records of each part of an answer, in one text."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, text in map(_decoded, rows):
+        if text:
+            found[name].append(text)
+    return defaultdict(str, {name: separators.between.join(texts) for name, texts in found.items()})
 
 
 def _decoded(row: Sequence[Any]) -> list[str]:

@@ -52,11 +52,13 @@ def _spaced(lowered: str) -> bytes:
 class Lines:
     """The lines of texts that are searched together. A text is known by its position among them.
 
-    :ivar lowered: each of the texts in lower case.
+    :ivar texts: the texts.
+    :ivar lowered: each of them in lower case.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        self.lowered = [text.lower() for text in texts]
+        self.texts = list(texts)
+        self.lowered = [text.lower() for text in self.texts]
         #: A line -> the positions of the texts that have it.
         positions: dict[str, list[int]] = defaultdict(list)
         for position, text in enumerate(self.lowered):
@@ -97,8 +99,11 @@ class Lines:
         return found
 
     def mentions(self, words: set[bytes]) -> dict[bytes, set[int]]:
-        """Return where each of *words* is among the words of a text, as `words_of` tells them."""
-        found: dict[bytes, set[int]] = {word: set() for word in words}
+        """Return each of *words* that is among the words of a text, and the positions of these.
+
+        The words of a text are what `words_of` returns.
+        """
+        found: dict[bytes, set[int]] = defaultdict(set)
         lines = _spaced(self._joined).split(b"\n")  # one, without a text
         for line, positions in zip(lines, self._positions, strict=False):
             for word in words.intersection(line.split()):

@@ -7,7 +7,7 @@ where names are looked up.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from .effects import ALL, Change, Kind
 from .functions import KINDS
@@ -90,12 +90,9 @@ def _may_define(text: str) -> bool:
     return found is not None and _DEFINED.search(text, found.end()) is not None
 
 
-def bodies_that_may_define(texts: Lines, sources: Sequence[str]) -> set[int]:
-    """Return the positions of bodies of functions that may define something.
-
-    :param texts: the same as *sources*.
-    """
-    return {at for at in texts.having_clue(_MAY_DEFINE) if _may_define(sources[at])}
+def bodies_that_may_define(lines: Lines) -> set[int]:
+    """Return the positions of bodies of functions that may define something."""
+    return {at for at in lines.having_clue(_MAY_DEFINE) if _may_define(lines.texts[at])}
 
 
 def body_defines(statements: Iterable[Statement]) -> bool:
@@ -176,13 +173,11 @@ def changes_path(sql: str, lowered: str) -> bool:
     return has_clue(lowered, _MAY_CHANGE_PATH) and _changes_path(sql, lowered)
 
 
-def any_changes_path(texts: Lines, sources: Sequence[str]) -> bool:
-    """Return whether one of *sources* may do so.
-
-    :param texts: the same as *sources*.
-    """
+def any_changes_path(lines: Lines) -> bool:
+    """Return whether one of several sources may do so."""
     return any(
-        _changes_path(sources[at], texts.lowered[at]) for at in texts.having_clue(_MAY_CHANGE_PATH)
+        _changes_path(lines.texts[at], lines.lowered[at])
+        for at in lines.having_clue(_MAY_CHANGE_PATH)
     )
 
 

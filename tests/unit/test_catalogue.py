@@ -438,7 +438,7 @@ def test_lines_find_what_is_in_each_text(texts, part):
     also = {at for at in having if "e" in lowered[at]}
     assert lines.having_clue(((part, "e"),)) == also
     assert also == {at for at, text in enumerate(lowered) if has_clue(text, ((part, "e"),))}
-    words = {word for text in lowered for word in words_of(text)} | {b"absent"}
-    assert lines.mentions(words) == {
+    words = {word for text in lowered for word in words_of(text)}
+    assert lines.mentions({*words, b"absent"}) == {
         word: {at for at, text in enumerate(lowered) if word in words_of(text)} for word in words
     }
