@@ -240,6 +240,12 @@ def _calls(*columns: str) -> str:
     )
 
 
+def _trees(first: str, second: str) -> str:
+    """Return SQL for the trees in two columns. Most indexes have neither."""
+    both = f"pg_catalog.concat({first}::text, {second}::text)"
+    return f"CASE WHEN coalesce({first}, {second}) IS NOT NULL THEN {both} END"
+
+
 #: Where expressions are kept that are no text: catalogue -> the column, or columns; and the
 #: catalogue that has a row if there is one. Expressions of indexes call no function of PostgreSQL's
 #: that has effects, because those must be immutable.
@@ -254,8 +260,8 @@ _EXPRESSIONS = {
     "pg_type": ("typdefaultbin::text", "pg_type"),
     "pg_constraint": ("conbin::text", "pg_constraint"),
     "pg_trigger": ("tgqual::text", "pg_trigger"),
-    "pg_policy": ("pg_catalog.concat(polqual::text, polwithcheck::text)", "pg_depend"),
-    "pg_index": ("pg_catalog.concat(indexprs::text, indpred::text)", "pg_proc"),
+    "pg_policy": (_trees("polqual", "polwithcheck"), "pg_depend"),
+    "pg_index": (_trees("indexprs", "indpred"), "pg_proc"),
     "pg_proc": ("proargdefaults::text", "pg_proc"),
 }
 
@@ -506,8 +512,7 @@ def relations_query(signature: Signature, separators: Separators, *, temporary: 
                     " LATERAL (VALUES (castsource), (casttarget)) AS t (owner)"
                     " UNION ALL SELECT 'pg_type', oid, 0, typname FROM pg_catalog.pg_type"
                     f" WHERE oid >= {_FIRST_OID} AND (typtype IN ('d', 'e', 'r') OR typtype = 'c'"
-                    " AND EXISTS (SELECT FROM pg_catalog.pg_class c"
-                    " WHERE c.oid = typrelid AND c.relkind = 'c'))"
+                    " AND typrelid IN (SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'c'))"
                     " UNION ALL SELECT 'pg_type', oid, 0, typname FROM pg_catalog.pg_type"
                     " WHERE oid IN (SELECT castsource FROM pg_catalog.pg_cast"
                     f" WHERE oid >= {_FIRST_OID} UNION SELECT casttarget"
