@@ -142,7 +142,8 @@ class Closure:
     def _any_creates_temporary(self) -> bool:
         """Whether a function may be called by another one that makes temporary objects."""
         return self._sources.path.temporary or any(
-            routine.path[:1] == [TEMPORARY_SCHEMA] for routine in self._sources.routines
+            routine.settings and routine.path[:1] == [TEMPORARY_SCHEMA]
+            for routine in self._sources.routines
         )
 
     def _creates_temporary(self, routine: Routine) -> bool:

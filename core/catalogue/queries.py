@@ -211,7 +211,7 @@ class Routine(NamedTuple):
     @property
     def path(self) -> list[str]:
         """The schemas of a search path of its own."""
-        for line in self.settings.splitlines() if self.settings else ():
+        for line in self.settings.splitlines():
             name, _, value = line.partition("=")
             if name == "search_path":
                 return [schema.strip().strip('"') for schema in value.split(",")]

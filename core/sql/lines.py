@@ -59,15 +59,18 @@ class Lines:
     def __init__(self, texts: Iterable[str]) -> None:
         self.texts = list(texts)
         self.lowered = [text.lower() for text in self.texts]
-        #: A line -> the positions of the texts that have it.
-        positions: dict[str, list[int]] = defaultdict(list)
+        #: A line -> the position of the first text that has it, and those of others.
+        self._first: dict[str, int] = {}
+        self._others: dict[str, list[int]] = defaultdict(list)
+        first, others = self._first.setdefault, self._others
         for position, text in enumerate(self.lowered):
             for line in text.split("\n"):
-                positions[line].append(position)
-        self._positions = list(positions.values())
-        self._joined = "\n".join(positions)
+                if first(line, position) != position:
+                    others[line].append(position)
+        self._lines = list(self._first)
+        self._joined = "\n".join(self._lines)
         #: Where the next line begins.
-        self._ends = list(accumulate(len(line) + 1 for line in positions))
+        self._ends = list(accumulate(len(line) + 1 for line in self._lines))
         self._having: dict[str, set[int]] = {}
 
     def having(self, part: str) -> set[int]:
@@ -81,12 +84,17 @@ class Lines:
         if "\n" in part:
             yield from (at for at, text in enumerate(self.lowered) if part in text)
             return
-        joined, ends, positions = self._joined, self._ends, self._positions
+        joined, ends = self._joined, self._ends
         start = joined.find(part)
         while start != -1:
-            line = bisect_right(ends, start)
-            yield from positions[line]
-            start = joined.find(part, ends[line])
+            at = bisect_right(ends, start)
+            yield from self._having_line(self._lines[at])
+            start = joined.find(part, ends[at])
+
+    def _having_line(self, line: str) -> Iterator[int]:
+        """Yield the positions of the texts that have *line*."""
+        yield self._first[line]
+        yield from self._others.get(line, ())
 
     def having_clue(self, clues: Clues) -> set[int]:
         """Return the positions of the texts in which `has_clue` finds one of *clues*."""
@@ -104,8 +112,8 @@ class Lines:
         The words of a text are what `words_of` returns.
         """
         found: dict[bytes, set[int]] = defaultdict(set)
-        lines = _spaced(self._joined).split(b"\n")  # one, without a text
-        for line, positions in zip(lines, self._positions, strict=False):
-            for word in words.intersection(line.split()):
-                found[word].update(positions)
+        spaced = _spaced(self._joined).split(b"\n")
+        for line, text in zip(self._lines, spaced, strict=False):  # without a line, there is a text
+            for word in words.intersection(text.split()):
+                found[word].update(self._having_line(line))
         return found
