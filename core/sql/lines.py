@@ -6,10 +6,8 @@ the lines are joined, because to begin a search takes Python as long as to searc
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import accumulate
 
 #: Alternatives. A text has one of them if all of its parts are in the text, in lower case. The
 #: first part is the one to look for first: others share it, or it is rare.
@@ -67,10 +65,7 @@ class Lines:
             for line in text.split("\n"):
                 if first(line, position) != position:
                     others[line].append(position)
-        self._lines = list(self._first)
-        self._joined = "\n".join(self._lines)
-        #: Where the next line begins.
-        self._ends = list(accumulate(len(line) + 1 for line in self._lines))
+        self._joined = "\n".join([*self._first, ""])
         self._having: dict[str, set[int]] = {}
 
     def having(self, part: str) -> set[int]:
@@ -84,12 +79,12 @@ class Lines:
         if "\n" in part:
             yield from (at for at, text in enumerate(self.lowered) if part in text)
             return
-        joined, ends = self._joined, self._ends
+        joined = self._joined
         start = joined.find(part)
         while start != -1:
-            at = bisect_right(ends, start)
-            yield from self._having_line(self._lines[at])
-            start = joined.find(part, ends[at])
+            end = joined.find("\n", start)
+            yield from self._having_line(joined[joined.rfind("\n", 0, start) + 1 : end])
+            start = joined.find(part, end)
 
     def _having_line(self, line: str) -> Iterator[int]:
         """Yield the positions of the texts that have *line*."""
@@ -107,13 +102,10 @@ class Lines:
         return found
 
     def mentions(self, words: set[bytes]) -> dict[bytes, set[int]]:
-        """Return each of *words* that is among the words of a text, and the positions of these.
-
-        The words of a text are what `words_of` returns.
-        """
+        """Return each of *words* that a text has, by `words_of`, and the positions of the texts."""
         found: dict[bytes, set[int]] = defaultdict(set)
-        spaced = _spaced(self._joined).split(b"\n")
-        for line, text in zip(self._lines, spaced, strict=False):  # without a line, there is a text
+        spaced = _spaced(self._joined).split(b"\n")  # and an empty text after the last line
+        for line, text in zip(self._first, spaced, strict=False):
             for word in words.intersection(text.split()):
                 found[word].update(self._having_line(line))
         return found

@@ -156,8 +156,6 @@ _SETS_PATH = ("schema", *_OF_PATH)
 _BEFORE = ("begin", "then", "else", "loop", ";", ">")
 #: The maximum depth of strings in strings that are looked at.
 _DEEPEST = 3
-
-
 #: A text without any of these does not change it.
 _MAY_CHANGE_PATH: Clues = (
     *(("set", part) for part in ("set_config", "schema", "role", "authorization", "reset")),
