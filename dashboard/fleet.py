@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import cached_property
 from math import frexp, isnan
 from typing import Any
 
@@ -162,7 +162,6 @@ class _Reported:
     silent: float
     interval: float
     report: Mapping[str, Any]
-    lines: list[Line | None]
     #: Lines of stacks that may be shown yet. A few numbers could name a long line without end.
     lines_left: int = payload.LINES
 
@@ -173,19 +172,25 @@ class _Reported:
             report = {**unpack(totals), **unpack(now)}
         except ValueError:
             return None
-        lines = [*map(_line, _list(report.get("lines")))]
-        return cls(host, pid, version, age, silent, interval, report, lines)
+        return cls(host, pid, version, age, silent, interval, report)
 
     def rows(self, name: str) -> Iterator[Mapping[str, Any]]:
         found = _list(self.report.get(name))[:_MOST_ROWS]
         return (row for row in found if isinstance(row, dict))
 
-    def stack(self, numbers: Any) -> list[Line]:
-        """Return the lines of a stack, which is reported as numbers of lines."""
-        chosen = (n for n in _list(numbers) if type(n) is int and 0 <= n < len(self.lines))
-        found = [self.lines[n] for n in islice(chosen, self.lines_left)]
-        self.lines_left -= len(found)
-        return [line for line in found if line is not None]
+    @cached_property
+    def lines(self) -> list[Line | None]:
+        """The lines of all its stacks."""
+        return [*map(_line, _list(self.report.get("lines")))]
+
+    def stacks(self, row: Mapping[str, Any]) -> _Stacks:
+        """Return the stacks of a connection."""
+        numbers = {}
+        for name in STACKS:
+            if found := row.get(name):
+                numbers[name] = _list(found)[: self.lines_left]
+                self.lines_left -= len(numbers[name])
+        return _Stacks(self, numbers)
 
     @property
     def stale(self) -> bool:
@@ -205,6 +210,27 @@ class _Reported:
             stale=self.stale,
             **sums,
         )
+
+
+class _Stacks(Mapping[str, list[Line]]):
+    """The stacks of a connection, reported as numbers of lines.
+
+    Read when they are asked for: a page shows those of a few connections of thousands.
+    """
+
+    def __init__(self, reported: _Reported, numbers: dict[str, list[Any]]) -> None:
+        self._reported, self._numbers = reported, numbers
+
+    def __getitem__(self, name: str) -> list[Line]:
+        numbers, lines = self._numbers[name], self._reported.lines
+        found = (lines[n] for n in numbers if type(n) is int and 0 <= n < len(lines))
+        return [line for line in found if line is not None]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
 
 
 # What is found under a name may be of any kind.
@@ -252,7 +278,7 @@ def _pools(reported: Iterable[_Reported], only: Filter) -> Iterator[PoolRow]:
     by_alias: dict[str, list[tuple[_Reported, Mapping[str, Any]]]] = defaultdict(list)
     for one in reported:
         for row in one.rows("pools"):
-            alias = _str(row.get("alias")) or ""
+            alias = _alias(row)
             if only.has(host=one.host, alias=alias):
                 by_alias[alias].append((one, row))
     for alias, found in sorted(by_alias.items()):
@@ -372,15 +398,11 @@ def _sessions(
     reported: Iterable[_Reported], only: Filter, aliases: Iterable[str], notes: list[str]
 ) -> list[SessionRow]:
     """Return the connections of all processes, each with what its server says, and all others."""
-    rows: list[SessionRow] = []
-    for one in reported:
-        if one.stale:
-            continue
-        rows += (_session(one, row) for row in one.rows("connections"))
+    rows = [(one, row) for one in reported if not one.stale for row in one.rows("connections")]
     asked = (alias for alias in aliases if only.alias in (None, alias))
     found: list[SessionRow] = []
     for database in databases(asked, notes):
-        ours = [row for row in rows if row.alias in database.aliases]
+        ours = [(one, row) for one, row in rows if _alias(row) in database.aliases]
         found += _chained(_joined(ours, database), database)
     chosen = (
         row
@@ -390,22 +412,8 @@ def _sessions(
     return sorted(chosen, key=_importance)
 
 
-def _session(one: _Reported, row: Mapping[str, Any]) -> SessionRow:
-    pid = row.get("pid")
-    return SessionRow(
-        alias=_str(row.get("alias")) or "",
-        pid=pid if type(pid) is int and 0 < pid < 2**31 else None,
-        host=one.host,
-        process=one.pid,
-        state=_str(row.get("state")) or "",
-        seconds=_some(row.get("seconds")),
-        leased_seconds=_some(row.get("leased_seconds")),
-        thread=_str(row.get("thread")),
-        task=_str(row.get("task")),
-        route=_str(row.get("route")),
-        sql=_str(row.get("sql")),
-        stacks={name: one.stack(row[name]) for name in STACKS if row.get(name)},
-    )
+def _alias(row: Mapping[str, Any]) -> str:
+    return _str(row.get("alias")) or ""
 
 
 _OF_SERVER = (
@@ -414,16 +422,33 @@ _OF_SERVER = (
 )
 
 
-def _joined(ours: list[SessionRow], database: Database) -> Iterator[SessionRow]:
+def _joined(
+    ours: Iterable[tuple[_Reported, Mapping[str, Any]]], database: Database
+) -> Iterator[SessionRow]:
     by_pid = {row.pid: row for row in database.sessions.values()}
-    for row in ours:
-        row = replace(row, database=database.aliases[0])
-        said = by_pid.get(row.pid)
-        if said is None:
-            yield row
-        else:
-            yield replace(row, **{name: getattr(said, name) for name in _OF_SERVER})
-    known = {row.pid for row in ours}
+    known = set()
+    for one, row in ours:
+        pid = row.get("pid")
+        pid = pid if type(pid) is int and 0 < pid < 2**31 else None
+        known.add(pid)
+        said = by_pid.get(pid)
+        of_server = {} if said is None else {name: getattr(said, name) for name in _OF_SERVER}
+        yield SessionRow(
+            alias=_alias(row),
+            pid=pid,
+            host=one.host,
+            process=one.pid,
+            state=_str(row.get("state")) or "",
+            seconds=_some(row.get("seconds")),
+            leased_seconds=_some(row.get("leased_seconds")),
+            thread=_str(row.get("thread")),
+            task=_str(row.get("task")),
+            route=_str(row.get("route")),
+            sql=_str(row.get("sql")),
+            stacks=one.stacks(row),
+            database=database.aliases[0],
+            **of_server,
+        )
     for session, said in database.sessions.items():
         if said.pid not in known and session not in database.asked:
             yield said

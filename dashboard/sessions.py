@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 from django.db import connections
 
@@ -99,18 +100,23 @@ def _row(
     wait_event: str | None,
     blocked_by: str | None,
 ) -> SessionRow:
-    row = SessionRow(
-        alias=alias, database=alias, pid=pid, started=started, application_name=name, user=user
-    )
-    if asks:
-        return row
-    return replace(
-        row,
-        server_state=state,
-        server_seconds=seconds,
-        xact_seconds=xact_seconds,
-        wait_event=wait_event,
-        blocked_by=tuple(map(int, blocked_by.split(","))) if blocked_by else (),
+    said: dict[str, Any] = {}
+    if not asks:
+        said = {
+            "server_state": state,
+            "server_seconds": seconds,
+            "xact_seconds": xact_seconds,
+            "wait_event": wait_event,
+            "blocked_by": tuple(map(int, blocked_by.split(","))) if blocked_by else (),
+        }
+    return SessionRow(
+        alias=alias,
+        database=alias,
+        pid=pid,
+        started=started,
+        application_name=name,
+        user=user,
+        **said,
     )
 
 

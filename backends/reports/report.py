@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 Row = TypeVar("Row")
@@ -12,6 +12,8 @@ Row = TypeVar("Row")
 #: The columns of a terminal whose width is unknown, and the least that a wide column is cut to.
 _WIDTH, _NARROWEST = 100, 16
 _ELLIPSIS = "…"
+#: Types of which nearly all values are. To ask them for their type is what costs least.
+_SCALARS = frozenset((str, int, float, bool, type(None)))
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Report(Generic[Row]):
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as ``json.dumps`` takes it."""
-        return {"rows": [plain(asdict(row)) for row in self.rows], "notes": list(self.notes)}  # type: ignore[call-overload]
+        return {"rows": [plain(vars(row)) for row in self.rows], "notes": list(self.notes)}
 
     def __str__(self) -> str:
         return self.as_table()
@@ -69,7 +71,9 @@ class Report(Generic[Row]):
 
 def plain(value: Any) -> Any:
     """Return *value* with lists for tuples, as JSON has them."""
-    if isinstance(value, dict):
+    if type(value) in _SCALARS:
+        return value
+    if isinstance(value, Mapping):
         return {key: plain(each) for key, each in value.items()}
     return [plain(each) for each in value] if isinstance(value, (tuple, list)) else value
 
