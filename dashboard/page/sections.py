@@ -13,6 +13,7 @@ from relet.backends.reports.report import Report, seconds
 from relet.dashboard.fleet import Fleet, Series
 from relet.dashboard.rows import FleetColumn, SessionRow
 
+from .markup import Line, more, table_rows
 from .sparkline import sparkline
 
 #: How many rows of a table are shown unless all are asked for.
@@ -59,36 +60,12 @@ class Heading:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A cell; *label* is its column's name, for narrow screens."""
-
-    text: str
-    label: str
-    right: bool
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row.
-
-    :param id: its anchor.
-    :param ahead: the anchor of the session that it waits for.
-    :param session: set for sessions, which have more to show.
-    """
-
-    cells: list[Cell]
-    id: str = ""
-    ahead: str = ""
-    kind: str = ""
-    session: SessionRow | None = None
-
-
-@dataclass(frozen=True)
 class Section:
     """A table with a title.
 
     :param name: its parameter in the address, and its anchor.
     :param empty: what to say if there are no rows.
+    :param rows: those that are shown, as HTML.
     :param left_out: how many rows are not shown.
     """
 
@@ -97,7 +74,7 @@ class Section:
     intro: str
     empty: str
     headings: list[Heading] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
+    rows: str = ""
     left_out: int = 0
     all_link: str = ""
 
@@ -110,11 +87,11 @@ def section(
     address: Address,
     *,
     empty: str = "Nothing yet.",
-    line: Callable[[Any, list[Cell]], Line] = lambda row, cells: Line(cells),
+    line: Callable[[Any], Line] = lambda row: Line(),
 ) -> Section:
     """Return the section of a report.
 
-    :param line: makes a line of a row and its cells.
+    :param line: what a row has beside its cells.
     """
     columns: list[FleetColumn] = [
         column
@@ -135,10 +112,7 @@ def section(
         intro=intro,
         empty=empty,
         headings=[_heading(name, column, by, falling, address) for column in columns],
-        lines=[
-            line(row, [Cell(column.text(row), column.name, column.right) for column in columns])
-            for row in rows[:limit]
-        ],
+        rows=table_rows(columns, ((row, line(row)) for row in rows[:limit])),
         left_out=0 if limit is None else max(0, len(rows) - limit),
         all_link=address.link(name, all=name),
     )
@@ -157,8 +131,12 @@ def _heading(name: str, column: FleetColumn, by: str, falling: bool, address: Ad
     )
 
 
-def sections(fleet: Fleet, address: Address) -> list[Section]:
-    """Return all tables of the page, in order."""
+def sections(fleet: Fleet, address: Address, token: str | None) -> list[Section]:
+    """Return all tables of the page, in order.
+
+    :param token: the CSRF token of who may end sessions; None for others.
+    """
+    is_open = address.get("stacks") is not None
     return [
         section(
             "sessions",
@@ -168,7 +146,7 @@ def sections(fleet: Fleet, address: Address) -> list[Section]:
             fleet.sessions,
             address,
             empty="No session.",
-            line=_session,
+            line=lambda row: _session(row, is_open=is_open, token=token),
         ),
         section(
             "pools",
@@ -178,7 +156,7 @@ def sections(fleet: Fleet, address: Address) -> list[Section]:
             fleet.pools,
             address,
             empty="No process has reported a pool.",
-            line=lambda row, cells: Line(cells, kind="total" if row.host is None else ""),
+            line=lambda row: Line(kind="total" if row.host is None else ""),
         ),
         section(
             "routes",
@@ -201,7 +179,7 @@ def sections(fleet: Fleet, address: Address) -> list[Section]:
             fleet.processes,
             address,
             empty="No process has reported itself.",
-            line=lambda row, cells: Line(cells, kind="stale" if row.stale else ""),
+            line=lambda row: Line(kind="stale" if row.stale else ""),
         ),
     ]
 
@@ -210,13 +188,12 @@ def _id(row: SessionRow, pid: int) -> str:
     return f"s-{quote(row.database or row.alias)}-{pid}"
 
 
-def _session(row: SessionRow, cells: list[Cell]) -> Line:
+def _session(row: SessionRow, *, is_open: bool, token: str | None) -> Line:
+    ahead = _id(row, row.chain[0]) if row.chain else ""
     return Line(
-        cells,
         id=_id(row, row.pid) if row.pid is not None else "",
-        ahead=_id(row, row.chain[0]) if row.chain else "",
         kind="blocked" if row.chain else "",
-        session=row,
+        more=more(row, ahead=ahead, is_open=is_open, token=token),
     )
 
 

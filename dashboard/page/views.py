@@ -83,11 +83,12 @@ def page(request: HttpRequest, **kwargs: Any) -> HttpResponse:
         return JsonResponse(fleet.as_dict())
     refresh = _refresh(here.get("refresh"))
     user: Any = request.user
+    token = get_token(request) if user.has_perm(END) else None
     context = {
         "fleet": fleet,
         "only": only,
         "hours": hours(fleet),
-        "sections": sections(fleet, here),
+        "sections": sections(fleet, here, token),
         "hidden": [(name, here.get(name)) for name in ("refresh", *_TABLES) if here.get(name)],
         "refresh": refresh,
         "pause": here.link(refresh="0"),
@@ -97,7 +98,6 @@ def page(request: HttpRequest, **kwargs: Any) -> HttpResponse:
         "close_link": here.link("sessions", stacks=None),
         "json": here.link(format="json"),
         "done": _DONE.get(request.GET.get("done", "")),
-        "token": get_token(request) if user.has_perm(END) else None,
     }
     response = HttpResponse(_template().render(Context(context)))
     response["Content-Security-Policy"] = _POLICY

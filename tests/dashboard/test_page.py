@@ -192,6 +192,29 @@ def test_hostile_texts_are_texts(viewer, reporter, observer):
     assert "2 reports could not be read." in notes
 
 
+def test_each_connection_has_its_own_stacks(viewer):
+    lines = [["a.py", 1, "f"], ["<b>.py", 2, "g"], ["c.py", 3, "h"]]
+    rows = [
+        {"alias": "default", "pid": 1, "leased_seconds": 2.0, "leased_at": [0, 1], "now_at": [1]},
+        {"alias": "default", "pid": 2, "leased_seconds": 1.0, "ran_at": [2, 0]},
+        {"alias": "default", "pid": 3},
+    ]
+    insert(connections["default"], "h", 1, "0", now={"lines": lines, "connections": rows})
+    found = {row["pid"]: row["stacks"] for row in read_json(viewer)["sessions"]}
+    assert found[1] == {"leased_at": [lines[0], lines[1]], "now_at": [lines[1]]}
+    assert found[2] == {"ran_at": [lines[2], lines[0]]}
+    assert found[3] == {}
+    text = viewer.get("/fleet/").content.decode()
+    assert re.findall(r'<h3>(.*?)</h3><pre class="stack">(.*?)</pre>', text, re.DOTALL) == [
+        ("leased at", "a.py:1 in f\n&lt;b&gt;.py:2 in g"),
+        ("now at", "&lt;b&gt;.py:2 in g"),
+        ("last statement at", "c.py:3 in h\na.py:1 in f"),
+    ]
+    assert "<details><summary>" in text
+    opened = viewer.get("/fleet/?stacks=1").content.decode()
+    assert opened.count("<details open><summary>") == 2
+
+
 def nested(depth):
     return "[" * depth + "]" * depth
 
