@@ -33,7 +33,7 @@ _TABLES = ("relet_dashboard_process", "relet_dashboard_minute", "relet_dashboard
 @cache
 def report_of(process: int, *, stacks: bool) -> dict[str, Any]:
     """Return what a busy process reports: 50 statements, 50 routes, 10 connections."""
-    from relet.dashboard.payload import number_lines
+    from relet.dashboard.payload import QUERY_TABLE, ROUTE_TABLE, number_lines
 
     chance = random.Random(process)
 
@@ -68,34 +68,34 @@ def report_of(process: int, *, stacks: bool) -> dict[str, Any]:
                 "abandoned": 0,
             }
         ],
-        "routes": [
-            {
-                "route": route,
-                "leases": chance.randrange(10**6),
-                "waited": some(),
-                "held": some(),
-                "ran": some(),
-                "idle": some(),
-                "longest": some(),
-                "blocked": 0.0,
-            }
+        "routes": ROUTE_TABLE.columns(
+            SimpleNamespace(
+                route=route,
+                leases=chance.randrange(10**6),
+                waited=some(),
+                held=some(),
+                ran=some(),
+                idle=some(),
+                longest=some(),
+                blocked=0.0,
+            )
             for route in routes
-        ],
-        "queries": [
-            {
-                "sql": sql(number),
-                "calls": chance.randrange(10**6),
-                "rows": 10**5,
-                "total": some(),
-                "mean": some(),
-                "p95": some(),
-                "max": some(),
-                "waited": some(),
-                "route": routes[number],
-                "errors": 0,
-            }
+        ),
+        "queries": QUERY_TABLE.columns(
+            SimpleNamespace(
+                sql=sql(number),
+                calls=chance.randrange(10**6),
+                rows=10**5,
+                total=some(),
+                mean=some(),
+                p95=some(),
+                max=some(),
+                waited=some(),
+                route=routes[number],
+                errors=0,
+            )
             for number in range(50)
-        ],
+        ),
         "connections": [
             {
                 "alias": "default",

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import frexp, isnan
+from math import frexp
 from typing import Any
 
 from relet.backends.reports.reason import reason
@@ -127,7 +127,7 @@ def read(only: Filter = Filter(), *, ask: bool = True) -> Fleet:
     reported = [one for one in map(_Reported.read, found) if one is not None]
     if len(reported) < len(found):
         notes.append(f"{len(found) - len(reported)} reports could not be read.")
-    aliases = {_str(row.get("alias")) for one in reported for row in one.rows("pools")}
+    aliases = {_str(row.get("alias")) for one in reported for row in one.pools}
     known = sorted(filter(None, {alias, *aliases}))
     chosen = [one for one in reported if only.has(host=one.host)]
     return Fleet(
@@ -179,6 +179,11 @@ class _Reported:
         return (row for row in found if isinstance(row, dict))
 
     @cached_property
+    def pools(self) -> list[Mapping[str, Any]]:
+        """What it has reported of its pools."""
+        return [*self.rows("pools")]
+
+    @cached_property
     def lines(self) -> list[Line | None]:
         """The lines of all its stacks."""
         return [*map(_line, _list(self.report.get("lines")))]
@@ -198,7 +203,7 @@ class _Reported:
 
     def process(self) -> ProcessRow:
         sums = {
-            name: sum(_int(row.get(name)) for row in self.rows("pools"))
+            name: sum([_int(row.get(name)) for row in self.pools])
             for name in ("size", "in_use", "waiting")
         }
         return ProcessRow(
@@ -275,25 +280,30 @@ _POOL_SUMS = (
 
 
 def _pools(reported: Iterable[_Reported], only: Filter) -> Iterator[PoolRow]:
-    by_alias: dict[str, list[tuple[_Reported, Mapping[str, Any]]]] = defaultdict(list)
+    by_alias: dict[str, list[tuple[_Reported, _Pool]]] = defaultdict(list)
     for one in reported:
-        for row in one.rows("pools"):
+        for row in one.pools:
             alias = _alias(row)
             if only.has(host=one.host, alias=alias):
-                by_alias[alias].append((one, row))
+                by_alias[alias].append((one, (row, _waits(row))))
     for alias, found in sorted(by_alias.items()):
-        living = [row for one, row in found if not one.stale]
+        living = [pool for one, pool in found if not one.stale]
         yield _pool(alias, None, None, living)
-        for one, row in found:
-            yield _pool(alias, one.host, one.pid, [row])
+        for one, pool in found:
+            yield _pool(alias, one.host, one.pid, [pool])
 
 
-def _pool(alias: str, host: str | None, pid: int | None, rows: list[Mapping[str, Any]]) -> PoolRow:
+#: What is reported of a pool, and how long its waits were.
+_Pool = tuple[Mapping[str, Any], Histogram]
+
+
+def _pool(alias: str, host: str | None, pid: int | None, pools: list[_Pool]) -> PoolRow:
     waits = Histogram()
-    for row in rows:
-        _add_waits(waits, row)
+    for _, some in pools:
+        waits.merge(some)
+    rows = [row for row, _ in pools]
     sizes = [row.get("max_size") for row in rows]
-    sums = {name: sum(_int(row.get(name)) for row in rows) for name in _POOL_SUMS}
+    sums = {name: sum([_int(row.get(name)) for row in rows]) for name in _POOL_SUMS}
     return PoolRow(
         alias=alias,
         host=host,
@@ -307,91 +317,136 @@ def _pool(alias: str, host: str | None, pid: int | None, rows: list[Mapping[str,
     )
 
 
-def _add_waits(waits: Histogram, row: Mapping[str, Any]) -> None:
-    """Add the waits of a pool, which are reported as (upper bound, waits up to it)."""
+def _waits(row: Mapping[str, Any]) -> Histogram:
+    """Return the waits of a pool, which are reported as (upper bound, waits up to it)."""
+    waits = Histogram()
     below = 0
     for pair in _list(row.get("waits_histogram")):
-        bound, count = pair if isinstance(pair, list) and len(pair) == 2 else (None, 0)
-        if bound is None or not 1e-9 < _float(bound) < 1e5:
+        if not isinstance(pair, list) or len(pair) != 2:
+            continue
+        bound = _float(pair[0])
+        if not 1e-9 < bound < 1e5:
             continue  # what is above the last bound is in none
         # A bound is a power of two, whose exponent is one less than frexp() says.
-        waits.buckets[frexp(_float(bound))[1] - 1] += max(0, _int(count) - below)
-        below = _int(count)
-    waits.maximum = max(waits.maximum, _float(row.get("longest_wait")))
+        count = _int(pair[1])
+        waits.buckets[frexp(bound)[1] - 1] += max(0, count - below)
+        below = count
+    waits.maximum = max(0.0, _float(row.get("longest_wait")))
+    return waits
 
 
-def _by_text(
-    reported: Iterable[_Reported], name: str, key: str, only: Filter
-) -> dict[str, list[Mapping[str, Any]]]:
-    """Return the rows under *name* by what they have under *key*."""
-    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for one in reported:
-        for row in one.rows(name):
-            if only.route is None or only.has_route(_str(row.get("route"))):
-                found[_str(row.get(key)) or ""].append(row)
-    return found
+class _Merged:
+    """The rows of all processes under one name, put together by their first text.
+
+    :ivar texts: the texts, in order, as what is returned for each of them.
+    """
+
+    def __init__(
+        self, reported: Iterable[_Reported], name: str, table: payload.Table, only: Filter
+    ) -> None:
+        key, *others = (*table.texts, *table.counts, *table.times)
+        columns: dict[str, list[Any]] = {column: [] for column in (key, *others)}
+        for one in reported:
+            given = one.report.get(name)
+            if not isinstance(given, dict):
+                continue
+            keys = _list(given.get(key))[:_MOST_ROWS]
+            columns[key] += keys
+            for column in others:
+                values = _list(given.get(column))[: len(keys)]
+                columns[column] += values
+                columns[column] += [None] * (len(keys) - len(values))
+        for column in table.texts:
+            columns[column] = [_str(value) or "" for value in columns[column]]
+        rows: dict[str, list[int]] = defaultdict(list)
+        for number, text in enumerate(columns[key]):
+            if only.route is None or only.has_route(columns["route"][number]):
+                rows[text].append(number)
+        self.texts = [*rows]
+        self._rows = [*rows.values()]
+        self._columns = columns
+
+    def processes(self) -> list[int]:
+        """Return how many processes have it."""
+        return [*map(len, self._rows)]
+
+    def counts(self, column: str) -> list[int]:
+        """Return the sums of *column*."""
+        return [*map(int, self._each(sum, column))]
+
+    def times(self, column: str) -> list[float]:
+        """Return the sums of *column*, in seconds."""
+        return [found / 1e6 for found in self._each(sum, column)]
+
+    def longest(self, column: str) -> list[float]:
+        """Return the highest of *column*, in seconds."""
+        return [found / 1e6 for found in self._each(max, column)]
+
+    def _each(self, function: Callable[[list[Any]], float], column: str) -> list[float]:
+        values = self._columns[column]
+        return [_number(function, [values[row] for row in rows]) for rows in self._rows]
+
+    def most(self, column: str, by: str) -> list[str]:
+        """Return the texts under *column* that have the highest sums of *by*."""
+        found = []
+        texts, numbers = self._columns[column], self._columns[by]
+        for rows in self._rows:
+            sums: dict[str, float] = defaultdict(float)
+            for row in rows:
+                sums[texts[row]] += _float(numbers[row])
+            found.append(max(sums, key=sums.__getitem__))
+        return found
 
 
-def _column(rows: list[Mapping[str, Any]], name: str) -> list[float]:
-    """Return what *rows*, of which there is one at least, have under *name*."""
-    values: list[Any] = [row.get(name) for row in rows]
-    # Nearly all columns have numbers only. To see that takes a tenth of the time of reading each.
-    if (
-        _NUMBERS.issuperset(map(type, values))
-        and min(values) > -_LARGEST
-        and max(values) < _LARGEST
-        and not isnan(sum(values))
-    ):
-        return values
-    return [*map(_float, values)]
-
-
-def _sum(rows: list[Mapping[str, Any]], name: str) -> float:
-    return sum(_column(rows, name))
-
-
-_ROUTE_SUMS = ("idle", "held", "ran", "waited", "blocked")
+def _number(function: Callable[[list[Any]], float], values: list[Any]) -> float:
+    """Return the sum or the highest of *values*, which may be of any kind."""
+    try:
+        found = function(values)
+    except (TypeError, OverflowError, RecursionError):
+        pass
+    else:
+        # Nearly all are numbers. To see that of what comes out takes a tenth of looking at each.
+        if type(found) in _NUMBERS and abs(found) < _LARGEST:
+            return found
+    return function([*map(_float, values)])
 
 
 def _routes(reported: Iterable[_Reported], only: Filter) -> list[RouteRow]:
-    found = _by_text(reported, "routes", "route", only)
-    rows = [
-        RouteRow(
-            route=route,
-            processes=len(rows),
-            leases=int(_sum(rows, "leases")),
-            longest=max(_column(rows, "longest")),
-            **{name: _sum(rows, name) for name in _ROUTE_SUMS},
-        )
-        for route, rows in found.items()
-    ]
+    found = _Merged(reported, "routes", payload.ROUTE_TABLE, only)
+    rows = map(
+        RouteRow,
+        found.texts,
+        found.processes(),
+        found.counts("leases"),
+        found.times("idle"),
+        found.times("held"),
+        found.times("ran"),
+        found.times("waited"),
+        found.longest("longest"),
+        found.times("blocked"),
+    )
     return sorted(rows, key=lambda row: row.idle, reverse=True)
 
 
 def _queries(reported: Iterable[_Reported], only: Filter) -> list[QueryRow]:
-    found = _by_text(reported, "queries", "sql", only)
-    queries = [_query(sql, rows) for sql, rows in found.items()]
-    return sorted(queries, key=lambda row: row.total, reverse=True)
-
-
-def _query(sql: str, rows: list[Mapping[str, Any]]) -> QueryRow:
-    calls, total = _column(rows, "calls"), _sum(rows, "total")
-    calls_by_route: dict[str, float] = defaultdict(float)
-    for row, some in zip(rows, calls, strict=True):
-        calls_by_route[_str(row.get("route")) or ""] += some
-    return QueryRow(
-        sql=sql,
-        processes=len(rows),
-        calls=int(sum(calls)),
-        total=total,
-        mean=_float(total / sum(calls)) if sum(calls) else 0.0,
-        p95=max(_column(rows, "p95")),
-        max=max(_column(rows, "max")),
-        rows=int(_sum(rows, "rows")),
-        waited=_sum(rows, "waited"),
-        errors=int(_sum(rows, "errors")),
-        route=max(calls_by_route, key=calls_by_route.__getitem__),
+    found = _Merged(reported, "queries", payload.QUERY_TABLE, only)
+    calls, totals = found.counts("calls"), found.times("total")
+    means = [total / count if count else 0.0 for total, count in zip(totals, calls, strict=True)]
+    rows = map(
+        QueryRow,
+        found.texts,
+        found.processes(),
+        calls,
+        totals,
+        means,
+        found.longest("p95"),
+        found.longest("max"),
+        found.counts("rows"),
+        found.times("waited"),
+        found.counts("errors"),
+        found.most("route", "calls"),
     )
+    return sorted(rows, key=lambda row: row.total, reverse=True)
 
 
 def _sessions(

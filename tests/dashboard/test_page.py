@@ -144,12 +144,14 @@ def hostile(reporter):
     """Report hostile texts wherever there can be texts of others."""
     report = {
         "pools": [{"alias": HOSTILE, "waits_histogram": [[HOSTILE, 1], 3]}, {"alias": 3}, None],
-        "routes": [{"route": HOSTILE, "idle": HOSTILE}, []],
-        "queries": [
-            {"sql": HOSTILE, "route": HOSTILE, "calls": 1e400},
-            # Together they are a column of one statement.
-            *({"sql": HOSTILE, "calls": calls} for calls in (10**400, 1.0, float("nan"))),
-        ],
+        "routes": {"route": [HOSTILE, [], HOSTILE], "idle": [HOSTILE], "leases": HOSTILE},
+        "queries": {
+            "sql": [HOSTILE] * 5,
+            "route": [HOSTILE],
+            "calls": [1e400, 10**400, 1.0, float("nan"), []],
+            "total": [[[]]] * 5,
+            "max": [HOSTILE] * 5,
+        },
         "lines": [[HOSTILE, 1, HOSTILE], 5, [1]],
         "connections": [
             {
@@ -235,7 +237,15 @@ NONSENSE = {
     "pids": {
         "connections": [{"alias": "default", "pid": pid} for pid in (True, -1, 10**4000, None)],
     },
-    "a mean": {"queries": [{"sql": "x", "total": 1e299, "calls": 1e-320}]},
+    "a mean": {"queries": {"sql": ["x"], "total": [1e299], "calls": [1e-320]}},
+    "rows": {"queries": [{"sql": "x", "total": 1.0}], "routes": [["x"], 3]},
+    "columns": {
+        "queries": {"sql": "x", "total": [1, 2]},
+        "routes": {"route": [{"x": 1}, "x"], "idle": [10**400, -(10**400)], "longest": {"x": 1}},
+    },
+    "deep columns": packed(
+        f'{{"routes": {{"route": ["x", "x"], "longest": [{nested(900)}, {nested(900)}]}}}}'
+    ),
 }
 SORTED = ("sessions=session", "pools=size", "queries=-mean", "sessions=thread", "processes=pid")
 
@@ -386,8 +396,8 @@ def test_the_path_may_have_arguments(make_user, victim):
 
 
 def test_tables_can_be_sorted(viewer):
-    rows = [{"route": f"r{n}", "idle": n, "held": 9 - n} for n in (2, 3, 1)]
-    insert(connections["default"], "h", 1, "0", now={}, totals={"routes": rows})
+    routes = {"route": ["r2", "r3", "r1"], "idle": [2, 3, 1], "held": [7, 6, 8]}
+    insert(connections["default"], "h", 1, "0", now={}, totals={"routes": routes})
 
     def order(query):
         text = viewer.get(f"/fleet/?{query}").content.decode()
@@ -399,6 +409,75 @@ def test_tables_can_be_sorted(viewer):
     assert found == ["r1", "r2", "r3"]
     assert 'aria-sort="descending"><a href="?routes=held#routes"' in text
     assert order("route=R2")[0] == ["r2"]
+
+
+def test_what_processes_counted_is_added_up(viewer, db):
+    """Of those that do not say all, or say nonsense, too."""
+    for totals in (
+        {
+            "routes": {
+                "route": ["r", "s"],
+                **{name: [2, 1] for name in ("leases", "idle", "held", "ran", "waited", "blocked")},
+                "longest": [3_000_000, 1],
+            },
+            "queries": {
+                "sql": ["x", "y"],
+                "route": ["r", "s"],
+                **{name: [4, 1] for name in ("calls", "rows", "errors")},
+                **{name: [1_500_000, 1] for name in ("total", "p95", "max", "waited")},
+            },
+        },
+        {
+            "routes": {"route": ["r"], "leases": [1], "idle": [500_000], "longest": [1]},
+            "queries": {"sql": ["x"], "route": ["s"], "calls": [5], "total": [750_000]},
+        },
+        {
+            "routes": {"route": ["r"], "leases": ["1"], "idle": [None], "longest": [1e400]},
+            "queries": {"sql": ["x"], "calls": [[]], "total": [True], "p95": ["x"]},
+        },
+    ):
+        insert(db, "h", 1, "0", now={}, totals=totals)
+    found = read_json(viewer)
+    (r, s), (x, y) = found["routes"], found["queries"]
+    assert r == {
+        "route": "r",
+        "processes": 3,
+        "leases": 3,
+        "idle": 0.500002,
+        **dict.fromkeys(("held", "ran", "waited", "blocked"), 2e-6),
+        "longest": 3.0,
+    }
+    assert (s["route"], s["processes"], s["leases"], s["longest"]) == ("s", 1, 1, 1e-6)
+    assert x == {
+        "sql": "x",
+        "route": "s",
+        "processes": 3,
+        "calls": 9,
+        "rows": 4,
+        "errors": 4,
+        "total": 2.250001,
+        "mean": 2.250001 / 9,
+        **dict.fromkeys(("p95", "max", "waited"), 1.5),
+    }
+    assert (y["sql"], y["processes"], y["calls"], y["mean"]) == ("y", 1, 1, 1e-6)
+    assert [row["sql"] for row in read_json(viewer, "route=R")["queries"]] == ["x"]
+    assert read_json(viewer, "route=R")["queries"][0]["calls"] == 4
+
+
+def test_the_fleet_of_one_process_is_what_it_says_of_itself(viewer, reporter):
+    with relet.label("nightly import"):
+        run(connections["default"], "SELECT %s::text AS found", ["s3cr3t"])
+    own = {"queries": relet.queries(), "routes": relet.routes()}
+    reporter.beat()
+    found = read_json(viewer)
+    for name, key in (("queries", "sql"), ("routes", "route")):
+        shown = {row[key]: row for row in found[name]}
+        rows = own[name].as_dict()["rows"]
+        assert len(rows) >= 2
+        for row in rows:
+            row.pop("server_mean", None)
+            same = {column: shown[row[key]][column] for column in row}
+            assert same == pytest.approx(row, abs=1e-6)
 
 
 def test_hosts_and_aliases_can_be_chosen(viewer):
