@@ -453,11 +453,16 @@ def _sessions(
     reported: Iterable[_Reported], only: Filter, aliases: Iterable[str], notes: list[str]
 ) -> list[SessionRow]:
     """Return the connections of all processes, each with what its server says, and all others."""
-    rows = [(one, row) for one in reported if not one.stale for row in one.rows("connections")]
+    rows = [
+        (one, row, _alias(row))
+        for one in reported
+        if not one.stale
+        for row in one.rows("connections")
+    ]
     asked = (alias for alias in aliases if only.alias in (None, alias))
     found: list[SessionRow] = []
     for database in databases(asked, notes):
-        ours = [(one, row) for one, row in rows if _alias(row) in database.aliases]
+        ours = (row for row in rows if row[2] in database.aliases)
         found += _chained(_joined(ours, database), database)
     chosen = (
         row
@@ -478,18 +483,18 @@ _OF_SERVER = (
 
 
 def _joined(
-    ours: Iterable[tuple[_Reported, Mapping[str, Any]]], database: Database
+    ours: Iterable[tuple[_Reported, Mapping[str, Any], str]], database: Database
 ) -> Iterator[SessionRow]:
     by_pid = {row.pid: row for row in database.sessions.values()}
     known = set()
-    for one, row in ours:
+    for one, row, alias in ours:
         pid = row.get("pid")
         pid = pid if type(pid) is int and 0 < pid < 2**31 else None
         known.add(pid)
         said = by_pid.get(pid)
         of_server = {} if said is None else {name: getattr(said, name) for name in _OF_SERVER}
         yield SessionRow(
-            alias=_alias(row),
+            alias=alias,
             pid=pid,
             host=one.host,
             process=one.pid,

@@ -185,15 +185,19 @@ def minutes(host: str | None) -> str:
     :param host: of this host only.
     """
     of_host = "" if host is None else f"AND host = {_text(host)} "
-    numbers = "size, in_use, waiting, checkouts, waits, waited, timeouts"
+    columns = ("size", "in_use", "waiting", "checkouts", "waits", "waited", "timeouts")
+    numbers = ", ".join(columns)
+    sums = ", ".join(f"sum({column}) AS {column}" for column in columns)
     return (
         "SELECT (extract(epoch FROM date_trunc('minute', now()) - minute) / 60)::int, alias, "
-        "sum(size), sum(in_use), sum(waiting), sum(checkouts)::float8, sum(waits)::float8, "
-        f"sum(waited), sum(timeouts)::float8 FROM {MINUTE} "
+        f"{', '.join(f'sum({column})::float8' for column in columns)} "
+        # First by the minute as it is: to count how long ago it was for each row takes as long as
+        # to add them up.
+        f"FROM (SELECT minute, alias, {sums} FROM {MINUTE} "
         f"WHERE minute BETWEEN date_trunc('minute', now()) - {HOUR} * interval '1 minute' "
         # NaN is above all numbers, and the sum of two may be above all that there are.
         f"AND now() AND least({numbers}) >= 0 AND greatest({numbers}) < 1e15 {of_host}"
-        "GROUP BY 1, 2"
+        "GROUP BY minute, alias) AS sums GROUP BY 1, 2"
     )
 
 

@@ -18,6 +18,8 @@ from .sparkline import sparkline
 
 #: How many rows of a table are shown unless all are asked for.
 ROWS = 50
+#: Texts of cells that say nothing.
+_NOTHING = frozenset(("", "0"))
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def section(
         column
         for column in report.columns
         if isinstance(column, FleetColumn)
-        and not (column.optional and all(column.text(row) in ("", "0") for row in report.rows))
+        and not (column.optional and all(map(_NOTHING.__contains__, map(column.text, report.rows))))
     ]
     given = address.get(name) or ""
     by, falling = given.lstrip("-"), given.startswith("-")
