@@ -7,6 +7,7 @@ and noted.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from relet.core.observe import Histogram
 
 from . import home, payload, tables
 from .packing import unpack
+from .payload import swap_quotes
 from .rows import (
     STACKS,
     FleetPoolsReport,
@@ -42,6 +44,8 @@ _LONGEST_CHAIN = 10
 _MOST_ROWS = 1_000
 #: Characters of the name of a file or function in a stack.
 _LONGEST_NAME = 200
+#: The number of a line of a stack.
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -193,8 +197,10 @@ class _Reported:
         numbers = {}
         for name in STACKS:
             if found := row.get(name):
-                numbers[name] = _list(found)[: self.lines_left]
-                self.lines_left -= len(numbers[name])
+                text = found if isinstance(found, str) else ""
+                count = min(text.count(" ") + 1, self.lines_left)
+                numbers[name] = text, count
+                self.lines_left -= count
         return _Stacks(self, numbers)
 
     @property
@@ -218,17 +224,18 @@ class _Reported:
 
 
 class _Stacks(Mapping[str, list[Line]]):
-    """The stacks of a connection, reported as numbers of lines.
+    """The stacks of a connection, reported as numbers of lines: texts, and how many to read.
 
     Read when they are asked for: a page shows those of a few connections of thousands.
     """
 
-    def __init__(self, reported: _Reported, numbers: dict[str, list[Any]]) -> None:
+    def __init__(self, reported: _Reported, numbers: dict[str, tuple[str, int]]) -> None:
         self._reported, self._numbers = reported, numbers
 
     def __getitem__(self, name: str) -> list[Line]:
-        numbers, lines = self._numbers[name], self._reported.lines
-        found = (lines[n] for n in numbers if type(n) is int and 0 <= n < len(lines))
+        (text, count), lines = self._numbers[name], self._reported.lines
+        numbers = (int(n) for n in text.split(" ", count)[:count] if _NUMBER.fullmatch(n))
+        found = (lines[n] for n in numbers if n < len(lines))
         return [line for line in found if line is not None]
 
     def __iter__(self) -> Iterator[str]:
@@ -358,11 +365,12 @@ class _Merged:
                 columns[column] += [None] * (len(keys) - len(values))
         for column in table.texts:
             columns[column] = [_str(value) or "" for value in columns[column]]
+        chosen = {text for text in {*columns["route"]} if only.has_route(swap_quotes(text))}
         rows: dict[str, list[int]] = defaultdict(list)
-        for number, text in enumerate(columns[key]):
-            if only.route is None or only.has_route(columns["route"][number]):
+        for number, (text, route) in enumerate(zip(columns[key], columns["route"], strict=True)):
+            if route in chosen:
                 rows[text].append(number)
-        self.texts = [*rows]
+        self.texts = [*map(swap_quotes, rows)]
         self._rows = [*rows.values()]
         self._columns = columns
 
@@ -394,7 +402,7 @@ class _Merged:
             sums: dict[str, float] = defaultdict(float)
             for row in rows:
                 sums[texts[row]] += _float(numbers[row])
-            found.append(max(sums, key=sums.__getitem__))
+            found.append(swap_quotes(max(sums, key=sums.__getitem__)))
         return found
 
 

@@ -142,12 +142,15 @@ def test_there_is_no_script_and_no_style_in_it(viewer, reporter):
 
 def hostile(reporter):
     """Report hostile texts wherever there can be texts of others."""
+    from relet.dashboard.payload import swap_quotes
+
+    swapped = swap_quotes(HOSTILE)
     report = {
         "pools": [{"alias": HOSTILE, "waits_histogram": [[HOSTILE, 1], 3]}, {"alias": 3}, None],
-        "routes": {"route": [HOSTILE, [], HOSTILE], "idle": [HOSTILE], "leases": HOSTILE},
+        "routes": {"route": [swapped, [], swapped], "idle": [HOSTILE], "leases": HOSTILE},
         "queries": {
-            "sql": [HOSTILE] * 5,
-            "route": [HOSTILE],
+            "sql": [swapped] * 5,
+            "route": [swapped],
             "calls": [1e400, 10**400, 1.0, float("nan"), []],
             "total": [[[]]] * 5,
             "max": [HOSTILE] * 5,
@@ -161,7 +164,8 @@ def hostile(reporter):
                 "thread": HOSTILE,
                 "route": HOSTILE,
                 "sql": HOSTILE,
-                "ran_at": [0, HOSTILE, 1, 2, 3, -1, True, [0]],
+                "ran_at": f"0 {HOSTILE} 1 2 3 -1 True \u0660 {'9' * 5000}",
+                "leased_at": [0, 1],
                 "now_at": HOSTILE,
             },
             {"alias": "default", "pid": HOSTILE},
@@ -197,8 +201,8 @@ def test_hostile_texts_are_texts(viewer, reporter, observer):
 def test_each_connection_has_its_own_stacks(viewer):
     lines = [["a.py", 1, "f"], ["<b>.py", 2, "g"], ["c.py", 3, "h"]]
     rows = [
-        {"alias": "default", "pid": 1, "leased_seconds": 2.0, "leased_at": [0, 1], "now_at": [1]},
-        {"alias": "default", "pid": 2, "leased_seconds": 1.0, "ran_at": [2, 0]},
+        {"alias": "default", "pid": 1, "leased_seconds": 2.0, "leased_at": "0 1", "now_at": "1"},
+        {"alias": "default", "pid": 2, "leased_seconds": 1.0, "ran_at": "2 0"},
         {"alias": "default", "pid": 3},
     ]
     insert(connections["default"], "h", 1, "0", now={"lines": lines, "connections": rows})
@@ -221,7 +225,7 @@ def nested(depth):
     return "[" * depth + "]" * depth
 
 
-STACK = '"connections": [{"alias": "default", "pid": 1, "ran_at": [0]}]'
+STACK = '"connections": [{"alias": "default", "pid": 1, "ran_at": "0"}]'
 #: Reports that are none, or of which a part is nothing that can be shown.
 NONSENSE = {
     "alias": {"pools": [{"alias": []}]},
@@ -287,7 +291,7 @@ def test_a_name_that_is_not_utf_8_is_shown(viewer, reporter):
 @pytest.mark.slow
 def test_a_short_report_is_no_long_page(viewer):
     """A line of a stack may be named any number of times, and a row may be two characters."""
-    stack = [0] * 4000
+    stack = " ".join(["0"] * 4000)
     line = ["x" * 60_000, 1, "f" * 60_000]
     each = {"alias": "default", "ran_at": stack, "leased_at": stack}
     report = {"lines": [line], "connections": [{**each, "pid": pid} for pid in range(1, 400)]}
