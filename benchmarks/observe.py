@@ -138,7 +138,7 @@ def memory() -> dict[str, float]:
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        tally = Tally("default", normalized, totals.add_routes)
+        tally = Tally("default", normalized, totals.add_batch)
         texts(tally, 1)
         thread = tracemalloc.get_traced_memory()[0] - before
         texts(tally, 101)
