@@ -31,7 +31,7 @@ def initialize_connection(runner: Any, outer: Lease) -> None:
         "initializing": None,
         "prepared": runner.prepared,
     }
-    inner = Lease(outer.alias, thread=outer.thread)
+    inner = type(outer)(outer.alias, thread=outer.thread)
     inner.pool, inner.connection, inner.leased_at = pool, connection, outer.leased_at
     inner.pins[inner] = None
     inner.send(Event.CONNECT)

@@ -9,12 +9,11 @@ from __future__ import annotations
 from _thread import get_ident
 from collections.abc import Callable
 from functools import cache
-from math import frexp
 from time import monotonic
 from typing import Any, TypeVar
 
 from relet.backends.observe import collection, stacks
-from relet.backends.observe.kept import KeptLeases, Trace
+from relet.backends.observe.kept import KeptLeases, ObservedLease, Trace
 from relet.backends.observe.scopes import CURRENT, Scope
 from relet.core import Lease
 from relet.core.observe import StatementCounts, Tally
@@ -37,28 +36,28 @@ class ObservedRunner(LeaseRunner):
     :ivar contention: who waits for connections of its alias.
     """
 
+    lease_class = ObservedLease
+    lease: ObservedLease
+
     def __init__(self, host: Any) -> None:
         super().__init__(host)
         self._observe()
 
     def _observe(self) -> None:
-        alias = self.lease.alias
+        lease = self.lease
+        alias = lease.alias
         self.tally = collection.here(alias)
         self.fallback = collection.fallback(alias)
         self.scope = _nowhere if self.fallback is collection.NOWHERE else CURRENT.get
         self.contention = collection.contention(alias)
+        lease.tally, lease.fallback, lease.scope = self.tally, self.fallback, self.scope
+        lease.contention, lease.home = self.contention, self.thread
 
     def forked(self) -> None:
         super().forked()
         self._observe()
 
     # Statements. The plain ones are counted by the cursor.
-
-    def trace(self) -> Trace | None:
-        """Return what is noted of the lease if it has outlasted a statement."""
-        lease = self.lease
-        pool = lease.pool
-        return None if pool is None else pool.long_leases.get(lease)
 
     def measure(
         self, cursor: Any, sql: Any, run: Callable[..., Result], *args: Any, alone: bool = True
@@ -67,11 +66,12 @@ class ObservedRunner(LeaseRunner):
 
         :param alone: whether it may be a lease of its own.
         """
-        before = self.lease.leased_at
+        lease = self.lease
+        before = lease.leased_at
         began = monotonic()
-        if (trace := self.trace()) is not None:
-            if trace.depth:
-                trace.ran_at = stacks.here(_STATEMENT_FRAMES, trace.depth)
+        if (trace := lease.trace) is not None:
+            if trace.walk is not None:
+                trace.ran_at = stacks.of_statement(_CURSOR_FRAMES, trace.walk)
             trace.since = began
         try:
             result = run(*args)
@@ -102,26 +102,27 @@ class ObservedRunner(LeaseRunner):
         now = monotonic()
         lease = self.lease
         if trace is not None:
-            trace.since = now
             alone = False
         else:
             if lease.leased_at != before:
                 began = lease.leased_at
             elif began is None or lease.connection is None:  # no connection came free
                 began, alone = now, False
-            alone = alone and lease.connection is None
-            if (trace := self.trace()) is not None and trace.depth:
+            if lease.connection is not None:
+                alone = False
+            if (trace := lease.trace) is not None and trace.walk is not None:
                 # From now on, note where cursors are taken.
-                attributes = vars(self.host)
-                attributes["cursor_class"] = attributes["cursor_class"].noting
+                wrapper = cursor._wrapper
+                wrapper.cursor_class = wrapper.cursor_class.noting
         ran = now - began  # type: ignore[operator]
         if trace is not None:
+            trace.since = now
             trace.ran += ran
             if trace.alone:
                 trace.alone = False
-                if trace.depth:
+                if trace.walk is not None:
                     # It was taken on the way, far from the code that runs the statement.
-                    stack = stacks.here(_STATEMENT_FRAMES, trace.depth)
+                    stack = stacks.of_statement(_ENDED_FRAMES, trace.walk)
                     trace.leased_at = trace.cursor_at = trace.ran_at = stack
         counts = self.count(cursor, sql, ran, error)
         if not alone:
@@ -131,7 +132,30 @@ class ObservedRunner(LeaseRunner):
             pool = lease.pool
             waited = self.contention.waited_since(began, now)  # type: ignore[arg-type]
             blocked = waited / ((pool is not None and pool.max_size) or 1)
-            self._tally().route(self._route()).counts.blocked += blocked
+            self._tally().route(self.route()).counts.blocked += blocked
+
+    def began(self, cursor: Any, sql: str, rows: int) -> None:
+        """Count a plain statement that has begun a lease which goes on, as `ended` does.
+
+        :param rows: how many it has returned or changed; less than 0 if that is unknown.
+        """
+        lease = self.lease
+        trace: Trace = lease.trace  # type: ignore[assignment]
+        trace.since = now = monotonic()
+        trace.ran = ran = now - lease.leased_at
+        if trace.walk is not None:
+            # From now on, note where cursors are taken.
+            wrapper = cursor._wrapper
+            wrapper.cursor_class = wrapper.cursor_class.noting
+        tally = self.tally
+        try:
+            counts = tally.texts[(self.scope() or self.fallback).route][sql]
+        except KeyError:
+            counts = tally.find(self.route(), sql)
+        if tally.waited:
+            waited, tally.waited = tally.waited, 0.0
+            counts.waited += waited
+        counts.add_inner(ran, rows)
 
     def count(
         self, cursor: Any, sql: Any, ran: float, error: BaseException | None
@@ -139,35 +163,33 @@ class ObservedRunner(LeaseRunner):
         """Count a call of the statement *sql*, which ran for *ran* seconds."""
         tally = self._tally()
         text = sql if sql.__class__ is str else self.host_class.adapter_class.sql_text(sql)
-        counts = tally.find(self._route(), text)
-        waited, tally.waited = tally.waited, 0.0
-        counts.waited += waited
-        counts.calls += 1
-        counts.total += ran
-        counts.maximum = max(counts.maximum, ran)
-        counts.buckets[frexp(ran)[1]] += 1
+        counts = tally.find(self.route(), text)
+        if tally.waited:
+            waited, tally.waited = tally.waited, 0.0
+            counts.waited += waited
+        counts.add(ran, 0 if error is not None else cursor.rowcount)
         if error is not None:
             counts.errors += 1
-        elif (rows := cursor.rowcount) > 0:
-            counts.rows += rows
         return counts
 
     def _tally(self) -> Tally:
         # Another thread may use a wrapper that is shared.
         return self.tally if self.thread == get_ident() else collection.here(self.lease.alias)
 
-    def _route(self) -> str:
+    def route(self) -> str:
+        """Return the route of this thread or task."""
         return (self.scope() or self.fallback).route
 
     def _reopen(self) -> None:
         super()._reopen()
-        if (trace := self.trace()) is not None:
+        if (trace := self.lease.trace) is not None:
             trace.alone = True
 
     # What else uses the connection.
 
     def call(self, function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-        if (trace := self.trace()) is None or self.lease.state in RUNNING:
+        lease = self.lease
+        if (trace := lease.trace) is None or lease.state in RUNNING:
             return super().call(function, *arguments, **options)
         trace.since = began = monotonic()
         try:
@@ -199,8 +221,8 @@ class ObservedRunner(LeaseRunner):
         return restored
 
 
-#: Frames from the caller of `stacks.here` to the caller of relet's cursor.
-_STATEMENT_FRAMES = 2
+#: Frames from `ObservedRunner.measure` to relet's cursor, and from `ended`, at most.
+_CURSOR_FRAMES, _ENDED_FRAMES = 1, 1
 
 
 @cache

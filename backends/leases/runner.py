@@ -105,6 +105,7 @@ class LeaseRunner:
     :ivar internal_access: whether the reader of ``connection`` leaves its session unchanged.
     """
 
+    lease_class: type[Lease] = Lease
     #: The names of settings that relet itself changes in transactions.
     own_settings: frozenset[str] = frozenset()
 
@@ -118,7 +119,7 @@ class LeaseRunner:
         self.drivers_cursors = host.makes_drivers_cursors
         self.plain_cursors = host.makes_plain_cursors
         self.tells_facts = host.tells_facts
-        self.lease = Lease(host.alias, thread=self.thread)
+        self.lease = self.lease_class(host.alias, thread=self.thread)
         self.closed = True
         self.detour = False
         self.notes = Notes()

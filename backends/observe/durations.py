@@ -44,10 +44,15 @@ def add(alias: str, kind: Kind, seconds: float) -> Tally:
     Nothing is locked: a finalizer may call this anywhere.
     """
     tally = collection.here(alias)
+    note(tally, kind, seconds)
+    return tally
+
+
+def note(tally: Tally, kind: Kind, seconds: float) -> None:
+    """Count a duration in *tally*, which is one of this thread."""
     getattr(tally.pool, kind).add(seconds)
     for queue in _followers:
-        queue.append(Duration(alias, kind, seconds))
-    return tally
+        queue.append(Duration(tally.alias, kind, seconds))
 
 
 def forked() -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import weakref
+from _thread import get_ident
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 from relet.core import Lease, PooledConnection
+from relet.core.observe import Contention, Tally
 
 from . import collection, durations, stacks
-from .stacks import Stack
+from .scopes import Scope
+from .stacks import FULL, Stack, Walk, of, of_deep
 
-#: Frames from `stacks.here` to the caller of relet's cursor, at least.
-_STATEMENT_FRAMES = 4
+#: Frames from `KeptLeases.__setitem__` to relet's cursor.
+_CURSOR_FRAMES = 3
 
 
 class Trace:
@@ -26,70 +30,94 @@ class Trace:
     :ivar since: when its last statement began or ended, in seconds of `time.monotonic`.
     :ivar alone: whether the statement that now runs is a lease of its own if it ends the lease,
         because the lease was only begun for it.
-    :ivar depth: how many frames of a stack are kept; 0 for no stacks.
+    :ivar walk: returns the stack of a frame; None if no stacks are kept.
     :ivar waited_before: `Contention.waited` when the lease began.
     """
 
     __slots__ = (
-        *("alone", "cursor_at", "depth", "leased_at"),
-        *("ran", "ran_at", "route", "since", "waited_before"),
+        *("alone", "cursor_at", "leased_at", "ran"),
+        *("ran_at", "route", "since", "waited_before", "walk"),
     )
 
-    def __init__(self, route: str, now: float, leased_at: Stack, depth: int) -> None:
-        self.route, self.depth = route, depth
+    def __init__(self, route: str, now: float, leased_at: Stack, walk: Walk | None) -> None:
+        self.route, self.walk = route, walk
         self.leased_at = self.cursor_at = self.ran_at = leased_at
-        self.ran = 0.0
+        self.ran = self.waited_before = 0.0
         self.since = now
         self.alone = False
-        self.waited_before = 0.0
 
 
-class KeptLeases(dict[Lease, "Trace | None"]):
+class ObservedLease(Lease):
+    """A lease of a wrapper that is observed.
+
+    :ivar trace: what is noted of it while it outlasts a statement, else None.
+
+    The others are what its runner knows, too, so that they need not be looked up.
+
+    :ivar home: the thread that counts in `tally`.
+    """
+
+    __slots__ = ("contention", "fallback", "home", "scope", "tally", "trace")
+
+    contention: Contention
+    fallback: Scope
+    home: int
+    scope: Callable[[], Scope | None]
+    tally: Tally
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.trace: Trace | None = None
+
+
+class KeptLeases(dict[ObservedLease, "Trace | None"]):
     """`PoolAdapter.long_leases` of a pool that is observed: each lease -> its `Trace`.
 
     The leases add themselves and remove themselves, in the thread that uses them.
 
-    :param depth: how many frames of a stack are kept.
+    :param with_stacks: whether to keep stacks.
     :ivar sessions: the connections of the pool.
     """
 
-    def __init__(self, pool: Any, depth: int) -> None:
+    def __init__(self, pool: Any, *, with_stacks: bool) -> None:
         super().__init__()
         self._pool = weakref.ref(pool)
         self.alias: str = pool.config.alias
-        self.depth = depth
+        #: The walk that suited the last lease.
+        self._walk: Walk | None = of if with_stacks else None
         self.sessions = Sessions()
 
-    def __setitem__(self, lease: Lease, value: Any) -> None:
-        if lease in lease.pins:  # it only initializes a connection
-            super().__setitem__(lease, None)
-            return
-        route = collection.route(self.alias)
-        depth, now = self.depth, monotonic()
-        stack = stacks.here(_STATEMENT_FRAMES, depth) if depth else ()
-        trace = Trace(route, now, stack, depth)
-        contention = collection.contention(self.alias)
-        if contention.until > 0:
-            since = contention.waited_since(lease.leased_at, now)
-            trace.waited_before = contention.waited(now) - since
-        super().__setitem__(lease, trace)
+    def __setitem__(self, lease: ObservedLease, value: Any) -> None:
+        trace = None
+        if lease not in lease.pins:  # else it only initializes a connection
+            stack: Stack = ()
+            if (walk := self._walk) is not None:
+                stack = stacks.of_statement(_CURSOR_FRAMES, walk)
+                self._walk = walk = of_deep if len(stack) == FULL else of
+            began, contention = lease.leased_at, lease.contention
+            trace = Trace((lease.scope() or lease.fallback).route, began, stack, walk)
+            if contention.until > 0:
+                trace.waited_before = contention.waited(began)
+        dict.__setitem__(self, lease, trace)
+        lease.trace = trace
 
-    def pop(self, lease: Lease, default: Any = None) -> Any:
-        if (trace := super().pop(lease, None)) is not None and not trace.alone:
-            self._ended(lease, trace)
-        return trace
-
-    def _ended(self, lease: Lease, trace: Trace) -> None:
-        now = monotonic()
-        held = now - lease.leased_at
-        tally = collection.here(self.alias)
-        durations.add(self.alias, "uses", held)
+    def pop(self, lease: ObservedLease, default: Any = None) -> Any:
+        # Removed last: after an interrupt, this is called once more.
+        lease.trace = None
+        if (trace := dict.pop(self, lease, None)) is None or trace.alone:
+            return trace
+        now, began = monotonic(), lease.leased_at
+        held = now - began
+        tally = lease.tally if lease.home == get_ident() else collection.here(self.alias)
+        durations.note(tally, "uses", held)
         counts = tally.route(trace.route).counts
         counts.add_lease(held, trace.ran)
-        waited = collection.contention(self.alias).waited(now) - trace.waited_before
-        if waited > 0:
+        contention = lease.contention
+        if contention.until > began:  # else nobody has waited since then
+            waited = contention.waited(now) - trace.waited_before
             pool = self._pool()
             counts.blocked += waited / ((pool is not None and pool.max_size) or 1)
+        return trace
 
 
 class Session:

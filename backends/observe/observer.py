@@ -15,7 +15,7 @@ from typing import Any
 
 from relet.core import PoolAdapter, PoolConfig
 
-from . import collection, durations, stacks
+from . import collection, durations
 from .kept import KeptLeases, Sessions
 
 
@@ -28,7 +28,7 @@ class PoolObserver:
 
     def __init__(self, alias: str, *, with_stacks: bool) -> None:
         self._alias = alias
-        self._depth = stacks.DEPTH if with_stacks else 0
+        self._with_stacks = with_stacks
         self._opening = threading.local()
         self._sessions: Sessions | None = None
 
@@ -59,7 +59,7 @@ class PoolObserver:
 
     def watch(self, pool: PoolAdapter[Any]) -> None:
         """Note what happens in *pool*, which was just made."""
-        kept = KeptLeases(pool, self._depth)
+        kept = KeptLeases(pool, with_stacks=self._with_stacks)
         self._sessions = kept.sessions
         pool.long_leases = kept
         pool.on_timeout = self._timed_out

@@ -8,29 +8,48 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import dropwhile
 from types import CodeType, FrameType
-from typing import cast
+from typing import Any, cast
+
+from django.db.backends.utils import CursorWrapper
 
 #: How many of the innermost frames are kept, of a statement and of a cursor. To look at one costs a
 #: twentieth of a microsecond or more. The others of a cursor are those of its statement.
 DEPTH, CURSOR_DEPTH = 15, 4
 
+#: The length of a stack that is not shorter than `DEPTH`.
+FULL = 2 * DEPTH
+
+#: Called by whoever runs a statement with Django's cursor.
+DJANGO_EXECUTE = CursorWrapper.execute.__code__
+
 #: Code objects and offsets in turns, the innermost first.
 Stack = tuple[CodeType | int, ...]
 #: (file, line, function)
 Line = tuple[str, int, str]
+#: Returns the stack of a frame.
+Walk = Callable[["FrameType | None"], Stack]
 
 
-def here(skip: int, depth: int = DEPTH) -> Stack:
-    """Return the stack of the caller.
+def of_statement(skip: int, walk: Walk) -> Stack:
+    """Return the stack of who has called Django's cursor, or relet's.
 
-    :param skip: how many frames to leave out, with that of the caller.
-    :param depth: how many frames to keep.
+    Frames in between are skipped without a look at them, which is what takes time.
+
+    :param skip: how many frames to leave out, up to that of relet's cursor.
+    :param walk: `of` or `of_deep`.
     """
     try:
-        return of(sys._getframe(skip + 1), depth)
+        # Relet's cursor is called by a method of Django's, that by another one, that by this.
+        django = sys._getframe(skip + 4)
+        if django.f_code is DJANGO_EXECUTE:
+            return walk(django.f_back)
+    except ValueError:  # there are not so many
+        pass
+    try:
+        return walk(sys._getframe(skip + 2))
     except ValueError:
         return ()
 
@@ -44,6 +63,43 @@ def of(frame: FrameType | None, depth: int = DEPTH) -> Stack:
         found += frame.f_code, frame.f_lasti
         frame = frame.f_back
     return tuple(found)
+
+
+def of_deep(frame: FrameType | None) -> Stack:
+    """Return the stack of *frame* and its callers, in half the time if there are `DEPTH` of them.
+
+    For that, the loop is written out. With fewer callers it takes longer.
+    """
+    f: Any = frame
+    try:
+        # fmt: off
+        return (
+            f.f_code, f.f_lasti, (f := f.f_back).f_code, f.f_lasti,
+            (f := f.f_back).f_code, f.f_lasti, (f := f.f_back).f_code, f.f_lasti,
+            (f := f.f_back).f_code, f.f_lasti, (f := f.f_back).f_code, f.f_lasti,
+            (f := f.f_back).f_code, f.f_lasti, (f := f.f_back).f_code, f.f_lasti,
+            (f := f.f_back).f_code, f.f_lasti, (f := f.f_back).f_code, f.f_lasti,
+            (f := f.f_back).f_code, f.f_lasti, (f := f.f_back).f_code, f.f_lasti,
+            (f := f.f_back).f_code, f.f_lasti, (f := f.f_back).f_code, f.f_lasti,
+            (f := f.f_back).f_code, f.f_lasti,
+        )
+        # fmt: on
+    except AttributeError:  # None has no code
+        return of(frame)
+
+
+def of_cursor(frame: FrameType) -> Stack:
+    """Return the `CURSOR_DEPTH` innermost frames of *frame* and its callers."""
+    f: Any = frame
+    try:
+        # fmt: off
+        return (
+            f.f_code, f.f_lasti, (f := f.f_back).f_code, f.f_lasti,
+            (f := f.f_back).f_code, f.f_lasti, (f := f.f_back).f_code, f.f_lasti,
+        )
+        # fmt: on
+    except AttributeError:
+        return of(frame, CURSOR_DEPTH)
 
 
 def of_frames(frames: Iterable[FrameType]) -> Stack:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from relet.core.observe import RouteTally, StatementCounts
 
 from . import collection
-from .kept import Trace
+from .kept import ObservedLease, Trace
 
 
 class _Statement(NamedTuple):
@@ -62,7 +62,7 @@ class Usage:
     def __init__(self, wrapper: Any) -> None:
         self._alias: str = wrapper.alias
         self._runner = wrapper._runner
-        self._observed = hasattr(self._runner, "trace")
+        self._observed = isinstance(self._runner.lease, ObservedLease)
         self._tally = collection.here(self._alias)
         # A tally may drop its routes in between, so they are kept with their counts.
         self._before = [
@@ -137,7 +137,7 @@ class Usage:
     def _kept(self) -> tuple[Trace | None, float, float]:
         """Return the trace and the times of the lease that has not ended, if there is one."""
         lease = self._runner.lease
-        trace = self._runner.trace() if self._observed and lease.connection is not None else None
+        trace = lease.trace if self._observed and lease.connection is not None else None
         if trace is None:
             return None, 0.0, 0.0
         return trace, monotonic() - lease.leased_at, trace.ran

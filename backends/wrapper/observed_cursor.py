@@ -12,10 +12,7 @@ from functools import cache
 from math import frexp
 from sys import _getframe
 from time import monotonic
-from types import FrameType
 from typing import Any, ClassVar
-
-from django.db.backends.utils import CursorWrapper
 
 from relet.backends.leases.observed_runner import ObservedRunner
 from relet.backends.leases.runner import CHECKIN, PIN_CURSOR
@@ -49,7 +46,7 @@ class ObservedCursor(LeasedCursor):
             return runner.measure(self, query, self._execute_slowly, query, params, kwargs)
         lease = runner.lease
         if lease.connection is not None:
-            return self._execute_kept(runner, query, params)
+            return self._execute_kept(runner, lease.trace, query, params)
         before = lease.leased_at
         try:
             raw = runner.begin(query)
@@ -64,19 +61,19 @@ class ObservedCursor(LeasedCursor):
             self._fail(error)
             runner.ended(self, query, before, error=error)
             raise
-        now = monotonic()
         leased_at = lease.leased_at
         tally = runner.tally
         if action is not CHECKIN or tally.waited or runner.contention.until > leased_at:
-            runner.ended(self, query, before)
+            if (trace := lease.trace) is None or trace.alone:
+                runner.ended(self, query, before)
+            else:
+                runner.began(self, query, driver.rowcount)
             return self
-        ran = now - leased_at
-        route = (runner.scope() or runner.fallback).route
+        ran = monotonic() - leased_at
         try:
-            counts = tally.texts[route][query]
+            counts = tally.texts[(runner.scope() or runner.fallback).route][query]
         except KeyError:
-            counts = tally.find(route, query)
-        counts.calls += 1
+            counts = tally.find(runner.route(), query)
         counts.total += ran
         if ran > counts.maximum:
             counts.maximum = ran
@@ -85,14 +82,23 @@ class ObservedCursor(LeasedCursor):
             counts.rows += rows
         return self
 
-    def _execute_kept(self, runner: ObservedRunner, query: str, params: Any) -> LeasedCursor:
+    def _execute_kept(
+        self, runner: ObservedRunner, trace: Trace | None, query: str, params: Any
+    ) -> LeasedCursor:
         """Execute a plain statement in a lease that was kept. Again, all of it is inlined."""
-        lease = runner.lease
-        trace = lease.pool.long_leases.get(lease)  # type: ignore[union-attr]
         if trace is None:
             return runner.measure(self, query, self._execute_slowly, query, params, {})
-        if trace.depth:
-            trace.ran_at = stacks.of(_caller(), trace.depth)
+        if (walk := trace.walk) is not None:
+            # The stack of who has called Django's cursor, or relet's. Frames in between are skipped
+            # without a look at them, which is what takes time.
+            try:
+                # 1 `execute`, 2 and 3 Django's cursor, 4 its execute().
+                frame = _getframe(4)
+            except ValueError:  # there are not so many
+                trace.ran_at = walk(_getframe(2))
+            else:
+                django = frame.f_code is stacks.DJANGO_EXECUTE
+                trace.ran_at = walk(frame.f_back if django else _getframe(2))
         trace.since = began = monotonic()
         try:
             raw = runner.begin(query)
@@ -110,12 +116,10 @@ class ObservedCursor(LeasedCursor):
         trace.since = now = monotonic()
         ran = now - began
         trace.ran += ran
-        tally, route = runner.tally, (runner.scope() or runner.fallback).route
         try:
-            counts = tally.texts[route][query]
+            counts = runner.tally.texts[(runner.scope() or runner.fallback).route][query]
         except KeyError:
-            counts = tally.find(route, query)
-        counts.calls += 1
+            counts = runner.tally.find(runner.route(), query)
         counts.inner += 1
         counts.total += ran
         counts.inner_total += ran
@@ -160,30 +164,16 @@ class NotingCursor(ObservedCursor):
     def __init__(self, runner: ObservedRunner) -> None:
         super().__init__(runner)
         lease = runner.lease
-        if lease.connection is None:
-            vars(runner.host)["cursor_class"] = self.plain
-        elif (trace := lease.pool.long_leases.get(lease)) is not None:  # type: ignore[union-attr]
-            trace.cursor_at = stacks.of(_getframe(_CURSOR_FRAMES), stacks.CURSOR_DEPTH)
+        if (trace := lease.trace) is not None:
+            trace.cursor_at = stacks.of_cursor(_getframe(_CURSOR_FRAMES))
+        elif lease.connection is None:
+            self._wrapper.cursor_class = self.plain
 
 
 ObservedCursor.noting = NotingCursor
 
 #: Frames to skip: those of relet.
 _CURSOR_FRAMES = 3
-_DJANGO_EXECUTE = CursorWrapper.execute.__code__
-
-
-def _caller() -> FrameType | None:
-    """Return the frame that has called Django's cursor, or relet's.
-
-    Frames in between are skipped without a look at them, which is what takes time.
-    """
-    try:
-        # 1 `_execute_kept`, 2 `execute`, 3 and 4 Django's cursor, 5 its execute().
-        frame = _getframe(5)
-    except ValueError:  # there are not so many
-        return _getframe(3)
-    return frame.f_back if frame.f_code is _DJANGO_EXECUTE else _getframe(3)
 
 
 class ObservedServerCursor(LeasedServerCursor):
@@ -195,8 +185,8 @@ class ObservedServerCursor(LeasedServerCursor):
 
     def __init__(self, runner: ObservedRunner, name: str) -> None:
         super().__init__(runner, name)
-        if (trace := runner.trace()) is not None and trace.depth:
-            trace.cursor_at = stacks.of(_getframe(_CURSOR_FRAMES), stacks.CURSOR_DEPTH)
+        if (trace := runner.lease.trace) is not None and trace.walk is not None:
+            trace.cursor_at = stacks.of_cursor(_getframe(_CURSOR_FRAMES))
 
     def execute(self, query: Any, params: Any = None, /, **kwargs: Any) -> LeasedCursor:
         run = self._execute_slowly
@@ -221,7 +211,7 @@ class _ObservedTransfer(Transferring):
         except BaseException as error:
             self._count(error)
             raise
-        self._trace = self._runner.trace()
+        self._trace = self._runner.lease.trace
         if self._trace is not None:
             self._ran_before = self._trace.ran
         return opened

@@ -10,6 +10,7 @@ from math import frexp, inf
 #: offset. From 2**-32 s (0.2 ns) to 2**15 s (9 hours).
 SIZE, HIGHEST = 48, 15
 _LOWEST = HIGHEST - SIZE + 1
+_LONGEST = 2.0**HIGHEST
 
 
 class Histogram:
@@ -36,8 +37,12 @@ class Histogram:
     def add(self, seconds: float) -> None:
         """Count a duration."""
         self.total += seconds
-        self.maximum = max(self.maximum, seconds)
-        self.buckets[min(frexp(seconds)[1], HIGHEST) if seconds > 0 else _LOWEST] += 1
+        if seconds > self.maximum:
+            self.maximum = seconds
+        if 0 < seconds < _LONGEST:
+            self.buckets[frexp(seconds)[1]] += 1
+        else:
+            self.buckets[HIGHEST if seconds > 0 else _LOWEST] += 1
 
     def merge(self, other: Histogram) -> None:
         """Add the durations of *other*."""

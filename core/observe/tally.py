@@ -101,7 +101,9 @@ class Tally:
 
     def route(self, route: str) -> RouteTally:
         """Return what was counted for *route*."""
-        return self._batch().route(route)
+        batch = self.batch
+        found = batch.routes.get(route)
+        return self._batch().route(route) if found is None or batch.forgotten else found
 
     def find(self, route: str, text: str) -> StatementCounts:
         """Return the counts of the statement *text* of *route*."""

@@ -20,7 +20,7 @@ from django.db import connections
 
 import relet
 from relet.backends.leases.runner import LeaseRunner
-from relet.backends.observe import collection
+from relet.backends.observe import collection, stacks
 from relet.backends.wrapper.cursor import LeasedCursor
 from relet.backends.wrapper.server_cursor import LeasedServerCursor
 
@@ -116,11 +116,36 @@ def test_on_runs_few_more_instructions(make):
             run(wrapper, "SELECT 1")
     plain = instructions(lambda: run(off, "SELECT 1"))
     observed = instructions(lambda: run(on, "SELECT 1"))
-    assert len(observed) - len(plain) < 130
+    assert len(observed) - len(plain) < 115
     functions = {
         code.co_qualname if hasattr(code, "co_qualname") else code.co_name for code, _ in observed
     }
     assert not {name for name in functions if name.startswith(("ObservedRunner", "Tally"))}
+
+
+def test_kept_leases_run_few_more_instructions(make):
+    """A statement in one, and a transaction of one statement, however deep the stack is."""
+    added = []
+    for repeats in (1, 2):
+        lengths = []
+        for alias, options in (("off", {"observe": False}), ("on", {})):
+            wrapper = make(f"{alias}{repeats}", OPTIONS=options)
+
+            def work(wrapper=wrapper, repeats=repeats):
+                wrapper.set_autocommit(False)
+                with wrapper.cursor() as cursor:
+                    for _ in range(repeats):
+                        cursor.execute("SELECT 1")
+                wrapper.rollback()
+                wrapper.set_autocommit(True)
+
+            for _ in range(3):
+                work()
+            lengths.append(len(instructions(work)))
+        added.append(lengths[1] - lengths[0])
+    once, twice = added
+    assert once < 800
+    assert twice - once < 330
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -218,6 +243,35 @@ def test_parts_can_be_left_out(make):
         run(wrapper, "SELECT 1 AS parts")
     assert counted("SELECT ? AS parts") == 1
     assert relet.routes().rows == ()
+
+
+# Stacks.
+
+
+def test_stacks_of_any_depth_are_those_of_a_loop():
+    def below(frames, function):
+        return function() if not frames else below(frames - 1, function)
+
+    def look():
+        here = sys._getframe(1)
+        assert stacks.of_deep(here) == stacks.of(here)
+        assert len(stacks.of(here)) == stacks.FULL
+        assert stacks.of_cursor(here) == stacks.of(here, stacks.CURSOR_DEPTH)
+
+    below(stacks.DEPTH, look)
+
+    found = []
+
+    def alone():
+        here = sys._getframe(1)
+        while here is not None:
+            found.append((stacks.of_deep(here), stacks.of(here)))
+            found.append((stacks.of_cursor(here), stacks.of(here, stacks.CURSOR_DEPTH)))
+            here = here.f_back
+
+    in_thread(lambda: below(3, alone))
+    assert all(deep == loop for deep, loop in found)
+    assert len(found[-2][0]) == 2
 
 
 # Threads.
