@@ -42,12 +42,14 @@ PIPELINE_SYNC, TUPLES_OK = pq.ExecStatus.PIPELINE_SYNC, pq.ExecStatus.TUPLES_OK
 SQLSTATE, FUNCTION = pq.DiagnosticField.SQLSTATE, pq.DiagnosticField.SOURCE_FUNCTION
 
 #: Types of numbers, which psycopg chooses by their value: int2, oid and float4 among them.
-_NUMBERS = frozenset({INT4, INT8, FLOAT8, NUMERIC, 21, 26, 700})
-_INTEGERS = frozenset({INT4, INT8, 21, 26})
+_NUMBERS = frozenset({INT4, INT8, FLOAT8, NUMERIC, 26, 700})
+_INTEGERS = frozenset({INT4, INT8, 26})
 #: An integer of fewer characters is an int4.
 _SHORT = 10
 #: The text type. psycopg writes its values as literals of an open type.
 _TEXT = 25
+#: Types whose literals always have the same type: the least integers, and text.
+_LITERALS = {21: INT4, _TEXT: 0}
 #: Values of a float for which psycopg writes a literal with a cast.
 _NO_NUMBERS = (b"nan", b"inf", b"-inf")
 
@@ -102,8 +104,12 @@ class Planned(Base):
             text = book.find(self._text(query))
             if not isinstance(text, Disturbance):
                 return super()._execute_gen(query, params, prepare=prepare, binary=binary)
-        elif (text := book.find(query)) is None or book.off:
-            return super()._execute_gen(query, params, prepare=prepare, binary=binary)
+        else:
+            text = book.texts[query]
+            if text.__class__ is Text and text.target is None:
+                text = book.find(query)
+            if text is None or book.off:
+                return super()._execute_gen(query, params, prepare=prepare, binary=binary)
         if isinstance(text, Disturbance):
             run = super()._execute_gen(query, params, prepare=prepare, binary=binary)
             return self._disturbing_gen(text, run)
@@ -138,14 +144,15 @@ class Planned(Base):
 
     def _planned_gen(self, text: Text, query: str, params: Any) -> PQGen[None]:
         native = text.native
-        try:
-            if params is None and not native.count and "%" not in query:
-                ordered: Sequence[Any] = ()
-            else:
+        ordered: Sequence[Any] = ()
+        if params.__class__ is tuple and native.names is None and len(params) == native.count:
+            ordered = params
+        elif params is not None or native.count or "%" in query:
+            try:
                 ordered = native.values(params)
-        except Unfit:
-            yield from super()._execute_gen(query, params)
-            return
+            except Unfit:
+                yield from super()._execute_gen(query, params)
+                return
         yield from self._start_query(query)
         pgconn = self._pgconn
         status = pgconn.transaction_status
@@ -163,19 +170,31 @@ class Planned(Base):
             sent: Any = self._tx.types
             values = dumped
             types = _literal_types(dumped, sent) if self.writes_literals else tuple(sent)
-        shape = text.shape(types)
+        shape = text.shapes.get(types)
+        if shape is None or shape.refused:
+            shape = text.shape(types)
         if shape is None or status == IN_ERROR:
             yield from super()._execute_gen(query, params)
             return
-        book, session, target = self.book, self._session(), shape.target
-        prepared = session.find(shape) if session.epoch == book.epoch else None
+        book, target = self.book, shape.target
+        try:
+            session: SessionPlans = self._conn.relet_plans  # type: ignore[attr-defined]
+        except AttributeError:
+            session = self._session()
+        prepared = session.prepared.get(shape) if session.epoch == book.epoch else None
         if prepared is not None and target.mode == "auto" and target.trial is None:
-            # The hot path.
+            # The hot path: `SessionPlans.find` and `_take` inlined.
+            session.used = prepared.used = session.used + 1
             began = monotonic()
             pgconn.send_query_prepared(prepared.sql_name, values)
             results = yield from generators.execute(pgconn)
-            if results and results[0].status != FATAL_ERROR:
+            if results and (result := results[0].status) != FATAL_ERROR:
                 book.executed(prepared, target, "auto", monotonic() - began)
+                if result == TUPLES_OK:
+                    self._query = _Sent((self._conn, query, params))  # type: ignore[assignment]
+                    self._set_results(results)
+                    self._last_query = query
+                    return
             elif lost_plan(book, session, shape, prepared, results):
                 yield from self._heal(shape, session, query, params, values, results, status)
                 return
@@ -201,7 +220,9 @@ class Planned(Base):
                 shape.refused = True
                 book.refuse(target, f"the server refuses to prepare it ({run.refusal})")
                 return
-            if lost_plan(book, session, shape, session.find(shape), found):
+            if _failed(found) and lost_plan(
+                book, session, shape, session.prepared.get(shape), found
+            ):
                 yield from self._heal(shape, session, query, params, values, found, status)
                 return
             results = found
@@ -237,26 +258,25 @@ class Planned(Base):
 
     def _take(self, query: str, params: Any, results: list[PGresult]) -> None:
         """Take the results of a statement, or raise its error."""
-        self._query = _Sent(self, query, params)  # type: ignore[assignment]
+        self._query = _Sent((self._conn, query, params))  # type: ignore[assignment]
         self._check_results(results)
         self._set_results(results)
         self._last_query = query
 
 
-class _Sent:
-    """The last statement of a cursor, in the place where Django's query log looks for it."""
+class _Sent(tuple[Any, str, Any]):
+    """The last statement of a cursor, in the place where Django's query log looks for it.
 
-    __slots__ = ("_connection", "_params", "_query")
+    Its connection, its text and its parameters.
+    """
 
-    def __init__(self, cursor: Planned, query: str, params: Any) -> None:
-        self._connection = cursor.connection
-        self._query = query
-        self._params = params
+    __slots__ = ()
 
     @property
     def query(self) -> bytes:
         """The statement with its values, as it would have been sent without a plan."""
-        return psycopg.ClientCursor(self._connection).mogrify(self._query, self._params).encode()
+        connection, query, params = self
+        return psycopg.ClientCursor(connection).mogrify(query, params).encode()
 
 
 class _Run:
@@ -300,7 +320,7 @@ class _Run:
             self.pgconn.send_query_prepared(prepared.sql_name, values)
             results = yield from generators.execute(self.pgconn)
         else:
-            answers = yield from _in_one_message(self.pgconn, self._bind(prepared, mode))
+            answers = yield from _in_one_message(self.pgconn, self._bind(prepared.sql_name, mode))
             results = answers[1]
         if results and results[0].status != FATAL_ERROR:
             if values is None:
@@ -309,13 +329,13 @@ class _Run:
                 self.book.executed(prepared, target, mode, monotonic() - began)
         return results
 
-    def _bind(self, prepared: Prepared, mode: str) -> list[Callable[[], None]]:
-        """Return what to send to run it with the plan *mode*."""
-        pgconn = self.pgconn
-        commands = [
-            lambda: pgconn.send_query_params(_FORCE[mode], None),
-            lambda: pgconn.send_query_prepared(prepared.sql_name, self.values),
-        ]
+    def _bind(self, name: bytes, mode: str) -> list[Callable[[], None]]:
+        """Return what to send to run it, prepared as *name*, with the plan *mode*."""
+        pgconn, values = self.pgconn, self.values
+        commands: list[Callable[[], None]] = [lambda: pgconn.send_query_prepared(name, values)]
+        if mode == "auto":
+            return commands
+        commands.insert(0, lambda: pgconn.send_query_params(_FORCE[mode], None))
         if self.in_transaction:
             commands.append(lambda: pgconn.send_query_params(_UNFORCE, None))
         return commands
@@ -347,10 +367,9 @@ class _Run:
             commands.append(
                 lambda: pgconn.send_query_params(b"RELEASE SAVEPOINT " + _SAVEPOINT, None)
             )
-        prepared = Prepared(name, 0)
-        run = self._bind(prepared, mode) if mode != "auto" else self._bind(prepared, "custom")[1:2]
         runs_at = len(commands) + (mode != "auto")
-        answers = yield from _in_one_message(pgconn, [*commands, *run])
+        commands += self._bind(name.encode(), mode)
+        answers = yield from _in_one_message(pgconn, commands)
         answer = answers[at][0]
         if answer.status == COMMAND_OK:
             shape.proven = True
@@ -515,8 +534,10 @@ def _literal_types(values: Sequence[Any], types: Sequence[int]) -> tuple[int, ..
     """
     found = []
     for value, oid in zip(values, types, strict=True):
-        if oid not in _NUMBERS:
-            found.append(0 if oid == _TEXT else oid)
+        if (literal := _LITERALS.get(oid)) is not None:
+            found.append(literal)
+        elif oid not in _NUMBERS:
+            found.append(oid)
         elif oid in _INTEGERS and len(value) < _SHORT:
             found.append(INT4)
         else:

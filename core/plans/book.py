@@ -302,13 +302,14 @@ class PlanBook:
         :param mode: how it was run; see `Target.next_mode`.
         :param seconds: how long it took.
         """
-        prepared.counts.add_run(mode, seconds)
+        counts = prepared.counts
+        counts.add_run(mode, seconds)
         if (trial := target.trial) is not None:
             if mode in ("custom", "auto"):
                 trial.add(mode, seconds)
             if trial.ended:
                 self._end_trial(target, trial)
-        elif target.mode == "auto" and prepared.counts.runs % _LOOK_EVERY == 0:
+        elif counts.runs % _LOOK_EVERY == 0 and target.mode == "auto":
             self._look(target)
 
     def _look(self, target: Target) -> None:

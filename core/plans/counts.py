@@ -9,7 +9,7 @@ from dataclasses import dataclass
 CUSTOM_RUNS = 5
 
 
-@dataclass
+@dataclass(slots=True)
 class PlanCounts:
     """What executions of prepared statements took. Times are in seconds, as the client sees them.
 
@@ -32,13 +32,12 @@ class PlanCounts:
             the first executions of a session.
         """
         self.runs = runs = self.runs + 1
-        if mode == "custom" or (mode == "auto" and runs <= CUSTOM_RUNS):
-            if runs > 1:
-                self.custom += 1
-                self.custom_total += seconds
-        else:
+        if mode != "custom" and (runs > CUSTOM_RUNS or mode != "auto"):
             self.generic += 1
             self.generic_total += seconds
+        elif runs > 1:
+            self.custom += 1
+            self.custom_total += seconds
 
     def add(self, other: PlanCounts) -> None:
         """Add the counts of *other*."""
