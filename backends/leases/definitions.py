@@ -16,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from relet.core import PoolAdapter
+from relet.core.catalogue.closure import Closure
 from relet.core.catalogue.memo import CatalogueMemo, Definer, Either
 from relet.core.catalogue.names import Catalogue
 from relet.core.catalogue.queries import (
@@ -182,8 +183,6 @@ class PoolDefinitions:
             if memo.stale:
                 memo.renew(self._committed)
             return False
-        from relet.core.catalogue.closure import Closure  # not at the top: it is needed here alone
-
         separators = Separators()
         query = sources_query(signature, separators)
         rows = pool.execute_internal(raw, query) if query else ()

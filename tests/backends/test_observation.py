@@ -168,7 +168,8 @@ def test_a_statement_costs_the_same_however_many_wait(make, kept):
             while len(waiters) < count:
                 waiters.append(object())
                 contention.begin(waiters[-1], monotonic())
-            lengths.append(len(instructions(work)))
+            # A statement that takes longer than all before notes that it did.
+            lengths.append(min(len(instructions(work)) for _ in range(5)))
     finally:
         for waiter in waiters:
             contention.end(waiter, monotonic())
