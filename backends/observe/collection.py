@@ -137,6 +137,7 @@ class Collection:
 
     def thread_ended(self, tally: Tally) -> None:
         """Keep the counts of a thread that has ended. A finalizer calls this."""
+        tally.ended = True
         self._ended[id(tally)] = tally
 
     def _merge(self) -> None:

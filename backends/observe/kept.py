@@ -108,7 +108,9 @@ class KeptLeases(dict[ObservedLease, "Trace | None"]):
             return trace
         now, began = monotonic(), lease.leased_at
         held = now - began
-        tally = lease.tally if lease.home == get_ident() else collection.here(self.alias)
+        tally = lease.tally
+        if lease.home != get_ident() or tally.ended:
+            tally = collection.here(self.alias)
         durations.note(tally, "uses", held)
         counts = tally.route(trace.route).counts
         counts.add_lease(held, trace.ran)

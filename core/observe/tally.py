@@ -79,9 +79,12 @@ class Tally:
     :ivar texts: the `RouteTally.texts` of each of its routes.
     :ivar waited: seconds for which the thread has waited for a connection, and which no statement
         was charged with yet.
+    :ivar ended: whether the thread has ended. Another one may have its identifier by now.
     """
 
-    __slots__ = ("_full", "_long", "alias", "batch", "fingerprint", "pool", "texts", "waited")
+    __slots__ = (
+        *("_full", "_long", "alias", "batch", "ended", "fingerprint", "pool", "texts", "waited"),
+    )
 
     def __init__(
         self,
@@ -94,6 +97,7 @@ class Tally:
         self._full = full
         self.pool = PoolCounts()
         self.waited = 0.0
+        self.ended = False
         self.batch = Batch()
         self.texts: dict[str, dict[str, StatementCounts]] = {}
         #: The hash of a long text -> its fingerprint.

@@ -19,8 +19,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 import relet
+from relet.backends.leases import lifetimes
 from relet.backends.leases.runner import LeaseRunner
-from relet.backends.observe import collection, stacks
+from relet.backends.observe import collection, kept, stacks
 from relet.backends.wrapper.cursor import LeasedCursor
 from relet.backends.wrapper.server_cursor import LeasedServerCursor
 
@@ -337,6 +338,27 @@ def test_many_threads_at_once_lose_nothing(add_size):
     rows = [row for row in relet.queries(limit=None).rows if "busy" in row.sql]
     assert sum(row.calls for row in rows) == threads * times
     assert sum(row.leases for row in relet.routes(limit=None).rows) == threads * times
+
+
+def test_a_lease_is_counted_that_a_thread_with_the_identifier_of_its_own_ends(
+    add_size, monkeypatch
+):
+    add_size("left", 1)
+    left = []
+    monkeypatch.setattr(lifetimes, "_abandon_in_background", left.append)
+
+    def work():
+        with relet.label("left"):
+            connections["left"].set_autocommit(False)
+            run(connections["left"], "SELECT 1")
+            return threading.get_ident()
+
+    identifier = in_thread(work)
+    assert [row.leases for row in relet.routes().rows if row.route == "left"] in ([], [0])
+    monkeypatch.setattr(kept, "get_ident", lambda: identifier)
+    (lease,) = {each for each in left if each.connection is not None}
+    lifetimes._abandon(lease)
+    assert [row.leases for row in relet.routes().rows if row.route == "left"] == [1]
 
 
 @pytest.fixture
