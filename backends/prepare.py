@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.exceptions import EmptyResultSet
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.models.query import RawQuerySet
 
 from relet.backends.leases.context_decorator import AsyncContextDecorator
 from relet.core import ConfigurationError, PoolAdapter
@@ -34,13 +35,16 @@ def prepare(
     the lengths of ``IN`` lists: all statements that differ in nothing else are the target.
 
     :param target: a queryset, for what is run when it is evaluated, and by its ``get()`` and
-        ``first()``; or SQL with placeholders, as it is passed to ``execute()``.
+        ``first()``; what ``raw()`` returns; or SQL with placeholders, as it is passed to
+        ``execute()``.
     :param using: the alias; by default that of the queryset, or ``"default"``.
-    :param name: what ``relet.plans()`` calls it.
+    :param name: what ``relet.plans()`` calls it; by default a hash of its text.
     :param plan: "auto" lets the server choose, unless its generic plan is found to be slower;
         "generic" is planned once for all values; "custom" is planned for each execution's values.
     :raises ConfigurationError: one of these is wrong, or the engine of the alias cannot prepare.
     """
+    if name is not None and (not isinstance(name, str) or not name):
+        raise ConfigurationError(f"relet.prepare(name={name!r}): it must be a text, or None.")
     texts, alias = _texts(target, using)
     _check_alias(alias)
     if plan not in PLANS:
@@ -70,14 +74,16 @@ _WAYS = ("all", "get", "first")
 
 def _texts(target: Any, using: str | None) -> tuple[list[str], str]:
     """Return the texts of *target*, each with its placeholders, and its alias."""
+    alias = getattr(target, "db", DEFAULT_DB_ALIAS) if using is None else using
+    if isinstance(target, RawQuerySet):
+        target = target.raw_query
     if isinstance(target, str):
-        return [target], using or DEFAULT_DB_ALIAS
+        return [target], alias
     query = getattr(target, "query", None)
     if query is None or not hasattr(query, "get_compiler"):
         raise ConfigurationError(
             f"relet.prepare() takes a queryset or SQL, not {type(target).__name__}."
         )
-    alias = using or target.db
     _check_alias(alias)
     queries = [query.chain()]
     if not query.is_sliced and not query.combinator:

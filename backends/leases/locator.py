@@ -16,18 +16,20 @@ from relet.backends.config.options import release_policy
 from relet.core import ConfigurationError, ReleasePolicy
 
 
-def current(alias: str) -> Any:
+def current(alias: object) -> Any:
     """Return the wrapper for *alias* in this thread.
 
     :raises ConfigurationError: *alias* is not in ``DATABASES``, or has no relet engine.
     """
     try:
-        wrapper = connections[alias]
-    except ConnectionDoesNotExist as error:
+        wrapper = connections[alias] if isinstance(alias, str) else None
+    except ConnectionDoesNotExist:
+        wrapper = None
+    if wrapper is None:
         names = ", ".join(map(repr, connections))
-        raise ConfigurationError(f"DATABASES has no alias {alias!r}; it has {names}.") from error
+        raise ConfigurationError(f"DATABASES has no alias {alias!r}; it has {names}.")
     if not hasattr(wrapper, "adapter_class"):
-        engine = connections.settings[alias]["ENGINE"]
+        engine = wrapper.settings_dict["ENGINE"]
         raise ConfigurationError(
             f"DATABASES[{alias!r}]['ENGINE'] is {engine!r}, which is not a relet engine; use "
             "'relet.backends.<adapter>'."
@@ -35,7 +37,7 @@ def current(alias: str) -> Any:
     return wrapper
 
 
-def check(alias: str) -> None:
+def check(alias: object) -> None:
     """Raise `ConfigurationError` if *alias* has no relet engine.
 
     Do nothing while ``settings.py`` is being imported, because engines are not known yet.

@@ -7,6 +7,7 @@ from relet.backends.observe.stacks import Line
 from relet.backends.pools import pools
 
 from . import server_view
+from .reason import reasons_of_alias
 from .report import Column, Report, number, seconds
 
 
@@ -57,7 +58,7 @@ class ConnectionsReport(Report[ConnectionRow]):
 
         It shows the innermost line of the project's code for each stack.
 
-        :param width: the number of characters in a line. By default, those of the terminal.
+        :param width: the columns of a line. By default, those of the terminal.
         :param stacks: whether to add all lines of all stacks below the table.
         """
         found = super().as_table(width=width)
@@ -74,13 +75,15 @@ def connections(alias: str | None = None, server: bool = False) -> ConnectionsRe
     It takes no connection and costs those who have one nothing. Without ``OPTIONS["observe"]``,
     idle connections and routes are not known, and few stacks.
 
-    :param alias: the key in ``DATABASES``; by default, all aliases.
+    :param alias: the key in ``DATABASES``; by default, all aliases. If it has no relet engine, the
+        report's `notes` say so.
     :param server: whether to add what the server knows of each, with one query to pg_stat_activity
         for each pool. It runs on an idle connection of the pool, else on one of its own, so that it
         works while the pool is exhausted. If that fails, the report's `notes` say why.
     """
     rows: list[ConnectionRow] = []
-    notes: list[str] = []
+    known = alias is None or any(handle.alias == alias for handle in pools)
+    notes = [] if known else reasons_of_alias(alias)
     for handle in pools:
         if alias is not None and handle.alias != alias:
             continue

@@ -18,7 +18,8 @@ def checked_order(report: str, by: object, known: Sequence[str]) -> None:
 
 def checked_limit(report: str, limit: object) -> None:
     """Raise `ValueError` unless *limit* is a number of rows, or None."""
-    if limit is not None and (not isinstance(limit, int) or limit < 0):
+    whole = isinstance(limit, int) and not isinstance(limit, bool)
+    if limit is not None and not (whole and limit >= 0):  # type: ignore[operator]
         raise ValueError(
             f"relet.{report}(limit={limit!r}): it must be a number of rows, or None for all."
         )

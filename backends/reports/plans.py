@@ -9,6 +9,7 @@ from relet.backends.pools import pools as open_pools
 from relet.core.plans import PlanBook, PlanCounts, Target
 
 from .ordering import checked_limit
+from .reason import reasons_of_alias
 from .report import Column, Report, number, seconds
 
 
@@ -62,19 +63,25 @@ class PlansReport(Report[PlanRow]):
 def plans(alias: str | None = None, limit: int | None = None) -> PlansReport:
     """Return the targets of this process, those that were run most often first.
 
-    :param alias: the key in ``DATABASES``; by default, all that have targets.
+    :param alias: the key in ``DATABASES``; by default, all that have targets. If it has no relet
+        engine, the report's `notes` say so.
     :param limit: how many rows to return; None for all.
     :raises ValueError: *limit* is not one of these.
     """
     checked_limit("plans", limit)
     books: dict[str, list[PlanBook]] = {}
     for handle in open_pools:
+        if alias is not None and handle.alias != alias:
+            continue
         if handle.pool.plans is not None:
             books.setdefault(handle.alias, []).append(handle.pool.plans)
-    aliases = declared_aliases() if alias is None else [alias]
+    declared = declared_aliases()
+    aliases = [each for each in declared if alias is None or each == alias]
     rows = [_row(target, books.get(each, ())) for each in aliases for target in targets_of(each)]
     rows.sort(key=lambda row: -row.hits)
-    notes = [
+    known = alias is None or books or alias in declared
+    notes = [] if known else reasons_of_alias(alias)
+    notes += [
         f"{name}: nothing is prepared: {book.off}."
         for name, found in books.items()
         for book in found

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from django.core.exceptions import ImproperlyConfigured
 
+from relet.backends.leases import locator
+from relet.core import ConfigurationError
+
 #: Django says that an engine could not be imported, and that the exception above says why.
 _SEE_ABOVE = " Check the above exception."
 
@@ -20,3 +23,15 @@ def reason_of_settings(error: Exception) -> str:
     # A KeyError only says which key.
     kind = "" if isinstance(error, ImproperlyConfigured) else f"{type(error).__name__}: "
     return f"the settings cannot be used: {kind}{reason(error)}"
+
+
+def reasons_of_alias(alias: object) -> list[str]:
+    """Return why there is nothing to report of *alias*: it is none, or has no relet engine.
+
+    It is a note and no error, because a report is for processes that are in trouble already.
+    """
+    try:
+        locator.check(alias)
+    except ConfigurationError as error:
+        return [str(error)]
+    return []

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+from unicodedata import category, east_asian_width
 
 Row = TypeVar("Row")
 
@@ -52,7 +53,7 @@ class Report(Generic[Row]):
     def as_table(self, *, width: int | None = None) -> str:
         """Return the rows as an aligned table.
 
-        :param width: the number of characters in a line. By default, those of the terminal.
+        :param width: the columns of a line. By default, those of the terminal.
         """
         if width is None:
             width = shutil.get_terminal_size((_WIDTH, 24)).columns
@@ -79,7 +80,8 @@ def plain(value: Any) -> Any:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Any], width: int) -> list[str]:
-    """Return the lines of a table, each of at most *width* characters."""
+    """Return the lines of a table, each of which takes at most *width* columns of the terminal."""
+    width = max(1, width)
     columns = [
         column
         for column in columns
@@ -87,7 +89,7 @@ def table(columns: Sequence[Column], rows: Sequence[Any], width: int) -> list[st
     ]
     cells = [[one_line(column.text(row)) for column in columns] for row in rows]
     widths = [
-        max([len(column.name), *(len(line[number]) for line in cells)])
+        max([len(column.name), *(width_of(line[number]) for line in cells)])
         for number, column in enumerate(columns)
     ]
     _narrow(columns, widths, width)
@@ -99,12 +101,42 @@ def table(columns: Sequence[Column], rows: Sequence[Any], width: int) -> list[st
         ).rstrip()
         for line in [heading, *cells]
     ]
-    return [line if len(line) <= width else line[: width - 1] + _ELLIPSIS for line in lines]
+    return [_cut(line, width) for line in lines]
 
 
 def one_line(text: str) -> str:
     """Return *text* without line breaks, and without anything that a terminal would obey."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def width_of(text: str) -> int:
+    """Return how many columns of a terminal *text* takes.
+
+    Letters such as those of Chinese take two, and accents of their own none.
+    """
+    return len(text) if text.isascii() else sum(map(_letter_width, text))
+
+
+def _letter_width(letter: str) -> int:
+    if category(letter) in ("Mn", "Me"):
+        return 0
+    return 2 if east_asian_width(letter) in ("W", "F") else 1
+
+
+def _cut(text: str, width: int, *, left: bool = False) -> str:
+    """Return as much of *text* as *width* columns have room for.
+
+    :param left: whether its beginning is cut, and not its end.
+    """
+    if width_of(text) <= width:
+        return text
+    room, kept = width - 1, 0
+    for letter in reversed(text) if left else text:
+        room -= _letter_width(letter)
+        if room < 0:
+            break
+        kept += 1
+    return _ELLIPSIS + text[len(text) - kept :] if left else text[:kept] + _ELLIPSIS
 
 
 def _narrow(columns: Sequence[Column], widths: list[int], width: int) -> None:
@@ -121,10 +153,9 @@ def _narrow(columns: Sequence[Column], widths: list[int], width: int) -> None:
 
 
 def _fitted(text: str, width: int, column: Column) -> str:
-    if len(text) > width:
-        kept = width - 1
-        text = _ELLIPSIS + text[-kept:] if column.cut_left else text[:kept] + _ELLIPSIS
-    return text.rjust(width) if column.right else text.ljust(width)
+    text = _cut(text, width, left=column.cut_left)
+    space = " " * (width - width_of(text))
+    return space + text if column.right else text + space
 
 
 def number(count: int | None) -> str:

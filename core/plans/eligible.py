@@ -19,9 +19,12 @@ from relet.core.sql.statements import (
     text_at,
 )
 
+#: Comments, such as those that tag statements, may come first; nested ones are not looked for.
 #: https://www.postgresql.org/docs/current/sql-prepare.html
 _PREPARABLE = re.compile(
-    r"[\s(]*(?:select|insert|update|delete|with|values|merge|table)\b", re.IGNORECASE
+    r"(?:[\s(]|--[^\r\n]*[\r\n]|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)*"
+    r"(?:select|insert|update|delete|with|values|merge|table)\b",
+    re.IGNORECASE,
 )
 #: Constants that the server replaces by the present time when it analyzes a statement.
 #: https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES

@@ -95,6 +95,24 @@ def test_a_target_is_prepared_when_it_is_first_run(add):
     assert len(prepared(wrapper)) == 1
 
 
+def test_what_raw_returns_is_a_target(add):
+    wrapper = add()
+    rows = Item.objects.using("planned").raw(f"SELECT %s AS id FROM ({SQL}) AS x", ["secret", 1])
+    relet.prepare(rows, name="raw")
+    assert run(wrapper, rows.raw_query, ["5", 1]) == [("5",)]
+    assert row("raw").alias == "planned"
+    assert row("raw").hits == 1
+
+
+def test_a_target_may_begin_with_comments(add):
+    wrapper = add()
+    sql = f"/* route='x' */ -- by the project\n{SQL}"
+    relet.prepare(sql, using="planned", name="tagged")
+    for text in (sql, SQL):
+        assert run(wrapper, text, [1]) == [(2,)]
+    assert row("tagged").hits == 2
+
+
 # What it means.
 
 DAY = datetime.date(2026, 3, 1)
@@ -392,6 +410,12 @@ def test_a_wrong_target(add):
             relet.prepare(target, using="planned")
     with pytest.raises(ConfigurationError, match=r"did you mean 'planned'\?"):
         relet.prepare(SQL, using="plannd")
+    for alias in ("", [], 5):
+        with pytest.raises(ConfigurationError, match="DATABASES has 'default', 'planned'"):
+            relet.prepare(SQL, using=alias)
+    for name in ("", 5, b"name"):
+        with pytest.raises(ConfigurationError, match="it must be a text, or None"):
+            relet.prepare(SQL, using="planned", name=name)
     with pytest.raises(ConfigurationError, match=r"did you mean 'generic'\?"):
         relet.prepare(SQL, using="planned", plan="generics")
 

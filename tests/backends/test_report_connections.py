@@ -15,7 +15,7 @@ import relet
 
 from ..support import driver
 from ..support.aliases import Aliases
-from ..support.engine import put_small_pool
+from ..support.engine import backend, put_small_pool
 from ..support.holder import staying
 from ..support.pools import backend_pid, stats
 from ..support.sessions import kill
@@ -334,8 +334,20 @@ def test_a_server_that_cannot_be_asked(db, monkeypatch):
     assert note in str(report)
 
 
-def test_no_such_alias(db):
-    assert relet.connections("nonsense").rows == ()
+@pytest.mark.parametrize("report", [relet.connections, relet.plans])
+@pytest.mark.parametrize("alias", ["defaul", "", 5, ["default"]])
+def test_no_such_alias(db, report, alias):
+    found = report(alias)
+    assert found.rows == ()
+    assert f"DATABASES has no alias {alias!r}" in found.notes[0]
+    assert "it has 'default'" in str(found)
+
+
+def test_an_alias_of_another_engine(database):
+    settings = {**connections["default"].settings_dict, "ENGINE": backend()}
+    with Aliases() as aliases:
+        aliases.add("plain", settings)
+        assert "'plain']['ENGINE'] is " in relet.connections("plain").notes[0]
 
 
 def test_not_observed(make):

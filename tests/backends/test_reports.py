@@ -12,6 +12,7 @@ from testapp.models import Item
 
 import relet
 from relet.backends.observe import collection
+from relet.backends.reports.report import width_of
 
 from ..support import driver
 from ..support.aliases import Aliases
@@ -404,3 +405,24 @@ def test_each_report_is_a_table_and_json(db, report):
         with pytest.raises(AttributeError):
             row.new = 1
     assert repr(found)
+
+
+@pytest.mark.parametrize("width", [1, 20, 30, 60, 120])
+def test_letters_that_take_two_columns(db, width):
+    """Tables stay aligned, whatever a terminal makes of the letters in them."""
+    for name in ("日本語のラベル" * 4, "cafe\u0301", "plain"):
+        with relet.label(name):
+            run(db, "SELECT 1")
+    lines = relet.routes(by="leases").as_table(width=width).splitlines()
+    assert max(map(width_of, lines)) <= width
+    if width >= 60:
+        ends = {width_of(line[: line.index("  1")]) for line in lines[1:]}
+        assert len(ends) == 1
+        assert width_of("cafe\u0301 日本") == 9
+
+
+@pytest.mark.parametrize("report", [relet.queries, relet.routes])
+@pytest.mark.parametrize("limit", [-1, True, 1.5, "3"])
+def test_a_wrong_limit(report, limit):
+    with pytest.raises(ValueError, match=f"limit={limit!r}.*a number of rows, or None for all"):
+        report(limit=limit)

@@ -47,7 +47,11 @@ def test_what_is_refused(sql, reason):
 def test_what_is_preparable():
     for sql in ("select 1", " (SELECT 1)", "INSERT INTO t", "with x as", "VALUES (1)", "MERGE"):
         assert is_preparable(sql)
+    for sql in ("-- a\nselect 1", "--\rselect", "/**/select", "/* a*b/c */(/***/ select 1)"):
+        assert is_preparable(sql)
     for sql in ("SET a = 1", "CREATE TABLE t", "EXPLAIN SELECT 1", "selects", "", "-- select"):
+        assert not is_preparable(sql)
+    for sql in ("/* select */ SET a = 1", "/* select", "/*/ select", "/* /* */ select */ SET a"):
         assert not is_preparable(sql)
 
 
