@@ -42,6 +42,14 @@ def first_outside(frame: FrameType | None) -> CallSite:
     return ()
 
 
+def of_running(frame: FrameType | None) -> CallSite:
+    """Return the call site of the statement that runs in *frame*, which is a driver's or deeper."""
+    inner = frame
+    while inner is not None and not is_skipped(inner.f_globals.get("__name__")):
+        inner = inner.f_back
+    return first_outside(frame if inner is None else inner)
+
+
 #: Frames from `current` to the caller of relet's cursor, and to the caller of Django's cursor.
 _CURSOR_CALLER, _DJANGO_CURSOR_CALLER = 4, 7
 

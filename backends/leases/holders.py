@@ -74,7 +74,7 @@ def _lines(
         frame, site = frames.get(lease.thread), lease.call_site
         alive = lease.thread in threads
         name = f"thread {threads[lease.thread]!r}" if alive else "a thread that has ended"
-        where = call_site.first_outside(frame) if site is None else site
+        where = call_site.of_running(frame) if site is None else site
         if (task := tasks.of(frame)) is not None:
             name = f"task {task.get_name()!r} in {name}"
             outer_first = map(call_site.first_outside, reversed([*frames_of(task)]))

@@ -96,14 +96,16 @@ class ObservedRunner(LeaseRunner):
 
         :param before: when the last lease before the statement began.
         :param trace: what is noted of the lease if it was kept before the statement.
-        :param began: when the statement began; by default, when its lease did.
+        :param began: when the statement began; by default, when its lease did. `measure` says it.
         :param alone: whether it may be a lease of its own.
         """
         now = monotonic()
         lease = self.lease
+        far = False
         if trace is not None:
             alone = False
         else:
+            far = began is not None
             if lease.leased_at != before:
                 began = lease.leased_at
             elif began is None or lease.connection is None:  # no connection came free
@@ -118,12 +120,10 @@ class ObservedRunner(LeaseRunner):
         if trace is not None:
             trace.since = now
             trace.ran += ran
-            if trace.alone:
-                trace.alone = False
-                if trace.walk is not None:
-                    # It was taken on the way, far from the code that runs the statement.
-                    stack = stacks.of_statement(_ENDED_FRAMES, trace.walk)
-                    trace.leased_at = trace.cursor_at = trace.ran_at = stack
+            if far and trace.walk is not None:
+                # Its stack was taken on the way, far from the code that runs the statement.
+                stack = stacks.of_statement(_ENDED_FRAMES, trace.walk)
+                trace.leased_at = trace.cursor_at = trace.ran_at = stack
         counts = self.count(cursor, sql, ran, error)
         if not alone:
             counts.inner += 1
@@ -180,11 +180,6 @@ class ObservedRunner(LeaseRunner):
         """Return the route of this thread or task."""
         return (self.scope() or self.fallback).route
 
-    def _reopen(self) -> None:
-        super()._reopen()
-        if (trace := self.lease.trace) is not None:
-            trace.alone = True
-
     # What else uses the connection.
 
     def call(self, function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
@@ -221,8 +216,8 @@ class ObservedRunner(LeaseRunner):
         return restored
 
 
-#: Frames from `ObservedRunner.measure` to relet's cursor, and from `ended`, at most.
-_CURSOR_FRAMES, _ENDED_FRAMES = 1, 1
+#: Frames from `ObservedRunner.measure` to relet's cursor, and from the `ended` that it calls.
+_CURSOR_FRAMES, _ENDED_FRAMES = 1, 2
 
 
 @cache

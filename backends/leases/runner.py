@@ -103,6 +103,8 @@ class LeaseRunner:
     :ivar effects: the memo of the pool; see `relet.core.sql.classifier.Memo`.
     :ivar initializing: the new connection that is being initialized, or None.
     :ivar internal_access: whether the reader of ``connection`` leaves its session unchanged.
+    :ivar on_the_way: whether a connection is taken for a statement, which records whether its lease
+        outlasts it.
     """
 
     lease_class: type[Lease] = Lease
@@ -139,7 +141,7 @@ class LeaseRunner:
         self.initializing: Any = None
         #: Names of the settings that were made on `initializing`.
         self.configured: set[str | None] = set()
-        self.internal_access = False
+        self.internal_access = self.on_the_way = False
         #: SAVEPOINTs of atomic blocks that were entered while there was no connection.
         self.pending_savepoints: list[str] = []
         #: The blocks that hold a connection, oldest first.
@@ -299,7 +301,7 @@ class LeaseRunner:
         if default_ensure is None:
             default_ensure = guards.default_ensure_connection(self.host_class.ensure_connection)
         lease.send(UNAVAILABLE)
-        self.ensure_connection()
+        self._connect_on_the_way()
         action = lease.send(STATEMENT)
         lease.sql = sql
         if action is CHECKOUT:
@@ -309,6 +311,10 @@ class LeaseRunner:
         """Take a connection through Django's `ensure_connection`."""
         # It reads `connection` but does nothing to the session.
         temporarily(self, self.host.ensure_connection, internal_access=True)
+
+    def _connect_on_the_way(self) -> None:
+        """Do the same for a statement."""
+        temporarily(self, self.ensure_connection, on_the_way=True)
 
     def _deadlock_error(self, pool: PoolAdapter[Any]) -> Exception:
         return pool.exhausted(
@@ -365,7 +371,7 @@ class LeaseRunner:
             self.closed = False
         else:
             # As in Django, which calls connect().
-            self.ensure_connection()
+            self._connect_on_the_way()
 
     def _read_health_checks(self, pool: PoolAdapter[Any]) -> None:
         self._health_checks = self.host.settings_dict["CONN_HEALTH_CHECKS"] or pool.health_checks
@@ -404,7 +410,7 @@ class LeaseRunner:
             self.checkout(lease)
             lease.pins[pin] = None
             self._end_call(lease, pin)
-            if lease.call_site is None and lease.pool is not None:
+            if lease.call_site is None and lease.pool is not None and not self.on_the_way:
                 holders.record_holder(lease, lease.pool)
         except BaseException as error:
             lease.pins.pop(pin, None)
@@ -849,7 +855,7 @@ class LeaseRunner:
 
     def _read_definitions(self, pool: PoolAdapter[Any]) -> None:
         if self.lease.connection is None:
-            self.ensure_connection()  # which may read them, if it opens the connection
+            self._connect_on_the_way()  # which may read them, if it opens the connection
         if not self.effects.stale or self.is_busy() or self.lease.connection is None:
             return
         if self.status() not in (TransactionStatus.IDLE, TransactionStatus.IN_TRANSACTION):

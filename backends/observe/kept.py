@@ -28,14 +28,12 @@ class Trace:
     :ivar ran_at: where the last statement ran.
     :ivar ran: seconds for which statements ran in it.
     :ivar since: when its last statement began or ended, in seconds of `time.monotonic`.
-    :ivar alone: whether the statement that now runs is a lease of its own if it ends the lease,
-        because the lease was only begun for it.
     :ivar walk: returns the stack of a frame; None if no stacks are kept.
     :ivar waited_before: `Contention.waited` when the lease began.
     """
 
     __slots__ = (
-        *("alone", "cursor_at", "leased_at", "ran"),
+        *("cursor_at", "leased_at", "ran"),
         *("ran_at", "route", "since", "waited_before", "walk"),
     )
 
@@ -44,7 +42,6 @@ class Trace:
         self.leased_at = self.cursor_at = self.ran_at = leased_at
         self.ran = self.waited_before = 0.0
         self.since = now
-        self.alone = False
 
 
 class ObservedLease(Lease):
@@ -104,7 +101,7 @@ class KeptLeases(dict[ObservedLease, "Trace | None"]):
     def pop(self, lease: ObservedLease, default: Any = None) -> Any:
         # Removed last: after an interrupt, this is called once more.
         lease.trace = None
-        if (trace := dict.pop(self, lease, None)) is None or trace.alone:
+        if (trace := dict.pop(self, lease, None)) is None:
             return trace
         now, began = monotonic(), lease.leased_at
         held = now - began

@@ -137,9 +137,12 @@ _SKIPPED = (
     *("relet.core", "relet.adapters", "relet.backends", "django", "asgiref"),
     *("psycopg", "psycopg_pool", "psycopg2", "pg8000", "sqlalchemy", "dj_db_conn_pool"),
     *("ddtrace", "debug_toolbar", "elasticapm", "newrelic", "opentelemetry", "scout_apm"),
-    *("sentry_sdk", "silk", "wrapt"),
+    *("sentry_sdk", "silk", "wrapt", "gevent"),
 )
-_SKIPPED_MODULES = ("contextlib", "threading", "asyncio", "concurrent.futures")
+_SKIPPED_MODULES = (
+    *("contextlib", "threading", "asyncio", "concurrent.futures"),
+    *("socket", "selectors", "ssl"),
+)
 
 
 def _skipped_paths() -> Iterator[str]:

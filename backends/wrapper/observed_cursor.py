@@ -64,7 +64,7 @@ class ObservedCursor(LeasedCursor):
         leased_at = lease.leased_at
         tally = runner.tally
         if action is not CHECKIN or tally.waited or runner.contention.until > leased_at:
-            if (trace := lease.trace) is None or trace.alone:
+            if lease.trace is None:
                 runner.ended(self, query, before)
             else:
                 runner.began(self, query, driver.rowcount)

@@ -122,6 +122,28 @@ def test_a_plain_statement_is_never_logged(make, watch, log):
     assert log.records == []
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_wrappers_first_statement_is_never_logged(make, watch, log, observer, closed):
+    """However long it runs: it outlasts nothing, though it makes the wrapper find its pool."""
+    wrapper = make("first", policy={"leak_after": 0})
+    wrapper.inc_thread_sharing()
+    if closed:
+        run(wrapper, "SELECT 1")
+        wrapper.close_pool()
+    observer.execute("SELECT pg_advisory_lock(78)")
+    thread = threading.Thread(target=run, args=(wrapper, "SELECT pg_advisory_xact_lock(78)"))
+    thread.start()
+    waits = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+    try:
+        until(lambda: observer.execute(waits).fetchone()[0])
+        watch.look(monotonic() + 100)
+    finally:
+        observer.execute("SELECT pg_advisory_unlock(78)")
+        thread.join()
+    wrapper.dec_thread_sharing()
+    assert log.records == []
+
+
 def test_an_override_counts(make, db, watch, log):
     with relet.policies.override("default", leak_after=1.0), transaction.atomic():
         run(db, "SELECT 1")

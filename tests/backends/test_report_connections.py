@@ -1,7 +1,12 @@
 """What relet.connections says: who has the connections, where, and for how long."""
 
 import asyncio
+import contextlib
 import copy
+import inspect
+import selectors
+import socket
+import ssl
 import threading
 import weakref
 from pathlib import Path
@@ -12,6 +17,7 @@ from django.db import DatabaseError, connections, transaction
 from testapp.models import Item
 
 import relet
+from relet.backends.observe import stacks
 
 from ..support import driver
 from ..support.aliases import Aliases
@@ -151,6 +157,8 @@ def test_running(db, observer):
     assert row.sql == "SELECT pg_advisory_xact_lock(?)"
     assert row.now_at[0][2] == "run"
     assert row.now_at[1] == (HERE, line_of("works"), "work")
+    # It is a lease of its own, though it is the first statement of the thread's wrapper.
+    assert (row.leased_at, row.cursor_at, row.ran_at) == ((), (), ())
     # The pool is exhausted, and still the server was asked.
     assert row.server_state == "active"
     assert row.wait_event == "Lock: advisory"
@@ -161,6 +169,28 @@ _WAITS = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND 
 
 
 # Stacks.
+
+
+@pytest.mark.parametrize("module", [contextlib, selectors, socket, ssl, connections.__class__])
+def test_the_projects_code_comes_first(module):
+    """A driver waits in the standard library, such as for an encrypted connection."""
+    inner = compile("pass", inspect.getfile(module), "exec")
+    own = compile("pass", HERE, "exec")
+    found = stacks.lines((inner, 0, own, 0, inner, 0))
+    assert [line[0] for line in found] == [HERE, inner.co_filename]
+
+
+@pytest.mark.parametrize("before", [None, "SELECT 1"])
+def test_the_stack_of_a_server_side_cursor(make, before):
+    """The project's lines come first, though the lease begins before the statement."""
+    wrapper = make("chunked")
+    if before is not None:
+        run(wrapper, before)
+    with wrapper.chunked_cursor() as cursor:
+        cursor.execute("SELECT 1")  # the chunks
+        row = only("chunked")
+    where = (HERE, line_of("the chunks"), "test_the_stack_of_a_server_side_cursor")
+    assert (row.leased_at[0], row.ran_at[0]) == (where, where)
 
 
 def test_stacks(db):

@@ -167,13 +167,16 @@ def test_tasks_are_named(make):
     assert f"taken at {Path(__file__)}:" in line
 
 
-def test_one_that_runs_a_statement_is_named(make, observer):
+@pytest.mark.parametrize("first", [True, False])
+def test_one_that_runs_a_statement_is_named(make, observer, first):
     wrapper = make("running", timeout=0.2)
     observer.execute("SELECT pg_advisory_lock(4711)")
 
     def run():
         copied = wrapper.copy()
         with copied.cursor() as cursor:
+            if not first:
+                cursor.execute("SELECT 1")
             cursor.execute("SELECT pg_advisory_xact_lock(4711)")
 
     thread = threading.Thread(target=run, name="runner")
