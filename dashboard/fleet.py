@@ -15,6 +15,7 @@ from functools import cached_property
 from math import frexp
 from typing import Any
 
+from relet.backends.leases.session_rules import sqlstate
 from relet.backends.reports.reason import reason
 from relet.backends.reports.report import plain
 from relet.core.observe import Histogram
@@ -151,8 +152,15 @@ def _attempt(read: Callable[[], Any], notes: list[str]) -> Any:
     try:
         return read()
     except Exception as error:  # noqa: BLE001 - anything that a driver or a setting raises
-        notes.append(reason(error))
+        text = reason(error)
+        if sqlstate(error) == _NO_TABLE or sqlstate(error.__cause__ or error) == _NO_TABLE:
+            text += ". Run 'manage.py migrate' on the alias that has the tables of the fleet."
+        notes.append(text)
         return None
+
+
+#: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_NO_TABLE = "42P01"
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from relet.backends.config.dsn import database_of
 from relet.backends.reports.reason import reason_of_settings
-from relet.backends.reports.report import Report, one_line
+from relet.backends.reports.report import Column, Report, one_line, width_of
 
 from .fleet import Filter, Fleet, read
 
@@ -135,16 +135,19 @@ def top(options: Options, *, interval: float = 2.0, once: bool = False) -> int:
     console = Console()
     if once or not sys.stdout.isatty():
         fleet = read(options.only)
-        console.print(picture(fleet))
+        console.print(picture(fleet, console.width))
         return _code(fleet)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(picture(read(options.only)), refresh=True)
+            live.update(picture(read(options.only), console.width), refresh=True)
             sleep(interval)
 
 
-def picture(fleet: Fleet) -> RenderableType:
-    """Return what ``relet top`` shows of the fleet at one moment."""
+def picture(fleet: Fleet, width: int = sys.maxsize) -> RenderableType:
+    """Return what ``relet top`` shows of the fleet at one moment.
+
+    :param width: the columns of the terminal. By default, it has room for all tables.
+    """
     from rich.console import Group
     from rich.text import Text
 
@@ -161,7 +164,7 @@ def picture(fleet: Fleet) -> RenderableType:
         elif name == "sessions":
             # Idle ones, of which there are many, say nothing that the pools do not.
             shown = tuple(row for row in shown if row.leased_seconds is not None or row.chain)
-        parts.append(_table(name, report, shown[:rows]))
+        parts.append(_table(name, report, shown[:rows], width))
     return Group(*parts)
 
 
@@ -173,7 +176,11 @@ _TITLES: Mapping[str, str] = {
 }
 
 
-def _table(name: str, report: Report[Any], rows: tuple[Any, ...]) -> Table:
+#: The columns of a terminal to which a wide column is cut, at least, and those between two.
+_NARROWEST, _GAP = 12, 2
+
+
+def _table(name: str, report: Report[Any], rows: tuple[Any, ...], width: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -183,16 +190,36 @@ def _table(name: str, report: Report[Any], rows: tuple[Any, ...]) -> Table:
         for column in report.columns
         if not column.optional or any(column.text(row) not in ("", "0") for row in rows)
     ]
+    columns, least = _fitting(columns, rows, width)
     for column in columns:
         table.add_column(
             column.name,
             justify="right" if column.right else "left",
             no_wrap=True,
             overflow="ellipsis",
-            ratio=1 if column.wide else None,
+            # What is left over is shared out, so that each gets its least width or more.
+            ratio=least[column.name] if column.wide else None,
         )
     for row in rows:
         # Texts of others: no markup of rich's, and nothing that a terminal obeys.
         cells = (Text(one_line(column.text(row))) for column in columns)
         table.add_row(*cells, style="red" if getattr(row, "chain", ()) else None)
     return table
+
+
+def _fitting(
+    columns: list[Column], rows: tuple[Any, ...], width: int
+) -> tuple[list[Column], Mapping[str, int]]:
+    """Return those of *columns* that *width* has room for, and the least width of each.
+
+    The last ones are left out first, but neither of the first two, nor the text of a statement.
+    """
+    least = {}
+    for column in columns:
+        most = max(width_of(text) for text in (column.name, *map(column.text, rows)))
+        least[column.name] = min(most, _NARROWEST) if column.wide else most
+    kept = list(columns)
+    last = -1 if columns[-1].wide else len(columns)
+    while kept[2:last] and sum(least[column.name] + _GAP for column in kept) > width + _GAP:
+        kept.remove(kept[2:last][-1])
+    return kept, least

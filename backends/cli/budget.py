@@ -153,6 +153,11 @@ def _set_up(module: str | None) -> None:
     """
     if module is not None:
         os.environ["DJANGO_SETTINGS_MODULE"] = module
+    elif not (django_settings.configured or os.environ.get("DJANGO_SETTINGS_MODULE")):
+        raise ImproperlyConfigured(
+            "which budget? Give --settings, the module of a project's settings, or --dsn and "
+            "--group; or set DJANGO_SETTINGS_MODULE."
+        )
     sys.path.insert(0, str(Path.cwd()))  # as manage.py does
     try:
         django.setup()

@@ -184,6 +184,15 @@ def test_commands_say_that_the_settings_cannot_be_used(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["budget", "pools"])
+def test_commands_say_that_they_need_settings(name: str) -> None:
+    result = relet(name, env={"DJANGO_SETTINGS_MODULE": ""})
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"relet {name}: which ")
+    assert "Give --settings" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["budget", "pools"])
 def test_commands_say_what_a_misspelt_engine_may_be(tmp_path: Path, name: str) -> None:
     database = {"ENGINE": "relet.backends.psycop", "NAME": "x"}
     text = f"DATABASES = {{'default': {database}}}\nINSTALLED_APPS = ['relet.dashboard']\n"

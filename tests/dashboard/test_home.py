@@ -190,6 +190,7 @@ def test_who_may_only_read_sees_the_page(db, reporter, observer):
         observer.execute("ALTER TABLE elsewhere RENAME TO relet_dashboard_ask")
     assert len(found.processes.rows) == 1
     assert "relet_dashboard_ask" in found.notes[0]
+    assert "Run 'manage.py migrate'" in found.notes[0]
 
 
 def test_no_beat_waits_for_what_another_process_deletes(db, reporter, observer):

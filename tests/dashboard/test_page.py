@@ -618,6 +618,7 @@ def test_without_the_tables_the_servers_sessions_are_shown(viewer, observer):
         found = viewer.get("/fleet/?format=json").json()
         text = viewer.get("/fleet/").content.decode()
     assert "relet_dashboard_process" in found["notes"][0]
+    assert "Run 'manage.py migrate'" in found["notes"][0]
     assert pid in [row["pid"] for row in found["sessions"]]
     assert f'id="s-default-{pid}"' in text
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -135,6 +136,23 @@ def test_a_terminal_gets_no_commands_from_a_route(reported):
     text = console.file.getvalue()
     assert "[31mred" in text
     assert "\x1b[31mred" not in text and "\x07" not in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 200])
+def test_a_narrow_terminal(reported, width):
+    """The first columns, and statements, are legible; the last numbers are left out."""
+    from rich.console import Console
+
+    from relet.dashboard import fleet, terminal
+
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    console.print(terminal.picture(fleet.read(), width))
+    text = console.file.getvalue()
+    assert re.search(r"^alias +size  in use", text, re.MULTILINE)
+    assert re.search(r"^default +\d+/", text, re.MULTILINE)
+    assert re.search(r"^route +idle +held", text, re.MULTILINE)
+    assert re.search(r"^ *total +calls.* statement *$", text, re.MULTILINE)
+    assert ("discarded" in text) == (width >= 120)
 
 
 @pytest.mark.parametrize("command", ["top", "pools", "routes", "queries", "connections"])
