@@ -25,7 +25,7 @@ SELECT left(query, 20000), calls::float8, total_exec_time::float8 FROM {}.pg_sta
 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND query IS NOT NULL
 """
 #: The server has `$1` where the client's text has a placeholder, or a value.
-_PARAMETER = re.compile(r"(?<![\w$])\$\d+")
+_PARAMETER = re.compile(r"(?<![\w$])\$\d+|%s|%\(\w+\)s|\b(?:null|true|false)\b", re.IGNORECASE)
 #: PostgreSQL 18 leaves that of a list in which only the values differ.
 _LIST = re.compile(r"\s*/\*, \.\.\. \*/")
 #: A driver that puts values into the text writes lists as arrays,
@@ -36,8 +36,13 @@ _TYPED = re.compile(r'\?(?:::[\w".]+(?:\[\])*)+')
 
 def comparable(sql: str) -> str:
     """Return *sql* as it is the same for the client and for pg_stat_statements."""
-    text = normalized(_PARAMETER.sub("?", _LIST.sub("", sql))).replace("%s", "?")
-    return _TYPED.sub("?", _ARRAY.sub("?", text)).removesuffix(";").rstrip()
+    # Types first: with one in it, a list is not shortened.
+    text = normalized(_untyped(_PARAMETER.sub("?", _LIST.sub("", sql))))
+    return _untyped(text).removesuffix(";").rstrip()
+
+
+def _untyped(text: str) -> str:
+    return _TYPED.sub("?", _ARRAY.sub("?", text))
 
 
 def server_means(handles: Iterable[PoolHandle]) -> tuple[dict[str, float], list[str]]:

@@ -2,6 +2,7 @@
 
 import copy
 import datetime
+import decimal
 
 import pytest
 from django.db import connections
@@ -16,6 +17,7 @@ from ..support.engine import put_small_pool
 from ..support.server import VOLATILE, new_server
 
 ALIAS = "measured"
+NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +64,14 @@ def test_the_means_of_the_server(measured):
     items.filter(name="1").update(name="4")
     run(measured, "SELECT %s::text, pg_sleep(0)", ["a value"])
     run(measured, "SELECT %s < now()", [datetime.date(2020, 1, 1)])
+    run(measured, "SELECT %s WHERE 1.5 NOT IN (%s, %s)", ["x", decimal.Decimal("2.5"), 3])
+    run(measured, "SELECT %(a)s::text WHERE now() NOT IN (%(b)s, now())", {"a": "x", "b": NOW})
 
     report = relet.queries(limit=None, server=True)
     assert not notes(report)
     known = {row.sql: row.server_mean for row in report.rows if "item" in row.sql}
-    known |= {row.sql: row.server_mean for row in report.rows if row.sql.startswith("SELECT %s")}
-    assert len(known) >= 5
+    known |= {row.sql: row.server_mean for row in report.rows if row.sql.startswith("SELECT %")}
+    assert len(known) >= 7
     unknown = [sql for sql, mean in known.items() if mean is None and "CREATE" not in sql]
     assert unknown == []
     assert all(row.server_mean <= row.max for row in report.rows if row.sql in known)
@@ -106,6 +110,9 @@ def test_while_the_pool_is_exhausted(measured):
         ("SELECT a FROM b WHERE c = %s", "SELECT a FROM b WHERE c = $1::timestamptz"),
         ("SELECT a FROM b WHERE c = %s", "SELECT a FROM b WHERE c = $1::pg_catalog.int4[]"),
         ("INSERT INTO a VALUES (%s, 1), (%s, 2)", "INSERT INTO a VALUES ($1, $2), ($3, $4)"),
+        ("INSERT INTO a VALUES (%s, %s)", "INSERT INTO a VALUES ($1, $2::timestamptz)"),
+        ("SELECT a WHERE b IN (%(b)s, %(c)s)", "SELECT a WHERE b IN ($1, $2)"),
+        ("SELECT null, True WHERE a IS NULL", "SELECT $1, $2 WHERE a IS NULL"),
         ("SELECT unnest((%s)::text[])", "SELECT unnest((ARRAY[$1,$2])::text[])"),
         ("SELECT unnest((%s)::text[])", "SELECT unnest((ARRAY[$1 /*, ... */])::text[])"),
         ("SELECT 1; -- done", "SELECT $1"),
