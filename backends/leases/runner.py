@@ -581,6 +581,7 @@ class LeaseRunner:
         self.lease.shared = shared
         if not shared:
             self.share_lock = None
+            self.lease.thread = self.thread  # another one may have used it last
             self.detour = bool(self.notes)
             return
         if self.share_lock is None:

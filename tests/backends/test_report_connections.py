@@ -25,6 +25,7 @@ from ..support.engine import backend, put_small_pool
 from ..support.holder import staying
 from ..support.pools import backend_pid, stats
 from ..support.sessions import kill
+from ..support.threads import in_thread
 from ..support.waiting import until
 
 HERE = str(Path(__file__))
@@ -69,6 +70,15 @@ def test_idle_in_transaction(db):
     assert row.thread == "MainThread"
     assert row.route == "(thread MainThread)"
     assert row.leased_seconds >= row.seconds >= 0
+
+
+def test_the_thread_is_its_own_again_after_others_have_used_it(db):
+    db.inc_thread_sharing()
+    in_thread(lambda: run(db, "SELECT 1"))
+    db.dec_thread_sharing()
+    with transaction.atomic():
+        run(db, "SELECT 1")
+        assert only().thread == "MainThread"
 
 
 def test_aborted(db):
