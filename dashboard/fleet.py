@@ -43,6 +43,8 @@ from .sessions import Database, databases
 _LONGEST_CHAIN = 10
 #: Rows of each kind that are read of a report.
 _MOST_ROWS = 1_000
+#: Characters of a text: one more than are reported, for what shows that it was cut.
+_LONGEST_TEXT = payload.LONGEST_TEXT + 1
 #: Characters of the name of a file or function in a stack.
 _LONGEST_NAME = 200
 #: The number of a line of a stack.
@@ -273,7 +275,7 @@ def _some(value: Any) -> float | None:
 
 
 def _str(value: Any) -> str | None:
-    return value[: payload.LONGEST_TEXT + 1] if isinstance(value, str) else None
+    return value[:_LONGEST_TEXT] if isinstance(value, str) else None
 
 
 def _list(value: Any) -> list[Any]:
@@ -295,41 +297,57 @@ _POOL_SUMS = (
 
 
 def _pools(reported: Iterable[_Reported], only: Filter) -> Iterator[PoolRow]:
-    by_alias: dict[str, list[tuple[_Reported, _Pool]]] = defaultdict(list)
+    by_alias: dict[str, list[tuple[_Reported, PoolRow, Histogram]]] = defaultdict(list)
     for one in reported:
         for row in one.pools:
             alias = _alias(row)
             if only.has(host=one.host, alias=alias):
-                by_alias[alias].append((one, (row, _waits(row))))
+                waits = _waits(row)
+                by_alias[alias].append((one, _pool(one, alias, row, waits), waits))
     for alias, found in sorted(by_alias.items()):
-        living = [pool for one, pool in found if not one.stale]
-        yield _pool(alias, None, None, living)
-        for one, pool in found:
-            yield _pool(alias, one.host, one.pid, [pool])
+        living = [(pool, waits) for one, pool, waits in found if not one.stale]
+        yield _pools_of(alias, living)
+        for _, pool, _ in found:
+            yield pool
 
 
-#: What is reported of a pool, and how long its waits were.
-_Pool = tuple[Mapping[str, Any], Histogram]
-
-
-def _pool(alias: str, host: str | None, pid: int | None, pools: list[_Pool]) -> PoolRow:
-    waits = Histogram()
-    for _, some in pools:
-        waits.merge(some)
-    rows = [row for row, _ in pools]
-    sizes = [row.get("max_size") for row in rows]
-    sums = {name: sum([_int(row.get(name)) for row in rows]) for name in _POOL_SUMS}
+def _pool(one: _Reported, alias: str, row: Mapping[str, Any], waits: Histogram) -> PoolRow:
+    size = row.get("max_size")
     return PoolRow(
         alias=alias,
-        host=host,
-        pid=pid,
-        max_size=None if None in sizes else sum(map(_int, sizes)),
-        waited=sum(_float(row.get("waited")) for row in rows),
-        wait_p50=waits.quantile(0.5),
-        wait_p99=waits.quantile(0.99),
-        longest_wait=waits.maximum,
+        host=one.host,
+        pid=one.pid,
+        max_size=None if size is None else _int(size),
+        waited=_float(row.get("waited")),
+        **_percentiles(waits),
+        **{name: _int(row.get(name)) for name in _POOL_SUMS},
+    )
+
+
+def _pools_of(alias: str, pools: list[tuple[PoolRow, Histogram]]) -> PoolRow:
+    """Return the pools of one alias all together."""
+    all_waits = Histogram()
+    for _, waits in pools:
+        all_waits.merge(waits)
+    sizes = [row.max_size for row, _ in pools]
+    sums = {name: sum([getattr(row, name) for row, _ in pools]) for name in _POOL_SUMS}
+    return PoolRow(
+        alias=alias,
+        host=None,
+        pid=None,
+        max_size=None if None in sizes else sum(filter(None, sizes)),
+        waited=sum([row.waited for row, _ in pools]),
+        **_percentiles(all_waits),
         **sums,
     )
+
+
+def _percentiles(waits: Histogram) -> dict[str, Any]:
+    return {
+        "wait_p50": waits.quantile(0.5),
+        "wait_p99": waits.quantile(0.99),
+        "longest_wait": waits.maximum,
+    }
 
 
 def _waits(row: Mapping[str, Any]) -> Histogram:
@@ -372,7 +390,7 @@ class _Merged:
                 columns[column] += values
                 columns[column] += [None] * (len(keys) - len(values))
         for column in table.texts:
-            columns[column] = [_str(value) or "" for value in columns[column]]
+            columns[column] = _texts(columns[column])
         chosen = {text for text in {*columns["route"]} if only.has_route(swap_quotes(text))}
         rows: dict[str, list[int]] = defaultdict(list)
         for number, (text, route) in enumerate(zip(columns[key], columns["route"], strict=True)):
@@ -406,12 +424,21 @@ class _Merged:
         """Return the texts under *column* that have the highest sums of *by*."""
         found = []
         texts, numbers = self._columns[column], self._columns[by]
+        if not {int}.issuperset(map(type, numbers)):
+            numbers = [*map(_float, numbers)]
         for rows in self._rows:
-            sums: dict[str, float] = defaultdict(float)
+            sums: dict[str, float] = defaultdict(int)
             for row in rows:
-                sums[texts[row]] += _float(numbers[row])
+                sums[texts[row]] += numbers[row]
             found.append(swap_quotes(max(sums, key=sums.__getitem__)))
         return found
+
+
+def _texts(values: list[Any]) -> list[str]:
+    # Nearly all columns have short texts only. To see that takes a tenth of reading each.
+    if {str}.issuperset(map(type, values)) and max(map(len, values), default=0) <= _LONGEST_TEXT:
+        return values
+    return [_str(value) or "" for value in values]
 
 
 def _number(function: Callable[[list[Any]], float], values: list[Any]) -> float:
