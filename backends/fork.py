@@ -8,6 +8,7 @@ from relet.core.fork import at_fork
 from .leases import leaks, lifetimes
 from .leases.policies import policies
 from .observe import collection, durations, signals
+from .plans import declared
 from .pools import pools
 
 
@@ -28,6 +29,7 @@ def _in_child() -> None:
     durations.forked()
     signals.forked()
     leaks.watch.forked()
+    declared.forked()
     # Pools first, so that nothing a lease does can reach a pool of the parent.
     pools.forget()
     lifetimes.forget_parent()

@@ -15,6 +15,7 @@ _MEANT = {"psycopg2": "sqlalchemy", "psycopg3": "psycopg", "psycopg_pool": "psyc
 #: What else there is to say about a name.
 _REMARKS = {
     "psycopg2": " 'relet.backends.sqlalchemy' runs on psycopg2 where psycopg 3 is not installed.",
+    "postgis": " For PostGIS, write an engine of your own with relet.build(..., base=...).",
 }
 #: Modules in which other packages keep their engines.
 _FOLDERS = ("adapters", "backend", "db", "django", "engine", "engines")

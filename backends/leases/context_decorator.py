@@ -38,7 +38,10 @@ class AsyncContextDecorator(ABC):
 
     def __call__(self, function: Function) -> Function:
         if not callable(function) or isinstance(function, type):
-            raise TypeError(f"{function!r} is not a function and cannot be decorated.")
+            raise TypeError(
+                f"{function!r} is not a function and cannot be decorated. Decorate the functions "
+                "of a class, below @classmethod and @property."
+            )
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(
                 f"{function!r} is a generator function: its body would run after the block has "

@@ -42,6 +42,13 @@ def declared_aliases() -> list[str]:
     return sorted(alias for alias, targets in list(_targets.items()) if len(targets))
 
 
+def forked() -> None:
+    """Keep the targets of the parent in a forked child, but not its counts."""
+    for targets in _targets.values():
+        for target in targets:
+            target.forked()
+
+
 def is_asked_for(alias: str) -> bool:
     """Return whether something is to be prepared for *alias*, whatever its settings say."""
     return _Blocks.used or bool(_targets.get(alias))

@@ -92,11 +92,11 @@ def plans(alias: str | None = None, limit: int | None = None) -> PlansReport:
 
 def _row(target: Target, books: list[PlanBook] | tuple[()]) -> PlanRow:
     counts, connections = PlanCounts(), 0
-    counts.add(target.ended)
     for book in books:
         more, sessions = book.counts(target)
         counts.add(more)
         connections += sessions
+    counts.add(target.ended)
     return PlanRow(
         alias=target.alias,
         name=target.name,

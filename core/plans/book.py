@@ -124,7 +124,7 @@ class PlanBook:
         self._tell = tell
         self._matched = matched
         self._lock = threading.RLock()
-        self._blocks = False
+        self._blocks = self._closed = False
         self._told: set[str] = set()
         self._sessions: dict[weakref.ref[Any], SessionPlans] = {}
 
@@ -185,17 +185,32 @@ class PlanBook:
         key = weakref.ref(raw)
 
         def add() -> None:
-            for each in list(self._sessions):
-                if each() is None:
-                    self._fold(self._sessions.pop(each).drop(0, gone=True))
+            self._fold_ended()
             self._sessions[key] = session
 
         locked(self._lock, add)
         return session
 
     def _fold(self, dropped: Iterable[Stale]) -> None:
+        if self._closed:
+            return  # they were kept already
         for shape, prepared in dropped:
             shape.target.ended.add(prepared.counts)
+
+    def _fold_ended(self) -> None:
+        for each in list(self._sessions):
+            if each() is None:
+                self._fold(self._sessions.pop(each).drop(0, gone=True))
+
+    def close(self) -> None:
+        """Keep the counts of all sessions, because nobody asks this book any more."""
+
+        def fold() -> None:
+            for session in self._sessions.values():
+                self._fold(session)
+            self._closed = True
+
+        locked(self._lock, fold)
 
     def fold(self, dropped: list[Stale]) -> None:
         """Keep the counts of what a session has dropped."""
@@ -265,7 +280,11 @@ class PlanBook:
         return [plans for raw, plans in list(self._sessions.items()) if raw() is not None]
 
     def counts(self, target: Target) -> tuple[PlanCounts, int]:
-        """Return the counts of *target* in the open sessions of this pool, and their number."""
+        """Return the counts of *target* in the open sessions of this pool, and their number.
+
+        Those of the others are in `Target.ended`, once this has returned.
+        """
+        locked(self._lock, self._fold_ended)
         found, sessions = PlanCounts(), 0
         for plans in self.prepared_by():
             mine = [prepared for shape, prepared in plans if shape.target is target]

@@ -47,6 +47,10 @@ class Target:
     def __post_init__(self) -> None:
         self.mode = self.plan
 
+    def forked(self) -> None:
+        """Count from 0, in a forked child. Which plan is slower stays known."""
+        self.ended, self.healed, self.trial, self.next_trial = PlanCounts(), 0, None, 0
+
     def next_mode(self) -> str:
         """Return the plan for the next execution that has parameters."""
         trial = self.trial

@@ -126,6 +126,12 @@ def test_no_engine_is_meant():
     assert "Did you mean" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["relet.backends.postgis", "relet.postgis"])
+def test_postgis_is_told_how(name):
+    with pytest.raises(ImportError, match=r"write an engine of your own with relet\.build"):
+        importlib.import_module(f"{name}.base")
+
+
 def test_psycopg2_is_told_which_engine_runs_on_it():
     with pytest.raises(ImportError, match=r"'relet\.backends\.sqlalchemy' runs on psycopg2"):
         importlib.import_module("relet.backends.psycopg2.base")

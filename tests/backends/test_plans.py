@@ -31,6 +31,7 @@ from relet.core import ConfigurationError
 from relet.core.plans import PlanBook
 
 from ..support import driver
+from ..support.forks import child_of, needs_fork
 from ..support.threads import Thread
 from ..support.waiting import until
 from .test_observation import instructions
@@ -111,6 +112,24 @@ def test_a_target_may_begin_with_comments(add):
     for text in (sql, SQL):
         assert run(wrapper, text, [1]) == [(2,)]
     assert row("tagged").hits == 2
+
+
+@needs_fork
+def test_a_child_keeps_targets_and_counts_anew(add):
+    wrapper = add()
+    relet.prepare(SQL, using="planned", name="plus")
+    for number in range(3):
+        run(wrapper, SQL, [number])
+    relet.close_all()
+    assert row("plus").hits == 3
+
+    def child():
+        assert row("plus").hits == 0
+        assert run(wrapper, SQL, [1]) == [(2,)]
+        assert (row("plus").hits, row("plus").connections) == (1, 1)
+
+    assert child_of(child) == 0
+    assert row("plus").hits == 3
 
 
 # What it means.

@@ -824,8 +824,8 @@ class TestHold:
         assert asyncio.run(main())
 
     def test_what_cannot_be_decorated(self, db):
-        for wrong in 5, ReleasePolicy:
-            with pytest.raises(TypeError, match="is not a function"):
+        for wrong in 5, ReleasePolicy, classmethod(backend_pid), property(backend_pid):
+            with pytest.raises(TypeError, match=r"is not a function.*below @classmethod"):
                 hold()(wrong)
         with pytest.raises(TypeError, match=r"Decorate with @hold\(\)"):
             hold(lambda: None)
