@@ -73,6 +73,14 @@ class _UnwantedSession(Exception):
     """The session does not meet ``target_session_attrs``."""
 
 
+class _RefusedTwice(Exception):
+    """The attempts with TLS and without it failed, each for a reason of its own."""
+
+    def __init__(self, *attempts: BaseException) -> None:
+        super().__init__()
+        self.attempts = attempts
+
+
 def connect(*, texts: frozenset[str] = frozenset(), **given: Any) -> Connection:
     """Open a connection.
 
@@ -105,12 +113,10 @@ def connect(*, texts: frozenset[str] = frozenset(), **given: Any) -> Connection:
                 if not isinstance(error, Exception):
                     raise
                 if (interruption := _error_from_outside(error)) is None:
-                    cause = _root_cause(error)
-                    failed: Any = errors.OperationalError(_failure_message(endpoint, cause))
-                    failed.sqlstate = code = _sqlstate(cause) or None
+                    failed = _failure(endpoint, error)
                     # A server that rejects the credentials is the right one; don't try others.
-                    if (code or "").startswith("28") or len(endpoints) == 1:
-                        raise failed from cause
+                    if (failed.sqlstate or "").startswith("28") or len(endpoints) == 1:
+                        raise failed from failed.__cause__
                     failures.append(str(failed))
             if interruption is not None:
                 try:
@@ -119,6 +125,18 @@ def connect(*, texts: frozenset[str] = frozenset(), **given: Any) -> Connection:
                     # Else the error would keep itself alive, and the half-open connection.
                     del interruption
     raise errors.OperationalError("\n".join(failures))
+
+
+def _failure(endpoint: Endpoint, error: Exception) -> Any:
+    """Return what to raise if *error* has ended all attempts at *endpoint*."""
+    attempts = error.attempts if isinstance(error, _RefusedTwice) else (error,)
+    error.__traceback__ = None
+    causes = [_root_cause(attempt) for attempt in attempts]
+    messages = dict.fromkeys(_failure_message(endpoint, cause) for cause in causes)
+    failed: Any = errors.OperationalError("\n".join(messages))
+    failed.sqlstate = next(filter(None, map(_sqlstate, causes)), None)
+    failed.__cause__ = causes[-1]
+    return failed
 
 
 def _error_from_outside(error: BaseException) -> BaseException | None:
@@ -295,8 +313,12 @@ def _log_in(
             refused = any(_sqlstate(link).startswith("28") for link in links)
             if attempts and (failed or (refused and secured is not bool(attempts[0][0]))):
                 refusal = error
-            elif refusal is None or secured or context is None:
+            elif refusal is None:
                 raise
+            elif secured or context is None:
+                # As in libpq, both reasons are told. A server that insists on TLS says that the
+                # password is wrong only to the attempt with TLS.
+                raise _RefusedTwice(refusal, error) from error
             else:
                 raise refusal from None  # the other attempt failed, too
 

@@ -9,7 +9,6 @@ https://www.postgresql.org/docs/current/libpq-envars.html
 
 from __future__ import annotations
 
-import configparser
 import os
 import re
 import stat
@@ -180,7 +179,12 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
 
     :raises ConfigurationError: the service was not found, or one of these settings is wrong.
     """
-    settings = {name: value for name, value in given.items() if value not in (None, "")}
+    settings = {
+        # As with libpq, a number will do for a password or a name.
+        name: str(value) if name in LIBPQ and isinstance(value, int) else value
+        for name, value in given.items()
+        if value not in (None, "")
+    }
     found = {
         name: os.environ[variable]
         for name, variable in LIBPQ.items()
@@ -220,34 +224,63 @@ def _check_demands(*, own_tls: bool) -> None:
             )
 
 
+def in_home(*names: str) -> Path:
+    """Return the path of a file in the home directory."""
+    try:
+        home = Path.home()
+    except RuntimeError:  # neither HOME nor the password database has one
+        home = Path(os.devnull)  # there is no file in it
+    return home.joinpath(*names)
+
+
 def _service(name: str) -> dict[str, str]:
     """Return the settings of the service *name*.
 
     https://www.postgresql.org/docs/current/libpq-pgservice.html
     """
-    own = os.environ.get("PGSERVICEFILE") or Path.home() / ".pg_service.conf"
+    own = Path(os.environ.get("PGSERVICEFILE") or in_home(".pg_service.conf"))
     system = Path(os.environ.get("PGSYSCONFDIR", "/etc/postgresql-common"), "pg_service.conf")
     for path in own, system:
-        parser = configparser.ConfigParser(
-            delimiters=("=",),
-            comment_prefixes=("#",),
-            default_section="\0",  # no section has defaults
-            interpolation=None,
-            strict=False,
-        )
-        try:
-            parser.read(path, encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"the service file {str(path)!r}: {error}") from error
-        if parser.has_section(name):
-            found = {key: value for key, value in parser[name].items() if value}
+        if (found := _section(path, name)) is not None:
             if unknown := sorted(found.keys() - LIBPQ.keys() | found.keys() & {"service"}):
                 raise ConfigurationError(
                     f"the service file {str(path)!r}, [{name}]: "
                     f"unknown {', '.join(map(repr, unknown))}."
                 )
-            return found
+            return {key: value for key, value in found.items() if value}
     raise ConfigurationError(f"'service' is {name!r}, which was not found in any service file.")
+
+
+def _section(path: Path, name: str) -> dict[str, str] | None:
+    """Return the settings in the section *name* of a service file; None if it is not there.
+
+    As in libpq, the first section and the first setting of a name count, the other sections are
+    not looked at, and lines may be indented. No error shows a line: it may have a password.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"the service file {str(path)!r} is not UTF-8.") from None
+    except OSError:
+        return None
+    found: dict[str, str] | None = None
+    for number, untrimmed in enumerate(text.split("\n"), 1):
+        line = untrimmed.strip(" \t\r\v\f")
+        if line.startswith("["):
+            if found is not None:
+                break
+            if line.startswith(f"[{name}]"):
+                found = {}
+        elif line and not line.startswith("#") and found is not None:
+            key, equals, value = line.partition("=")
+            if not equals:
+                raise ConfigurationError(
+                    f"the service file {str(path)!r}, line {number}: it has no equals sign."
+                )
+            if key != (trimmed := key.rstrip()):
+                key, value = trimmed, value.lstrip()  # else a space begins the value
+            found.setdefault(key, value)
+    return found
 
 
 #: Host, port, database, role and password; a backslash escapes a character.
@@ -259,7 +292,7 @@ def password(settings: Mapping[str, Any], host: str, port: int) -> str | None:
 
     https://www.postgresql.org/docs/current/libpq-pgpass.html
     """
-    path = Path(settings.get("passfile") or Path.home() / ".pgpass")
+    path = Path(settings.get("passfile") or in_home(".pgpass"))
     try:
         # libpq ignores a file that others may read.
         if os.name == "posix" and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):

@@ -20,7 +20,7 @@ from relet.core.fork import at_fork
 from relet.core.locks import locked
 from relet.core.outside import from_outside
 
-from . import errors
+from . import errors, settings
 
 #: How many contexts are cached. A changed password or file makes another one.
 _KEPT = 64
@@ -34,8 +34,8 @@ def context(parameters: Mapping[str, Any], mode: str) -> ssl.SSLContext:
     :raises OperationalError: a file is missing or invalid.
     """
     root = parameters.get("sslrootcert")
-    default = Path.home() / ".postgresql" / "root.crt"
-    if root is None and (mode.startswith("verify") or default.exists()):
+    default = _default("root.crt")
+    if root is None and (mode.startswith("verify") or _file_version(default)):
         root = default
     if mode in ("allow", "prefer") or (mode == "require" and root is None):
         authorities, check_hostname = None, False
@@ -49,7 +49,7 @@ def context(parameters: Mapping[str, Any], mode: str) -> ssl.SSLContext:
                 f'the root certificate file "{authorities}" does not exist: give one as '
                 "sslrootcert, use the system's with sslrootcert=system, or change sslmode"
             )
-    own = tuple(parameters.get(name) for name in ("sslcert", "sslkey", "sslpassword"))
+    own = _own_certificate(parameters)
     key = (authorities, check_hostname, own, *map(_file_version, (*_files(authorities), *own[:2])))
 
     def find() -> ssl.SSLContext:
@@ -62,6 +62,27 @@ def context(parameters: Mapping[str, Any], mode: str) -> ssl.SSLContext:
 
     _hold_back_forks()
     return locked(_lock, find)
+
+
+def _own_certificate(parameters: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the client's certificate, its key, or None if both are in one file, and a password.
+
+    Where one is not given, libpq's default file is used if there is one.
+    """
+    certificate, key, password = map(parameters.get, ("sslcert", "sslkey", "sslpassword"))
+    if certificate is None and _file_version(default := _default("postgresql.crt")):
+        certificate = str(default)
+    if (
+        certificate is not None
+        and key is None
+        and _file_version(default := _default("postgresql.key"))
+    ):
+        key = str(default)
+    return certificate, key, password
+
+
+def _default(name: str) -> Path:
+    return settings.in_home(".postgresql", name)
 
 
 def _files(authorities: str | None) -> tuple[str | None, ...]:

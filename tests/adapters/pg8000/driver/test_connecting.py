@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -148,6 +148,24 @@ class TestSessions:
     def test_application_name(self, connect):
         assert setting(connect(application_name="relet's"), "application_name") == "relet's"
 
+    def test_numbers_in_the_place_of_texts(self, connect):
+        raw = connect(application_name=7, password=1234, options="")
+        assert setting(raw, "application_name") == "7"
+
+    @pytest.mark.parametrize("home", ["/" + 5000 * "x", None])
+    def test_a_home_directory_that_cannot_be_read(self, connect, wire, monkeypatch, home):
+        """That of another role, from whom a service was started; or there is none."""
+        if home is not None:
+            monkeypatch.setenv("HOME", home)
+        else:
+            pwd = pytest.importorskip("pwd", reason="the system has no password database")
+            monkeypatch.delenv("HOME")
+            monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+        connect(**wire.place)
+        assert len(wire.sessions) == 1
+        with pytest.raises(ConfigurationError, match="not found in any service file"):
+            connect(service="here")
+
     def test_fallback_application_name(self, connect):
         given = {"fallback_application_name": "other"}
         assert setting(connect(**given), "application_name") == "other"
@@ -258,6 +276,42 @@ class TestServices:
     def test_of_the_system(self, connect, file, tmp_path):
         (tmp_path / "pg_service.conf").write_text("[there]\napplication_name=everybody\n")
         assert setting(connect(service="there"), "application_name") == "everybody"
+
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [
+            ("[here]\napplication_name=a\n  options=-c geqo=off\n", "a"),
+            ("junk\n[other]\njunk\n[here]\napplication_name=a\n[next]\njunk\n", "a"),
+            ("[here]\napplication_name=a\napplication_name=b\n", "a"),
+            ("[here]\napplication_name=a\n[here]\napplication_name=b\n", "a"),
+            ("[here]\n;x=1\napplication_name=a\n", None),
+            ("[here]\napplication_name=a;b#c=d  \r\n", "a;b#c=d"),
+            ("[here]\napplication_name= a\n", " a"),
+            ("[heres]\napplication_name=b\n[here] x\napplication_name=a\n", "a"),
+        ],
+    )
+    def test_libpq_reads_the_same(self, server, file, text, found):
+        file.write_text(text)
+        opened = [dbapi.connect]
+        with suppress(ImportError):
+            from psycopg import connect
+
+            opened.append(connect)
+        for open_it in opened:
+            with ExitStack() as stack:
+                if found is None:
+                    stack.enter_context(pytest.raises(Exception, match=r"services"))
+                raw = open_it(**{**parameters_for(server), "service": "here"})
+                stack.callback(raw.close)
+                cursor = raw.cursor()
+                cursor.execute("SELECT current_setting('application_name')")
+                assert cursor.fetchone() == (found,)
+
+    def test_no_error_shows_a_line(self, connect, file):
+        file.write_text("[here]\npassword: hunter2\n")
+        with pytest.raises(ConfigurationError, match="line 2") as caught:
+            connect(service="here")
+        assert "hunter2" not in str(caught.value)
 
     def test_none_of_that_name(self, connect, file):
         with pytest.raises(ConfigurationError, match="'service' is 'elsewhere'"):
@@ -603,6 +657,19 @@ class TestTLS:
         assert tls.secured == 2
         assert len(tls.sessions) == 4
 
+    def test_who_is_refused_with_tls_where_the_server_insists(
+        self, connect, parameters, certificates
+    ):
+        """The second attempt must not hide why the first one failed."""
+        with Wire(parameters, tls=certificates.server(), only_tls=True) as wire:
+            with pytest.raises(dbapi.OperationalError) as caught:
+                connect(**wire.place, user="relet_nobody")
+            assert (wire.secured, wire.refused) == (1, 1)
+        first, second = str(caught.value).splitlines()
+        assert 'role "relet_nobody" does not exist' in first
+        assert "no encryption" in second
+        assert caught.value.sqlstate == "28000"
+
     @pytest.mark.parametrize("sslmode", ["verify-ca", "verify-full"])
     def test_an_authority(self, connect, tls, certificates, sslmode):
         given = {"host": "localhost", "port": tls.port, "sslmode": sslmode}
@@ -673,6 +740,20 @@ class TestTLS:
                 connect(**given, sslkey=certificates["stranger.key"])
             with pytest.raises(dbapi.OperationalError, match=r"sslkey '/nowhere'"):
                 connect(**given, sslkey="/nowhere")
+
+    @pytest.mark.parametrize("given", [(), ("sslcert",), ("sslcert", "sslkey")])
+    def test_a_clients_certificate_in_the_home_directory(
+        self, connect, parameters, certificates, tmp_path, given
+    ):
+        places = {"sslcert": certificates["client.crt"], "sslkey": certificates["client.key"]}
+        (tmp_path / ".postgresql").mkdir()
+        if "sslcert" not in given:
+            shutil.copy(places["sslcert"], tmp_path / ".postgresql" / "postgresql.crt")
+        if "sslkey" not in given:
+            shutil.copy(places["sslkey"], tmp_path / ".postgresql" / "postgresql.key")
+        with Wire(parameters, tls=certificates.server(client=True)) as wire:
+            connect(**wire.place, sslmode="require", **{name: places[name] for name in given})
+            assert wire.secured == 1
 
     def test_a_context(self, connect, tls, wire, certificates):
         context = ssl.create_default_context(cafile=certificates["authority.crt"])
