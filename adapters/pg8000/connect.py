@@ -27,6 +27,7 @@ from . import errors, settings, tls
 from .connection import Connection
 from .errors import SOCKETS
 from .handshake import Deadline, Handshake
+from .scram import LoginConnection
 
 _PORT = 5432
 #: Seconds to wait for a silent server, as in psycopg.
@@ -287,7 +288,7 @@ def _log_in(
                 sock.settimeout(deadline.remaining())
                 sock = _start_tls(sock, context, endpoint.host, needed)
                 sockets.append(sock)
-            return CoreConnection(
+            return LoginConnection(
                 parameters["user"],
                 host=endpoint.host,
                 sock=Handshake(sock, deadline),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import getpass
+import hashlib
+import hmac
 import os
 import re
 import shutil
@@ -12,6 +14,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from base64 import b64decode, b64encode
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from types import ModuleType
@@ -22,9 +25,13 @@ import pytest
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError as DjangosOperationalError
+from hypothesis import example, given
+from hypothesis import strategies as st
+from scramp import ScramClient
 
 from relet.adapters.pg8000 import connect as connecting
 from relet.adapters.pg8000 import dbapi, settings
+from relet.adapters.pg8000.scram import Client, prepared
 from relet.core import ConfigurationError, TransactionStatus
 
 from ....support.dsn import parameters_for
@@ -494,7 +501,7 @@ def scram(server):
         except dbapi.Error as error:
             pytest.skip(f"the server's pg_hba.conf is out of reach: {error}")
         lines = "".join(
-            f"{kind} all relet_{method} {where}{method.replace('_', '-')}\n"
+            f"{kind} all +relet_{method} {where}{method.replace('_', '-')}\n"
             for method in ("scram_sha_256", "md5", "password")
             for kind, where in (("local", ""), ("host", "all "))
         )
@@ -533,6 +540,53 @@ class TestPasswords:
         assert caught.value.sqlstate == "28P01"
         with pytest.raises(dbapi.OperationalError, match=r"no password (was )?\w+ed"):
             dbapi.connect(**given)
+
+    @pytest.mark.parametrize(
+        "password",
+        ["\N{GRINNING FACE}", "a\tb", "a\n", "\x7f", "\N{HEBREW LETTER ALEF}b", "\N{SOFT HYPHEN}"],
+    )
+    @pytest.mark.parametrize("tls", [False, True])
+    def test_that_saslprep_prohibits(self, scram, admin, certificates, password, tls):
+        role = "relet \N{GRINNING FACE},=\t"
+        named, quoted = dbapi.identifier(role), dbapi.literal(password)
+        with ExitStack() as stack:
+            admin.run("SET password_encryption = 'scram-sha-256'")
+            admin.run(f"CREATE ROLE {named} LOGIN PASSWORD {quoted} IN ROLE relet_scram_sha_256")
+            stack.callback(admin.run, f"DROP ROLE {named}")
+            given = {**scram, "user": role}
+            if tls:
+                wire = stack.enter_context(Wire(scram, tls=certificates.server()))
+                given |= {**wire.place, "sslmode": "require"}
+            with closing(dbapi.connect(**given, password=password)) as raw:
+                assert raw.run("SELECT current_user::text") == [(role,)]
+            with pytest.raises(dbapi.OperationalError, match="password authentication failed"):
+                dbapi.connect(**given, password=password + "\t")
+
+    def test_a_server_that_does_not_know_it(self):
+        scramps = ScramClient(["SCRAM-SHA-256"], "*", "*")
+        nonce = scramps.get_client_first().rpartition("r=")[2]
+        client = Client(scramps, "a\tb")
+        client.set_server_first(f"r={nonce}more,s=QSXCR+Q6sek8bf92,i=4096")
+        client.get_client_final()
+        with pytest.raises(dbapi.OperationalError, match="incorrect server signature"):
+            client.set_server_final("v=" + 43 * "A" + "=")
+
+    @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
+    @example("a\N{SOFT HYPHEN}b\N{NO-BREAK SPACE}c")
+    @example("\N{ZERO WIDTH SPACE}")
+    @example("\N{LATIN SMALL LIGATURE FI}\N{COMBINING DIAERESIS}")
+    @example("\N{COMBINING GRAVE TONE MARK}a")
+    @example("\N{HEBREW LETTER ALEF}1\N{HEBREW LETTER BET}")
+    def test_libpq_prepares_the_same(self, password):
+        pq = pytest.importorskip("psycopg.pq", reason="psycopg is not installed")
+        raw = pq.PGconn.connect(b"host=/nowhere")
+        kept = raw.encrypt_password(password.encode(), b"me", b"scram-sha-256").decode()
+        iterations, salt = kept.split("$")[1].split(":")
+        salted = hashlib.pbkdf2_hmac(
+            "sha256", prepared(password).encode(), b64decode(salt), int(iterations)
+        )
+        server_key = hmac.digest(salted, b"Server Key", "sha256")
+        assert kept.endswith(b64encode(server_key).decode())
 
     def test_where_it_is_looked_for(self, scram, monkeypatch, tmp_path):
         given = {**scram, "user": "relet_scram_sha_256"}
