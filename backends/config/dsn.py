@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 from importlib.util import find_spec
 from typing import Any
@@ -22,9 +23,12 @@ def database_of(dsn: str) -> dict[str, Any]:
     database: dict[str, Any] = {
         setting: parameters.pop(name, "") for name, setting in SETTINGS.items()
     }
-    database["NAME"] = (
-        database["NAME"] or os.environ.get("PGDATABASE") or database["USER"] or "postgres"
-    )
+    # Django lets no other than a service say which database it is.
+    if service := parameters.get("service") or os.environ.get("PGSERVICE"):
+        parameters["service"] = service
+    elif not database["NAME"]:
+        found = os.environ.get("PGDATABASE") or database["USER"] or os.environ.get("PGUSER")
+        database["NAME"] = found or getpass.getuser()
     database["OPTIONS"] = parameters
     database["ENGINE"] = "django.db.backends.postgresql"
     if not (find_spec("psycopg") or find_spec("psycopg2")):

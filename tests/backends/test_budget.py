@@ -6,7 +6,9 @@ processes.
 
 from __future__ import annotations
 
+import getpass
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -18,6 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, OperationalError, connections, transaction
 
 import relet
+from relet.backends.config.dsn import database_of
 from relet.core import PoolTimeout
 from relet.core.budget import Budget, Share, shares
 
@@ -477,6 +480,37 @@ def test_command(make, observer, tmp_path):
     result = command("--dsn", uri, "--group", group)
     assert "  held: 1, by 1 pools, of which 0 ask for more" in result.stdout
     assert f"  the holder has 1: pid {pid} idle" in result.stdout
+
+
+def test_command_asks_the_database_of_a_service(make, observer, tmp_path):
+    db = make("default", connections=2)
+    pid = backend_pid(db)
+    group = the_pool(db).config.budget.group
+    lines = [f"{name}={value}" for name, value in parameters_for(db.settings_dict).items()]
+    (tmp_path / "services").write_text("\n".join(["[shop]", *lines]))
+    environment = {**os.environ, "PGSERVICEFILE": str(tmp_path / "services")}
+    result = command("--dsn", "postgresql://?service=shop", "--group", group, env=environment)
+    assert result.stderr == ""
+    assert f"pid {pid} idle" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("uri", "variables", "name"),
+    [
+        ("postgresql://somebody@", {"PGDATABASE": "shop", "PGUSER": "nobody"}, "shop"),
+        ("postgresql://somebody@", {"PGUSER": "nobody"}, "somebody"),
+        ("postgresql://", {"PGUSER": "nobody"}, "nobody"),
+        ("postgresql://", {}, "relet_os_user"),
+        ("postgresql://somebody@", {"PGSERVICE": "shop", "PGDATABASE": "other"}, ""),
+    ],
+)
+def test_the_database_of_a_uri_without_a_name(monkeypatch, uri, variables, name):
+    monkeypatch.setattr(getpass, "getuser", lambda: "relet_os_user")
+    for variable in "PGDATABASE", "PGUSER", "PGSERVICE":
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    assert database_of(uri)["NAME"] == name
 
 
 @pytest.fixture
