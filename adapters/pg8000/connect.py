@@ -386,7 +386,10 @@ def _addresses(parameters: Mapping[str, Any], endpoint: Endpoint, deadline: Dead
 
     def look_up(flags: int = 0) -> list[Any]:
         host = endpoint.address or endpoint.host
-        return socket.getaddrinfo(host, endpoint.port, type=socket.SOCK_STREAM, flags=flags)
+        try:
+            return socket.getaddrinfo(host, endpoint.port, type=socket.SOCK_STREAM, flags=flags)
+        except UnicodeError as error:  # such as a part of more than 63 characters
+            raise errors.OperationalError(f"this is no name of a host: {error}") from error
 
     if "connect_timeout" not in parameters:
         return look_up()
@@ -473,6 +476,6 @@ def _reason(error: BaseException) -> str:
             return f"{error}: {error.__cause__}"
         if str(error) == "network error":  # pg8000's message
             return "the server closed the connection unexpectedly"
-    if not isinstance(error, (errors.Error, OSError)):
+    if not isinstance(error, (errors.Error, OSError, _UnwantedSession)):
         return f"the server sent a message that cannot be read ({type(error).__name__}: {error})"
     return str(error)

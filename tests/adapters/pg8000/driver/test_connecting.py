@@ -97,6 +97,11 @@ class TestPlaces:
             connect(host="127.0.0.1", port=refusing)
         assert caught.value.sqlstate is None
 
+    @pytest.mark.parametrize("timeout", [None, 5])
+    def test_no_name_of_a_host(self, connect, timeout):
+        with pytest.raises(dbapi.OperationalError, match="failed: this is no name of a host"):
+            connect(host=64 * "x", connect_timeout=timeout)
+
     def test_no_socket_there(self, connect, tmp_path):
         says = f'connection to server on socket "{tmp_path}/.s.PGSQL.5433" failed: .*No such file'
         with pytest.raises(dbapi.OperationalError, match=says):
@@ -909,7 +914,8 @@ class TestFailover:
 
     @pytest.mark.parametrize("attributes", ["read-only", "standby"])
     def test_there_is_none(self, connect, wire, attributes):
-        with pytest.raises(dbapi.OperationalError, match=f"the session is not {attributes}"):
+        says = f"failed: the session is not {attributes}$"
+        with pytest.raises(dbapi.OperationalError, match=says):
             connect(**wire.place, target_session_attrs=attributes)
 
     def test_none_is_preferred_only(self, connect, wire):
