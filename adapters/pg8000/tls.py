@@ -50,11 +50,12 @@ def context(parameters: Mapping[str, Any], mode: str) -> ssl.SSLContext:
                 "sslrootcert, use the system's with sslrootcert=system, or change sslmode"
             )
     own = _own_certificate(parameters)
-    key = (authorities, check_hostname, own, *map(_file_version, (*_files(authorities), *own[:2])))
+    files = (*_files(authorities), *own[:2], revoked := _default("root.crl"))
+    key = (authorities, check_hostname, own, *map(_file_version, files))
 
     def find() -> ssl.SSLContext:
         if (found := _contexts.get(key)) is None:
-            found = _make_context(authorities, check_hostname, own)
+            found = _make_context(authorities, check_hostname, own, revoked)
             _contexts[key] = found
             if len(_contexts) > _KEPT:
                 _contexts.popitem(last=False)
@@ -104,7 +105,7 @@ def _file_version(path: Any) -> tuple[Any, ...] | None:
 
 
 def _make_context(
-    authorities: str | None, check_hostname: bool, own: tuple[Any, ...]
+    authorities: str | None, check_hostname: bool, own: tuple[Any, ...], revoked: Path
 ) -> ssl.SSLContext:
     if authorities is None:
         # A context that verifies nothing needs no authorities.
@@ -118,6 +119,8 @@ def _make_context(
         made.check_hostname = check_hostname
         # The default of Python 3.13, which few private authorities satisfy.
         made.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        if _file_version(revoked):
+            _load_revoked(made, revoked)
     certificate, key, password = own
     if certificate is not None:
         try:
@@ -129,6 +132,17 @@ def _make_context(
                 f"sslcert {certificate!r}, sslkey {key!r}: {error}"
             ) from error
     return made
+
+
+def _load_revoked(made: ssl.SSLContext, revoked: Path) -> None:
+    """Reject what the authorities have revoked."""
+    try:
+        made.load_verify_locations(revoked)
+    except OSError as error:
+        if from_outside(error):
+            raise
+        raise errors.OperationalError(f"the revocation list {str(revoked)!r}: {error}") from error
+    made.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
 
 
 @cache

@@ -630,6 +630,16 @@ class Certificates:
                 *("-copy_extensions", "copy"),
             )
 
+    def revoke(self, serial: str) -> str:
+        """Return a list of the authority's with *serial* in it."""
+        (self.path / "index").write_text(f"R\t351231235959Z\t250101000000Z\t{serial}\t-\t/CN=x\n")
+        (self.path / "conf").write_text(
+            "[ca]\ndefault_ca=it\n[it]\ndatabase=index\ndefault_md=sha256\ndefault_crl_days=3\n"
+        )
+        files = ("-config", "conf", "-cert", "authority.crt", "-keyfile", "authority.key")
+        self._openssl("ca", "-gencrl", *files, "-out", f"{serial}.crl")
+        return self[f"{serial}.crl"]
+
     @staticmethod
     def _key(name: str) -> tuple[str, ...]:
         curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
@@ -740,6 +750,23 @@ class TestTLS:
             connect(**given)
         with pytest.raises(dbapi.OperationalError, match='file "/nowhere" does not exist'):
             connect(**given, sslrootcert="/nowhere")
+
+    def test_a_certificate_that_the_authority_has_revoked(
+        self, connect, tls, certificates, tmp_path
+    ):
+        given = {**tls.place, "sslmode": "verify-ca"}
+        given["sslrootcert"] = certificates["authority.crt"]
+        (tmp_path / ".postgresql").mkdir()
+        listed = tmp_path / ".postgresql" / "root.crl"
+        shutil.copy(certificates.revoke("08"), listed)
+        connect(**given)
+        shutil.copy(certificates.revoke("07"), listed)
+        with pytest.raises(dbapi.OperationalError, match="certificate revoked"):
+            connect(**given)
+        connect(**tls.place, sslmode="prefer")  # it verifies nothing
+        listed.write_text("nothing")
+        with pytest.raises(dbapi.OperationalError, match=r"the revocation list .*root\.crl"):
+            connect(**given)
 
     def test_only_verify_full_looks_at_the_name(self, connect, tls, certificates):
         given = {**tls.place, "sslrootcert": certificates["authority.crt"]}
