@@ -330,8 +330,6 @@ class Pools:
             # Add before removing: an interrupt in between must not lose the pool.
             if handle not in known:
                 self._closing.append(Closing(handle))
-                if handle.pool.plans is not None:
-                    handle.pool.plans.close()
             self._open.remove(handle)
         return [one for one in self._closing if chosen(one.handle) and not one.begun]
 

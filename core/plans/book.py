@@ -124,7 +124,7 @@ class PlanBook:
         self._tell = tell
         self._matched = matched
         self._lock = threading.RLock()
-        self._blocks = self._closed = False
+        self._blocks = False
         self._told: set[str] = set()
         self._sessions: dict[weakref.ref[Any], SessionPlans] = {}
 
@@ -192,8 +192,6 @@ class PlanBook:
         return session
 
     def _fold(self, dropped: Iterable[Stale]) -> None:
-        if self._closed:
-            return  # they were kept already
         for shape, prepared in dropped:
             shape.target.ended.add(prepared.counts)
 
@@ -201,16 +199,6 @@ class PlanBook:
         for each in list(self._sessions):
             if each() is None:
                 self._fold(self._sessions.pop(each).drop(0, gone=True))
-
-    def close(self) -> None:
-        """Keep the counts of all sessions, because nobody asks this book any more."""
-
-        def fold() -> None:
-            for session in self._sessions.values():
-                self._fold(session)
-            self._closed = True
-
-        locked(self._lock, fold)
 
     def fold(self, dropped: list[Stale]) -> None:
         """Keep the counts of what a session has dropped."""

@@ -120,7 +120,6 @@ def test_a_child_keeps_targets_and_counts_anew(add):
     relet.prepare(SQL, using="planned", name="plus")
     for number in range(3):
         run(wrapper, SQL, [number])
-    relet.close_all()
     assert row("plus").hits == 3
 
     def child():
