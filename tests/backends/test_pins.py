@@ -170,6 +170,8 @@ def test_the_drivers_connection_keeps_the_lease_until_the_cursor_closes(db):
 @driver.needs("psycopg", "pipeline mode")
 def test_a_transaction_in_pipeline_mode_keeps_the_lease(db):
     with db.cursor() as cursor:
+        # After stream(), libpq asks for single rows until a statement begins outside a pipeline.
+        cursor.execute("SELECT 0")
         with cursor.connection.pipeline():
             cursor.execute("SELECT 1")
             cursor.execute("SELECT 2")
