@@ -18,7 +18,7 @@ from relet.core import MissingDependency, UnknownAdapter, UnknownEngine, registr
 from .config import options
 from .config.budget import pool_budget
 from .config.observe import observe_options
-from .config.policy import audit_mode
+from .config.policy import audit_mode_from_environment
 from .config.prepare import prepare_options
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:
 
 def _check_environment() -> Iterator[checks.CheckMessage]:
     try:
-        audit_mode()
+        audit_mode_from_environment()
     except ImproperlyConfigured as error:
         yield checks.Error(str(error), id="relet.E009")
 

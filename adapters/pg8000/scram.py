@@ -51,7 +51,7 @@ class LoginConnection(CoreConnection):  # type: ignore[misc]
         finally:
             self.user, self.password = user, secret
         if not plain:
-            self.auth = Client(self.auth, prepared(password))
+            self.auth = Client(self.auth, saslprep(password))
 
 
 class Client:
@@ -91,7 +91,7 @@ class Client:
             raise errors.OperationalError("incorrect server signature")
 
 
-def prepared(password: str) -> str:
+def saslprep(password: str) -> str:
     """Return what PostgreSQL makes of a password: by SASLprep, or as it is.
 
     https://www.rfc-editor.org/rfc/rfc4013

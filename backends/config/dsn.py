@@ -28,9 +28,17 @@ def database_of(dsn: str) -> dict[str, Any]:
         parameters["service"] = service
     elif not database["NAME"]:
         found = os.environ.get("PGDATABASE") or database["USER"] or os.environ.get("PGUSER")
-        database["NAME"] = found or getpass.getuser()
+        database["NAME"] = found or _user()
     database["OPTIONS"] = parameters
     database["ENGINE"] = "django.db.backends.postgresql"
     if not (find_spec("psycopg") or find_spec("psycopg2")):
         database["ENGINE"] = "relet.backends.compat.django_on_pg8000"
     return database
+
+
+def _user() -> str:
+    """Return the name of the system's user, after whom libpq names the role and the database."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # it has none, as in many containers
+        return "postgres"

@@ -58,7 +58,7 @@ def _import(path: str) -> ReleasePolicy:
     return found
 
 
-def audit_mode() -> str | None:
+def audit_mode_from_environment() -> str | None:
     """Return the mode in which the environment has each alias audited, or None.
 
     :raises ImproperlyConfigured: the variable has another value.

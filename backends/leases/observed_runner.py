@@ -14,17 +14,12 @@ from typing import Any, TypeVar
 
 from relet.backends.observe import collection, stacks
 from relet.backends.observe.kept import KeptLeases, ObservedLease, Trace
-from relet.backends.observe.scopes import CURRENT, Scope
 from relet.core import Lease
 from relet.core.observe import StatementCounts, Tally
 
 from .runner import RUNNING, LeaseRunner
 
 Result = TypeVar("Result")
-
-
-def _nowhere() -> Scope | None:
-    return None
 
 
 class ObservedRunner(LeaseRunner):
@@ -44,17 +39,14 @@ class ObservedRunner(LeaseRunner):
         self._observe()
 
     def _observe(self) -> None:
+        # Here, too, so that statements need one look-up less.
         lease = self.lease
-        alias = lease.alias
-        self.tally = collection.here(alias)
-        self.fallback = collection.fallback(alias)
-        self.scope = _nowhere if self.fallback is collection.NOWHERE else CURRENT.get
-        self.contention = collection.contention(alias)
-        lease.tally, lease.fallback, lease.scope = self.tally, self.fallback, self.scope
-        lease.contention, lease.home = self.contention, self.thread
+        self.tally, self.contention = lease.tally, lease.contention
+        self.scope, self.fallback = lease.scope, lease.fallback
 
     def forked(self) -> None:
         super().forked()
+        self.lease.observe()
         self._observe()
 
     # Statements. The plain ones are counted by the cursor.
@@ -96,16 +88,17 @@ class ObservedRunner(LeaseRunner):
 
         :param before: when the last lease before the statement began.
         :param trace: what is noted of the lease if it was kept before the statement.
-        :param began: when the statement began; by default, when its lease did. `measure` says it.
+        :param began: when the statement began, if `measure` calls this; else it began when its
+            lease did.
         :param alone: whether it may be a lease of its own.
         """
         now = monotonic()
         lease = self.lease
-        far = False
+        measured = False
         if trace is not None:
             alone = False
         else:
-            far = began is not None
+            measured = began is not None
             if lease.leased_at != before:
                 began = lease.leased_at
             elif began is None or lease.connection is None:  # no connection came free
@@ -120,7 +113,7 @@ class ObservedRunner(LeaseRunner):
         if trace is not None:
             trace.since = now
             trace.ran += ran
-            if far and trace.walk is not None:
+            if measured and trace.walk is not None:
                 # Its stack was taken on the way, far from the code that runs the statement.
                 stack = stacks.of_statement(_ENDED_FRAMES, trace.walk)
                 trace.leased_at = trace.cursor_at = trace.ran_at = stack

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relet.backends.config.policy import audit_mode
+from relet.backends.config.policy import audit_mode_from_environment
 from relet.core import Lease, ReleasePolicy
 from relet.core.lease import AUDITED_TABLES, TABLES
 
@@ -56,7 +56,7 @@ class PolicyChoice:
         self._overrides, self._assigned = policies.overrides.get(), policies.assigned
         self._overriding = policies.overriding(lease.alias)
         self.policy = policy = policies.from_code(lease.alias) or settings_policy
-        audit = policy.session_state_audit or policies.audit_mode or audit_mode()
+        audit = policy.session_state_audit or policies.audit_mode or audit_mode_from_environment()
         self.audit_mode = audit or None
         # With retries, check even connections that were used just now: any statement may be a read.
         # For an audit, no connection goes unchecked, because it begins there.

@@ -103,8 +103,8 @@ class LeaseRunner:
     :ivar effects: the memo of the pool; see `relet.core.sql.classifier.Memo`.
     :ivar initializing: the new connection that is being initialized, or None.
     :ivar internal_access: whether the reader of ``connection`` leaves its session unchanged.
-    :ivar on_the_way: whether a connection is taken for a statement, which records whether its lease
-        outlasts it.
+    :ivar on_the_way: whether a connection is being taken for a statement, which itself records its
+        lease if that outlasts it.
     """
 
     lease_class: type[Lease] = Lease
@@ -313,7 +313,7 @@ class LeaseRunner:
         temporarily(self, self.host.ensure_connection, internal_access=True)
 
     def _connect_on_the_way(self) -> None:
-        """Do the same for a statement."""
+        """Take a connection for a statement, in the same way."""
         temporarily(self, self.ensure_connection, on_the_way=True)
 
     def _deadlock_error(self, pool: PoolAdapter[Any]) -> Exception:

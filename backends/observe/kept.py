@@ -12,7 +12,7 @@ from relet.core import Lease, PooledConnection
 from relet.core.observe import Contention, Tally
 
 from . import collection, durations, stacks
-from .scopes import Scope
+from .scopes import CURRENT, Scope
 from .stacks import FULL, Stack, Walk, of, of_deep
 
 #: Frames from `KeptLeases.__setitem__` to relet's cursor.
@@ -44,30 +44,41 @@ class Trace:
         self.since = now
 
 
+def _nowhere() -> Scope | None:
+    return None
+
+
 class ObservedLease(Lease):
     """A lease of a wrapper that is observed.
 
     :ivar trace: what is noted of it while it outlasts a statement, else None.
-
-    The others are what its runner knows, too, so that they need not be looked up.
-
-    :ivar home: the thread that counts in `tally`.
+    :ivar tally: what its thread has counted for its alias.
+    :ivar home: that thread.
+    :ivar scope: returns the scope of this thread or task, if any.
+    :ivar fallback: the scope if there is none.
+    :ivar contention: who waits for connections of its alias.
     """
 
     __slots__ = ("contention", "fallback", "home", "scope", "tally", "trace")
 
-    contention: Contention
-    fallback: Scope
-    home: int
-    scope: Callable[[], Scope | None]
-    tally: Tally
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.trace: Trace | None = None
+        self.observe()
+
+    def observe(self) -> None:
+        """Count for this thread from now on."""
+        alias = self.alias
+        self.home = get_ident()
+        self.tally: Tally = collection.here(alias)
+        self.fallback = fallback = collection.fallback(alias)
+        self.scope: Callable[[], Scope | None] = (
+            _nowhere if fallback is collection.NOWHERE else CURRENT.get
+        )
+        self.contention: Contention = collection.contention(alias)
 
 
-class KeptLeases(dict[ObservedLease, "Trace | None"]):
+class KeptLeases(dict[Lease, "Trace | None"]):
     """`PoolAdapter.long_leases` of a pool that is observed: each lease -> its `Trace`.
 
     The leases add themselves and remove themselves, in the thread that uses them.
@@ -84,8 +95,12 @@ class KeptLeases(dict[ObservedLease, "Trace | None"]):
         self._walk: Walk | None = of if with_stacks else None
         self.sessions = Sessions()
 
-    def __setitem__(self, lease: ObservedLease, value: Any) -> None:
+    def __setitem__(self, lease: Lease, value: Any) -> None:
         trace = None
+        if not isinstance(lease, ObservedLease):
+            # The wrapper was made before its settings changed, so it is not observed.
+            dict.__setitem__(self, lease, None)
+            return
         if lease not in lease.pins:  # else it only initializes a connection
             stack: Stack = ()
             if (walk := self._walk) is not None:
@@ -98,11 +113,16 @@ class KeptLeases(dict[ObservedLease, "Trace | None"]):
         dict.__setitem__(self, lease, trace)
         lease.trace = trace
 
-    def pop(self, lease: ObservedLease, default: Any = None) -> Any:
+    def pop(self, lease: Lease, default: Any = None) -> Any:
         # Removed last: after an interrupt, this is called once more.
-        lease.trace = None
-        if (trace := dict.pop(self, lease, None)) is None:
+        if isinstance(lease, ObservedLease):
+            lease.trace = None
+            if (trace := dict.pop(self, lease, None)) is not None:
+                self._ended(lease, trace)
             return trace
+        return dict.pop(self, lease, None)
+
+    def _ended(self, lease: ObservedLease, trace: Trace) -> None:
         now, began = monotonic(), lease.leased_at
         held = now - began
         tally = lease.tally
@@ -116,7 +136,6 @@ class KeptLeases(dict[ObservedLease, "Trace | None"]):
             waited = contention.waited(now) - trace.waited_before
             pool = self._pool()
             counts.blocked += waited / ((pool is not None and pool.max_size) or 1)
-        return trace
 
 
 class Session:

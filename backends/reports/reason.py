@@ -26,7 +26,7 @@ def reason_of_settings(error: Exception) -> str:
 
 
 def reasons_of_alias(alias: object) -> list[str]:
-    """Return why there is nothing to report of *alias*: it is none, or has no relet engine.
+    """Return why there is nothing to report of *alias*: it is unknown, or has no relet engine.
 
     It is a note and no error, because a report is for processes that are in trouble already.
     """

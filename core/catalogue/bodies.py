@@ -18,7 +18,7 @@ from .queries import Routine
 _CLUES: Clues = (
     *(("set", part) for part in ("set_config", "setseed", "pg_settings", "reset")),
     *(("drop", part) for part in ("drop table", "drop view", "drop sequence")),
-    *(("&", part) for part in ('u&"',)),
+    ("&", 'u&"'),
     *(("_advisory_",), ("tval",), ("temp",), ("listen",), ("prepare",), ("deallocate",)),
     *(("discard",), ("load",), ("hold",), ("_to_xml",), ("ts_stat",), ("ts_rewrite",)),
     *(("_backup",), ("replication_",), ("rename",), ("schema",), (f"{UNKNOWN_NAME}.",)),

@@ -494,6 +494,19 @@ def test_command_asks_the_database_of_a_service(make, observer, tmp_path):
     assert f"pid {pid} idle" in result.stdout
 
 
+@pytest.mark.parametrize("error", [KeyError, OSError])
+def test_the_database_of_a_uri_for_a_user_without_a_name(monkeypatch, error):
+    """As in a container that runs as any number; which of these, depends on Python's version."""
+
+    def getuser():
+        raise error
+
+    monkeypatch.setattr(getpass, "getuser", getuser)
+    for variable in "PGDATABASE", "PGUSER", "PGSERVICE":
+        monkeypatch.delenv(variable, raising=False)
+    assert database_of("postgresql://somewhere")["NAME"] == "postgres"
+
+
 @pytest.mark.parametrize(
     ("uri", "variables", "name"),
     [

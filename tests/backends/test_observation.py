@@ -28,6 +28,7 @@ from relet.backends.wrapper.server_cursor import LeasedServerCursor
 from ..support import driver, engine
 from ..support.aliases import Aliases
 from ..support.forks import child_of, needs_fork
+from ..support.pools import at_rest
 from ..support.threads import in_thread
 
 
@@ -223,6 +224,21 @@ def test_what_is_right(make, in_settings):
 
 def test_the_driver_does_not_get_the_option(make):
     assert "observe" not in make(OPTIONS={"observe": {}}).get_connection_params()
+
+
+@pytest.mark.parametrize("observe", [False, True])
+def test_settings_that_change_are_for_the_next_wrapper(make, observe):
+    """The pool is a new one, and is observed or not; the wrapper is as it was."""
+    wrapper = make("changed", OPTIONS={"observe": not observe})
+    run(wrapper, "SELECT 1")
+    wrapper.close()
+    wrapper.settings_dict["OPTIONS"]["observe"] = observe
+    for sql in ("BEGIN", "SELECT 1"):
+        run(wrapper, sql)
+    (row,) = relet.connections("changed").rows
+    assert row.state == "idle in transaction"
+    run(wrapper, "COMMIT")
+    assert at_rest(wrapper)
 
 
 def test_parts_can_be_left_out(make):
@@ -485,7 +501,7 @@ import json, os, signal, sys, threading, django
 from django.conf import settings
 settings.configure(DATABASES={"default": json.loads(sys.argv[1])})
 django.setup()
-from django.db import connections, transaction
+from django.db import connections
 
 ready = threading.Event()
 

@@ -31,7 +31,7 @@ from scramp import ScramClient
 
 from relet.adapters.pg8000 import connect as connecting
 from relet.adapters.pg8000 import dbapi, settings
-from relet.adapters.pg8000.scram import Client, prepared
+from relet.adapters.pg8000.scram import Client, saslprep
 from relet.core import ConfigurationError, TransactionStatus
 
 from ....support.dsn import parameters_for
@@ -588,7 +588,7 @@ class TestPasswords:
         kept = raw.encrypt_password(password.encode(), b"me", b"scram-sha-256").decode()
         iterations, salt = kept.split("$")[1].split(":")
         salted = hashlib.pbkdf2_hmac(
-            "sha256", prepared(password).encode(), b64decode(salt), int(iterations)
+            "sha256", saslprep(password).encode(), b64decode(salt), int(iterations)
         )
         server_key = hmac.digest(salted, b"Server Key", "sha256")
         assert kept.endswith(b64encode(server_key).decode())
