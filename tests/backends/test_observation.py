@@ -501,7 +501,7 @@ import json, os, signal, sys, threading, django
 from django.conf import settings
 settings.configure(DATABASES={"default": json.loads(sys.argv[1])})
 django.setup()
-from django.db import connections
+from django.db import connections, transaction
 
 ready = threading.Event()
 
