@@ -8,10 +8,11 @@ https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SIMPLE-
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
-from socket import SHUT_RDWR
+from socket import SHUT_RDWR, SO_RCVTIMEO, SOL_SOCKET
 from ssl import SSLError, SSLWantReadError, SSLWantWriteError
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - it is a class
@@ -50,6 +51,10 @@ _BUSY = "the connection is already running a statement"
 _CLOSED_BY_SERVER = "the server closed the connection unexpectedly"
 #: The errors of a socket whose peer has gone.
 _PEER_GONE = (ConnectionError, SSLError)
+#: Seconds after which a wait for the server looks for signals. One that arrives just before the
+#: system call, or in another thread, does not interrupt it.
+_LOOK = 0.1
+_timeval = Struct("@ll").pack
 #: Seconds that `Wire.close` waits for a thread that reads an answer and was told to end.
 _CLOSE_TIMEOUT = 1.0
 #: The errors of a non-blocking socket that would have to wait.
@@ -89,6 +94,7 @@ class Wire:
         # Received bytes that are not parsed yet; at first, those that pg8000 has buffered. They are
         # added and removed in place, so that the rest is not copied.
         self._rest = bytearray(_take_buffered(pg))
+        _look_for_signals(pg._usock)
         self.lock = RLock()
         #: The transaction status, one of `relet.core.TransactionStatus`.
         self.transaction_status: int = IDLE
@@ -309,19 +315,28 @@ class Wire:
     def _receive_more(self, data: bytes, needed: int) -> bytes:
         """Return *data* and the bytes that follow, at least *needed* in all."""
         if not data:
-            data = self._socket.recv(_CHUNK)
+            data = self._read(_CHUNK)
             if len(data) >= needed:
                 return data
-            if not data:
-                raise ConnectionResetError(_CLOSED_BY_SERVER)
         chunks, length = [data], len(data)
         while length < needed:
-            chunk = self._socket.recv(min(max(_CHUNK, needed - length), _LARGE_CHUNK))
-            if not chunk:
-                raise ConnectionResetError(_CLOSED_BY_SERVER)
+            chunk = self._read(min(max(_CHUNK, needed - length), _LARGE_CHUNK))
             chunks.append(chunk)
             length += len(chunk)
         return b"".join(chunks)
+
+    def _read(self, size: int) -> bytes:
+        """Wait for the server; return what it has sent, *size* bytes or fewer."""
+        while True:
+            try:
+                data: bytes = self._socket.recv(size)
+            except BlockingIOError as error:
+                if self._socket.gettimeout() is not None or from_outside(error, *SOCKETS):
+                    raise
+            else:
+                if data:
+                    return data
+                raise ConnectionResetError(_CLOSED_BY_SERVER)
 
     def _asynchronous(self, kind: int, data: bytes) -> None:
         """Handle a message that the server may send at any time.
@@ -533,6 +548,20 @@ class Wire:
         """Raise `OperationalError` if it is closed or lost."""
         if self._socket is None:
             raise errors.OperationalError(CLOSED)
+
+
+def _look_for_signals(sock: Any) -> None:
+    """Let reads of *sock* come back after `_LOOK`, where it has no timeout of its own.
+
+    Unlike `settimeout`, this needs no further system call for each read.
+    """
+    if os.name != "posix":
+        return
+    try:
+        sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, _timeval(0, int(_LOOK * 1_000_000)))
+    except OSError as error:  # where its seconds are longer
+        if from_outside(error, *SOCKETS):
+            raise
 
 
 def _take_buffered(pg: CoreConnection) -> bytes:

@@ -696,6 +696,11 @@ class TestTLS:
         with pytest.raises(dbapi.OperationalError, match=says):
             connect(**wire.place, sslmode="require")
 
+    def test_a_long_wait(self, connect, tls, raw):
+        """It goes on after it has looked for signals."""
+        for connection in raw, connect(**tls.place, sslmode="require"):
+            assert connection.run("SELECT 1 FROM pg_sleep(0.4)") == [(1,)]
+
     def test_allow_where_the_server_insists(self, connect, parameters, certificates):
         with Wire(parameters, tls=certificates.server(), only_tls=True) as wire:
             connect(**wire.place, sslmode="allow")

@@ -97,6 +97,22 @@ def test_in_a_statement(handler, raw, admin):
     kill(admin, number)
 
 
+def test_a_signal_that_does_not_interrupt_the_wait(handler, raw, admin):
+    """It has come to another thread; one that comes just before the system call is like it."""
+    error, _ = handler
+    number = pid_of(raw)
+    when(
+        lambda: active(admin, number),
+        lambda: signal.pthread_kill(threading.get_ident(), signal.SIGALRM),
+    )
+    with pytest.raises(type(error)) as caught:
+        raw.run("SELECT pg_sleep(10)")
+    assert caught.value is error
+    assert raw.closed
+    assert active(admin, number)
+    kill(admin, number)
+
+
 def active(admin, number):
     return admin.run(f"SELECT state = 'active' FROM pg_stat_activity WHERE pid = {number}")[0][0]
 
