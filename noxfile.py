@@ -151,14 +151,14 @@ OF_ENGINES = tuple(
         *("metrics", "plan_disturbances", "secrets", "tags"),
     )
 )
-#: What `newest` runs by itself: only what is slow in these.
+#: What `newest` runs beside `chaos`: only what is slow in these.
 SLOW_AT_THE_END = ("adapters/pg8000", "conformance", "unit", *OF_ENGINES)
 #: What they try is the same on each version, and README's command tries it, or `newest`.
 OF_NO_VERSION = ("adapters/pg8000/values", "backends/test_classifier_oracle.py", "conformance")
 #: Set by `gate` for the sessions that it runs.
 IN_GATE = "RELET_GATE"
-#: What README's command and `newest` run of pg8000's own tests, where psycopg is beside it.
-OF_PG8000 = ("adapters/pg8000/values",) if IN_GATE in os.environ else ()
+#: pg8000's own tests, which README's command and `newest` run, where psycopg is beside it.
+OF_PG8000 = ("adapters/pg8000",) if IN_GATE in os.environ else ()
 #: In the gate, what differs from README's command in its Python and Django, or in the pool below
 #: the driver, runs a part of the tests; those on SQLAlchemy's pools run all of them, together.
 #: Without it, and each night, each runs all.
@@ -202,7 +202,7 @@ def oldest(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def newest(session: nox.Session) -> None:
-    """The tests on the newest pair, the slow ones, too, with what they need; and then `chaos`."""
+    """The tests on the newest pair, the slow ones, too, with what they need; and `chaos`."""
     install(session, *ON_THE_NEWEST, *SERVERS, *TENANTS)
     install_pgbouncer(session)
     # The sessions of the engines are on the newest pair, too, and run these.
@@ -216,13 +216,10 @@ def newest(session: nox.Session) -> None:
         env={**FEWER_EXAMPLES, **FEW_STRIKES},
     )
     if not session.posargs:
-        # Those of pg8000 are here with psycopg beside it, which its own session does not have.
-        run_tests(
-            *(session, "-m", "slow", *(f"tests/{path}" for path in SLOW_AT_THE_END)),
-            *but_for("adapters/pg8000/driver/test_nonsense.py"),
-            env=FEWER_EXAMPLES,
-        )
-        run_chaos(session, seconds=20, with_faults=("psycopg", "pg8000"))
+        slow = ["-m", "slow", *(f"tests/{path}" for path in SLOW_AT_THE_END), "-n2"]
+        runs = {"slow": (slow, FEWER_EXAMPLES)}
+        runs |= chaos_runs(seconds=10, with_faults=("psycopg", "pg8000"))
+        at_the_same_time(session, runs)
 
 
 def runs(python: str) -> bool:
@@ -440,16 +437,16 @@ ENGINES_OF_FAULTS = ("psycopg", "sqlalchemy", "dj_db_conn_pool", "pg8000")
 def chaos(session: nox.Session) -> None:
     """A minute of chaos on each engine, and other faults, at the same time."""
     install(session, *ON_THE_NEWEST)
-    run_chaos(session, *session.posargs, seconds=60)
+    at_the_same_time(session, chaos_runs(*session.posargs, seconds=60))
 
 
-def run_chaos(
-    session: nox.Session,
-    *arguments: str,
-    seconds: float,
-    with_faults: Sequence[str] = ENGINES_OF_FAULTS,
-) -> None:
-    """Run chaos on each engine, for *seconds*, and the other faults on those of *with_faults*."""
+def chaos_runs(
+    *arguments: str, seconds: float, with_faults: Sequence[str] = ENGINES_OF_FAULTS
+) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """Return chaos on each engine, for *seconds*, and the other faults on those of *with_faults*.
+
+    It is for `at_the_same_time`.
+    """
     test, soak = "tests/faults/test_chaos.py", "tests/faults/test_soak.py"
     others = ["tests/faults", f"--ignore={test}", f"--ignore={soak}"]
     given = os.environ.get("RELET_CHAOS_SECONDS", str(seconds))
@@ -461,7 +458,7 @@ def run_chaos(
             # Most of them wait for what does not come. README's command runs the others on psycopg.
             which = ("-m", "slow") if IN_GATE in os.environ and engine == "psycopg" else ()
             runs[f"{engine}-faults"] = [*others, *which, "-n2", *arguments], env
-    at_the_same_time(session, runs)
+    return runs
 
 
 @nox.session(python=NEWEST)
