@@ -152,8 +152,9 @@ def picture(fleet: Fleet, width: int = sys.maxsize) -> RenderableType:
     from rich.text import Text
 
     living = [row for row in fleet.processes.rows if not row.stale]
-    hosts = {row.host for row in living}
-    words = f"relet: {len(living)} processes on {len(hosts)} hosts, Ctrl-C ends"
+    processes = _counted(len(living), "process", "processes")
+    hosts = _counted(len({row.host for row in living}), "host", "hosts")
+    words = f"relet: {processes} on {hosts}, Ctrl-C ends"
     parts: list[Any] = [Text(words, style="bold")]
     parts += [Text(one_line(note), style="yellow") for note in fleet.notes]
     for name, rows in _ROWS.items():
@@ -166,6 +167,10 @@ def picture(fleet: Fleet, width: int = sys.maxsize) -> RenderableType:
             shown = tuple(row for row in shown if row.leased_seconds is not None or row.chain)
         parts.append(_table(name, report, shown[:rows], width))
     return Group(*parts)
+
+
+def _counted(number: int, one: str, more: str) -> str:
+    return f"{number} {one if number == 1 else more}"
 
 
 _TITLES: Mapping[str, str] = {

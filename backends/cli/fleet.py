@@ -20,6 +20,21 @@ COMMANDS = {
     "connections": "print the connections of a fleet, and whom they wait for",
     "processes": "print the processes of a fleet",
 }
+#: What the rows of a report can be chosen by -> what it says in the help.
+FILTERS = {
+    "host": ("NAME", "only processes of this host"),
+    "alias": ("NAME", "only pools of this alias"),
+    "route": ("TEXT", "only routes that have TEXT in them"),
+}
+#: Command -> which of them its rows have.
+FILTERED = {
+    "top": ("host", "alias", "route"),
+    "pools": ("host", "alias"),
+    "routes": ("host", "route"),
+    "queries": ("host", "route"),
+    "connections": ("host", "alias", "route"),
+    "processes": ("host",),
+}
 _SEE = (
     " It reads what processes with 'relet.dashboard' in INSTALLED_APPS have reported to their "
     "database, and asks the server."
@@ -38,9 +53,9 @@ def add_commands(commands: Any) -> None:
         where.add_argument(
             "--dsn", metavar="URI", help="the database, such as postgresql://user@host/name"
         )
-        command.add_argument("--host", metavar="NAME", help="only processes of this host")
-        command.add_argument("--alias", metavar="NAME", help="only pools of this alias")
-        command.add_argument("--route", metavar="TEXT", help="only routes that have TEXT in them")
+        for filtered in FILTERED[name]:
+            metavar, help_text = FILTERS[filtered]
+            command.add_argument(f"--{filtered}", metavar=metavar, help=help_text)
         command.add_argument("--json", action="store_true", help="print JSON; times are in seconds")
         if name == "top":
             command.add_argument(
@@ -76,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = terminal.Options(
         settings=arguments.settings,
         dsn=arguments.dsn,
-        only=Filter(arguments.host, arguments.alias, arguments.route),
+        only=Filter(**{name: getattr(arguments, name) for name in FILTERED[arguments.command]}),
         as_json=arguments.json,
     )
     try:

@@ -48,6 +48,16 @@ def relet_command(*arguments, **variables):
     )
 
 
+@pytest.mark.parametrize(
+    ("command", "unknown"), [("queries", "--alias"), ("pools", "--route"), ("processes", "--route")]
+)
+def test_what_the_rows_have_not_cannot_be_chosen_by(capsys, command, unknown):
+    with pytest.raises(SystemExit) as caught:
+        main([command, unknown, "x"])
+    assert caught.value.code == 2
+    assert f"unrecognized arguments: {unknown}" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_commands_print_tables(reported, uri):
     done = relet_command("queries", "--fleet", "--dsn", uri)
@@ -62,7 +72,7 @@ def test_commands_print_tables(reported, uri):
 def test_top_shows_everything_once(reported, uri):
     done = relet_command("top", "--once", "--dsn", uri)
     assert done.returncode == 0, done.stderr
-    for part in ("1 processes on 1 hosts", "Pools", "Routes", "SELECT %s::text AS found"):
+    for part in ("1 process on 1 host", "Pools", "Routes", "SELECT %s::text AS found"):
         assert part in done.stdout
     assert "\x1b" not in done.stdout and "\x07" not in done.stdout
     assert "[bold]x" in done.stdout
@@ -72,7 +82,7 @@ def test_top_shows_everything_once(reported, uri):
 def test_top_prints_it_once_into_a_pipe(reported, uri):
     done = relet_command("top", "--dsn", uri)
     assert done.returncode == 0, done.stderr
-    assert "1 processes on 1 hosts" in done.stdout
+    assert "1 process on 1 host" in done.stdout
 
 
 @pytest.mark.slow
