@@ -425,7 +425,8 @@ class Wire:
                         raise
                     with DefaultSelector() as selector:
                         selector.register(sock, EVENT_READ | EVENT_WRITE)
-                        if not selector.select(timeout):
+                        ready = selector.select(_LOOK if timeout is None else timeout)
+                        if not ready and timeout is not None:
                             raise TimeoutError("timed out") from None
                     self._read_available()
         finally:

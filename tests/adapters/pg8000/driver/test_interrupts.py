@@ -113,6 +113,41 @@ def test_a_signal_that_does_not_interrupt_the_wait(handler, raw, admin):
     kill(admin, number)
 
 
+class Endless(io.RawIOBase):
+    """Counts what is read of it."""
+
+    count = 0
+
+    def read(self, size: int = -1) -> bytes:
+        self.count += 1
+        return b"1\n" * (size // 2)
+
+
+def test_a_signal_that_does_not_interrupt_a_copy(handler, raw, admin):
+    """The server reads nothing more, so there is nothing more to send."""
+    error, _ = handler
+    number, file = pid_of(raw), Endless()
+    raw.run("""
+        SET statement_timeout = '10s';
+        CREATE TEMP TABLE copied (number int);
+        CREATE FUNCTION pg_temp.wait() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$;
+        CREATE TRIGGER wait BEFORE INSERT ON copied FOR EACH ROW EXECUTE FUNCTION pg_temp.wait()
+    """)
+
+    def is_blocked():
+        before = file.count
+        return before and all(active(admin, number) for _ in range(50)) and before == file.count
+
+    when(is_blocked, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGALRM))
+    with pytest.raises(type(error)) as caught:
+        raw.cursor().copy_expert("COPY copied FROM STDIN", file)
+    assert caught.value is error
+    assert raw.closed
+    assert active(admin, number)
+    kill(admin, number)
+
+
 def active(admin, number):
     return admin.run(f"SELECT state = 'active' FROM pg_stat_activity WHERE pid = {number}")[0][0]
 
