@@ -21,6 +21,10 @@ from relet.core import ReleasePolicy
 
 from .waiter import Waiter
 
+#: Seconds after which a waiter looks whether a signal has arrived. One that arrives just before the
+#: system call, or in another thread, does not interrupt it.
+_LOOK = 0.5
+
 
 class FairQueue:
     """A mixin for pools that keep their waiters in `_waiting`, under `_lock`.
@@ -64,7 +68,7 @@ class FairQueue:
         """
         lock = self._lock
         while True:
-            waiter.wait(deadline - monotonic())
+            waiter.wait(min(deadline - monotonic(), _LOOK))
             if waiter.conn is not None or waiter.error is not None:
                 return
             lock.acquire()

@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 import re
+import signal
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -317,3 +318,41 @@ def test_the_work_of_a_thread_does_not_grow_with_the_queue(make):
     assert few[0] > 10
     for one, other in zip(few, many, strict=True):
         assert other <= 1.2 * one
+
+
+class Told(Exception):
+    """What a signal handler raises."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals for threads")
+def test_a_signal_that_does_not_interrupt_the_wait(make):
+    """It has come to another thread; one that comes just before the system call is like it."""
+    wrapper, heard = make("waiting", timeout=30), threading.Event()
+    in_time = []
+
+    def handler(*_):
+        heard.set()
+        raise Told
+
+    @contextmanager
+    def held():
+        with in_transaction(wrapper.copy()):
+            yield
+
+    def strike():
+        until(lambda: stats(wrapper).waiting == 1)
+        signal.pthread_kill(threading.get_ident(), signal.SIGALRM)
+        in_time.append(heard.wait(10))
+
+    previous = signal.signal(signal.SIGALRM, handler)
+    striker = threading.Thread(target=strike)
+    try:
+        with holding(held):
+            striker.start()
+            with pytest.raises(Told):
+                backend_pid(wrapper)
+    finally:
+        striker.join()
+        signal.signal(signal.SIGALRM, previous)
+    assert in_time == [True]
+    assert at_rest(wrapper)
