@@ -14,6 +14,7 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable
+from threading import TIMEOUT_MAX, get_ident, main_thread
 from time import monotonic
 from typing import Any
 
@@ -21,8 +22,9 @@ from relet.core import ReleasePolicy
 
 from .waiter import Waiter
 
-#: Seconds after which a waiter looks whether a signal has arrived. One that arrives just before the
-#: system call, or in another thread, does not interrupt it.
+#: Seconds after which the main thread, which alone runs the handlers of signals, looks whether one
+#: has arrived. One that arrives just before the system call, or in another thread, does not
+#: interrupt it.
 _LOOK = 0.5
 
 
@@ -67,8 +69,9 @@ class FairQueue:
         :param deadline: in seconds of `time.monotonic`.
         """
         lock = self._lock
+        look = _LOOK if get_ident() == main_thread().ident else TIMEOUT_MAX
         while True:
-            waiter.wait(min(deadline - monotonic(), _LOOK))
+            waiter.wait(min(deadline - monotonic(), look))
             if waiter.conn is not None or waiter.error is not None:
                 return
             lock.acquire()

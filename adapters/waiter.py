@@ -66,8 +66,8 @@ class Waiter:
             self.turn.release()
 
     def wait(self, timeout: float) -> bool:
-        """Return whether `wake` is called within *timeout* seconds."""
-        return self.turn.acquire(timeout=max(0.0, min(timeout, threading.TIMEOUT_MAX)))
+        """Return whether `wake` is called within *timeout* seconds, at most `TIMEOUT_MAX`."""
+        return self.turn.acquire(timeout=max(0.0, timeout))
 
     def leave(self, queue: Queue) -> None:
         """Stop waiting. A connection that was handed over before is in `conn`."""
