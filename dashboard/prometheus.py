@@ -11,9 +11,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from django.apps import apps
+
 from relet.backends.metrics.missing import not_installed
 from relet.backends.metrics.prometheus import Labels, families, register_once
 from relet.backends.metrics.readings import Reading
+from relet.core import ConfigurationError
 from relet.core.observe import PoolCounts
 
 from . import home, tables
@@ -95,7 +98,12 @@ def prometheus_fleet(registry: CollectorRegistry | None = None) -> Collector:
     :return: the collector. ``generate_latest(collector)`` is what a view answers with.
     :raises ImportError: prometheus_client is not installed: it comes with the extra
         ``relet[prometheus]``.
+    :raises ConfigurationError: ``INSTALLED_APPS`` has no ``relet.dashboard``.
     """
+    if not apps.is_installed("relet.dashboard"):
+        raise ConfigurationError(
+            "relet.metrics.prometheus_fleet() needs 'relet.dashboard' in INSTALLED_APPS."
+        )
     try:
         import prometheus_client  # noqa: F401
     except ImportError as error:

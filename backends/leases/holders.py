@@ -7,7 +7,6 @@ statement is recorded once, when the statement ends. So plain statements cost no
 from __future__ import annotations
 
 import sys
-import threading
 from _thread import get_ident
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
@@ -19,6 +18,7 @@ from relet.core.sql.fingerprint import fingerprint
 
 from . import call_site
 from .tasks import Tasks, frames_of
+from .thread_names import ThreadNames
 from .transfer import Transfer
 
 #: How many holders a message shows.
@@ -65,15 +65,15 @@ def _lines(
 ) -> list[tuple[float, str]]:
     """Return a pair for each lease of *pool*: its age in seconds, and its line."""
     now = monotonic()
-    threads = {thread.ident: thread.name for thread in threading.enumerate()}
+    threads = ThreadNames(frames)
     tasks = Tasks()
     lines: list[tuple[float, str]] = []
     for lease in leases:
         if lease.pool is not pool or lease.connection is None:
             continue
         frame, site = frames.get(lease.thread), lease.call_site
-        alive = lease.thread in threads
-        name = f"thread {threads[lease.thread]!r}" if alive else "a thread that has ended"
+        thread = threads.of(lease.thread)
+        name = "a thread that has ended" if thread is None else f"thread {thread!r}"
         where = call_site.of_running(frame) if site is None else site
         if (task := tasks.of(frame)) is not None:
             name = f"task {task.get_name()!r} in {name}"

@@ -25,6 +25,8 @@ logger = logging.getLogger("relet")
 
 #: How often, in seconds, a lease is looked at that was logged, to log its end.
 _AFTERWARDS_S = 1.0
+#: Seconds between two looks, at least, however small `leak_after` is.
+_LEAST_S = 0.1
 
 
 class _Logged(NamedTuple):
@@ -74,7 +76,7 @@ class LeakWatch:
                 else:
                     self._log(runner, lease, leak_after)
                     left.append(_AFTERWARDS_S)
-        return min(left, default=None)
+        return max(_LEAST_S, min(left)) if left else None
 
     def _log(self, runner: Any, lease: Lease, leak_after: float) -> None:
         pool, leased_at = lease.pool, lease.leased_at

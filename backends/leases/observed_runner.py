@@ -60,6 +60,7 @@ class ObservedRunner(LeaseRunner):
         """
         lease = self.lease
         before = lease.leased_at
+        lease.running_for = self.scope() or self.fallback
         began = monotonic()
         if (trace := lease.trace) is not None:
             if trace.walk is not None:

@@ -735,6 +735,9 @@ class LeaseRunner:
             if lease.connection is None:
                 self.ensure_connection()
             lease.pins.setdefault(pin)
+            if lease.call_site is None and lease.pool is not None:
+                # It was taken on the way to a statement, and outlasts that now.
+                holders.record_holder(lease, lease.pool)
             return lease.connection.raw  # type: ignore[union-attr]
 
     def pin_for(self, keeper: Any) -> weakref.ref[Any]:

@@ -6,7 +6,6 @@ Other threads go on meanwhile, so the rows of two connections may be a moment ap
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from time import monotonic
@@ -14,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from relet.backends.observe import stacks
-from relet.backends.observe.kept import KeptLeases, Trace
+from relet.backends.observe.kept import KeptLeases, ObservedLease, Trace
 from relet.backends.observe.stacks import Line
 from relet.core import Lease, PoolAdapter, State, TransactionStatus
 from relet.core.lease import CURSOR_MODE, REQUEST_MODE
@@ -22,6 +21,7 @@ from relet.core.sql.fingerprint import normalized
 
 from . import lifetimes
 from .tasks import Tasks, frames_of
+from .thread_names import ThreadNames
 from .transfer import Transfer
 
 _RUNNING = (State.RUNNING, State.RUNNING_IN_TRANSACTION)
@@ -95,7 +95,7 @@ class Snapshot:
     def __init__(self) -> None:
         self.now = monotonic()
         self._frames: Mapping[int, FrameType] = sys._current_frames()
-        self._threads = {thread.ident: thread.name for thread in threading.enumerate()}
+        self._threads = ThreadNames(self._frames)
         self._tasks = Tasks()
 
     def __enter__(self) -> Snapshot:
@@ -145,15 +145,23 @@ class Snapshot:
             state="running" if running else _state(runner, lease, pool),
             seconds=max(0.0, self.now - since),
             leased_seconds=max(0.0, self.now - lease.leased_at),
-            thread=self._threads.get(lease.thread),
+            thread=self._threads.of(lease.thread),
             task=None if task is None else task.get_name(),
-            route=None if trace is None else trace.route or None,
+            route=self._route(lease, trace),
             leased_at=stacks.lines((lease.call_site or ()) if trace is None else trace.leased_at),
             cursor_at=stacks.lines(cursor_at),
             ran_at=() if trace is None else stacks.lines(trace.ran_at),
             now_at=stacks.lines(now_at),
             sql=None if sql is None else normalized(pool.sql_text(sql)),
         )
+
+    @staticmethod
+    def _route(lease: Lease, trace: Trace | None) -> str | None:
+        if trace is not None:
+            return trace.route or None
+        # A plain statement, which runs.
+        scope = lease.running_for if isinstance(lease, ObservedLease) else None
+        return None if scope is None else scope.route or None
 
 
 #: Frames of a stack that is read now.

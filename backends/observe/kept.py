@@ -57,13 +57,15 @@ class ObservedLease(Lease):
     :ivar scope: returns the scope of this thread or task, if any.
     :ivar fallback: the scope if there is none.
     :ivar contention: who waits for connections of its alias.
+    :ivar running_for: the scope of its last statement, while it has no trace.
     """
 
-    __slots__ = ("contention", "fallback", "home", "scope", "tally", "trace")
+    __slots__ = ("contention", "fallback", "home", "running_for", "scope", "tally", "trace")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.trace: Trace | None = None
+        self.running_for: Scope | None = None
         self.observe()
 
     def observe(self) -> None:

@@ -19,7 +19,6 @@ import threading
 from _thread import get_ident
 from collections.abc import Callable
 from functools import wraps
-from types import FrameType
 from typing import Any
 
 from django.core.handlers.asgi import ASGIHandler
@@ -39,6 +38,12 @@ _REQUEST, _TASK, _COMMAND = object(), object(), object()
 _celery_connected = False
 
 
+class _Main:
+    """The scope of what the main thread does outside of all others."""
+
+    scope: Scope | None = None
+
+
 def install() -> None:
     """Follow requests, tasks and commands from now on. Calling it again changes nothing."""
     _wrap(BaseHandler, "resolve_request", _resolving)
@@ -46,6 +51,10 @@ def install() -> None:
     _wrap(BaseCommand, "execute", _executing)
     request_started.connect(_request_started, dispatch_uid="relet.route")
     request_finished.connect(_request_finished, dispatch_uid="relet.route")
+    _connect_celery()
+    # Models make a wrapper, and with it that scope, before the command line's command begins.
+    if _Main.scope is not None and (command := _running_command()) is not None:
+        _Main.scope.rename(command)
 
 
 def _wrap(owner: type, name: str, wrapper: Callable[[Any], Any]) -> None:
@@ -154,14 +163,19 @@ def _command(command: object) -> str:
 def fallback() -> Scope:
     """Return the scope of what this thread does outside of requests, tasks, commands and labels."""
     _connect_celery()
-    if get_ident() == threading.main_thread().ident:
-        frame: FrameType | None = sys._getframe(1)
-        code = BaseCommand.run_from_argv.__code__
-        while frame is not None:
-            if frame.f_code is code:
-                return Scope(_command(frame.f_locals.get("self")))
-            frame = frame.f_back
-    return Scope(f"(thread {_thread_name()})")
+    if get_ident() != threading.main_thread().ident:
+        return Scope(f"(thread {_thread_name()})")
+    _Main.scope = Scope(_running_command() or f"(thread {_thread_name()})")
+    return _Main.scope
+
+
+def _running_command() -> str | None:
+    """Return the route of the command line's command, which runs in the main thread, if any."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    code = BaseCommand.run_from_argv.__code__
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return None if frame is None else _command(frame.f_locals.get("self"))
 
 
 #: The names that Python gives to threads: without their numbers, all of them are one route.

@@ -41,12 +41,20 @@ def watch(name: str) -> None:
     _start_thread(_serve, reading)
 
 
+#: What each dump of faulthandler's has once. It is written in parts, which may be read one by one.
+_DUMP = b"(most recent call first)"
+
+
 def _serve(reading: int) -> None:
+    begun = b""
     with suppress(OSError):  # the interpreter is shutting down
-        while os.read(reading, 65536):
-            text = f"\n{report()}".encode(errors="replace")
-            while text:
-                text = text[os.write(2, text) :]
+        while read := os.read(reading, 65536):
+            begun += read
+            if _DUMP in begun:
+                text = f"\n{report()}".encode(errors="replace")
+                while text:
+                    text = text[os.write(2, text) :]
+            begun = begun.rpartition(_DUMP)[2][-len(_DUMP) :]
 
 
 def _start_thread(function: Callable[..., object], *args: object) -> None:

@@ -48,6 +48,7 @@ class ObservedCursor(LeasedCursor):
         if lease.connection is not None:
             return self._execute_kept(runner, lease.trace, query, params)
         before = lease.leased_at
+        scope = lease.running_for = runner.scope() or runner.fallback
         try:
             raw = runner.begin(query)
             driver = self._driver if self._raw is raw else self._bind(raw)
@@ -71,9 +72,9 @@ class ObservedCursor(LeasedCursor):
             return self
         ran = monotonic() - leased_at
         try:
-            counts = tally.texts[(runner.scope() or runner.fallback).route][query]
+            counts = tally.texts[scope.route][query]
         except KeyError:
-            counts = tally.find(runner.route(), query)
+            counts = tally.find(scope.route, query)
         counts.total += ran
         if ran > counts.maximum:
             counts.maximum = ran
@@ -220,9 +221,12 @@ class _ObservedTransfer(Transferring):
         if self._trace is not None and self._began_at is not None:
             self._trace.ran = self._ran_before + monotonic() - self._began_at
         try:
-            return super()._end(error)
-        finally:
-            self._count(error)
+            result = super()._end(error)
+        except BaseException as raised:
+            self._count(raised)
+            raise
+        self._count(error)
+        return result
 
     def _count(self, error: BaseException | None) -> None:
         if (began := self._began_at) is not None:

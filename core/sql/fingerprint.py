@@ -83,7 +83,8 @@ _LONG, _LONG_NAMES = 4_000, 60_000
 #: Long lists of placeholders, and of equal rows of them, as Django writes them.
 _LONG_LIST = re.compile(r"%s(?:, ?%s){2,}")
 _LONG_ROWS = re.compile(r"""(\([^()'"$/]{0,400}\))(?:, ?\1){2,}""")
-_ONE = re.compile(r"\bIN\s*\((\?|%s)\)", re.IGNORECASE)
+#: A list after IN of one value, or of one row of values.
+_ONE = re.compile(r"\b(IN)\s*\((\?|%s|\((?:\?|%s)(?:, ?(?:\?|%s|\.\.\.))*\))\)", re.IGNORECASE)
 _ROWS = re.compile(r"(\([^()]*\))(?:, ?\1)+")
 _NAME = r'(?: (?:U&)? (?:"[^"]*")+ (?:\ UESCAPE\ \?)? | [^\ "();,]+ )'
 #: Names that programs make: of savepoints, cursors and prepared statements.
@@ -127,7 +128,7 @@ def normalized(sql: str, length: int = 2_000) -> str:
 
 def _counted_as(sql: str) -> str:
     text = _without_values(sql)
-    text = _ROWS.sub(rf"\1, {_ELLIPSIS}", _ONE.sub(rf"IN (\1, {_ELLIPSIS})", text))
+    text = _ROWS.sub(rf"\1, {_ELLIPSIS}", _ONE.sub(rf"\1 (\2, {_ELLIPSIS})", text))
     return _STATEMENT.sub(_without_names, text)
 
 

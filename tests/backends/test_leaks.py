@@ -1,5 +1,6 @@
 """policy["leak_after"]: one warning about a lease that is too old, one message when it ends."""
 
+import _thread
 import logging
 import threading
 from time import monotonic
@@ -12,6 +13,7 @@ import relet
 from relet.backends.leases import leaks
 from relet.core import ConfigurationError, ReleasePolicy
 
+from ..support import driver
 from ..support.forks import child_of, needs_fork
 from ..support.waiting import until
 
@@ -201,3 +203,52 @@ def test_what_is_wrong(make, wrong):
         connections["default"] = wrapper
     assert error.id == "relet.E003"
     assert "'leak_after'" in error.msg
+
+
+def test_0_is_no_busy_wait(make, watch):
+    wrapper = make("zero", policy={"leak_after": 0})
+    run(wrapper, "SELECT 1")
+    assert watch.look(monotonic()) >= 0.1
+
+
+@pytest.mark.parametrize("observe", [True, False])
+@driver.needs("psycopg", "copy()")
+def test_a_transfer_that_begins_a_lease(make, watch, log, observe):
+    """Also the first of a wrapper, for which the definitions are read on the way."""
+    wrapper = make("copied", policy={"leak_after": 30.0}, OPTIONS={"observe": observe})
+    with wrapper.cursor() as cursor, cursor.copy("COPY (SELECT 1) TO STDOUT") as copied:
+        watch.look(monotonic() + 31)
+        [row] = relet.connections("copied").rows
+        for _ in copied:
+            pass
+    [record] = log.records
+    assert " pinned: COPY or stream() " in record.getMessage()
+    assert row.route if observe else row.route is None
+
+
+def test_a_thread_that_threading_does_not_know(make, watch, log):
+    wrapper = make("unknown", policy={"leak_after": 30.0})
+    begun, over = _thread.allocate_lock(), _thread.allocate_lock()
+    begun.acquire()
+    over.acquire()
+
+    def work():
+        own = wrapper.copy()
+        own.set_autocommit(False)
+        run(own, "SELECT 1")
+        begun.release()
+        over.acquire()
+        own.rollback()
+        own.close()
+        begun.release()
+
+    ident = _thread.start_new_thread(work, ())
+    assert begun.acquire(timeout=20)
+    try:
+        watch.look(monotonic() + 31)
+        [row] = [row for row in relet.connections("unknown").rows if row.leased_seconds is not None]
+    finally:
+        over.release()
+        assert begun.acquire(timeout=20)
+    assert row.thread == f"(id {ident})" or row.thread.startswith("Dummy-")  # as drivers do
+    assert f"thread {row.thread!r}" in log.records[0].getMessage()

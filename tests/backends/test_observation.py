@@ -30,6 +30,7 @@ from ..support.aliases import Aliases
 from ..support.forks import child_of, needs_fork
 from ..support.pools import at_rest
 from ..support.threads import in_thread
+from ..support.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +119,7 @@ def test_on_runs_few_more_instructions(make):
             run(wrapper, "SELECT 1")
     plain = instructions(lambda: run(off, "SELECT 1"))
     observed = instructions(lambda: run(on, "SELECT 1"))
-    assert len(observed) - len(plain) < 115
+    assert len(observed) - len(plain) < 120
     functions = {
         code.co_qualname if hasattr(code, "co_qualname") else code.co_name for code, _ in observed
     }
@@ -575,3 +576,38 @@ def test_a_signal_dumps_all_reports(db, forked):
         assert "the worker" in text
         assert "  last statement at\n" in text
         assert "SELECT ? AS dumped" in text
+
+
+@driver.needs("psycopg", "copy()")
+def test_a_copy_that_fails_at_its_end(make):
+    wrapper = make("copied")
+    run(wrapper, "CREATE TABLE relet_copied (a int)")
+    try:
+        with (
+            pytest.raises(Exception, match="invalid input syntax"),
+            wrapper.cursor() as cursor,
+            cursor.copy("COPY relet_copied FROM STDIN") as copied,
+        ):
+            copied.write("no number\n")
+    finally:
+        run(wrapper, "DROP TABLE relet_copied")
+    [row] = [row for row in relet.queries().rows if row.sql.startswith("COPY relet_copied")]
+    assert (row.calls, row.errors) == (1, 1)
+
+
+def test_a_plain_statement_that_runs_has_a_route(make, observer):
+    wrapper = make("running")
+    observer.execute("SELECT pg_advisory_lock(4713)")
+
+    def work():
+        with relet.label("nightly"):
+            run(wrapper.copy(), "SELECT pg_advisory_xact_lock(4713)")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        until(lambda: [row.state for row in relet.connections("running").rows] == ["running"])
+        assert [row.route for row in relet.connections("running").rows] == ["nightly"]
+    finally:
+        observer.execute("SELECT pg_advisory_unlock(4713)")
+        thread.join()

@@ -1,6 +1,8 @@
 """What a route is called: requests, tasks, commands, threads."""
 
 import asyncio
+import json
+import subprocess
 import sys
 import types
 
@@ -301,3 +303,40 @@ def test_a_route_is_cut():
     with relet.label("x" * 1000):
         run("cut")
     assert found()["cut"] == "x" * 200
+
+
+COMMAND = """
+import json, os, sys
+from pathlib import Path
+sys.path.insert(0, os.getcwd())
+Path("management_app/management/commands").mkdir(parents=True)
+for folder in "management_app", "management_app/management", "management_app/management/commands":
+    Path(folder, "__init__.py").touch()
+Path("management_app/models.py").write_text(
+    "from django.db import models\\nclass Thing(models.Model): pass"
+)
+Path("management_app/management/commands/report.py").write_text(
+    "from django.core.management.base import BaseCommand\\n"
+    "from django.db import connection\\n"
+    "import relet\\n"
+    "class Command(BaseCommand):\\n"
+    "    requires_system_checks = []\\n"
+    "    def handle(self, *args, **options):\\n"
+    "        connection.cursor().execute('SELECT 1')\\n"
+    "        print([row.route for row in relet.routes().rows])\\n"
+)
+from django.conf import settings
+settings.configure(
+    DATABASES={"default": json.loads(sys.argv[1])}, INSTALLED_APPS=["management_app"]
+)
+from django.core.management import execute_from_command_line
+execute_from_command_line(["manage.py", "report"])
+"""
+
+
+def test_the_command_of_the_command_line(db, tmp_path):
+    """Models make a wrapper before it begins."""
+    command = [sys.executable, "-W", "ignore", "-c", COMMAND]
+    command.append(json.dumps(db.settings_dict, default=str))
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.stdout.strip() == "['manage.py report']", done.stderr

@@ -14,6 +14,7 @@ import sys
 from contextlib import suppress
 
 import pytest
+from django.apps import apps
 from django.db import connections
 
 import relet
@@ -319,7 +320,13 @@ def test_processes_with_the_same_host_and_pid_are_told_apart(db, reporter):
     assert instances == {f"{name}:{one.id[:8]}" for one in (reporter, another)}
 
 
-def test_to_export_twice_is_to_export_once():
+def test_to_export_without_the_app_says_what_is_missing(monkeypatch):
+    monkeypatch.setattr(apps, "is_installed", lambda name: False)
+    with pytest.raises(relet.core.ConfigurationError, match=r"needs 'relet\.dashboard' in INST"):
+        relet.metrics.prometheus_fleet()
+
+
+def test_to_export_twice_is_to_export_once(project):
     from prometheus_client import CollectorRegistry
 
     for export in relet.metrics.prometheus, relet.metrics.prometheus_fleet:

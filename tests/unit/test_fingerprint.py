@@ -185,6 +185,15 @@ def test_lists_of_any_length_are_one(count):
             assert normalized(sql) == f"SELECT a FROM t WHERE b IN ({one}, ...) ORDER BY c"
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 100])
+def test_lists_of_any_length_are_one_however_they_are_written(count):
+    sql = f"select a from t where b in ({', '.join(['%s'] * count)})"
+    assert normalized(sql) == "select a from t where b in (%s, ...)"
+    rows = ", ".join(["(%s, %s)"] * count)
+    sql = f"SELECT a FROM t WHERE (b, c) IN ({rows})"
+    assert normalized(sql) == "SELECT a FROM t WHERE (b, c) IN ((%s, ...), ...)"
+
+
 @pytest.mark.parametrize("count", [2, 3, 100, 5_000, 60_000])
 def test_rows_of_any_number_are_one(count):
     sql = f"INSERT INTO t (a, b) VALUES {', '.join(['(%s, DEFAULT)'] * count)} RETURNING id"
