@@ -109,10 +109,12 @@ def ignored_settings(
     found = []
     if "POOL_OPTIONS" in settings and where != ("POOL_OPTIONS",):
         found.append(("POOL_OPTIONS", where))
-    if "pool" in settings:
-        found.append(("pool", where))
-    if "policy" in settings:
-        found.append(("policy", ("OPTIONS", "policy")))
+    for key in settings:
+        name = str(key).lower()
+        if name == "pool":
+            found.append((key, where))
+        elif name in (*OWN_OPTIONS, "connection_parameters"):
+            found.append((key, ("OPTIONS", name)))
     return [
         f"DATABASES[{alias!r}][{key!r}] is ignored by this engine. Move it to "
         f"DATABASES[{alias!r}][{_subscript(setting)}]."

@@ -198,7 +198,10 @@ def test_a_connection_class_may_take_others(make):
     assert set(seen) == {"mine"}
 
 
-@pytest.mark.parametrize("key", ["POOL_OPTIONS", "policy", "pool"])
+NOWHERE = ["POOL_OPTIONS", "policy", "pool", "budget", "OBSERVE", "tag", "prepare"]
+
+
+@pytest.mark.parametrize("key", [*NOWHERE, "connection_parameters"])
 def test_settings_that_nobody_looks_at(make, in_settings, key):
     if (key,) == engine.adapter().options_setting:
         pytest.skip(f"this engine looks at {key}")
@@ -206,7 +209,8 @@ def test_settings_that_nobody_looks_at(make, in_settings, key):
     assert backend_pid(make(**{key: {}}))
     warning = check()["relet.W003"]
     assert f"DATABASES['default'][{key!r}] is ignored" in warning
-    place = "['OPTIONS']['policy']" if key == "policy" else engine.written()
+    pools = key in ("POOL_OPTIONS", "pool")
+    place = engine.written() if pools else f"['OPTIONS'][{key.lower()!r}]"
     assert f"Move it to DATABASES['default']{place}" in warning
 
 
