@@ -23,6 +23,7 @@ from relet.core.catalogue.queries import (
     SIGNATURE,
     SearchPath,
     Separators,
+    Signature,
     read_relations,
     read_signature,
     read_sources,
@@ -45,6 +46,14 @@ IDLE, UNKNOWN = TransactionStatus.IDLE, TransactionStatus.UNKNOWN
 _TIMEOUT_S = 0.1
 #: In a transaction, an error of these queries must not abort it.
 _SAVEPOINT = "relet_definitions"
+_LEAVE = f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}"
+#: The server locks the tables that rules and functions in standard SQL name, to show their text.
+#: Whoever has one of them locked may wait for this thread.
+_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '100ms'"
+#: Seconds until they are read again that could not be read for a reason that passes.
+_AGAIN_S = 1.0
+#: Classes of errors that would come again: no right to read, or a server without what is read.
+_FOR_GOOD = ("42", "0A")
 
 
 class PoolDefinitions:
@@ -66,6 +75,8 @@ class PoolDefinitions:
         self._lock = threading.RLock()
         #: When they were last compared, in seconds of `monotonic`.
         self._seen_at = float("-inf")
+        #: When they could not be read for a reason that passes, in the same seconds.
+        self._failed_at = float("-inf")
         self._signature: str | None = None
         self._path = SearchPath()
         #: The catalogue that all transactions see.
@@ -139,22 +150,26 @@ class PoolDefinitions:
 
         :param raw: a connection without a running statement, and without a failed transaction.
         :param tentative: whether its open transaction has changed some, which others do not see.
+        If they cannot be read for a reason that passes, such as a lock, they stay stale.
+
         :param wait: whether to wait for a thread that is reading them, rather than return.
         :return: whether what was read is what only this transaction sees.
         :raises Error: the driver's; the connection is lost.
         """
-        if self.ttl is None:
+        if self.ttl is None or monotonic() - self._failed_at < _AGAIN_S:
             return False
         return bool(locked(self._lock, partial(self._compare, pool, raw, tentative), blocking=wait))
 
     def _compare(self, pool: PoolAdapter[Any], raw: Any, tentative: bool) -> bool:
         in_transaction = pool.transaction_status(raw) != IDLE
+        if begins := not in_transaction and not raw.autocommit:
+            raw.autocommit = True  # else the driver would begin the caller's transaction
         try:
             if in_transaction:
-                pool.execute_internal(raw, f"SAVEPOINT {_SAVEPOINT}")
+                pool.execute_internal(raw, f"SAVEPOINT {_SAVEPOINT}; {_LOCK_TIMEOUT}")
             tentative = self._read(pool, raw, tentative)
             if in_transaction:
-                pool.execute_internal(raw, f"RELEASE SAVEPOINT {_SAVEPOINT}")
+                pool.execute_internal(raw, _LEAVE)
         except Exception as error:
             drivers = {type(raw).__module__.partition(".")[0]}
             if sqlstate(error) is not None:  # the server's, in a class of the driver's
@@ -162,12 +177,19 @@ class PoolDefinitions:
             if from_outside(error, *drivers) or pool.transaction_status(raw) == UNKNOWN:
                 raise
             if in_transaction:
-                pool.execute_internal(
-                    raw, f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}"
-                )
-            self._problem = f"{type(error).__name__}: {error}".partition("\n")[0]
+                pool.execute_internal(raw, _LEAVE)
+            elif pool.transaction_status(raw) != IDLE:
+                pool.execute_internal(raw, "ROLLBACK")
             self._signature = None
+            self._problem = f"{type(error).__name__}: {error}".partition("\n")[0]
+            state = sqlstate(error)
+            if state is not None and not state.startswith(_FOR_GOOD):
+                self._failed_at = monotonic()
+                return tentative
             self.memo.renew(self._committed)
+        finally:
+            if begins and pool.transaction_status(raw) == IDLE:
+                raw.autocommit = False
         self._seen_at = monotonic()
         return tentative
 
@@ -178,23 +200,18 @@ class PoolDefinitions:
             pool.transaction_status(raw) != IDLE and signature.isolation != "read committed"
         )
         memo = self.memo
+        if self._signature is not None and signature.path.schemas != self._path.schemas:
+            memo.look_anywhere()  # sessions of this pool differ
         same_path = memo.looks_anywhere or signature.path == self._path
         if signature.text == self._signature and same_path and not tentative:
             if memo.stale:
                 memo.renew(self._committed)
             return False
-        separators = Separators()
-        query = sources_query(signature, separators)
-        rows = pool.execute_internal(raw, query) if query else ()
-        closure = Closure(read_sources(rows, separators, signature.path))
-        relations = None
-        if closure.judge():
-            query = relations_query(signature, separators, temporary=tentative)
-            rows = pool.execute_internal(raw, query)
-            relations = read_relations(rows, separators)
-        found = closure.relate(relations)
-        if closure.changes_path:
-            memo.look_anywhere()
+        if alone := pool.transaction_status(raw) == IDLE:
+            pool.execute_internal(raw, f"BEGIN; {_LOCK_TIMEOUT}")
+        found = self._closure(pool, raw, signature, tentative)
+        if alone:
+            pool.execute_internal(raw, "COMMIT")
         if tentative:
             known = self._committed
             if memo.temporary is None:
@@ -206,3 +223,21 @@ class PoolDefinitions:
             memo.temporary = signature.path.temporary
             memo.renew(found)
         return tentative
+
+    def _closure(
+        self, pool: PoolAdapter[Any], raw: Any, signature: Signature, tentative: bool
+    ) -> Catalogue:
+        """Read the definitions; return what has effects."""
+        separators = Separators()
+        query = sources_query(signature, separators)
+        rows = pool.execute_internal(raw, query) if query else ()
+        closure = Closure(read_sources(rows, separators, signature.path))
+        relations = None
+        if closure.judge():
+            query = relations_query(signature, separators, temporary=tentative)
+            rows = pool.execute_internal(raw, query)
+            relations = read_relations(rows, separators)
+        found = closure.relate(relations)
+        if closure.changes_path:
+            self.memo.look_anywhere()
+        return found

@@ -34,8 +34,9 @@ from relet.core import (
 )
 from relet.core.catalogue.memo import UNREAD, CatalogueMemo
 from relet.core.session.ledger import SessionLedger
-from relet.core.sql.effects import Change, Effects, Kind, nameless
+from relet.core.sql.effects import Change, Control, Effects, Kind, Move, nameless
 from relet.core.sql.readonly import only_reads
+from relet.core.sql.transactions import only_prepares
 from relet.core.status import TransactionStatus
 
 from . import (
@@ -348,6 +349,11 @@ class LeaseRunner:
     def begin_transaction(self, lease: Lease) -> None:
         """Begin on the connection the transaction that Django has begun on the wrapper."""
         connection, pool = ending.leased(lease)
+        if pool.definitions.memo.stale and not self.redefined:
+            # Before, because the transaction's first query takes its snapshot, and ends the time
+            # for SET TRANSACTION.
+            with self.host.wrap_database_errors:
+                pool.definitions.compare(pool, connection.raw)
         connection.raw.autocommit = False
         if self.pending_savepoints:
             # All in one round trip. They were logged when Django made them.
@@ -823,12 +829,15 @@ class LeaseRunner:
         effects = memo.judge(text)
         if pool is None:
             return effects
+        if only_prepares(text):
+            return effects
         # To define one thing after the other, none has to be known.
-        if memo.stale and (effects is None or not effects.redefines or memo.temporary is None):
+        defines = effects is not None and effects.redefines and memo.temporary is not None
+        if memo.stale and not defines:
             self._read_definitions(pool)
             effects = memo.judge(text)
         self._tell_problem(pool)
-        if pool.definitions.is_defined_by_others(self.ref):
+        if (memo.stale and not defines) or pool.definitions.is_defined_by_others(self.ref):
             self.doubted = True
             return effects or UNREAD
         return effects
@@ -836,7 +845,7 @@ class LeaseRunner:
     def _judge_again(self, effects: Effects, text: str) -> Effects:
         """Return the *effects* of *text*, which has run while others were defining something.
 
-        It may have waited until they were ready.
+        It may have waited until they were ready. Or the definitions could not be read.
         """
         self.doubted = False
         steps: tuple[Change, ...] = (Change(Kind.UNKNOWN, None),)
@@ -846,7 +855,7 @@ class LeaseRunner:
                 old = pool.definitions.compare(pool, connection.raw, tentative=self.redefined)
             if old:
                 self.redefined = True  # it may not see what has changed
-            else:
+            elif not self.effects.stale:
                 again = self.effects.judge(text)
                 steps = nameless(again.steps) if again is not None else ()
         return effects._replace(steps=(*effects.steps, *steps))
@@ -954,7 +963,9 @@ class LeaseRunner:
             ran = Statement(effects, sql, params, driver, before, error)
             session_tracking.account(self.lease, self.choice.policy, self.messages, ran)
             self._tell_plans(effects, params)
-            if effects.redefines and self.lease.pool is not None:
+            if self.lease.pool is not None and (
+                effects.redefines or (self.redefined and any(map(_rolls_back, effects.steps)))
+            ):
                 self.lease.pool.definitions.expire()
             self._follow_definitions()
 
@@ -1086,6 +1097,10 @@ class LeaseRunner:
             if self.lease.connection is not None and self.choice.policy is policy:
                 self.choice.choose(self.lease, self.handle.policy)  # type: ignore[union-attr]
                 self.reevaluate()
+
+
+def _rolls_back(step: object) -> bool:
+    return isinstance(step, Move) and step.control is Control.ROLLBACK_TO
 
 
 def _close_cut_off(connection: PooledConnection, runner: LeaseRunner) -> None:

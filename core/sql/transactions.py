@@ -1,8 +1,24 @@
-"""Transactions: the SQL that begins them."""
+"""Transactions: the SQL that begins them, and what may come before their first query."""
 
 from __future__ import annotations
 
+import re
+
 from .quoting import quote_literal
+
+_PREPARES = re.compile(
+    r"\s*(?:set|show|begin|start|lock|savepoint|release)\b[^;]*;?\s*\Z", re.IGNORECASE
+)
+
+
+def only_prepares(sql: str) -> bool:
+    """Return whether *sql* only prepares the queries that follow.
+
+    It calls nothing that is defined in the database, and may have to come before the transaction's
+    first query, such as ``SET TRANSACTION`` and ``LOCK``.
+    https://www.postgresql.org/docs/current/sql-set-transaction.html
+    """
+    return _PREPARES.match(sql) is not None
 
 
 def begin(isolation_level: str | None, read_only: bool | None, deferrable: bool | None) -> str:

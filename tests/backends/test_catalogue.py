@@ -7,6 +7,7 @@ import threading
 from contextlib import contextmanager
 
 import pytest
+from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
 
 from relet import policies
@@ -575,3 +576,94 @@ def transaction_of(wrapper):
         raise
     finally:
         wrapper.set_autocommit(True)
+
+
+def keeps(wrapper, sql):
+    """Whether *sql* keeps its lease until close()."""
+    run(wrapper, sql)
+    kept = not at_rest(wrapper)
+    wrapper.close()
+    return kept
+
+
+def trapped(wrapper):
+    """What the next lease of the connection has of the setting of trap()."""
+    ((found,),) = run(wrapper, "SELECT current_setting('app.trapped', true)")
+    wrapper.close()
+    return found
+
+
+class TestWhenTheyAreRead:
+    """Never in a way that keeps the caller's statement from what it would do by itself."""
+
+    def test_whoever_locks_a_table_is_not_waited_for(self, make, observer, caplog):
+        """The server locks what a function in standard SQL names, to show its text."""
+        observer.execute(f"""
+            CREATE FUNCTION {SCHEMA}.of_a_table() RETURNS bigint LANGUAGE sql
+            BEGIN ATOMIC SELECT count(*) FROM {SCHEMA}.plain; END
+        """)
+        observer.execute("BEGIN")
+        observer.execute(f"LOCK TABLE {SCHEMA}.plain IN ACCESS EXCLUSIVE MODE")
+        wrapper = make(**PATH)
+        try:
+            run(wrapper, "SELECT trap()")
+            assert not at_rest(wrapper)  # it may have left anything
+            assert "cannot be read" in caplog.text
+        finally:
+            observer.execute("ROLLBACK")
+        wrapper.close()
+        assert trapped(wrapper) in (None, "")
+        wrapper._runner.handle.pool.definitions._failed_at -= 60
+        assert not keeps(wrapper, "SELECT 1 AS harmless")
+        assert keeps(wrapper, "SELECT trap()")
+
+    def test_set_transaction_may_come_first(self, make):
+        wrapper = make(**PATH)
+        for beginning in "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "LOCK TABLE plain":
+            run(
+                wrapper,
+                f"CREATE OR REPLACE FUNCTION {SCHEMA}.made() RETURNS int LANGUAGE sql RETURN 1",
+            )
+            with transaction_of(wrapper):
+                run(wrapper, beginning)
+                run(wrapper, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                run(wrapper, "SELECT 1")
+
+    def test_so_it_may_while_others_define_something(self, make):
+        wrapper = make(size=2, **PATH)
+        other = wrapper.copy()
+        other.set_autocommit(False)
+        run(other, f"CREATE FUNCTION {SCHEMA}.made() RETURNS int LANGUAGE sql RETURN 1")
+        try:
+            with transaction_of(wrapper):
+                run(wrapper, "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+                run(wrapper, "SET TRANSACTION READ ONLY")
+        finally:
+            other.rollback()
+            other.close()
+
+    def test_what_a_savepoint_had_is_not_believed(self, make):
+        wrapper = make(**PATH)
+        define = "CREATE OR REPLACE FUNCTION {}.made() RETURNS text LANGUAGE sql AS $$ SELECT {} $$"
+        run(wrapper, "SELECT 1")
+        with transaction_of(wrapper):
+            run(wrapper, define.format(SCHEMA, "set_config('app.trapped', 'yes', false)"))
+            run(wrapper, "SAVEPOINT before")
+            run(wrapper, define.format(SCHEMA, "'harmless'"))
+            run(wrapper, "SELECT made()")
+            run(wrapper, "ROLLBACK TO before")
+            run(wrapper, "SELECT made()")
+        assert not at_rest(wrapper)
+        wrapper.close()
+        assert trapped(wrapper) in (None, "")
+
+    def test_a_search_path_that_a_receiver_sets_on_the_drivers_connection(self, make):
+        def receiver(connection, **kwargs):
+            driver.execute(connection.connection, f"SET search_path = {SCHEMA}")
+
+        connection_created.connect(receiver)
+        try:
+            wrapper = make()
+            assert keeps(wrapper, "SELECT trap()")
+        finally:
+            connection_created.disconnect(receiver)
