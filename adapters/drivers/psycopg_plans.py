@@ -39,7 +39,12 @@ else:
 IDLE, IN_ERROR = TransactionStatus.IDLE, TransactionStatus.IN_ERROR
 COMMAND_OK, FATAL_ERROR = pq.ExecStatus.COMMAND_OK, pq.ExecStatus.FATAL_ERROR
 PIPELINE_SYNC, TUPLES_OK = pq.ExecStatus.PIPELINE_SYNC, pq.ExecStatus.TUPLES_OK
-SQLSTATE, FUNCTION = pq.DiagnosticField.SQLSTATE, pq.DiagnosticField.SOURCE_FUNCTION
+SQLSTATE = pq.DiagnosticField.SQLSTATE
+#: The fields of an error that `PlanError` has, but for its message.
+_ERROR_FIELDS = (
+    *(SQLSTATE, pq.DiagnosticField.SOURCE_FUNCTION),
+    *(pq.DiagnosticField.SOURCE_FILE, pq.DiagnosticField.CONTEXT),
+)
 
 #: Types of numbers, which psycopg chooses by their value: int2, oid and float4 among them.
 _NUMBERS = frozenset({INT4, INT8, FLOAT8, NUMERIC, 26, 700})
@@ -405,11 +410,12 @@ def lost_plan(
     result = results[0] if results else None
     if result is None or prepared is None or result.status != FATAL_ERROR:
         return False
-    state, function = (result.error_field(name) or b"" for name in (SQLSTATE, FUNCTION))
-    message = result.error_message.decode(errors="replace")
-    return book.is_lost(
-        session, shape, prepared, PlanError(state.decode(), function.decode(), message)
+    state, function, file, context = (
+        (result.error_field(field) or b"").decode(errors="replace") for field in _ERROR_FIELDS
     )
+    message = result.error_message.decode(errors="replace")
+    error = PlanError(state, function, message, file, context)
+    return book.is_lost(session, shape, prepared, error)
 
 
 def _attach(book: PlanBook, raw: Any, session: SessionPlans) -> None:

@@ -238,7 +238,9 @@ class PlannedCursor(Cursor):
         prepared, state = plans.find(shape), getattr(error, "sqlstate", None)
         if prepared is None or state is None:
             return False
-        found = PlanError(state, error.diag.source_function or "", str(error))
+        diag = error.diag
+        function, file, context = diag.source_function, diag.source_file, diag.context
+        found = PlanError(state, function or "", str(error), file or "", context or "")
         return self.book.is_lost(plans, shape, prepared, found)
 
 

@@ -67,7 +67,7 @@ STATEMENT, ENDED, CLOSE, UNAVAILABLE = Event.STATEMENT, Event.ENDED, Event.CLOSE
 NOTHING, CHECKOUT, CHECKIN = Action.NOTHING, Action.CHECKOUT, Action.CHECKIN
 PIN_CURSOR = Action.PIN_CURSOR
 #: Kinds of state that are settings, or may be.
-_SETTINGS = frozenset({Kind.SETTING, Kind.DYNAMIC, Kind.UNKNOWN})
+_SETTINGS = frozenset({Kind.SETTING, Kind.ROLE, Kind.DYNAMIC, Kind.UNKNOWN})
 RELEASED, RUNNING = State.RELEASED, (State.RUNNING, State.RUNNING_IN_TRANSACTION)
 
 _NOT_SHARED = nullcontext()
@@ -507,6 +507,7 @@ class LeaseRunner:
         with self.exclusive():
             self.pending_savepoints = []
             self._follow_definitions()
+            self._settle_plans()
             self.lease.send(ENDED)
             self.reevaluate()
             if self.notes:
@@ -978,6 +979,19 @@ class LeaseRunner:
         steps = effects.resolve(params, None)
         pool.plans.changed(connection.raw, steps, in_transaction=in_transaction)
         self._look_at_settings()
+
+    def _settle_plans(self) -> None:
+        """Let targets be prepared again that were in doubt until the transaction's end."""
+        connection, pool = self.lease.connection, self.lease.pool
+        if (
+            connection is not None
+            and pool is not None
+            and pool.plans is not None
+            and connection.raw is not None
+            and self.status() == TransactionStatus.IDLE
+        ):
+            self._look_at_settings()
+            pool.plans.transaction_ended(connection.raw)
 
     def _look_at_settings(self) -> None:
         """Let targets be prepared again once the session has no settings of this lease any more."""

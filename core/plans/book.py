@@ -48,11 +48,20 @@ class PlanError(NamedTuple):
     """An error of the server's.
 
     :param function: the function of the server's that has raised it.
+    :param file: the file of its source that has it.
+    :param context: where in the code of functions that was.
     """
 
     state: str
     function: str
     message: str
+    file: str = ""
+    context: str = ""
+
+    @property
+    def is_of_code(self) -> bool:
+        """Whether the statement ran: a function, a trigger, or a look at a setting has failed."""
+        return self.file == "guc.c" or bool(self.context and "portal" not in self.context)
 
 
 #: Why a pool prepares nothing behind a pooler.
@@ -239,6 +248,12 @@ class PlanBook:
         elif Disturbance.DEFINES_HERE in doubts:
             self.expired(session)
 
+    def transaction_ended(self, raw: Any) -> None:
+        """Note that no transaction is open in the session of *raw* any more."""
+        session: SessionPlans | None = getattr(raw, "relet_plans", None)
+        if session is not None and session.doubtful:
+            self.settle(session)
+
     def changed(self, raw: Any, changes: Iterable[object], *, in_transaction: bool) -> None:
         """Note changes of session state in the session of *raw*, such as those of a function."""
         if what := of_changes(changes):
@@ -290,6 +305,8 @@ class PlanBook:
 
         :param prepared: the one that has failed, without having done anything.
         """
+        if error.is_of_code:
+            return False
         gone = error.state == "26000" and shape.digest in error.message
         other_columns = error.state == "0A000" and error.function == "RevalidateCachedQuery"
         # Parameters keep the types that they had when the statement was prepared. But if it has

@@ -32,7 +32,8 @@ class Disturbance(Flag):
 
 
 NOTHING = Disturbance(0)
-_SETS_ANYTHING = Disturbance.SETS | Disturbance.DEFINES
+#: What else its code sets is known when it has run, see `of_changes`.
+_DOES_ANYTHING = Disturbance.SETS_LOCALLY | Disturbance.DEFINES
 
 #: A text without any of these disturbs nothing.
 _MAY = re.compile(
@@ -47,17 +48,19 @@ _SETTINGS = frozenset(
         *("search_path", "schema", "timezone", "zone", "datestyle", "intervalstyle"),
         *("transform_null_equals", "array_nulls", "lc_monetary", "xmloption", "xmlbinary"),
         *("backslash_quote", "default_text_search_config"),
+        # With these, "$user" in the search path is another schema.
+        *("role", "session_authorization", "authorization"),
     }
 )
 #: Objects that no statement's meaning depends on, or whose changes the server notices itself.
 _HARMLESS = frozenset(
     {
         *("index", "role", "user", "group", "database", "tablespace", "statistics", "system"),
-        *("publication", "subscription", "server", "trigger", "policy", "rule", "sequence"),
+        *("publication", "subscription", "server", "trigger", "policy", "sequence"),
     }
 )
 #: Kinds of session state that may be a setting.
-_UNKNOWN = frozenset({Kind.DYNAMIC, Kind.UNKNOWN})
+_SURE = frozenset({Kind.DYNAMIC, Kind.UNKNOWN, Kind.ROLE})
 _MODIFIERS = frozenset(
     {
         *("or", "replace", "unique", "unlogged", "recursive", "materialized", "constraint"),
@@ -75,7 +78,7 @@ def of_changes(changes: Iterable[object]) -> Disturbance:
             continue
         if change.kind is Kind.TEMPORARY:
             found |= Disturbance.DEFINES_HERE
-        elif change.kind in _UNKNOWN or (change.kind is Kind.SETTING and _matters(change)):
+        elif change.kind in _SURE or (change.kind is Kind.SETTING and _matters(change)):
             found |= Disturbance.SETS
     return found
 
@@ -111,7 +114,7 @@ def _of(statement: Statement) -> Disturbance:
         return _of_setting(head, words, statement)
     if head == "do":
         code = (token.text for token in statement if token.kind is STRING)
-        return _SETS_ANYTHING if any(map(_IN_CODE.search, code)) else NOTHING
+        return _DOES_ANYTHING if any(map(_IN_CODE.search, code)) else NOTHING
     if head in ("create", "alter", "drop", "import"):
         return _of_definition(words)
     found = _of_calls(statement)

@@ -7,6 +7,7 @@ difference that the server does not report as an error, the text is refused here
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from relet.core.sql.statements import (
     OTHER,
@@ -48,6 +49,8 @@ _ENDS = frozenset(
         *("rows", "range", "groups", "returning"),
     }
 )
+#: What follows FOR where rows are locked.
+_LOCKS = frozenset({"update", "share", "no", "key"})
 #: What follows an item of such a list.
 _AFTER_ITEM = frozenset({",", ")", "asc", "desc", "nulls", "using", ";", *_ENDS})
 #: A placeholder, or what the driver says is none.
@@ -94,9 +97,37 @@ def refusal(sql: str) -> str:
         for at, token in enumerate(statement)
     ):
         return "its text has an interval of certain fields, as which only a literal is read"
+    if _may_need_its_values(statement):
+        return "there may be no plan for all of its values"
     if _has_position(statement):
         return "a parameter is an item of ORDER BY or GROUP BY, where a number is a position"
     return ""
+
+
+def _may_need_its_values(statement: Statement) -> bool:
+    """Return whether the server may be unable to plan it without its values.
+
+    So it is with the WHERE of ON CONFLICT, which has to imply that of an index; and with FULL JOIN,
+    and outer joins that lock rows, where the server simplifies a condition with OR.
+    """
+    words = [token.text for token in statement if token.kind is WORD and not token.quoted]
+    if not any(token.kind is PARAMETER for token in statement):
+        return False
+    if "or" in words and {"left", "right", "full"}.intersection(words):
+        locks = any(word == "for" and after in _LOCKS for word, after in pairwise(words))
+        if locks or "full" in words:
+            return True
+    if "conflict" not in words:
+        return False
+    of_index = False
+    for token in statement:
+        if token.kind is PARAMETER:
+            if of_index:
+                return True
+        elif token.kind is WORD and not token.quoted:
+            # ON CONFLICT (...) WHERE ... DO
+            of_index = token.text == "conflict" or (of_index and token.text != "do")
+    return False
 
 
 def _has_position(statement: Statement) -> bool:

@@ -16,14 +16,16 @@ _FIRST_OF_INT4, _FIRST_OF_INT8 = 2**31, 2**63
 def literal_type(text: bytes) -> int:
     """Return the type of the number *text*, as it would be written into a statement.
 
-    The minus of a negative number is an operator there, so the least int4 is an int8.
+    A minus becomes part of it before it gets its type.
     """
     digits = text.lstrip(b"-")
     if not digits.isdigit():
         return NUMERIC
     if len(digits) < 10:
         return INT4
-    number = int(digits) if len(digits) < 20 else _FIRST_OF_INT8
-    if number < _FIRST_OF_INT4:
+    if len(digits) > 19:
+        return NUMERIC
+    number = int(text)
+    if -_FIRST_OF_INT4 <= number < _FIRST_OF_INT4:
         return INT4
-    return INT8 if number < _FIRST_OF_INT8 else NUMERIC
+    return INT8 if -_FIRST_OF_INT8 <= number < _FIRST_OF_INT8 else NUMERIC

@@ -457,3 +457,83 @@ def test_dicts_that_are_hstore(add, hstore):
         for _ in range(2):
             assert run(wrapper, sql, [value]) == expected
         assert (row(sql).hits, row(sql).problem) == (2, "")
+
+
+@pytest.mark.parametrize(
+    "disturb",
+    [
+        "SET LOCAL search_path = public",
+        "CREATE TEMP TABLE other (a int) ON COMMIT DROP",
+        "ALTER TABLE plans ADD d int",
+        "DO $$ BEGIN EXECUTE 'SELECT 1'; END $$",
+    ],
+)
+def test_targets_are_prepared_again_where_all_is_in_transactions(add, table, disturb):
+    wrapper = add()
+    relet.prepare(ALL, using="planned", name="all")
+
+    def in_transaction(*statements):
+        wrapper.set_autocommit(False)
+        for sql, params in statements:
+            run(wrapper, sql, params)
+        wrapper.commit()
+        wrapper.set_autocommit(True)
+        wrapper.close()
+
+    in_transaction((ALL, [1]))
+    in_transaction((disturb, None))
+    for plain in "SELECT 1", None:
+        hits = row("all").hits
+        in_transaction(*([(plain, None)] if plain else []), (ALL, [1]))
+        assert row("all").hits == hits + 1
+
+
+def test_a_role_that_changes_where_names_are_found(add, make, observer):
+    roles = ["relet_ta", "relet_tb"]
+    for role in roles:
+        observer.execute(f"""
+            CREATE ROLE {role};
+            CREATE SCHEMA AUTHORIZATION {role};
+            CREATE TYPE {role}.mood AS ENUM ('new');
+            CREATE TABLE {role}.ord (id int, s {role}.mood);
+            INSERT INTO {role}.ord VALUES (1, 'new');
+            GRANT ALL ON {role}.ord TO {role};
+        """)
+    wrapper = add(OPTIONS=EAGER)
+    try:
+        for role in roles * 3:
+            wrapper.set_autocommit(False)
+            run(wrapper, f"SET LOCAL ROLE {role}")
+            assert run(wrapper, "SELECT id FROM ord WHERE s = %s", ["new"]) == [(1,)]
+            wrapper.rollback()
+            wrapper.set_autocommit(True)
+            wrapper.close()
+    finally:
+        wrapper.close()
+        for role in roles:
+            observer.execute(f"DROP SCHEMA {role} CASCADE")
+            observer.execute(f"DROP ROLE {role}")
+
+
+def test_an_error_of_code_that_has_run_is_the_statements_own(add, observer):
+    observer.execute("""
+        CREATE SEQUENCE relet_calls;
+        CREATE FUNCTION relet_charge(int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM nextval('relet_calls');
+        IF $1 = 2 THEN RAISE 'no voucher' USING ERRCODE = 'undefined_object'; END IF;
+        RETURN 1; END $$
+    """)
+    wrapper = add(OPTIONS=EAGER)
+    sql = "SELECT relet_charge(%s)"
+    try:
+        run(wrapper, sql, [1])
+        for params in [2], [2]:
+            with pytest.raises(DatabaseError, match="no voucher"):
+                run(wrapper, sql, params)
+        with pytest.raises(DatabaseError, match=r"app\.relet_none"):
+            run(wrapper, "SELECT current_setting('app.relet_none') WHERE 1 = %s", [1])
+        assert observer.execute("SELECT last_value FROM relet_calls").fetchone()[0] == 3
+        assert sum(each.healed for each in relet.plans().rows) == 0
+    finally:
+        wrapper.close()
+        observer.execute("DROP FUNCTION relet_charge; DROP SEQUENCE relet_calls")

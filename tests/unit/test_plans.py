@@ -36,6 +36,12 @@ from relet.core.plans.trial import Trial, is_slower
         ("SELECT (SELECT a FROM t ORDER BY %s)", "a position"),
         ("SELECT 'a\\' || %s", "backslash"),
         ("SELECT name FROM pg_catalog.pg_cursors", "see itself"),
+        ("INSERT INTO t VALUES (%s) ON CONFLICT (a) WHERE b = %s DO NOTHING", "for all of its"),
+        ("INSERT INTO t VALUES (%s) ON CONFLICT (a) DO UPDATE SET b = 1 WHERE t.b = %s", ""),
+        ("SELECT 1 FROM t FULL JOIN u ON t.a = u.a OR %s", "for all of its"),
+        ("SELECT 1 FROM t LEFT JOIN u USING (a) WHERE u.b = 1 OR %s FOR UPDATE", "for all of its"),
+        ("SELECT 1 FROM t LEFT JOIN u USING (a) WHERE u.b = 1 OR %s", ""),
+        ("SELECT 1 FROM t LEFT JOIN u USING (a) WHERE t.b = %s FOR UPDATE", ""),
     ],
 )
 def test_what_is_refused(sql, reason):
@@ -77,7 +83,10 @@ def test_placeholders():
         (b"2147483647", INT4),
         (b"2147483648", INT8),
         (b"-2147483647", INT4),
-        (b"-2147483648", INT8),  # the minus is an operator
+        (b"-2147483648", INT4),  # the minus is a part of it
+        (b"-2147483649", INT8),
+        (b"-9223372036854775808", INT8),
+        (b"-9223372036854775809", NUMERIC),
         (b"9223372036854775807", INT8),
         (b"9223372036854775808", NUMERIC),
         (b"99999999999999999999999", NUMERIC),
@@ -191,7 +200,10 @@ DEFINES, DEFINES_HERE = Disturbance.DEFINES, Disturbance.DEFINES_HERE
         ("SELECT set_config(%s, %s, true)", SETS_LOCALLY),
         ("SELECT set_config(%s, %s, %s)", SETS),
         ("SELECT 1; CREATE TABLE t (a int); SET LOCAL TIME ZONE 'UTC'", DEFINES | SETS_LOCALLY),
-        ("DO $$ BEGIN EXECUTE 'x'; END $$", DEFINES | SETS),
+        ("DO $$ BEGIN EXECUTE 'x'; END $$", DEFINES | SETS_LOCALLY),
+        ("SET ROLE a", SETS),
+        ("SET LOCAL SESSION AUTHORIZATION a", SETS_LOCALLY),
+        ("DROP RULE r ON t", DEFINES),
     ],
 )
 def test_disturbances(sql, found):
