@@ -388,6 +388,14 @@ class Relations(NamedTuple):
     event_triggers: list[list[str]]
 
 
+#: What row types that may have a domain in them belong to: each composite type, and tables with a
+#: column of a type that is no builtin one.
+_OF_ROWS = (
+    "SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'c'"
+    " UNION SELECT objid FROM pg_catalog.pg_depend"
+    f" WHERE classid = {_catalogues('pg_class')} AND refclassid = {_catalogues('pg_type')}"
+    f" AND refobjid >= {_FIRST_OID} AND objsubid > 0"
+)
 #: What uses a function, an operator or a type, and views what they read.
 _USES = (
     "SELECT classid, objid, refclassid, refobjid FROM pg_catalog.pg_depend"
@@ -400,10 +408,9 @@ _USES = (
     " FROM pg_catalog.pg_type"
     f" WHERE oid >= {_FIRST_OID} AND typtype = 'd'"
     f" UNION ALL SELECT {_catalogues('pg_type')}, number, {_catalogues('pg_class')}, typrelid"
-    " FROM pg_catalog.pg_type t"
-    " JOIN pg_catalog.pg_class c ON c.oid = t.typrelid,"
+    " FROM pg_catalog.pg_type t,"
     " LATERAL (VALUES (t.oid), (t.typarray)) AS n (number)"
-    f" WHERE t.oid >= {_FIRST_OID} AND typtype = 'c' AND relkind = 'c'"
+    f" WHERE t.oid >= {_FIRST_OID} AND typtype = 'c' AND typrelid IN ({_OF_ROWS})"
     # NOT a = b may run as a <> b, and a < b as b > a.
     f" UNION ALL SELECT {_catalogues('pg_operator')}, oid, {_catalogues('pg_operator')}, other"
     " FROM pg_catalog.pg_operator,"
@@ -512,7 +519,7 @@ def relations_query(signature: Signature, separators: Separators, *, temporary: 
                     " LATERAL (VALUES (castsource), (casttarget)) AS t (owner)"
                     " UNION ALL SELECT 'pg_type', oid, 0, typname FROM pg_catalog.pg_type"
                     f" WHERE oid >= {_FIRST_OID} AND (typtype IN ('d', 'e', 'r') OR typtype = 'c'"
-                    " AND typrelid IN (SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'c'))"
+                    f" AND typrelid IN ({_OF_ROWS}))"
                     " UNION ALL SELECT 'pg_type', oid, 0, typname FROM pg_catalog.pg_type"
                     " WHERE oid IN (SELECT castsource FROM pg_catalog.pg_cast"
                     f" WHERE oid >= {_FIRST_OID} UNION SELECT casttarget"

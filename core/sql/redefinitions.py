@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from .commands import analyzed_statement
 from .effects import ALL, Change, Kind
-from .functions import KINDS
+from .functions import KINDS, new_tables
 from .lines import Clues, Lines, has_clue
 from .procedural import Code, parts
 from .statements import STRING, WORD, Statement, key_words, readings, split, text_at
@@ -57,7 +58,7 @@ def redefines(sql: str, lowered: str, *, known: bool) -> bool:
     :param lowered: the same text in lower case.
     :param known: whether anything in the database is known to have effects.
     """
-    if not any(word in lowered for word in _MAY):
+    if not any(word in lowered for word in _MAY) and not (known and "into" in lowered):
         return False
     return any(_redefines(statement, known) for way in readings(sql) for statement in split(way))
 
@@ -69,6 +70,13 @@ def _redefines(statement: Statement, known: bool) -> bool:
         return any(_may_define(token.text) for token in statement)
     if head == "import":
         return True
+    if head == "explain":
+        analyzed = analyzed_statement(statement)
+        return analyzed is not None and _redefines(analyzed, known)
+    if head in ("select", "with"):  # SELECT INTO takes columns of domains over
+        return known and any(
+            text_at(statement, at) not in _TEMPORARY for at in new_tables(statement)
+        )
     return head in _HEADS and _is_redefinition(words, {token.text for token in statement}, known)
 
 

@@ -667,3 +667,45 @@ class TestWhenTheyAreRead:
             assert keeps(wrapper, "SELECT trap()")
         finally:
             connection_created.disconnect(receiver)
+
+
+#: What checks the domain of a table's column.
+OF_ROWS = [
+    "SELECT '(1,a)'::member",
+    "SELECT row(1, 'a')::member",
+    """SELECT * FROM jsonb_populate_record(null::member, '{"id": 1, "mail": "a"}')""",
+    "INSERT INTO staff VALUES ('(1,a)')",
+    "SELECT mail_of('(1,a)')",
+]
+
+
+class TestRowTypes:
+    @pytest.fixture
+    def wrapper(self, make, observer):
+        observer.execute(f"""
+            SET search_path = {SCHEMA};
+            CREATE FUNCTION checked(text) RETURNS bool LANGUAGE plpgsql AS $$
+              BEGIN PERFORM {SCHEMA}.trap(); RETURN true; END $$;
+            CREATE DOMAIN mail AS text CHECK (checked(VALUE));
+            CREATE TABLE member (id int, mail mail);
+            CREATE TABLE staff (boss member);
+            CREATE FUNCTION mail_of(m member) RETURNS text LANGUAGE sql AS $$ SELECT m.mail $$;
+            RESET search_path
+        """)
+        return make(**PATH)
+
+    @pytest.mark.parametrize("sql", OF_ROWS)
+    def test_of_tables(self, wrapper, sql):
+        assert keeps(wrapper, sql)
+        assert trapped(wrapper) in (None, "")
+        assert not keeps(wrapper, "SELECT id FROM plain")
+
+    @pytest.mark.parametrize(
+        "made",
+        ["SELECT * INTO made FROM member", "EXPLAIN ANALYZE CREATE TABLE made AS TABLE member"],
+    )
+    def test_of_tables_that_a_query_makes(self, wrapper, made):
+        run(wrapper, "SELECT 1")
+        run(wrapper, made)
+        wrapper.close()
+        assert keeps(wrapper, "INSERT INTO made VALUES (1, 'a')")

@@ -391,6 +391,21 @@ def test_redefinitions(sql, may):
     assert redefines(sql, sql.lower(), known=False) == may
 
 
+#: Where something in the database is known to have effects.
+MAKES_TABLES = {
+    "SELECT * INTO x FROM y": True,
+    "SELECT * INTO TEMP x FROM y": False,
+    "INSERT INTO x SELECT 1": False,
+    "EXPLAIN (ANALYZE) CREATE TABLE x AS TABLE y": True,
+    "EXPLAIN CREATE TABLE x AS TABLE y": False,
+}
+
+
+@pytest.mark.parametrize(("sql", "may"), MAKES_TABLES.items())
+def test_tables_that_take_columns_over(sql, may):
+    assert redefines(sql, sql.lower(), known=True) == may
+
+
 USED = {
     "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; SELECT f()": True,
     "CREATE TRIGGER t AFTER INSERT ON x EXECUTE FUNCTION f(); INSERT INTO x VALUES (1)": True,
