@@ -10,6 +10,7 @@ from relet.backends.observe import collection
 from relet.backends.pools import pools as open_pools
 from relet.core.observe import PoolCounts
 
+from .reason import reasons_of_unobserved
 from .report import Column, Report, number, seconds
 
 
@@ -74,7 +75,8 @@ class PoolsReport(Report[PoolRow]):
 def pools() -> PoolsReport:
     """Return the pools that are open in this process."""
     counts = collection.totals().pools
-    return PoolsReport(_rows(counts))
+    notes = reasons_of_unobserved("longest wait, timeouts, created, discarded and reset are")
+    return PoolsReport(_rows(counts), notes)
 
 
 def _rows(counts: dict[str, PoolCounts]) -> Iterator[PoolRow]:

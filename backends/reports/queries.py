@@ -11,6 +11,7 @@ from relet.backends.pools import pools
 from relet.core.observe import StatementTotals
 
 from .ordering import checked_limit, checked_order
+from .reason import reasons_of_unobserved
 from .report import Column, Report, number, seconds
 from .server_means import comparable, server_means
 
@@ -96,11 +97,12 @@ class Queries:
         )[:limit]
         if totals.other.calls and (limit is None or len(rows) < limit):
             rows.append(_row("(other)", totals.other))
+        notes = reasons_of_unobserved("its statements are")
         if not server:
-            return QueriesReport(rows)
+            return QueriesReport(rows, notes)
         means, problems = server_means(pools)
         rows = [replace(row, server_mean=means.get(comparable(row.sql))) for row in rows]
-        return QueriesReport(rows, problems)
+        return QueriesReport(rows, [*notes, *problems])
 
     def reset(self) -> None:
         """Begin anew to count statements. Counts of routes and pools stay."""

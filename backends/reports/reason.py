@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.core.exceptions import ImproperlyConfigured
 
 from relet.backends.leases import locator
+from relet.backends.observe.kept import KeptLeases
+from relet.backends.pools import pools
 from relet.core import ConfigurationError
 
 #: Django says that an engine could not be imported, and that the exception above says why.
@@ -35,3 +37,12 @@ def reasons_of_alias(alias: object) -> list[str]:
     except ConfigurationError as error:
         return [str(error)]
     return []
+
+
+def reasons_of_unobserved(what: str) -> list[str]:
+    """Return a note for each open pool that is not observed, so that *what* is not counted."""
+    return [
+        f"DATABASES[{handle.alias!r}]: {what} not counted, because OPTIONS['observe'] is False."
+        for handle in pools
+        if not isinstance(handle.pool.long_leases, KeptLeases)
+    ]

@@ -10,6 +10,7 @@ from relet.backends.observe import collection
 from relet.core.observe import RouteCounts
 
 from .ordering import checked_limit, checked_order
+from .reason import reasons_of_unobserved
 from .report import Column, Report, number, seconds
 
 Order = Literal["idle", "held", "waited", "ran", "leases", "longest", "blocked"]
@@ -82,7 +83,7 @@ class Routes:
         )[:limit]
         if totals.other.leases and (limit is None or len(rows) < limit):
             rows.append(_row("(other)", totals.other))
-        return RoutesReport(rows)
+        return RoutesReport(rows, reasons_of_unobserved("its leases are"))
 
     def reset(self) -> None:
         """Begin anew to count routes. Counts of statements and pools stay."""

@@ -426,3 +426,14 @@ def test_letters_that_take_two_columns(db, width):
 def test_a_wrong_limit(report, limit):
     with pytest.raises(ValueError, match=f"limit={limit!r}.*a number of rows, or None for all"):
         report(limit=limit)
+
+
+def test_what_is_not_counted_is_told(make):
+    """A 0 would be believed."""
+    wrapper = make("unseen", OPTIONS={"observe": False})
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    for report in relet.pools(), relet.queries(), relet.routes():
+        [note] = [note for note in report.notes if "'unseen'" in note]
+        assert note.endswith("not counted, because OPTIONS['observe'] is False.")
+        assert note in str(report)
