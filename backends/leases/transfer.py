@@ -39,6 +39,8 @@ class Transfer:
         self._effects, self._sql, self._params = effects, sql, params
         self._before = before
         self._ended = False
+        #: Called with the runner and the error when it has ended, however that came.
+        self.when_ended: Callable[[Any, BaseException | None], object] | None = None
 
     def end(self, error: BaseException | None) -> Any:
         """End the transfer, record its session state, and return the result of *finish*.
@@ -67,3 +69,5 @@ class Transfer:
             runner.account(self._effects, self._sql, self._params, None, self._before, error)
         runner.check_driver_state()
         self._ended = True
+        if self.when_ended is not None:
+            self.when_ended(runner, error)

@@ -197,45 +197,45 @@ class ObservedServerCursor(LeasedServerCursor):
         return super().execute(query, params, **kwargs)
 
 
+class _Counted:
+    """A transfer that is counted as one statement when it ends, also if its caller dropped it."""
+
+    __slots__ = ("_began", "_cursor", "_query", "_ran_before", "_trace", "rows")
+
+    def __init__(self, cursor: Any, query: Any, began: float, trace: Trace | None) -> None:
+        self._cursor, self._query = cursor, query
+        self._began, self._trace = began, trace
+        self._ran_before = 0.0 if trace is None else trace.ran
+        self.rows = 0
+
+    def end(self, runner: ObservedRunner, error: BaseException | None) -> None:
+        ran = monotonic() - self._began
+        if self._trace is not None:
+            self._trace.ran = self._ran_before + ran
+        failed = None if isinstance(error, GeneratorExit) else error
+        counts = runner.count(self._cursor, self._query, ran, failed)
+        counts.inner += 1
+        counts.inner_total += ran
+        counts.rows += self.rows
+
+
 class _ObservedTransfer(Transferring):
     """Counts a transfer as one statement, which runs until the transfer ends."""
 
     _runner: ObservedRunner
-    _began_at: float | None = None
-    _trace: Trace | None = None
-    _ran_before = 0.0
+    _counted: _Counted
 
     def _begin(self, method: str, finish: Callable[[Any, Any, BaseException | None], Any]) -> Any:
-        self._began_at = monotonic()
+        began = monotonic()
         try:
             opened = super()._begin(method, finish)
         except BaseException as error:
-            self._count(error)
+            _Counted(self._cursor, self._query, began, None).end(self._runner, error)
             raise
-        self._trace = self._runner.lease.trace
-        if self._trace is not None:
-            self._ran_before = self._trace.ran
+        trace = self._runner.lease.trace
+        self._counted = counted = _Counted(self._cursor, self._query, began, trace)
+        self._transfer.when_ended = counted.end  # type: ignore[union-attr]
         return opened
-
-    def _end(self, error: BaseException | None) -> Any:
-        if self._trace is not None and self._began_at is not None:
-            self._trace.ran = self._ran_before + monotonic() - self._began_at
-        try:
-            result = super()._end(error)
-        except BaseException as raised:
-            self._count(raised)
-            raise
-        self._count(error)
-        return result
-
-    def _count(self, error: BaseException | None) -> None:
-        if (began := self._began_at) is not None:
-            self._began_at = self._trace = None
-            ran = monotonic() - began
-            failed = None if isinstance(error, GeneratorExit) else error
-            counts = self._runner.count(self._cursor, self._query, ran, failed)
-            counts.inner += 1
-            counts.inner_total += ran
 
 
 class ObservedCopy(_ObservedTransfer, Copy):
@@ -243,7 +243,12 @@ class ObservedCopy(_ObservedTransfer, Copy):
 
 
 class ObservedStream(_ObservedTransfer, Stream):
-    """A `Stream` that is counted."""
+    """A `Stream` that is counted, with its rows, which the driver does not count."""
+
+    def __next__(self) -> Any:
+        row = super().__next__()
+        self._counted.rows += 1
+        return row
 
 
 @cache

@@ -611,3 +611,17 @@ def test_a_plain_statement_that_runs_has_a_route(make, observer):
     finally:
         observer.execute("SELECT pg_advisory_unlock(4713)")
         thread.join()
+
+
+@driver.needs("psycopg", "stream()")
+@pytest.mark.parametrize("read", [3, 10])
+def test_a_stream_is_counted_however_it_ends(make, read):
+    wrapper = make("streamed")
+    sql = f"SELECT generate_series(1, 10) AS streamed_{read}"
+    with wrapper.cursor() as cursor:
+        for number, _ in enumerate(cursor.stream(sql), 1):
+            if number == read:
+                break
+    assert at_rest(wrapper)
+    [row] = [row for row in relet.queries().rows if row.sql.endswith(f"streamed_{read}")]
+    assert (row.calls, row.rows, row.errors) == (1, read, 0)
