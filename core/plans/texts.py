@@ -11,6 +11,10 @@ from .targets import Target
 
 #: Combinations of types of one text that are prepared. NULL is a type of its own.
 _MOST_SHAPES = 8
+_TOO_MANY = (
+    f"its parameters have more than {_MOST_SHAPES} combinations of types; NULL is a type of its "
+    "own; the others are run unprepared"
+)
 
 
 class Shape:
@@ -57,7 +61,10 @@ class Text:
         """Return its shape for *types*; None if it is not to be prepared."""
         shape = self.shapes.get(types)
         if shape is None:
-            if self.target is None or len(self.shapes) >= _MOST_SHAPES:
+            if self.target is None:
+                return None
+            if len(self.shapes) >= _MOST_SHAPES:
+                self.target.problem = self.target.problem or _TOO_MANY
                 return None
             shape = self.shapes.setdefault(types, Shape(self, self.target, types))
         return None if shape.refused else shape

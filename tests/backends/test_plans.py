@@ -381,6 +381,15 @@ def test_the_report(add):
     assert row("report").connections == 0
 
 
+def test_more_combinations_of_types_than_are_prepared(add):
+    wrapper = add()
+    relet.prepare("SELECT %s, %s, %s, %s", using="planned", name="four")
+    values = ([None if number >> bit & 1 else bit for bit in range(4)] for number in range(16))
+    for params in values:
+        assert run(wrapper, "SELECT %s, %s, %s, %s", params) == [tuple(params)]
+    assert "more than 8 combinations of types" in row("four").problem
+
+
 # Settings.
 
 
