@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from relet.core import ReleasePolicy
 
 IDLE, UNKNOWN = TransactionStatus.IDLE, TransactionStatus.UNKNOWN
+_OPEN = (TransactionStatus.IN_TRANSACTION, TransactionStatus.IN_ERROR)
 
 #: Seconds to wait for a connection in the background.
 _TIMEOUT_S = 0.1
@@ -148,10 +149,10 @@ class PoolDefinitions:
     ) -> bool:
         """Read them on *raw* unless they are as they were.
 
+        If they cannot be read for a reason that passes, such as a lock, they are stale.
+
         :param raw: a connection without a running statement, and without a failed transaction.
         :param tentative: whether its open transaction has changed some, which others do not see.
-        If they cannot be read for a reason that passes, such as a lock, they stay stale.
-
         :param wait: whether to wait for a thread that is reading them, rather than return.
         :return: whether what was read is what only this transaction sees.
         :raises Error: the driver's; the connection is lost.
@@ -178,16 +179,18 @@ class PoolDefinitions:
                 raise
             if in_transaction:
                 pool.execute_internal(raw, _LEAVE)
-            elif pool.transaction_status(raw) != IDLE:
-                pool.execute_internal(raw, "ROLLBACK")
             self._signature = None
             self._problem = f"{type(error).__name__}: {error}".partition("\n")[0]
             state = sqlstate(error)
             if state is not None and not state.startswith(_FOR_GOOD):
                 self._failed_at = monotonic()
+                self.expire()
                 return tentative
             self.memo.renew(self._committed)
         finally:
+            # After an error or an interrupt. In the middle of a query, the connection is discarded.
+            if not in_transaction and pool.transaction_status(raw) in _OPEN:
+                pool.execute_internal(raw, "ROLLBACK")
             if begins and pool.transaction_status(raw) == IDLE:
                 raw.autocommit = False
         self._seen_at = monotonic()

@@ -59,8 +59,10 @@ def initialize_connection(runner: Any, outer: Lease) -> None:
         holders.clear_holder(inner, pool)
     if pool.pooled:
         connection.baseline = session_rules.read_baseline(pool, connection.raw, runner.configured)
-        if "search_path" in connection.baseline.settings:
-            # Set after the definitions were read, perhaps on the driver's connection.
+        baseline = connection.baseline
+        if "search_path" in baseline.settings or baseline.role != "none":
+            # Set after the definitions were read, perhaps on the driver's connection. With a role,
+            # "$user" in the path is another schema.
             pool.definitions.memo.look_anywhere()
     if pool.plans is not None:
         pool.plans.restored(connection.raw)

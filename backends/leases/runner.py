@@ -507,7 +507,9 @@ class LeaseRunner:
         with self.exclusive():
             self.pending_savepoints = []
             self._follow_definitions()
-            self._settle_plans()
+            pool = self.lease.pool
+            if pool is not None and pool.plans is not None:
+                self._settle_plans(pool.plans)
             self.lease.send(ENDED)
             self.reevaluate()
             if self.notes:
@@ -828,9 +830,7 @@ class LeaseRunner:
             self._reopen()
         memo, pool = self.effects, self.lease.pool
         effects = memo.judge(text)
-        if pool is None:
-            return effects
-        if only_prepares(text):
+        if pool is None or only_prepares(text):
             return effects
         # To define one thing after the other, none has to be known.
         defines = effects is not None and effects.redefines and memo.temporary is not None
@@ -980,18 +980,12 @@ class LeaseRunner:
         pool.plans.changed(connection.raw, steps, in_transaction=in_transaction)
         self._look_at_settings()
 
-    def _settle_plans(self) -> None:
+    def _settle_plans(self, plans: Any) -> None:
         """Let targets be prepared again that were in doubt until the transaction's end."""
-        connection, pool = self.lease.connection, self.lease.pool
-        if (
-            connection is not None
-            and pool is not None
-            and pool.plans is not None
-            and connection.raw is not None
-            and self.status() == TransactionStatus.IDLE
-        ):
+        connection = self.lease.connection
+        if connection is not None and self.status() == TransactionStatus.IDLE:
             self._look_at_settings()
-            pool.plans.transaction_ended(connection.raw)
+            plans.transaction_ended(connection.raw)
 
     def _look_at_settings(self) -> None:
         """Let targets be prepared again once the session has no settings of this lease any more."""

@@ -198,12 +198,16 @@ class ObservedServerCursor(LeasedServerCursor):
 
 
 class _Counted:
-    """A transfer that is counted as one statement when it ends, also if its caller dropped it."""
+    """A transfer that is counted as one statement when it ends, also if its caller dropped it.
 
-    __slots__ = ("_began", "_cursor", "_query", "_ran_before", "_trace", "rows")
+    :param driver: the driver's cursor. The lease keeps this object, and relet's cursor would keep
+        its wrapper, which must be collected when it is dropped.
+    """
 
-    def __init__(self, cursor: Any, query: Any, began: float, trace: Trace | None) -> None:
-        self._cursor, self._query = cursor, query
+    __slots__ = ("_began", "_driver", "_query", "_ran_before", "_trace", "rows")
+
+    def __init__(self, driver: Any, query: Any, began: float, trace: Trace | None) -> None:
+        self._driver, self._query = driver, query
         self._began, self._trace = began, trace
         self._ran_before = 0.0 if trace is None else trace.ran
         self.rows = 0
@@ -213,7 +217,7 @@ class _Counted:
         if self._trace is not None:
             self._trace.ran = self._ran_before + ran
         failed = None if isinstance(error, GeneratorExit) else error
-        counts = runner.count(self._cursor, self._query, ran, failed)
+        counts = runner.count(self._driver, self._query, ran, failed)
         counts.inner += 1
         counts.inner_total += ran
         counts.rows += self.rows
@@ -230,10 +234,10 @@ class _ObservedTransfer(Transferring):
         try:
             opened = super()._begin(method, finish)
         except BaseException as error:
-            _Counted(self._cursor, self._query, began, None).end(self._runner, error)
+            _Counted(None, self._query, began, None).end(self._runner, error)
             raise
         trace = self._runner.lease.trace
-        self._counted = counted = _Counted(self._cursor, self._query, began, trace)
+        self._counted = counted = _Counted(self._cursor._driver, self._query, began, trace)
         self._transfer.when_ended = counted.end  # type: ignore[union-attr]
         return opened
 

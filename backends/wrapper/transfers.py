@@ -14,6 +14,7 @@ _END = object()
 class _Cursor(Protocol):
     """The part of `LeasedCursor` that a transfer needs."""
 
+    _driver: Any
     _runner: Any
 
     def _pinned_driver(self, pin: object) -> Any: ...

@@ -61,7 +61,9 @@ class PlanError(NamedTuple):
     @property
     def is_of_code(self) -> bool:
         """Whether the statement ran: a function, a trigger, or a look at a setting has failed."""
-        return self.file == "guc.c" or bool(self.context and "portal" not in self.context)
+        # Words of the context are translated, but the names of languages are not. While parameters
+        # are bound, there is a context as well.
+        return self.file == "guc.c" or "SQL" in self.context or "PL/" in self.context
 
 
 #: Why a pool prepares nothing behind a pooler.

@@ -617,6 +617,44 @@ class TestWhenTheyAreRead:
         assert not keeps(wrapper, "SELECT 1 AS harmless")
         assert keeps(wrapper, "SELECT trap()")
 
+    def test_what_was_read_before_is_not_believed_then(self, make, observer):
+        """A further connection sees that something has changed, and cannot read what."""
+        wrapper = make(size=2, **PATH)
+        other = wrapper.copy()
+        run(wrapper, "SELECT harmless('x')")
+        observer.execute(f"""
+            CREATE FUNCTION {SCHEMA}.of_a_table() RETURNS bigint LANGUAGE sql
+            BEGIN ATOMIC SELECT count(*) FROM {SCHEMA}.plain; END;
+            CREATE OR REPLACE FUNCTION {SCHEMA}.harmless(name text) RETURNS void LANGUAGE sql AS
+            $$ SELECT set_config('app.trapped', 'yes', false) $$
+        """)
+        observer.execute("BEGIN")
+        observer.execute(f"LOCK TABLE {SCHEMA}.plain IN ACCESS EXCLUSIVE MODE")
+        try:
+            with transaction_of(wrapper):
+                run(wrapper, "SELECT 1")
+                run(other, "SELECT 1")
+            run(other, "SELECT harmless('x')")
+            assert other._runner.lease.connection is not None
+        finally:
+            observer.execute("ROLLBACK")
+            other.close()
+            wrapper.close()
+
+    def test_an_interrupt_leaves_no_transaction(self, make, monkeypatch):
+        def strike(*_):
+            raise KeyboardInterrupt
+
+        wrapper = make(**PATH)
+        with monkeypatch.context() as patched:
+            run(wrapper, "SELECT 1")
+            run(wrapper, "CREATE VIEW harmless_view AS SELECT 1")
+            patched.setattr(definitions, "read_sources", strike)
+            with pytest.raises(KeyboardInterrupt):
+                run(wrapper, "SELECT trap()")
+        assert at_rest(wrapper)
+        assert keeps(wrapper, "SELECT trap()")
+
     def test_set_transaction_may_come_first(self, make):
         wrapper = make(**PATH)
         for beginning in "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "LOCK TABLE plain":

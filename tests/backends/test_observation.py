@@ -625,3 +625,18 @@ def test_a_stream_is_counted_however_it_ends(make, read):
     assert at_rest(wrapper)
     [row] = [row for row in relet.queries().rows if row.sql.endswith(f"streamed_{read}")]
     assert (row.calls, row.rows, row.errors) == (1, read, 0)
+
+
+@driver.needs("psycopg", "stream()")
+def test_a_stream_does_not_keep_its_wrapper(make):
+    """Dropped in another thread, as by the garbage collector, it leaves its end to the owner."""
+    kept = make("kept").copy()
+    stream = iter(kept.cursor().stream("SELECT generate_series(1, 10)"))
+    next(stream)
+    pool, left, found = kept._runner.handle.pool, [stream], weakref.ref(kept)
+    del stream
+    in_thread(left.clear)
+    del kept
+    gc.collect()
+    assert found() is None
+    until(lambda: pool.stats().in_use == 0)
