@@ -48,6 +48,8 @@ _TIMEOUT_S = 0.1
 #: In a transaction, an error of these queries must not abort it.
 _SAVEPOINT = "relet_definitions"
 _LEAVE = f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}"
+#: Where to return to if that is not there; and the SQLSTATE that says so.
+_RETURN, _NO_SAVEPOINT = "relet_definitions_left", "3B001"
 #: The server locks the tables that rules and functions in standard SQL name, to show their text.
 #: Whoever has one of them locked may wait for this thread.
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '100ms'"
@@ -165,12 +167,14 @@ class PoolDefinitions:
         in_transaction = pool.transaction_status(raw) != IDLE
         if begins := not in_transaction and not raw.autocommit:
             raw.autocommit = True  # else the driver would begin the caller's transaction
+        left = not in_transaction
         try:
             if in_transaction:
                 pool.execute_internal(raw, f"SAVEPOINT {_SAVEPOINT}; {_LOCK_TIMEOUT}")
             tentative = self._read(pool, raw, tentative)
             if in_transaction:
                 pool.execute_internal(raw, _LEAVE)
+                left = True
         except Exception as error:
             drivers = {type(raw).__module__.partition(".")[0]}
             if sqlstate(error) is not None:  # the server's, in a class of the driver's
@@ -179,6 +183,7 @@ class PoolDefinitions:
                 raise
             if in_transaction:
                 pool.execute_internal(raw, _LEAVE)
+                left = True
             self._signature = None
             self._problem = f"{type(error).__name__}: {error}".partition("\n")[0]
             state = sqlstate(error)
@@ -189,6 +194,8 @@ class PoolDefinitions:
             self.memo.renew(self._committed)
         finally:
             # After an error or an interrupt. In the middle of a query, the connection is discarded.
+            if not left:
+                _leave_if_there(pool, raw)
             if not in_transaction and pool.transaction_status(raw) in _OPEN:
                 pool.execute_internal(raw, "ROLLBACK")
             if begins and pool.transaction_status(raw) == IDLE:
@@ -244,3 +251,18 @@ class PoolDefinitions:
         if closure.changes_path:
             self.memo.look_anywhere()
         return found
+
+
+def _leave_if_there(pool: PoolAdapter[Any], raw: Any) -> None:
+    """Leave the savepoint, and with it the time-out, after an interrupt: before it, or after."""
+    status = pool.transaction_status(raw)
+    if status not in _OPEN:
+        return
+    if status != TransactionStatus.IN_ERROR:  # else it is there: the error came in it
+        pool.execute_internal(raw, f"SAVEPOINT {_RETURN}")
+    try:
+        pool.execute_internal(raw, _LEAVE)
+    except Exception as error:
+        if sqlstate(error) != _NO_SAVEPOINT:
+            raise
+        pool.execute_internal(raw, f"ROLLBACK TO SAVEPOINT {_RETURN}; RELEASE SAVEPOINT {_RETURN}")

@@ -655,6 +655,45 @@ class TestWhenTheyAreRead:
         assert at_rest(wrapper)
         assert keeps(wrapper, "SELECT trap()")
 
+    @pytest.mark.parametrize("when", ["before the savepoint", "in it", "after an error", "after"])
+    def test_an_interrupt_leaves_the_callers_transaction_as_it_was(self, make, monkeypatch, when):
+        wrapper = make(**PATH)
+        run(wrapper, "SELECT 1")
+        pool = wrapper._runner.handle.pool
+        execute = pool.execute_internal
+
+        def struck(raw, sql):
+            savepoint = sql.startswith("SAVEPOINT relet_definitions;")
+            leaves = sql == definitions._LEAVE
+            if when == "before the savepoint" and savepoint:
+                raise KeyboardInterrupt
+            found = execute(raw, sql)
+            if when == "in it" and savepoint:
+                raise KeyboardInterrupt
+            if when == "after an error" and savepoint:
+                with pytest.raises(Exception, match="no_such"):
+                    execute(raw, "SELECT no_such")
+                raise KeyboardInterrupt
+            if when == "after" and leaves:
+                monkeypatch.undo()
+                raise KeyboardInterrupt
+            return found
+
+        with transaction_of(wrapper):
+            run(wrapper, f"CREATE TABLE {SCHEMA}.kept ()")
+            run(wrapper, f"CREATE VIEW {SCHEMA}.harmless_view AS SELECT 1")
+            monkeypatch.setattr(pool, "execute_internal", struck)
+            with pytest.raises(KeyboardInterrupt):
+                run(wrapper, "SELECT trap()")
+            monkeypatch.undo()
+            assert run(wrapper, "SHOW lock_timeout") == [("0",)]
+            run(wrapper, f"SELECT FROM {SCHEMA}.kept")
+            run(wrapper, "SAVEPOINT own")
+            with pytest.raises(Exception, match='"relet_definitions" does not exist'):
+                run(wrapper, "RELEASE SAVEPOINT relet_definitions")
+            run(wrapper, "ROLLBACK TO own")
+        run(wrapper, f"SELECT FROM {SCHEMA}.kept")
+
     def test_set_transaction_may_come_first(self, make):
         wrapper = make(**PATH)
         for beginning in "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "LOCK TABLE plain":
@@ -705,6 +744,47 @@ class TestWhenTheyAreRead:
             assert keeps(wrapper, "SELECT trap()")
         finally:
             connection_created.disconnect(receiver)
+
+    def test_a_role_that_a_receiver_sets_on_the_drivers_connection(self, make, observer):
+        """Its "$user" is another schema."""
+        role = f"{SCHEMA}_role"
+
+        def receiver(connection, **kwargs):
+            driver.execute(connection.connection, f"SET ROLE {role}")
+
+        observer.execute(f"CREATE ROLE {role}; CREATE SCHEMA {role} AUTHORIZATION {role}")
+        connection_created.connect(receiver)
+        try:
+            observer.execute(f"""
+                CREATE FUNCTION {role}.roles_trap() RETURNS text LANGUAGE sql AS
+                $$ SELECT set_config('app.trapped', 'yes', false) $$
+            """)
+            assert keeps(make(), "SELECT roles_trap()")
+        finally:
+            connection_created.disconnect(receiver)
+            observer.execute(f"DROP SCHEMA {role} CASCADE; DROP ROLE {role}")
+
+    @pytest.mark.parametrize("first", ["SELECT 1", "SET TRANSACTION READ WRITE", "LOCK plain"])
+    def test_they_are_read_once_for_all_transactions(self, make, monkeypatch, first):
+        """Those of REPEATABLE READ see what there was when they began, which is what was read."""
+        isolation = " -c default_transaction_isolation=repeatable\\ read"
+        wrapper = make(OPTIONS={"options": PATH["OPTIONS"]["options"] + isolation})
+        reads = []
+
+        def counted(*arguments):
+            reads.append(arguments)
+            return read_sources(*arguments)
+
+        read_sources = definitions.read_sources
+        monkeypatch.setattr(definitions, "read_sources", counted)
+        run(wrapper, "SELECT 1")
+        run(wrapper, f"CREATE VIEW {SCHEMA}.harmless_view AS SELECT 1")
+        assert len(reads) == 1
+        for number in range(5):
+            with transaction_of(wrapper):
+                run(wrapper, first)
+                run(wrapper, f"SELECT {number} FROM plain")
+        assert len(reads) == 2
 
 
 #: What checks the domain of a table's column.

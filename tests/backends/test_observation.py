@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import re
+import select
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from django.db import connections
 import relet
 from relet.backends.leases import lifetimes
 from relet.backends.leases.runner import LeaseRunner
-from relet.backends.observe import collection, kept, stacks
+from relet.backends.observe import collection, kept, signals, stacks
 from relet.backends.wrapper.cursor import LeasedCursor
 from relet.backends.wrapper.server_cursor import LeasedServerCursor
 
@@ -576,6 +577,32 @@ def test_a_signal_dumps_all_reports(db, forked):
         assert "the worker" in text
         assert "  last statement at\n" in text
         assert "SELECT ? AS dumped" in text
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no such signals")
+def test_one_signal_is_one_report(monkeypatch, capfd):
+    """faulthandler writes a dump in parts, which may be read one by one."""
+    reading, writing = os.pipe()
+    reports = []
+    monkeypatch.setattr(signals, "report", lambda: reports.append(1) or "the report")
+    thread = threading.Thread(target=signals._serve, args=(reading,))
+    thread.start()
+    dump = b'Current thread 0x1 (most recent call first):\n  File "x", line 1 in <module>\n'
+    for cut in 1, 20, 35, len(dump) - 3:
+        for part in dump[:cut], dump[cut:]:
+            os.write(writing, part)
+            until(lambda: all_read(reading))
+    os.write(writing, dump * 3)
+    os.close(writing)
+    thread.join(60)
+    os.close(reading)
+    # Three that come together may be one.
+    assert len(reports) == 5
+    assert capfd.readouterr().err.count("the report") == 5
+
+
+def all_read(reading):
+    return not select.select([reading], [], [], 0)[0]
 
 
 @driver.needs("psycopg", "copy()")
