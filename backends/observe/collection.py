@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from relet.core.locks import depth, locked
 from relet.core.observe import Batch, Contention, PoolCounts, Tally, Totals
@@ -30,6 +31,9 @@ _PARTS = 8
 
 def _no_fingerprint(text: str) -> str:
     return ""
+
+
+Kind = Literal["queries", "routes"]
 
 
 @dataclass(frozen=True)
@@ -260,6 +264,11 @@ def current_route() -> str:
 def follow(alias: str, *, queries: bool, routes: bool) -> None:
     """Note what is to be counted for *alias*: with neither, its pool only."""
     _collection.follow(alias, _Kinds(queries, routes))
+
+
+def is_counted(alias: str, kind: Kind) -> bool:
+    """Return whether *kind* is counted for *alias*, if that is observed at all."""
+    return bool(getattr(_collection.kinds(alias), kind))
 
 
 def totals() -> Totals:

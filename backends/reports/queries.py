@@ -97,7 +97,7 @@ class Queries:
         )[:limit]
         if totals.other.calls and (limit is None or len(rows) < limit):
             rows.append(_row("(other)", totals.other))
-        notes = reasons_of_unobserved("its statements are")
+        notes = reasons_of_unobserved("its statements are", "queries")
         if not server:
             return QueriesReport(rows, notes)
         means, problems = server_means(pools)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.core.exceptions import ImproperlyConfigured
 
 from relet.backends.leases import locator
+from relet.backends.observe import collection
 from relet.backends.observe.kept import KeptLeases
 from relet.backends.pools import pools
 from relet.core import ConfigurationError
@@ -39,10 +40,19 @@ def reasons_of_alias(alias: object) -> list[str]:
     return []
 
 
-def reasons_of_unobserved(what: str) -> list[str]:
-    """Return a note for each open pool that is not observed, so that *what* is not counted."""
-    return [
-        f"DATABASES[{handle.alias!r}]: {what} not counted, because OPTIONS['observe'] is False."
-        for handle in pools
-        if not isinstance(handle.pool.long_leases, KeptLeases)
-    ]
+def reasons_of_unobserved(what: str, kind: collection.Kind | None = None) -> list[str]:
+    """Return a note for each open pool of which *what* is not counted, because of its settings.
+
+    :param kind: what has a key of ``OPTIONS["observe"]``.
+    """
+    notes = []
+    for handle in pools:
+        setting = "OPTIONS['observe']"
+        if isinstance(handle.pool.long_leases, KeptLeases):
+            if kind is None or collection.is_counted(handle.alias, kind):
+                continue
+            setting += f"[{kind!r}]"
+        notes.append(
+            f"DATABASES[{handle.alias!r}]: {what} not counted, because {setting} is False."
+        )
+    return notes

@@ -83,7 +83,7 @@ class Routes:
         )[:limit]
         if totals.other.leases and (limit is None or len(rows) < limit):
             rows.append(_row("(other)", totals.other))
-        return RoutesReport(rows, reasons_of_unobserved("its leases are"))
+        return RoutesReport(rows, reasons_of_unobserved("its leases are", "routes"))
 
     def reset(self) -> None:
         """Begin anew to count routes. Counts of statements and pools stay."""

@@ -437,3 +437,16 @@ def test_what_is_not_counted_is_told(make):
         [note] = [note for note in report.notes if "'unseen'" in note]
         assert note.endswith("not counted, because OPTIONS['observe'] is False.")
         assert note in str(report)
+
+
+@pytest.mark.parametrize(
+    ("kind", "report", "other"),
+    [("queries", relet.queries, relet.routes), ("routes", relet.routes, relet.queries)],
+)
+def test_a_kind_that_is_not_counted_is_told(make, kind, report, other):
+    wrapper = make("partly", OPTIONS={"observe": {kind: False}})
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    [note] = [note for note in report().notes if "'partly'" in note]
+    assert note.endswith(f"not counted, because OPTIONS['observe']['{kind}'] is False.")
+    assert not [note for note in other().notes + relet.pools().notes if "'partly'" in note]
