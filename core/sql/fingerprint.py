@@ -82,10 +82,12 @@ def _without_settings(statement: re.Match[str]) -> str:
 _LONG, _LONG_NAMES = 4_000, 60_000
 #: Long lists of placeholders, and of equal rows of them, as Django writes them.
 _LONG_LIST = re.compile(r"%s(?:, ?%s){2,}")
-_LONG_ROWS = re.compile(r"""(\([^()'"$/]{0,400}\))(?:, ?\1){2,}""")
+_PLAIN = r"""[^()'"$/]{0,400}"""
+_LONG_ROWS = re.compile(rf"(\({_PLAIN}(?:\({_PLAIN}\){_PLAIN}){{0,40}}\))(?:, ?\1){{2,}}")
 #: A list after IN of one value, or of one row of values.
 _ONE = re.compile(r"\b(IN)\s*\((\?|%s|\((?:\?|%s)(?:, ?(?:\?|%s|\.\.\.))*\))\)", re.IGNORECASE)
-_ROWS = re.compile(r"(\([^()]*\))(?:, ?\1)+")
+#: Calls in a row have arguments, and these no more calls.
+_ROWS = re.compile(r"(\([^()]*(?:\([^()]*\)[^()]*)*\))(?:, ?\1)+")
 _NAME = r'(?: (?:U&)? (?:"[^"]*")+ (?:\ UESCAPE\ \?)? | [^\ "();,]+ )'
 #: Names that programs make: of savepoints, cursors and prepared statements.
 _NAMED = re.compile(

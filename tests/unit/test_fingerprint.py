@@ -200,6 +200,15 @@ def test_rows_of_any_number_are_one(count):
     assert normalized(sql) == "INSERT INTO t (a, b) VALUES (%s, DEFAULT), ... RETURNING id"
 
 
+@pytest.mark.parametrize("count", [2, 3, 100, 60_000])
+def test_rows_with_calls_of_any_number_are_one(count):
+    row = "(%s, ST_Point(%s, %s), lower(%s))"
+    sql = f"INSERT INTO t (a, b, c) VALUES {', '.join([row] * count)} RETURNING id"
+    # A list of placeholders alone is one of any length.
+    shown = "(%s, ST_Point(%s, ...), lower(%s))"
+    assert normalized(sql) == f"INSERT INTO t (a, b, c) VALUES {shown}, ... RETURNING id"
+
+
 @pytest.mark.parametrize(
     ("sql", "shown"),
     [
