@@ -5,7 +5,7 @@ https://docs.djangoproject.com/en/stable/topics/checks/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from django.core import checks
@@ -31,6 +31,7 @@ def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:
         checks.Warning(problem, id="relet.W002") for problem in registry.problems()
     ]
     messages += _check_environment()
+    leasing: list[LeasingWrapper] = []
     for alias in connections:
         try:
             wrapper: Any = connections[alias]
@@ -39,6 +40,8 @@ def check_databases(**kwargs: Any) -> list[checks.CheckMessage]:
         else:
             if hasattr(wrapper, "adapter_class"):
                 messages += _check(wrapper)
+                leasing.append(wrapper)
+    messages += _check_budgets(leasing)
     return messages
 
 
@@ -78,6 +81,30 @@ def _check(wrapper: LeasingWrapper) -> Iterator[checks.CheckMessage]:
     yield from _errors(options.release_policy, alias, settings, adapter)
     yield from _errors(wrapper.get_connection_params)
     yield from _errors(Credentials, alias, settings)
+
+
+def _check_budgets(wrappers: Iterable[LeasingWrapper]) -> Iterator[checks.CheckMessage]:
+    """Yield which aliases have one budget, that of a group in a database, with other numbers."""
+    first: dict[tuple[object, ...], tuple[str, int]] = {}
+    for wrapper in wrappers:
+        alias, settings = wrapper.alias, wrapper.settings_dict
+        try:
+            budget = pool_budget(alias, settings, wrapper.adapter_class)
+        except ImproperlyConfigured:
+            continue  # told above
+        if budget is None:
+            continue
+        database = [settings.get(key) or None for key in ("HOST", "PORT", "NAME")]
+        found = (alias, budget.connections)
+        other, connections = first.setdefault((budget.group, *map(str, database)), found)
+        if connections != budget.connections:
+            yield checks.Warning(
+                f"DATABASES[{alias!r}]['OPTIONS']['budget'] and DATABASES[{other!r}]['OPTIONS']"
+                f"['budget'] are one budget, the group {budget.group!r} in one database, but "
+                f"'connections' is {budget.connections} in one and {connections} in the other. "
+                "Give both the same number, or another group.",
+                id="relet.W004",
+            )
 
 
 def _errors(rule: Callable[..., object], *arguments: object) -> list[checks.CheckMessage]:

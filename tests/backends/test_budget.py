@@ -447,6 +447,46 @@ def checked(db, options, says):
         del connections["wrong"], connections.settings["wrong"]
 
 
+@pytest.mark.parametrize(
+    ("group", "connections", "name", "warned"),
+    [
+        ("shop", 80, None, False),
+        ("shop", 40, None, True),
+        ("till", 40, None, False),
+        ("shop", 40, "another", False),
+    ],
+)
+def test_checks_compare_aliases_with_one_budget(two_aliases, group, connections, name, warned):
+    two_aliases(("shop", 80, None), (group, connections, name))
+    found = [message for message in run_checks(tags=["relet"]) if message.id == "relet.W004"]
+    assert len(found) == warned
+    for message in found:
+        assert message.msg.startswith(
+            "DATABASES['second']['OPTIONS']['budget'] and DATABASES['first']['OPTIONS']['budget'] "
+            "are one budget, the group 'shop' in one database, but 'connections' is 40 in one and "
+            "80 in the other."
+        )
+
+
+@pytest.fixture
+def two_aliases(db):
+    def make(*budgets):
+        for alias, (group, limit, name) in zip(("first", "second"), budgets, strict=True):
+            options = {
+                **db.settings_dict["OPTIONS"],
+                "budget": {"connections": limit, "group": group},
+            }
+            settings = {**db.settings_dict, "OPTIONS": options}
+            if name is not None:
+                settings["NAME"] = name
+            connections[alias] = type(db)(settings, alias)
+            connections.settings[alias] = settings
+
+    yield make
+    for alias in "first", "second":
+        del connections[alias], connections.settings[alias]
+
+
 # The command.
 
 
