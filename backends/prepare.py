@@ -44,7 +44,7 @@ def prepare(
     :raises ConfigurationError: one of these is wrong, or the engine of the alias cannot prepare.
     """
     if name is not None and (not isinstance(name, str) or not name):
-        raise ConfigurationError(f"relet.prepare(name={name!r}): it must be a text, or None.")
+        raise ConfigurationError(f"relet.prepare(name={name!r}): it must be a str, or None.")
     texts, alias = _texts(target, using)
     _check_alias(alias)
     if plan not in PLANS:

@@ -41,7 +41,7 @@ def parameters_of(uri: str) -> dict[str, str]:
         **_query(parts[3] or ""),
     }
     if not _PORTS.fullmatch(found["port"]):
-        raise _no_uri("its port is no number")
+        raise _no_uri("its port is not a number")
     return {name: value for name, value in found.items() if value}
 
 
@@ -54,7 +54,7 @@ def _hosts(text: str) -> tuple[str, str]:
     found = [_HOST.fullmatch(one) for one in text.split(",")]
     each = [one for one in found if one is not None]
     if len(each) < len(found):
-        raise _no_uri("a host cannot be read, or its port is no number")
+        raise _no_uri("a host cannot be read, or its port is not a number")
     hosts = ",".join(one[1] or one[2] or "" for one in each)
     return hosts, ",".join(one[3] or "" for one in each)
 
@@ -63,7 +63,7 @@ def _query(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for one in text.removesuffix("&").split("&") if text else ():
         if (pair := _PARAMETER.fullmatch(one)) is None:
-            raise _no_uri("behind the question mark there is more than NAME=VALUE")
+            raise _no_uri("after the question mark, something is not NAME=VALUE")
         name, value = _decoded(pair[1]), _decoded(pair[2])
         # JDBC's word for it.
         found.update({"sslmode": "require"} if (name, value) == ("ssl", "true") else {name: value})
@@ -73,7 +73,7 @@ def _query(text: str) -> dict[str, str]:
 def _decoded(text: str) -> str:
     """Return *text* without percent signs. A plus sign is one, which in a form is a space."""
     if _NOT_ENCODED.search(text):
-        raise _no_uri("a percent sign stands for no letter; a percent sign itself is %25")
+        raise _no_uri("a percent sign has no code after it; write a percent sign itself as %25")
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:

@@ -53,10 +53,10 @@ class ReleasePolicy:
         message when it ends after all. A thread looks at these leases; statements pay nothing.
     :param catalogue_ttl: seconds. What the database's functions, triggers, rules and views leave in
         a session is read from its catalogue once a pool, and again when that has changed. Each new
-        connection looks whether it has, and after this time an idle one does. None means
+        connection checks whether it has, and after this time an idle one does. None means
         that it is never read, so such state is not seen. It belongs to the pool, so ``override()``
         does not change it.
-    :param dynamic_sql: what to make of a function or DO block that runs SQL put together, if its
+    :param dynamic_sql: what to make of a function or DO block that puts its SQL together, if its
         source does not show the command. ``"pin"`` takes it to leave session state: the lease is
         kept until ``close()`` (or, if `session_state` is ``"reset"``, the session restored when the
         lease ends). Such a call is never refused. ``"ignore"`` takes it to leave none.

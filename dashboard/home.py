@@ -43,7 +43,7 @@ def check_setting() -> dict[str, Any]:
         raise ImproperlyConfigured(f"{SETTING} must be a dict, not {type(given).__name__}.")
     if unknown := sorted(map(str, given.keys() - _KEYS.keys())):
         raise ImproperlyConfigured(
-            f"{SETTING} has an unknown key {unknown[0]!r}. There is {', '.join(map(repr, _KEYS))}."
+            f"{SETTING} has an unknown key {unknown[0]!r}. Known: {', '.join(map(repr, _KEYS))}."
         )
     alias = given.get("alias")
     if alias is not None and not _is_alias(alias):
@@ -68,7 +68,7 @@ def alias() -> str:
     found: str = check_setting().get("alias") or router.db_for_write(Process)
     if not _is_alias(found):
         raise ImproperlyConfigured(
-            f"The routers say that the alias {found!r} has the tables of relet.dashboard, which is "
+            f"The routers put the tables of relet.dashboard on the alias {found!r}, which is "
             f"not in DATABASES. Set {SETTING} = {{'alias': ...}}."
         )
     return found

@@ -85,7 +85,7 @@ class Reporter:
             self._known = True
             if self._failures:
                 self._failures = 0
-                logger.info("The fleet hears from this process again.")
+                logger.info("This process reports to the fleet again.")
             return FAST_S if self._watched else self._some(BEAT_S)
 
     def _send(self) -> bool:
@@ -117,8 +117,8 @@ class Reporter:
         self._watched, self._counted = False, -_SWEEP_S
         if self._failures == 1:
             logger.warning(
-                "The fleet does not hear from this process: %s. It tries again, at least every "
-                "%d s, and says when it has succeeded. If tables are missing, run 'manage.py "
+                "This process cannot report to the fleet: %s. It tries again, at least every "
+                "%d s, and logs when it has succeeded. If tables are missing, run 'manage.py "
                 "migrate' on the alias that has them; see %s.",
                 *(reason(error).rstrip("."), SLOWEST_S, home.SETTING),
             )

@@ -78,7 +78,7 @@ def _read(alias: str) -> tuple[Database, str | None]:
     """Every role may ask, and sees the names and pids of others' sessions at least."""
     nothing = Database([alias], {}, set())
     if alias not in connections.settings:
-        return nothing, f"The server of {alias!r} is not asked: this process has no such alias."
+        return nothing, f"The server of {alias!r} was not asked: this process has no such alias."
     try:
         found = home.run(_SESSIONS, alias)
     except Exception as error:  # noqa: BLE001 - anything that a driver raises

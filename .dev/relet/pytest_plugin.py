@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--relet-audit-fail",
         choices=("sure", "any"),
         metavar="sure|any",
-        help="let the test run fail if --relet-audit finds something, beyond doubt or at all",
+        help="let the test run fail if --relet-audit finds something certain, or anything",
     )
 
 

@@ -52,7 +52,7 @@ class Psycopg2:
 
     @classmethod
     def cannot_prepare(cls) -> str:
-        return "psycopg2 sends no parameters apart from the text; install psycopg 3, or use pg8000"
+        return "psycopg2 puts parameters into the text; install psycopg 3, or use pg8000"
 
     def transaction_status(self, raw: Any) -> int:
         status: int = raw.get_transaction_status()

@@ -83,7 +83,7 @@ def why_not() -> str:
     if missing:
         return f"psycopg {psycopg.__version__} is not known to relet (no {', '.join(missing)})"
     if not capabilities.has_pipeline():
-        return "it needs libpq 14 or newer"
+        return "preparing needs libpq 14 or newer"
     return ""
 
 

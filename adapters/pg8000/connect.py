@@ -389,7 +389,7 @@ def _addresses(parameters: Mapping[str, Any], endpoint: Endpoint, deadline: Dead
         try:
             return socket.getaddrinfo(host, endpoint.port, type=socket.SOCK_STREAM, flags=flags)
         except UnicodeError as error:  # such as a part of more than 63 characters
-            raise errors.OperationalError(f"this is no name of a host: {error}") from error
+            raise errors.OperationalError(f"this is not a host name: {error}") from error
 
     if "connect_timeout" not in parameters:
         return look_up()

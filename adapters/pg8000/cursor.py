@@ -100,7 +100,7 @@ class Cursor:
             return self._session.wire.decoded(query)
         except UnicodeDecodeError as error:
             raise DataError(
-                f"the statement is bytes, of which that at position {error.start} is no letter in "
+                f"the statement is bytes, and the byte at position {error.start} is not valid in "
                 f"the client encoding ({error.encoding})"
             ) from error
 

@@ -124,12 +124,12 @@ def _parser() -> argparse.ArgumentParser:
         "--mode",
         choices=AUDIT_MODES,
         default="first",
-        help="look at the first execution of each text, or at all (default: %(default)s)",
+        help="look at the first execution of each text, or at every one (default: %(default)s)",
     )
     audit.add_argument(
         "--fail-on",
         choices=("sure", "any"),
-        help="exit with 1 if something was found, beyond doubt or at all",
+        help="exit with 1 if something was found: something certain, or anything",
     )
     audit.add_argument(
         "--json", type=_file, metavar="FILE", help="also write the report to this file"
@@ -140,11 +140,11 @@ def _parser() -> argparse.ArgumentParser:
         help="run a command, such as tests, and report prepared targets that match no statement",
         description="Run COMMAND, and report the targets of relet.prepare() that match none of "
         "the statements that it and its children run, or cannot be prepared. The report goes to "
-        "stderr. The exit code is 1 if there are some.",
+        "stderr. The exit code is 1 if there are any.",
         usage="relet prepare --check [-h] [--json FILE] -- COMMAND ...",
     )
     prepare.add_argument(
-        "--check", action="store_true", required=True, help="check the targets: nothing else can"
+        "--check", action="store_true", required=True, help="check the targets (required)"
     )
     prepare.add_argument(
         "--json", type=_file, metavar="FILE", help="also write the report to this file"

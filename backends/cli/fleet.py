@@ -24,7 +24,7 @@ COMMANDS = {
 FILTERS = {
     "host": ("NAME", "only processes of this host"),
     "alias": ("NAME", "only pools of this alias"),
-    "route": ("TEXT", "only routes that have TEXT in them"),
+    "route": ("TEXT", "only routes that contain TEXT"),
 }
 #: Command -> which of them its rows have.
 FILTERED = {
@@ -63,16 +63,16 @@ def add_commands(commands: Any) -> None:
                 type=number(0.5, 3600),
                 default=2.0,
                 metavar="N",
-                help="seconds between two looks (default: %(default)g)",
+                help="seconds between two refreshes (default: %(default)g)",
             )
             command.add_argument(
-                "--once", action="store_true", help="look once, and print it, as into a pipe"
+                "--once", action="store_true", help="print once and exit, as into a pipe"
             )
         else:
             command.add_argument(
                 "--fleet",
                 action="store_true",
-                help="of all processes; there is nothing else, so it may be left out",
+                help="of all processes, as always; this may be left out",
             )
             command.add_argument(
                 "--limit",

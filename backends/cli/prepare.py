@@ -39,12 +39,12 @@ def check(command: Sequence[str], *, json_file: Path | None = None) -> int:
 
 def _report(targets: list[Declaration], bad: list[Declaration]) -> str:
     if not targets:
-        return "relet.prepare() was not called, by any process of the command."
+        return "no process of the command called relet.prepare()."
     if not bad:
         return f"all {len(targets)} targets match a statement that was run."
     lines = [f"{len(bad)} of {len(targets)} targets are of no use to what was run:"]
     for target in bad:
-        why = target.problem if target.matched else "no statement was run that it matches"
+        why = target.problem if target.matched else "it matches no statement that was run"
         lines.append(f"  DATABASES[{target.alias!r}], target {target.name!r}: {why}.")
         lines.append(f"    {target.sql}")
     return "\n".join(lines)

@@ -29,8 +29,8 @@ def pool_budget(
         budget = _budget(setting)
         if not adapter.can_share_budget(options):
             raise ConfigurationError(
-                "it needs a pool whose threads wait in relet's queue: no 'pool' of False, and none "
-                "of another 'class'. Remove the budget, or use the pool of the engine."
+                "it needs a pool whose threads wait in relet's queue, so 'pool' cannot be False "
+                "or have another 'class'. Remove the budget, or use the engine's own pool."
             )
         if (least := adapter.min_size_of(options)) > budget.connections:
             raise ConfigurationError(

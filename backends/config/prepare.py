@@ -44,7 +44,9 @@ def prepare_options(
     try:
         found = _prepare(options["prepare"])
         if reason := adapter.cannot_prepare():
-            raise ConfigurationError(f"this engine cannot prepare: {reason}. Or remove it.")
+            raise ConfigurationError(
+                f"this engine cannot prepare: {reason}. Or remove this option."
+            )
     except ConfigurationError as error:
         raise OptionError(alias, "'OPTIONS']['prepare'", error, "relet.E013") from error
     return found

@@ -390,8 +390,8 @@ def _report(runner: Any, lease: Lease, leaks: Iterable[Leak]) -> None:
                 *(lease.alias, leak.kind.noun, named, shown, finding.place),
                 "It was undone. "
                 if leak.sure
-                else "Perhaps it is local to its transaction, which "
-                "cannot be told inside a test's. ",
+                else "It may be local to its transaction, which "
+                "cannot be seen inside a test's transaction. ",
                 leak.kind.cure,
             )
 

@@ -92,7 +92,7 @@ class LeakWatch:
             self._logged[lease] = logged
             logger.warning(
                 "DATABASES[%r]: a connection has been leased for %.1f s, longer than leak_after "
-                "(%g s). It is %s for %.1f s (%s). Last SQL: %s\n%s",
+                "(%g s). It has been %s for %.1f s (%s). Last SQL: %s\n%s",
                 *(row.alias, row.leased_seconds, leak_after, row.state, row.seconds),
                 *(_owner(row), row.sql, format_stacks(row)),
                 extra=_extra(row),

@@ -41,7 +41,7 @@ CREATE_TIME = Metric(
     "db.client.connection.create_time", "s", "How long it took to open a connection."
 )
 WAIT_TIME = Metric(
-    "db.client.connection.wait_time", "s", "How long threads waited, those that had to wait."
+    "db.client.connection.wait_time", "s", "How long threads waited, of those that had to wait."
 )
 USE_TIME = Metric(
     "db.client.connection.use_time", "s", "How long leases lasted that outlasted a statement."

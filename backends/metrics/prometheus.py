@@ -153,9 +153,9 @@ def prometheus(registry: CollectorRegistry | None = None) -> Collector:
         raise not_installed("prometheus", "prometheus_client", error) from error
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         warnings.warn(
-            "PROMETHEUS_MULTIPROC_DIR is set, but prometheus_client's multiprocess mode has no "
-            "collectors such as relet's: its metrics are those of the process that is scraped, and "
-            "only if that serves the registry itself.",
+            "PROMETHEUS_MULTIPROC_DIR is set, but prometheus_client's multiprocess mode does "
+            "not support collectors such as relet's: a scrape sees the metrics of one process, and "
+            "only if that process serves the registry itself.",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -70,10 +70,10 @@ def _with_stacks(row: ConnectionRow) -> str:
 
 
 def connections(alias: str | None = None, server: bool = False) -> ConnectionsReport:
-    """Return every connection of this process' pools, the oldest leases first.
+    """Return every connection of this process's pools, the oldest leases first.
 
-    It takes no connection and costs those who have one nothing. Without ``OPTIONS["observe"]``,
-    idle connections and routes are not known, and few stacks.
+    It takes no connection, and costs nothing to threads that have one. Without
+    ``OPTIONS["observe"]``, idle connections and routes are not known, and few stacks.
 
     :param alias: the key in ``DATABASES``; by default, all aliases. If it has no relet engine, the
         report's `notes` say so.

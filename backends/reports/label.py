@@ -47,5 +47,5 @@ def label(text: str) -> Label:
         def run(): ...
     """
     if not isinstance(text, str) or not text:
-        raise TypeError(f'label() takes a text, not {text!r}. Decorate with @label("...").')
+        raise TypeError(f'label() takes a str, not {text!r}. Decorate with @label("...").')
     return Label(text)

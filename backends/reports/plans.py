@@ -27,7 +27,7 @@ class PlanRow:
         was none.
     :param generic: how long an execution took with a plan for any values, on average; this includes
         those for which the server has chosen a plan for the values after all.
-    :param healed: how often its plan was no good any more, and it was run again.
+    :param healed: how often its plan had become invalid, so that it was prepared and run again.
     :param problem: the last error, or why it is not prepared; or "".
     """
 

@@ -105,7 +105,7 @@ class Queries:
         return QueriesReport(rows, [*notes, *problems])
 
     def reset(self) -> None:
-        """Begin anew to count statements. Counts of routes and pools stay."""
+        """Start counting statements again. Counts of routes and pools stay."""
         collection.forget_statements()
 
     def __repr__(self) -> str:

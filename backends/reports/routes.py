@@ -86,7 +86,7 @@ class Routes:
         return RoutesReport(rows, reasons_of_unobserved("its leases are", "routes"))
 
     def reset(self) -> None:
-        """Begin anew to count routes. Counts of statements and pools stay."""
+        """Start counting routes again. Counts of statements and pools stay."""
         collection.forget_routes()
 
     def __repr__(self) -> str:

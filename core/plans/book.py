@@ -392,7 +392,7 @@ def advice(alias: str, shape: Shape, error: str) -> str:
     """
     return (
         f"{error}\nDATABASES[{alias!r}]: the prepared plan of target {shape.target.name!r} is no "
-        "longer valid. Nothing can be run again inside of a transaction, so run the whole "
-        "transaction again: it is prepared anew then. Deploy changes of tables before the code "
-        "that uses them."
+        "longer valid. Nothing can be run again inside a transaction, so run the whole "
+        "transaction again: the statement is then prepared again. Deploy changes of tables before "
+        "the code that uses them."
     )

@@ -96,7 +96,7 @@ def refusal(sql: str) -> str:
         token.text == "interval" and text_at(statement, at + 1) in _FIELDS
         for at, token in enumerate(statement)
     ):
-        return "its text has an interval of certain fields, as which only a literal is read"
+        return "its text has an interval with fields, which the server reads only from a literal"
     if _may_need_its_values(statement):
         return "there may be no plan for all of its values"
     if _has_position(statement):

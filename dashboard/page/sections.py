@@ -153,7 +153,7 @@ def sections(fleet: Fleet, address: Address, token: str | None) -> list[Section]
         section(
             "pools",
             "Pools",
-            "Of each alias the pools of all processes together, then of each process. Counts and "
+            "For each alias the pools of all processes together, then of each process. Counts and "
             "waits are since the processes began.",
             fleet.pools,
             address,
@@ -177,10 +177,10 @@ def sections(fleet: Fleet, address: Address, token: str | None) -> list[Section]
         section(
             "processes",
             "Processes",
-            "Those that have reported themselves in the last five minutes.",
+            "Processes that have reported in the last five minutes.",
             fleet.processes,
             address,
-            empty="No process has reported itself.",
+            empty="No process has reported.",
             line=lambda row: Line(kind="stale" if row.stale else ""),
         ),
     ]

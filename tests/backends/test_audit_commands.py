@@ -130,8 +130,10 @@ def run(project: Path) -> Run:
 AUDIT = (sys.executable, "-m", "relet.backends.cli", "audit")
 #: Where relet was installed before it had the plugin, pytest does not know it.
 _INSTALLED = "relet" in {found.name for found in entry_points(group="pytest11")}
+#: That of Hypothesis takes longer to import than Django.
+_NONE_OF = ("cacheprovider", "hypothesispytest")
 PYTEST = (
-    *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
+    *(sys.executable, "-m", "pytest", *(f"-pno:{name}" for name in _NONE_OF)),
     *(() if _INSTALLED else ("-p", "relet.pytest_plugin")),
 )
 

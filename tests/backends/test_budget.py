@@ -416,14 +416,14 @@ def test_checks(db, budget, says):
 
 def test_checks_refuse_no_pooling(db):
     budget = {"connections": 80, "group": "shop"}
-    checked(db, {"budget": budget, "pool": False}, "no 'pool' of False")
+    checked(db, {"budget": budget, "pool": False}, "'pool' cannot be False")
 
 
 @engine.needs("sqlalchemy", "another class of pools")
 def test_checks_refuse_another_pool(db):
     budget = {"connections": 80, "group": "shop"}
     pool = {"class": "sqlalchemy.pool.NullPool"}
-    checked(db, {"budget": budget, "pool": pool}, "none of another 'class'")
+    checked(db, {"budget": budget, "pool": pool}, "or have another 'class'")
 
 
 @engine.needs("psycopg", "a min_size")

@@ -427,7 +427,7 @@ def test_a_wrong_target(add):
         ("SELECT 'now'::timestamp", "the present time"),
         ("SELECT 1 ORDER BY %s", "where a number is a position"),
         ("SELECT 'f'::regproc", "the name of an object as a constant"),
-        ("SELECT %s::interval year", "an interval of certain fields"),
+        ("SELECT %s::interval year", "an interval with fields"),
         ("SELECT 1 AS x%s", "right after a word or a quote"),
         ("SELECT %s, %(a)s", "not all of one kind"),
         ("SELECT %s, 5 % 3", "a percent sign is not doubled"),
@@ -441,7 +441,7 @@ def test_a_wrong_target(add):
         with pytest.raises(ConfigurationError, match="DATABASES has 'default', 'planned'"):
             relet.prepare(SQL, using=alias)
     for name in ("", 5, b"name"):
-        with pytest.raises(ConfigurationError, match="it must be a text, or None"):
+        with pytest.raises(ConfigurationError, match="it must be a str, or None"):
             relet.prepare(SQL, using="planned", name=name)
     with pytest.raises(ConfigurationError, match=r"did you mean 'generic'\?"):
         relet.prepare(SQL, using="planned", plan="generics")

@@ -41,7 +41,7 @@ def run(sql, *params):
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
 """
-NO_MATCH = "no statement was run that it matches"
+NO_MATCH = "it matches no statement that was run"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -143,7 +143,7 @@ def test_exit_codes(check: Run) -> None:
     assert NO_MATCH in failed.stderr
     nothing = check("")
     assert nothing.returncode == 1
-    assert "relet.prepare() was not called" in nothing.stderr
+    assert "called relet.prepare()" in nothing.stderr
     program = (sys.executable, "-m", "relet.backends.cli", "prepare")
     for arguments, said in {
         ("--check", "--", "relet-no-such-command"): "cannot run 'relet-no-such-command'",

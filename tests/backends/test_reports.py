@@ -276,7 +276,7 @@ def test_a_label_decorates(db):
 
 @pytest.mark.parametrize("wrong", [None, 1, "", print])
 def test_a_label_is_a_text(wrong):
-    with pytest.raises(TypeError, match="takes a text"):
+    with pytest.raises(TypeError, match="takes a str"):
         relet.label(wrong)
 
 

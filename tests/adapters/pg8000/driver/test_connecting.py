@@ -99,7 +99,7 @@ class TestPlaces:
 
     @pytest.mark.parametrize("timeout", [None, 5])
     def test_no_name_of_a_host(self, connect, timeout):
-        with pytest.raises(dbapi.OperationalError, match="failed: this is no name of a host"):
+        with pytest.raises(dbapi.OperationalError, match="failed: this is not a host name"):
             connect(host=64 * "x", connect_timeout=timeout)
 
     def test_no_socket_there(self, connect, tmp_path):
