@@ -61,7 +61,11 @@ def undo(lease: Lease) -> bool:
     :raises Error: the driver's; the session is not restored.
     """
     session = lease.session
-    if session is None or not session.left:
+    if session is None:
+        return True
+    if session.condemned:
+        return False
+    if not session.left:
         return True
     connection, pool = leased(lease)
     return session_rules.undo(pool, connection, session.left)

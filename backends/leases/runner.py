@@ -644,6 +644,8 @@ class LeaseRunner:
             except BaseException as error:
                 if not isinstance(error, self.Database.Error):
                     self.mark_dirty()  # an interrupt: *function* may have done anything
+                elif standby.is_refused_by_one(error, lease):
+                    standby.replace_connections(lease, self.messages)
                 self._end_call(lease, pin)
                 if self.notes and self.is_idle():
                     self.act_on_notes()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from time import monotonic
 
 from relet.core import Lease
+from relet.core.session.ledger import SessionLedger
 
 from .messages import Messages
 from .session_rules import sqlstate
@@ -29,11 +30,17 @@ def is_refused_by_one(error: BaseException, lease: Lease) -> bool:
 
 
 def replace_connections(lease: Lease, messages: Messages) -> None:
-    """Have the pool of *lease* replace its connections, each when it is next checked out."""
+    """Have the pool of *lease* replace its connections, each when it is next checked out.
+
+    That of *lease* is discarded when the lease ends, at the latest.
+    """
     pool = lease.pool
     assert pool is not None
     first = pool.standby_at < 0
     pool.broken_at = pool.standby_at = monotonic()
+    if lease.session is None:
+        lease.session = SessionLedger()
+    lease.session.condemned = True
     if first:
         messages.warning(
             "DATABASES[%r]: the server is a standby and takes no writes. The pool replaces its "

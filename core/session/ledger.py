@@ -27,11 +27,13 @@ class SessionLedger:
     that cannot be determined counts as left.
     """
 
-    __slots__ = ("_log", "holds", "pinning_statements")
+    __slots__ = ("_log", "condemned", "holds", "pinning_statements")
 
     def __init__(self) -> None:
         #: How many ``hold()`` blocks are open. They all share one connection.
         self.holds = 0
+        #: Whether no other lease is to get the connection, whatever is undone.
+        self.condemned = False
         #: SQL text of a statement in the open transaction -> the kinds of state for which it keeps
         #: the lease, each with its origin; see `Change`.
         self.pinning_statements: dict[str, dict[Kind, str]] = {}
@@ -52,7 +54,7 @@ class SessionLedger:
     @property
     def is_empty(self) -> bool:
         """Whether there is no state, no open transaction and no ``hold()`` block to track."""
-        return not self.holds and self._log.is_empty
+        return not self.holds and not self.condemned and self._log.is_empty
 
     @property
     def kinds_kept(self) -> frozenset[Kind]:
