@@ -38,18 +38,18 @@ def release_to(lock: Any, held: int) -> None:
         lock.release()
 
 
-def locked(lock: Any, function: Callable[[], T], *, blocking: bool = True) -> T:
+def locked(lock: Any, function: Callable[[], T], *, timeout: float = -1) -> T:
     """Call *function* while holding *lock*, an `RLock`; return its result or raise its error.
 
     The lock is released even if a foreign exception strikes. *function* itself must take care of
     everything else.
 
-    :param blocking: whether to wait for the lock. If not, and another thread holds it, *function*
-        is not called, and the result is None.
+    :param timeout: how long to wait for the lock, in seconds; -1 for however long it takes. If
+        another thread still holds it then, *function* is not called, and the result is None.
     """
     held = depth(lock)
     try:
-        if not lock.acquire(blocking):
+        if not lock.acquire(timeout=timeout):
             return None  # type: ignore[return-value]
         result, error = _outcome(function)
         lock.release()

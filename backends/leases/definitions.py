@@ -50,9 +50,9 @@ _SAVEPOINT = "relet_definitions"
 _LEAVE = f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}"
 #: Where to return to if that is not there; and the SQLSTATE that says so.
 _RETURN, _NO_SAVEPOINT = "relet_definitions_left", "3B001"
-#: The server locks the tables that rules and functions in standard SQL name, to show their text.
-#: Whoever has one of them locked may wait for this thread.
-_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '100ms'"
+#: Seconds to wait for a thread that is reading them. It may wait for a server of PgBouncer's, which
+#: the transaction of whoever waits here has.
+_OTHERS_S = 1.0
 #: Seconds until they are read again that could not be read for a reason that passes.
 _AGAIN_S = 1.0
 #: Classes of errors that would come again: no right to read, or a server without what is read.
@@ -151,17 +151,21 @@ class PoolDefinitions:
     ) -> bool:
         """Read them on *raw* unless they are as they were.
 
-        If they cannot be read for a reason that passes, such as a lock, they are stale.
+        If they cannot be read for a reason that passes, such as a lock, they stay stale.
 
         :param raw: a connection without a running statement, and without a failed transaction.
         :param tentative: whether its open transaction has changed some, which others do not see.
-        :param wait: whether to wait for a thread that is reading them, rather than return.
+        :param wait: whether to wait a moment for a thread that is reading them.
         :return: whether what was read is what only this transaction sees.
         :raises Error: the driver's; the connection is lost.
         """
         if self.ttl is None or monotonic() - self._failed_at < _AGAIN_S:
             return False
-        return bool(locked(self._lock, partial(self._compare, pool, raw, tentative), blocking=wait))
+        compare = partial(self._compare, pool, raw, tentative)
+        done = locked(self._lock, compare, timeout=_OTHERS_S if wait else 0)
+        if done is None and wait:
+            self._failed_at = monotonic()
+        return bool(done)
 
     def _compare(self, pool: PoolAdapter[Any], raw: Any, tentative: bool) -> bool:
         in_transaction = pool.transaction_status(raw) != IDLE
@@ -170,7 +174,7 @@ class PoolDefinitions:
         left = not in_transaction
         try:
             if in_transaction:
-                pool.execute_internal(raw, f"SAVEPOINT {_SAVEPOINT}; {_LOCK_TIMEOUT}")
+                pool.execute_internal(raw, f"SAVEPOINT {_SAVEPOINT}")
             tentative = self._read(pool, raw, tentative)
             if in_transaction:
                 pool.execute_internal(raw, _LEAVE)
@@ -196,8 +200,6 @@ class PoolDefinitions:
             # After an error or an interrupt. In the middle of a query, the connection is discarded.
             if not left:
                 _leave_if_there(pool, raw)
-            if not in_transaction and pool.transaction_status(raw) in _OPEN:
-                pool.execute_internal(raw, "ROLLBACK")
             if begins and pool.transaction_status(raw) == IDLE:
                 raw.autocommit = False
         self._seen_at = monotonic()
@@ -217,11 +219,7 @@ class PoolDefinitions:
             if memo.stale:
                 memo.renew(self._committed)
             return False
-        if alone := pool.transaction_status(raw) == IDLE:
-            pool.execute_internal(raw, f"BEGIN; {_LOCK_TIMEOUT}")
         found = self._closure(pool, raw, signature, tentative)
-        if alone:
-            pool.execute_internal(raw, "COMMIT")
         if tentative:
             known = self._committed
             if memo.temporary is None:

@@ -173,10 +173,16 @@ class Separators:
         return [record.split(self.fields, count) for record in text.split(self.between)]
 
 
+#: The server locks the tables that rules and functions in standard SQL name, to show their text.
+#: Whoever has one of them locked may wait for this thread. It runs first, and holds for the rest of
+#: the query: a transaction for it would be one that a pooler may refuse.
+_LIMIT = "SELECT '', pg_catalog.set_config('lock_timeout', '100ms', true)"
+
+
 def _query(parts: Iterable[tuple[str, str]]) -> str:
-    return "\nUNION ALL ".join(
-        f"SELECT '{name}', part.text FROM ({sql}) AS part (text)" for name, sql in parts
-    )
+    """Return the SQL whose rows `_parts` takes; nothing if there are no *parts*."""
+    selects = [f"SELECT '{name}', part.text FROM ({sql}) AS part (text)" for name, sql in parts]
+    return "\nUNION ALL ".join((_LIMIT, *selects)) if selects else ""
 
 
 def _quoted(names: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 from django.db.backends.signals import connection_created
@@ -617,6 +617,45 @@ class TestWhenTheyAreRead:
         assert not keeps(wrapper, "SELECT 1 AS harmless")
         assert keeps(wrapper, "SELECT trap()")
 
+    @pytest.mark.parametrize("in_transaction", [True, False])
+    def test_a_thread_whose_server_does_not_answer_stops_no_other(
+        self, make, monkeypatch, in_transaction
+    ):
+        """The other may have what it waits for, such as the only server of PgBouncer's."""
+        wrapper = make(size=2, **PATH)
+        run(wrapper, "SELECT 1")
+        monkeypatch.setattr(definitions, "_OTHERS_S", 0.01)
+        waits, answer = threading.Event(), threading.Event()
+        read_signature = definitions.read_signature
+
+        def unanswered(rows):
+            if threading.current_thread() is thread:
+                waits.set()
+                assert answer.wait(60)
+            return read_signature(rows)
+
+        def read():
+            other = wrapper.copy()
+            run(other, "SELECT trap()")
+            other.close()
+
+        monkeypatch.setattr(definitions, "read_signature", unanswered)
+        thread = threading.Thread(target=read)
+        try:
+            with transaction_of(wrapper) if in_transaction else nullcontext():
+                run(wrapper, f"CREATE VIEW {SCHEMA}.harmless_view AS SELECT 1")
+                thread.start()
+                assert waits.wait(60)
+                run(wrapper, "SELECT id FROM plain")
+                assert thread.is_alive()
+        finally:
+            answer.set()
+            thread.join(60)
+        wrapper.close()
+        wrapper._runner.handle.pool.definitions._failed_at -= 60
+        assert not keeps(wrapper, "SELECT 1 AS harmless")
+        assert keeps(wrapper, "SELECT trap()")
+
     def test_what_was_read_before_is_not_believed_then(self, make, observer):
         """A further connection sees that something has changed, and cannot read what."""
         wrapper = make(size=2, **PATH)
@@ -663,7 +702,7 @@ class TestWhenTheyAreRead:
         execute = pool.execute_internal
 
         def struck(raw, sql):
-            savepoint = sql.startswith("SAVEPOINT relet_definitions;")
+            savepoint = sql == "SAVEPOINT relet_definitions"
             leaves = sql == definitions._LEAVE
             if when == "before the savepoint" and savepoint:
                 raise KeyboardInterrupt

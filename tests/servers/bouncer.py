@@ -39,7 +39,7 @@ def bouncer(
 ) -> Iterator[dict[str, Any]]:
     """Start it, with *size* connections to the server; yield what ``DATABASES[alias]`` then says.
 
-    :param mode: ``transaction`` or ``session``.
+    :param mode: ``transaction``, ``session`` or ``statement``.
     :param prepared: its ``max_prepared_statements``, which older versions do not have.
     """
     assert _PROGRAM is not None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from ..support.aliases import Aliases
 from ..support.engine import ENGINE, put_small_pool
-from ..support.pools import backend_pid
+from ..support.pools import all_pids, backend_pid
+from ..support.threads import Thread
+from ..support.waiting import until
 from . import test_gunicorn
 from .bouncer import bouncer, installed, version
 from .conftest import Project
@@ -89,6 +92,62 @@ def test_in_session_mode(project: Project, watch: Watch) -> None:
             watch.wait_for({"idle"})
             site.wait_for_rest(WORKERS)
     project.assert_written(site.acknowledged)
+
+
+@pytest.fixture
+def behind_one(server: dict[str, Any], request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A wrapper behind PgBouncer in the mode *request.param*, with one connection to the server."""
+    with bouncer(server, mode=request.param, size=1) as behind, Aliases() as aliases:
+        settings = {"ENGINE": ENGINE, **server, **behind, "DISABLE_SERVER_SIDE_CURSORS": True}
+        put_small_pool(settings, size=2)
+        yield aliases.add("bounced", settings)
+
+
+def run(wrapper: Any, sql: str) -> Any:
+    with wrapper.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall() if cursor.description else None
+
+
+def held_by_another(lock: Any) -> bool:
+    if lock.acquire(blocking=False):
+        lock.release()
+        return False
+    return True
+
+
+@pytest.mark.parametrize("behind_one", ["transaction"], indirect=True)
+def test_a_thread_that_waits_for_its_server_stops_no_other(behind_one: Any) -> None:
+    """One reads definitions; the other's transaction has the only server, and defines some."""
+    thread = Thread()
+    other = thread(behind_one.copy)
+    assert len(all_pids(behind_one)) == 2  # else the other would wait for a connection
+    thread(lambda: run(other, "SELECT 1"))
+    definitions = other._runner.handle.pool.definitions
+    try:
+        run(behind_one, "BEGIN")
+        run(behind_one, "CREATE VIEW waited AS SELECT 1 AS n")
+        thread.begin(lambda: run(other, "SELECT 2 AS n"))
+        until(lambda: held_by_another(definitions._lock), 10)
+        assert run(behind_one, "SELECT n FROM waited") == [(1,)]
+        run(behind_one, "ROLLBACK")
+        assert thread.result() == [(2,)]
+    finally:
+        thread(other.close)
+        thread.end()
+        behind_one.close()
+
+
+@pytest.mark.parametrize("behind_one", ["statement"], indirect=True)
+def test_in_statement_mode(behind_one: Any) -> None:
+    """It takes no transactions, not even to read definitions."""
+    run(behind_one, "CREATE FUNCTION trap() RETURNS text LANGUAGE sql RETURN now()::text")
+    try:
+        run(behind_one, "SELECT trap()")
+        assert behind_one._runner.handle.pool.definitions.memo.stale is False
+        assert behind_one.connection is None
+    finally:
+        run(behind_one, "DROP FUNCTION trap")
 
 
 @pytest.mark.parametrize("mode", ["transaction", "session"])
