@@ -194,6 +194,17 @@ class LeasingWrapper(LazyTransactions):
         check_connect(self.alias, settings, self.adapter_class, parameters)
         return parameters
 
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        raw = self._runner.initializing
+        if raw is None:
+            return super().get_new_connection(conn_params)
+        # Django sets the isolation level of transactions here. If autocommit were on, psycopg2
+        # would make it the default of the session, for other statements, too.
+        raw.autocommit = False
+        super().get_new_connection(conn_params)
+        raw.autocommit = True
+        return raw
+
     def is_usable(self) -> bool:
         runner = self._runner
         if runner.lease.connection is None and self._unconnected:

@@ -134,6 +134,60 @@ def test_settings_of_the_alias_are_on_every_connection(make):
         assert int(wrapper.connection.isolation_level) == 4
 
 
+def levels(wrapper):
+    """The isolation levels of a statement in autocommit, of one in a transaction, and again."""
+
+    def level():
+        with wrapper.cursor() as cursor:
+            cursor.execute("SHOW transaction_isolation")
+            return cursor.fetchone()[0]
+
+    before = level()
+    wrapper.set_autocommit(False)
+    inside = level()
+    wrapper.rollback()
+    wrapper.set_autocommit(True)
+    return before, inside, level()
+
+
+def set_something(wrapper):
+    with wrapper.cursor() as cursor:
+        cursor.execute("SET statement_timeout = '12345ms'")
+        cursor.execute("SELECT 1")
+
+
+def discard_all(wrapper):
+    with wrapper.cursor() as cursor:
+        cursor.execute("DISCARD ALL")
+
+
+def hold(wrapper):
+    wrapper.hold()
+    set_something(wrapper)
+    wrapper.release_hold()
+
+
+@pytest.mark.parametrize("receives", [False, True], ids=["", "receiver"])
+@pytest.mark.parametrize("use", [lambda wrapper: None, set_something, discard_all, hold])
+def test_isolation_level_is_for_transactions_alone(make, created, use, receives):
+    """Autocommit is on in each connection of a pool; psycopg2 then sets it for the session."""
+    from django.db.backends.postgresql.psycopg_any import IsolationLevel
+
+    alone = ("read committed", "serializable", "read committed")
+    if receives:
+        created[1].append(lambda connection: seen.append(levels(connection)))
+    seen = []
+    wrapper = make(OPTIONS={"isolation_level": IsolationLevel.SERIALIZABLE})
+    for _ in range(2):
+        use(wrapper)
+        wrapper.close()
+        assert levels(wrapper) == alone
+        wrapper.close()
+        use(wrapper)  # once no connection is new
+    assert len(created[0]) == 1
+    assert seen == [alone] * receives
+
+
 def test_assume_role(make, observer):
     observer.execute("DROP ROLE IF EXISTS relet_role; CREATE ROLE relet_role")
     wrapper = make(OPTIONS={"assume_role": "relet_role"})
