@@ -96,7 +96,7 @@ class DjDbConnPoolAdapter(Driver, QueuePoolAdapter):
         connection = super()._remember(entry)
         if self.adopted:
             # Other code has opened the connection.
-            connection.raw.autocommit = True
+            self.adopt(connection.raw, self.config.connect)
             self.config.configure(connection.raw)
         return connection
 

@@ -90,6 +90,25 @@ class Psycopg:
         """Open a connection, in autocommit."""
         return psycopg.connect(**Psycopg.arguments(parameters))
 
+    @classmethod
+    def adopt(cls, raw: Connection, parameters: Mapping[str, Any]) -> None:
+        """Make *raw*, which other code has opened, as `connect` would have made it.
+
+        :param parameters: those of `connect`. The ones for libpq, except for the encoding, are the
+            other code's choice.
+        """
+        raw.autocommit = True
+        raw.row_factory = parameters.get("row_factory") or tuple_row
+        for name in "cursor_factory", "prepare_threshold":
+            if name in parameters:
+                setattr(raw, name, parameters[name])
+        if (context := parameters.get("context")) is not None:
+            raw._adapters = AdaptersMap(context.adapters)
+        encoding = parameters.get("client_encoding")
+        if encoding not in (None, raw.info.parameter_status("client_encoding")):
+            set_encoding = "SELECT pg_catalog.set_config('client_encoding', %s, false)"
+            psycopg.Cursor(raw).execute(set_encoding, [encoding])
+
     def new_cursor(self, raw: Connection) -> Any:
         if (
             type(raw) is _Connection

@@ -42,13 +42,23 @@ class Psycopg2:
     @staticmethod
     def connect(parameters: Mapping[str, Any]) -> Any:
         """Open a connection, in autocommit, whose cursors are `Buffered`."""
-        factory = parameters.get("cursor_factory") or extensions.cursor
-        if isinstance(factory, type):  # a function may return any class
-            factory = buffered(factory)
+        factory = _cursor_factory(parameters)
         named = with_application_name(parameters, dsn="dsn", parse=extensions.parse_dsn)
         raw = psycopg2.connect(**{**named, "cursor_factory": factory})
         raw.autocommit = True
         return raw
+
+    @classmethod
+    def adopt(cls, raw: Any, parameters: Mapping[str, Any]) -> None:
+        """Make *raw*, which other code has opened, as `connect` would have made it.
+
+        :param parameters: those of `connect`. The ones for libpq, except for the encoding, are the
+            other code's choice.
+        """
+        raw.autocommit = True
+        raw.cursor_factory = _cursor_factory(parameters)
+        if encoding := parameters.get("client_encoding"):
+            raw.set_client_encoding(encoding)  # no round trip, if it has that
 
     @classmethod
     def cannot_prepare(cls) -> str:
@@ -109,6 +119,12 @@ class Psycopg2:
         cursor.scroll(0, mode="absolute")  # the rows are on the client
         values = row.values() if isinstance(row, dict) else row
         return [value is True for value in values]
+
+
+def _cursor_factory(parameters: Mapping[str, Any]) -> Any:
+    factory = parameters.get("cursor_factory") or extensions.cursor
+    # A function may return any class.
+    return buffered(factory) if isinstance(factory, type) else factory
 
 
 #: psycopg2's own arguments.

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 
 import pytest
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.db.models import DateTimeField, JSONField, Value
 from django.db.utils import load_backend
+from testapp.models import Item
 
 pytest.importorskip("sqlalchemy")
 pool_container = pytest.importorskip("dj_db_conn_pool.core").pool_container
+
+QueuePool = pytest.importorskip("sqlalchemy.pool").QueuePool
+
+from relet.adapters.drivers.default import Driver  # noqa: E402
 
 from ..support.pools import at_rest, backend_pid, stats  # noqa: E402
 from ..support.sessions import kill  # noqa: E402
@@ -181,3 +188,72 @@ def test_what_the_server_has_closed_is_replaced_unseen(make, observer, engine):
     kill(observer, first)
     assert backend_pid(wrapper) != first
     assert at_rest(wrapper)
+
+
+def plain_pool(wrapper):
+    """One of code that knows nothing of Django."""
+
+    def create():
+        factory = {"row_factory": dict_row} if Driver.dbapi.__name__ == "psycopg" else {}
+        return Driver.dbapi.connect(**parameters, client_encoding="LATIN1", **factory)
+
+    def dict_row(cursor):
+        return lambda values: dict(enumerate(values))
+
+    names = ("dbname", "user", "password", "host", "port")
+    told = wrapper.get_connection_params()
+    parameters = {name: told[name] for name in names if name in told}
+    pool_container.put(wrapper.alias, QueuePool(create, pool_size=1, max_overflow=0, timeout=5))
+
+
+def pool_of_its_engine(wrapper):
+    engine = load_backend("dj_db_conn_pool.backends.postgresql")
+    options = {"POOL_SIZE": 1, "MAX_OVERFLOW": 0}
+    settings = {**wrapper.settings_dict, "POOL_OPTIONS": options}
+    other = engine.DatabaseWrapper(settings, wrapper.alias)
+    with other.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    other.close()
+
+
+@pytest.fixture(params=[plain_pool, pool_of_its_engine])
+def adopted(request, make):
+    """An alias for which the container has a pool that other code has put there."""
+    wrapper = make(DJ, alias="adopted", TIME_ZONE="Africa/Nairobi")
+    request.param(wrapper)
+    theirs = pool_container.get("adopted")
+    connections["adopted"] = wrapper
+    yield wrapper
+    assert wrapper.pool is theirs
+    Item.objects.using("adopted").all().delete()
+    wrapper.close()
+    theirs.dispose()
+    del connections["adopted"], pool_container["adopted"]
+
+
+def test_a_pool_of_other_code_has_connections_for_django(adopted):
+    items = Item.objects.using("adopted")
+    items.create(name="10 €")
+    when = dt.datetime(2000, 1, 1, 12, tzinfo=dt.timezone.utc)
+    items = items.annotate(data=Value({"a": [1]}, JSONField()), when=Value(when, DateTimeField()))
+    expected = [(each.name, {"a": [1]}, when) for each in items]
+    assert expected == [("10 €", {"a": [1]}, when)]
+    rows = items.values_list("name", "data", "when")
+    assert list(rows) == list(rows.iterator()) == expected
+    assert rows.get()[2].utcoffset() == dt.timedelta(hours=3)
+    for _ in range(2):
+        with adopted.cursor() as cursor:
+            cursor.callproc("abs", [-3])
+            assert cursor.fetchone() == (3,)
+            # Its session is restored afterwards.
+            cursor.execute("SET statement_timeout = '8s'")
+        adopted.close()
+        assert rows.get() == expected[0]
+    assert at_rest(adopted)
+
+
+def test_rows_of_a_pool_of_other_code_outlive_their_connection(adopted):
+    with adopted.cursor() as cursor:
+        cursor.execute("SELECT generate_series(1, 3)")
+        adopted.pool.dispose()
+        assert cursor.fetchall() == [(1,), (2,), (3,)]
