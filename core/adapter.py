@@ -87,7 +87,7 @@ class PooledConnection:
     """A driver connection, and what relet knows about it while it is open."""
 
     __slots__ = (
-        *("__weakref__", "baseline", "entry", "initialized", "last_used_at", "raw"),
+        *("__weakref__", "baseline", "entry", "initialized", "last_used_at", "lent", "raw"),
         "tracked_settings",
     )
 
@@ -102,6 +102,8 @@ class PooledConnection:
         self.initialized = False
         #: The state of its session at that time; None if it was not read.
         self.baseline: Baseline | None = None
+        #: Whether other code has taken it from the pool itself, for adapters that have to note it.
+        self.lent = False
         #: What a backend such as django-tenants has set in the session; None for nothing.
         self.tracked_settings: Any = None
 

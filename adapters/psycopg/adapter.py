@@ -15,6 +15,7 @@ import psycopg_pool
 from psycopg_pool import PoolTimeout
 
 from relet.adapters.drivers.psycopg import Psycopg
+from relet.adapters.lending import lend, restored
 from relet.adapters.opening import MIN_WAIT
 from relet.adapters.permits import Permits
 from relet.adapters.slots import SlotAdapter
@@ -63,6 +64,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
                 pool.share_budget(self.permits)
             self.fair_queue = pool
             adapter = weakref.ref(self)  # a cycle would delay its collection
+            pool.lend = lambda raw: _lend(adapter(), raw)
             pool.normalize = lambda raw: _normalize(adapter(), raw)
         self._opened = isinstance(pool, Unpooled)
         #: The attempt to open the pool that is under way, if any, at one key.
@@ -220,11 +222,21 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         raise error
 
 
+def _lend(adapter: PsycopgAdapter | None, raw: Any) -> None:
+    """Prepare a connection for other code, which has it by ``getconn()``."""
+    if adapter is not None:
+        lend(adapter, raw, raw.relet)
+
+
 def _normalize(adapter: PsycopgAdapter | None, raw: Any) -> bool:
-    """Prepare a connection that other code has used for leases; return whether that worked."""
+    """Prepare a connection for leases that came back; return whether that worked."""
     if raw.autocommit is not True:
         raw.autocommit = True
-    return adapter is None or adapter.is_as_it_was(raw, raw.relet)
+    if adapter is None:
+        return True
+    if raw.relet.lent:
+        return restored(adapter, raw, raw.relet)
+    return adapter.is_as_it_was(raw, raw.relet)
 
 
 def _no_answer(seconds: float) -> Exception:

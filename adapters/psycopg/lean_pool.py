@@ -146,7 +146,9 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
         self._needed = False
         #: Whether the first connections are open, or queued to be opened.
         self._filled = False
-        #: Prepares a connection that other code has used; returns whether that worked.
+        #: Prepares a connection for other code, which takes it by `getconn`.
+        self.lend: Callable[[Connection], object] = lambda raw: None
+        #: Prepares a connection that came back; returns whether that worked.
         self.normalize: Callable[[Connection], bool] = lambda raw: True
         #: All connections, by identity, and perhaps some that were closed.
         self._made: WeakValueDictionary[int, PooledConnection] = WeakValueDictionary()
@@ -247,7 +249,14 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
     def getconn(self, timeout: float | None = None) -> Connection:
         """See psycopg_pool. Leases do not use it."""
         self._lends = True
-        return super().getconn(timeout)
+        raw: Any = super().getconn(timeout)
+        raw.relet.lent = True
+        try:
+            self.lend(raw)
+        except BaseException:
+            self.putconn(raw)
+            raise
+        return raw  # type: ignore[no-any-return]
 
     @property
     def in_use(self) -> int:
@@ -623,10 +632,19 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
             count -= 1
 
     def _reset_connection(self, conn: Connection) -> None:
-        # Other code had this connection by getconn(), and may have changed it.
+        # Other code had this connection, by getconn() or in a lease, and may have changed it.
         super()._reset_connection(conn)
-        if conn.pgconn.transaction_status == TransactionStatus.IDLE and not self.normalize(conn):
-            self._close_connection(conn)
+        if conn.pgconn.transaction_status != TransactionStatus.IDLE:
+            return
+        try:
+            if self.normalize(conn):
+                conn.relet.lent = False  # type: ignore[attr-defined]
+            else:
+                self._close_connection(conn)
+        except BaseException:
+            conn.close()
+            self._tasks.put(_Return(self, conn))
+            raise
 
     def schedule_task(self, task: Any, delay: float) -> None:
         if isinstance(task, AddConnection):

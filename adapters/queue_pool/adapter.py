@@ -17,6 +17,7 @@ from sqlalchemy import exc
 from sqlalchemy import pool as sqlalchemy_pool
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
+from relet.adapters.lending import lend, restored
 from relet.adapters.opening import forget_frames, opened
 from relet.adapters.permits import Permits
 from relet.adapters.slots import SlotAdapter
@@ -75,6 +76,7 @@ class QueuePoolAdapter(SlotAdapter):
         if isinstance(self._pool, LeanQueuePool) and not self.adopted:
             self._lean = self.fair_queue = self._pool
             adapter = weakref.ref(self)  # a cycle would delay its collection
+            self._pool.lend = lambda entry: _lend_entry(adapter(), entry)
             self._pool.normalize = lambda entry: _normalize_entry(adapter(), entry)
             if self.permits is not None:
                 self._pool.share_budget(self.permits)
@@ -341,15 +343,23 @@ def _with_connect_timeout(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**parameters, "connect_timeout": 130}
 
 
-def _normalize_entry(adapter: QueuePoolAdapter | None, entry: Any) -> None:
-    """Prepare an entry for leases that other code had by ``connect()``, and may have changed."""
+def _lend_entry(adapter: QueuePoolAdapter | None, entry: Any) -> None:
+    """Prepare an entry for other code, which has it by ``connect()``."""
+    if adapter is not None:
+        lend(adapter, entry.dbapi_connection, entry.info[REMEMBERED])
+
+
+def _normalize_entry(adapter: QueuePoolAdapter | None, entry: Any) -> bool:
+    """Prepare an entry for leases that came back by ``close()``; return whether that worked."""
     _normalize(adapter, raw := entry.dbapi_connection)
     remembered = entry.info.get(REMEMBERED)
-    if adapter is not None and remembered is not None:
-        if adapter.keeps_notices:
-            adapter.drop_notices(raw)
-        if not adapter.is_as_it_was(raw, remembered):
-            raise PoolClosed("a borrower changed the connection")
+    if adapter is None or remembered is None:
+        return False  # SQLAlchemy has reconnected: nobody knows what the session was
+    if adapter.keeps_notices:
+        adapter.drop_notices(raw)
+    if remembered.raw is not None:  # a lease had it, with a proxy
+        return adapter.is_as_it_was(raw, remembered)
+    return restored(adapter, raw, remembered)
 
 
 def _normalize(adapter: QueuePoolAdapter | None, raw: Any) -> None:

@@ -86,8 +86,10 @@ class LeanQueuePool(FairQueue, QueuePool):
         #: The ``record_info`` of discarded entries, for their replacements.
         self._record_infos: deque[dict[Any, Any]] = deque()
         self.closed = False
-        #: Prepares an entry that other code has used by `connect()`, or raises.
-        self.normalize: Callable[[Any], object] = lambda entry: None
+        #: Prepares an entry for other code, which takes it by `connect()`.
+        self.lend: Callable[[Any], object] = lambda entry: None
+        #: Prepares an entry that came back by `close()`; returns whether that worked, or raises.
+        self.normalize: Callable[[Any], bool] = lambda entry: True
         #: Connections whose checkout was logged. The log level may change at any time, and is read
         #: once for each lease, because reading it takes time.
         self.logged: set[PooledConnection] = set()
@@ -464,6 +466,11 @@ class LeanQueuePool(FairQueue, QueuePool):
             raise error.__cause__ from None  # type: ignore[misc]
         connection: Any = slot.connection
         entry: ConnectionPoolEntry = connection.entry
+        try:
+            self.lend(entry)
+        except BaseException:
+            self.discard_from(slot)
+            raise
         connection.raw = connection.entry = None
         return entry
 
@@ -472,16 +479,19 @@ class LeanQueuePool(FairQueue, QueuePool):
             self._discard(record)
             return
         try:
-            self.normalize(record)
+            clean = self.normalize(record)
             if REMEMBERED not in record.info:  # SQLAlchemy has reconnected
                 record.info[REMEMBERED] = PooledConnection(None, monotonic())
         except BaseException as error:
             self._discard(record, broken=True)
             if not isinstance(error, Exception):
                 raise
-        else:
-            with self._lock:
-                self._put_back(record)
+            return
+        if not clean:
+            self._discard(record)
+            return
+        with self._lock:
+            self._put_back(record)
 
     def dispose(self) -> None:
         # QueuePool's own method forgets checked-out connections, and then opens too many.

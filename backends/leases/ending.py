@@ -6,9 +6,10 @@ from time import monotonic
 from typing import Any
 
 from relet.core import Lease, PoolAdapter, PooledConnection, State
+from relet.core.restoring import restore
 from relet.core.status import TransactionStatus
 
-from . import holders, session_rules
+from . import holders
 
 IDLE, UNKNOWN = TransactionStatus.IDLE, TransactionStatus.UNKNOWN
 _OPEN = (TransactionStatus.IN_TRANSACTION, TransactionStatus.IN_ERROR)
@@ -68,7 +69,7 @@ def undo(lease: Lease) -> bool:
     if not session.left:
         return True
     connection, pool = leased(lease)
-    return session_rules.undo(pool, connection, session.left)
+    return restore(pool, connection.raw, connection.baseline, session.left)
 
 
 def end_transaction(pool: PoolAdapter[Any], raw: Any, sql: str) -> None:

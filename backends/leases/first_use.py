@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from relet.core import Event, Lease
+from relet.core.restoring import read_baseline
 from relet.core.status import TransactionStatus
 
-from . import ending, holders, session_rules
+from . import ending, holders
 from .host import DJANGO_STATE
 
 
@@ -58,7 +59,7 @@ def initialize_connection(runner: Any, outer: Lease) -> None:
     finally:
         holders.clear_holder(inner, pool)
     if pool.pooled:
-        connection.baseline = session_rules.read_baseline(pool, connection.raw, runner.configured)
+        connection.baseline = read_baseline(pool, connection.raw, runner.configured)
         baseline = connection.baseline
         if "search_path" in baseline.settings or baseline.role != "none":
             # Set after the definitions were read, perhaps on the driver's connection. With a role,

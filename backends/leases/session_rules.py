@@ -1,4 +1,4 @@
-"""Session rules: refuses, records, logs and undoes session state, as the policy says.
+"""Session rules: refuses, records and logs session state, as the policy says.
 
 `relet.core.sql.classifier` finds session state in SQL; `relet.core.session.ledger` records it.
 """
@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping, Sequence, Set
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from django.db import NotSupportedError
 
 from relet.core import (
     ConfigurationError,
     Lease,
-    PoolAdapter,
-    PooledConnection,
     ReleasePolicy,
     ReletError,
 )
@@ -233,44 +230,3 @@ def settings_made(steps: Steps) -> set[str | None]:
         for step in steps
         if isinstance(step, Change) and not step.undoes and step.kind is Kind.SETTING
     }
-
-
-def read_baseline(pool: PoolAdapter[Any], raw: Any, settings: Set[str | None]) -> Baseline:
-    """Return the current state of a session, as its baseline. Takes one round trip.
-
-    :param settings: names of the settings that have been changed; see `Baseline.query`. If None is
-        among them, the session cannot be restored to this baseline.
-    """
-    budget = pool.config.budget
-    lock_class = None if budget is None else budget.lock_class
-    names = [name for name in settings if name is not None]
-    return Baseline.from_rows(
-        pool.execute_internal(raw, Baseline.query(names, lock_class)),
-        driver=pool.driver_state(raw),
-        known=None not in settings,
-        lock_class=lock_class,
-    )
-
-
-def undo(pool: PoolAdapter[Any], connection: PooledConnection, left: frozenset[Kind]) -> bool:
-    """Restore the session to its baseline in one round trip; return whether that succeeded.
-
-    The state of the driver's connection is compared too, whatever the policy: the next lease must
-    not get this one's row factory or handlers, or an open transaction.
-
-    :param connection: a connection without an open transaction.
-    """
-    baseline, raw = connection.baseline, connection.raw
-    sql = baseline.undo(left) if baseline is not None else None
-    if baseline is None or sql is None:
-        return False
-    if pool.is_blocked(raw):
-        return False
-    if raw.autocommit is not True:
-        raw.autocommit = True
-    pool.execute_internal(raw, sql)
-    if pool.plans is not None:
-        pool.plans.restored(raw)
-    pool.undo_unseen(raw)
-    # Compare last, because notifications may have arrived with the response.
-    return bool(pool.driver_state(raw) == baseline.driver)

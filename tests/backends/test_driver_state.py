@@ -21,7 +21,8 @@ from relet.core.policy import STATE_MODES
 from ..support import driver, driver_changes, engine
 from ..support.driver import execute, needs
 from ..support.driver_changes import Kept, kept_open
-from ..support.pools import at_rest, backend_pid, stats
+from ..support.fingerprint import fingerprint
+from ..support.pools import at_rest, backend_pid, borrowed, stats
 from ..support.threads import in_thread
 
 KNOWN = driver_changes.of(driver.dbapi)
@@ -344,24 +345,130 @@ def test_by_another_way(db, change, way):
 
 
 def from_native_pool(wrapper, use):
-    if driver.NAME == "psycopg" and engine.NAME == "psycopg":
-        with wrapper.pool.connection() as raw:
-            use(raw)
-    else:
-        with closing(wrapper.pool.connect()) as proxy:
-            use(proxy.driver_connection)
+    with borrowed(wrapper) as raw:
+        use(raw)
+
+
+@pytest.fixture
+def pool(db):
+    """The pool of `db`, which lends connections to code that knows such pools."""
+    backend_pid(db)
+    with borrowed(db):
+        pass
+    yield db.pool
+    db.close_pool()
 
 
 @changes_of("autocommit", "isolation_level")
-def test_by_the_pool_itself(db, change):
-    if not hasattr(db.pool, "connect") and engine.NAME != "psycopg":
-        pytest.skip("this pool lends no connection by itself")
+def test_by_the_pool_itself(db, change, pool):
     before = seen(db, change.look)
-    try:
-        borrow(db, from_native_pool, change.make)
-        assert seen(db, change.look) == before
-    finally:
+    borrow(db, from_native_pool, change.make)
+    assert seen(db, change.look) == before
+
+
+LEFT = (
+    *("SET statement_timeout = '8s'", "SET ROLE pg_monitor", "LISTEN somewhere"),
+    *("CREATE TEMPORARY TABLE left_over (a int)", "SELECT pg_advisory_lock(99)"),
+    *("PREPARE prepared AS SELECT 1", "DECLARE kept CURSOR WITH HOLD FOR SELECT 1"),
+)
+
+
+def leave_state(raw):
+    for statement in LEFT:
+        execute(raw, statement)
+    if not raw.autocommit:
+        raw.commit()
+
+
+@pytest.mark.parametrize("new", [False, True], ids=["", "new"])
+def test_session_state_by_the_pool_itself(db, pool, new):
+    """Also of one who gets the connection before any lease has had it."""
+    before = seen(db, fingerprint)
+    pids = {backend_pid(db)}
+    if new:
         db.close_pool()
+        if engine.NAME == "psycopg":
+            db.pool.open(wait=True)
+        from_native_pool(db, lambda raw: pids.add(raw.info.backend_pid))
+    for _ in range(2):
+        from_native_pool(db, leave_state)
+        assert seen(db, fingerprint) == before
+    assert backend_pid(db) in pids
+    assert stats(db).size == 1
+
+
+def test_one_that_cannot_be_restored_is_closed_alone(make, pool):
+    """Others of the same age are not to blame."""
+    wrapper = make(size=2)
+    other = wrapper.copy()
+
+    def make_table(connection, **kwargs):
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TEMPORARY TABLE received (a int)")
+
+    def both():
+        for each in wrapper, other:
+            each.set_autocommit(False)
+        pids = {backend_pid(wrapper), backend_pid(other)}
+        for each in wrapper, other:
+            each.rollback()
+            each.set_autocommit(True)
+        return pids
+
+    connection_created.connect(make_table)
+    try:
+        before = both()
+        from_native_pool(wrapper, lambda raw: None)
+        assert len(before & both()) == 1
+    finally:
+        connection_created.disconnect(make_table)
+
+
+def test_i15_an_interrupted_return(db, pool, monkeypatch):
+    before = backend_pid(db)
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "normalize", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            from_native_pool(db, lambda raw: None)
+    assert backend_pid(db) != before
+    assert at_rest(db)
+
+
+def test_i15_an_interrupted_loan(db, pool, monkeypatch):
+    backend_pid(db)
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "lend", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            from_native_pool(db, lambda raw: None)
+    backend_pid(db)
+    assert at_rest(db)
+
+
+@pytest.mark.skipif(engine.NAME not in ("psycopg", "sqlalchemy"), reason="no such options")
+def test_a_lease_is_no_borrower_of_the_pool(make):
+    """Nor is one that comes back by the pool's own way: then nothing is restored twice."""
+    options = engine.adapter().options_for(size=1, timeout=5)
+    if engine.NAME == "psycopg":
+        options["reset"] = lambda raw: None
+    else:
+        options["events"] = [(lambda *args: None, "checkin")]
+    wrapper = make(pool=options, policy={"session_state": "ignore"})
+    with wrapper.cursor() as cursor:
+        cursor.execute("SET statement_timeout = '8s'")
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone() == ("8s",)
+    from_native_pool(wrapper, lambda raw: None)
+    with wrapper.cursor() as cursor:
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone() == ("0",)
 
 
 @needs("psycopg", "adapters of cursors")

@@ -32,11 +32,11 @@ def facts(db):
 @pytest.fixture
 def restored(db, monkeypatch):
     """How often a session was restored."""
-    from relet.backends.leases import session_rules as session_state
+    from relet.backends.leases import ending
 
     select(db)
-    undo, seen = session_state.undo, []
-    monkeypatch.setattr(session_state, "undo", lambda *args: seen.append(args) or undo(*args))
+    restore, seen = ending.restore, []
+    monkeypatch.setattr(ending, "restore", lambda *args: seen.append(args) or restore(*args))
     return seen
 
 

@@ -23,8 +23,8 @@ from relet.backends.compat import tracked_settings
 from relet.backends.leases import session_rules as session_state
 
 from ..support import engine
-from ..support.driver import Django
-from ..support.pools import at_rest, backend_pid, stats
+from ..support.driver import Django, execute
+from ..support.pools import at_rest, backend_pid, borrowed, stats
 from ..support.sessions import kill
 
 TENANTS = ("red", "blue")
@@ -557,6 +557,21 @@ def test_session_state_of_another_kind(over, backend):
     red.close()
     assert ask(red) == "red"
     assert ask(blue) == "blue"
+
+
+@pytest.mark.parametrize("backend", CARRIED)
+def test_a_connection_that_other_code_has_borrowed(over, backend):
+    """It comes back without the path that it had."""
+    red = over(backend, "red")
+    assert ask(red) == "red"
+    for _ in range(2):
+        with borrowed(red):
+            pass
+        assert ask(red) == "red"
+    with borrowed(red) as raw:
+        execute(raw, "SET search_path = blue")
+    assert ask(red) == "red"
+    assert stats(red).size == 1
 
 
 @pytest.mark.parametrize("backend", ALL)

@@ -31,7 +31,9 @@ from relet.core import ConfigurationError
 from relet.core.plans import PlanBook
 
 from ..support import driver
+from ..support.driver import execute
 from ..support.forks import child_of, needs_fork
+from ..support.pools import borrowed
 from ..support.threads import Thread
 from ..support.waiting import until
 from .test_observation import instructions
@@ -490,6 +492,20 @@ def test_plans_survive_that_session_state_is_undone(add):
     run(wrapper, "PREPARE own AS SELECT 1")
     wrapper.close()
     assert prepared(wrapper) == before
+
+
+def test_plans_survive_that_other_code_borrows_the_connection(add):
+    wrapper = add()
+    relet.prepare(SQL, using="planned")
+    run(wrapper, SQL, [1])
+    before = prepared(wrapper)
+    with borrowed(wrapper) as raw:
+        execute(raw, "SET work_mem = '5MB'")
+        execute(raw, "PREPARE own AS SELECT 1")
+    assert prepared(wrapper) == before
+    with borrowed(wrapper) as raw:
+        execute(raw, "DEALLOCATE ALL")
+    assert run(wrapper, SQL, [1]) == [(2,)]
 
 
 # Healing.

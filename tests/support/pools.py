@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
+
+import pytest
 
 
 def stats(wrapper: Any) -> Any:
@@ -29,3 +32,17 @@ def all_pids(wrapper: Any) -> list[int]:
         for copied in copies:
             leases.enter_context(copied.temporary_connection())
         return [copied.connection.info.backend_pid for copied in copies]
+
+
+@contextmanager
+def borrowed(wrapper: Any) -> Iterator[Any]:
+    """A connection of the driver, for code that knows the pool of *wrapper*, and no leases."""
+    pool = wrapper.pool
+    if hasattr(pool, "connection"):
+        with pool.connection() as raw:
+            yield raw
+    elif hasattr(pool, "connect"):
+        with closing(pool.connect()) as proxy:
+            yield proxy.driver_connection
+    else:
+        pytest.skip("this pool lends no connection by itself")
