@@ -471,6 +471,30 @@ def test_a_lease_is_no_borrower_of_the_pool(make):
         assert cursor.fetchone() == ("0",)
 
 
+@needs("psycopg2", "functions in C that take a cursor")
+def test_functions_of_psycopg2_take_the_connection_of_a_cursor(db):
+    """They refuse the cursor, which is none of theirs."""
+    from psycopg2 import extensions
+
+    pid = backend_pid(db)
+    name = driver.sql.Identifier("a b")
+    with db.cursor() as cursor:
+        with pytest.raises(TypeError):
+            name.as_string(cursor.cursor)
+        assert name.as_string(cursor.connection) == '"a b"'
+        assert extensions.quote_ident("a b", cursor.connection) == '"a b"'
+    assert at_rest(db)
+    assert backend_pid(db) == pid
+    with db.cursor() as cursor:
+        text = extensions.new_type((23,), "TEXT", lambda value, cursor: value)
+        extensions.register_type(text, cursor.connection)
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == ("1",)
+    with db.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
+
+
 @needs("psycopg", "adapters of cursors")
 def test_the_adapters_of_a_cursor_are_its_own(db):
     from psycopg.types.string import TextLoader
