@@ -51,8 +51,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         mine = zlib.crc32(item.nodeid.encode()) % total == number - 1
         (kept if mine or item.get_closest_marker("slow") else left_out).append(item)
+    # First what takes long, so that at the end no worker waits for another one.
+    items[:] = sorted(kept, key=lambda item: item.get_closest_marker("slow") is None)
     if left_out:
-        items[:] = kept
         config.hook.pytest_deselected(items=left_out)
 
 
