@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from relet.core import Lease, PoolAdapter
-from relet.core.session.audit import Leak, Ran, SessionAudit, is_commit, is_control
+from relet.core.session.audit import Leak, Ran, SessionAudit, is_commit, is_control, rolls_back
 from relet.core.session.audit_report import AuditFinding
 from relet.core.session.ledger import SessionLedger
 from relet.core.session.snapshot import FUNCTIONS, Snapshot, names_in
 from relet.core.sql.effects import Kind
 from relet.core.sql.fingerprint import fingerprint
+from relet.core.sql.local import local_changes
 from relet.core.sql.quoting import quote_literal
 from relet.core.status import TransactionStatus
 
@@ -96,7 +97,7 @@ def statement_ended(runner: Any, lease: Lease) -> None:
         return
     in_transaction = runner.status() == IN_TRANSACTION
     if ran is None and not audit.pending and (audit.last is not None or is_control(text)):
-        if in_transaction and not kinds:
+        if in_transaction and (not kinds or is_control(text)) and not _brings_back(audit, text):
             return
         if not in_transaction and not kinds and not audit.observed:
             return
@@ -213,10 +214,19 @@ def _ran(runner: Any, lease: Lease, audit: SessionAudit) -> Ran | None:
     """Return the statement that has just run on *lease*; None if it is not to be audited."""
     if (text := _text(lease)) is None:
         return None
-    audit.seen |= _kinds(runner, lease)
+    effects = runner.known_effects(lease.sql)
+    if effects is not None:
+        audit.seen |= effects.kinds
+        audit.explain(effects.resolve(None, None))
+    audit.explain(local_changes(text))
     if is_control(text) or is_commit(text) or not _is_due(runner, lease, text):
         return None
     return Ran(text, call_site.first_outside(sys._getframe(1)))
+
+
+def _brings_back(audit: SessionAudit, text: str) -> bool:
+    """Return whether *text* may bring back what was there before a statement that was observed."""
+    return audit.inside and rolls_back(text)
 
 
 def _is_due(runner: Any, lease: Lease, text: str) -> bool:

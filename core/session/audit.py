@@ -7,12 +7,11 @@ what is still there when the connection would be given back does.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from relet.core.sql.effects import Kind
+from relet.core.sql.effects import ALL, Change, Kind, Step
 from relet.core.sql.statements import readings, split
 
 from .snapshot import Piece, Snapshot
@@ -25,11 +24,11 @@ _CONTROL = frozenset(
         *("release", "reset", "rollback", "savepoint", "set", "show", "start", "unlisten"),
     }
 )
-#: Texts whose state may be local to the transaction. The classifier has judged which it is.
-_LOCAL = re.compile(r"\bset\b|set_config|temp|_xact_lock", re.IGNORECASE)
 #: The server does not tell whether these are local to the transaction. Of a lock, that is known
 #: when the transaction has ended; ROLLBACK undoes the others in any case.
 _MAYBE_LOCAL = frozenset({Kind.SETTING, Kind.ROLE, Kind.TEMPORARY, Kind.LOCK})
+#: SET SESSION CHARACTERISTICS sets one or more settings whose names begin with this.
+_SEVERAL = ("default_transaction",)
 
 
 def is_control(text: str) -> bool:
@@ -49,6 +48,13 @@ def is_commit(text: str) -> bool:
         return False
     found = split(readings(text)[0])
     return len(found) == 1 and found[0][0].text in ("commit", "end")
+
+
+def rolls_back(text: str) -> bool:
+    """Return whether the SQL *text* has a ROLLBACK, which may be one to a savepoint."""
+    if len(text) > _LONGEST_CONTROL:
+        return False
+    return any(statement[0].text == "rollback" for statement in split(readings(text)[0]))
 
 
 #: So many suspects are named at most.
@@ -93,11 +99,16 @@ class SessionAudit:
         open.
     """
 
-    __slots__ = ("_candidates", "_clean", "_reference", "_unobserved", "last", "seen")
+    __slots__ = (
+        *("_candidates", "_clean", "_explained", "_idle", "_reference", "_unobserved"),
+        *("last", "seen"),
+    )
 
     def __init__(self, reference: Snapshot | None) -> None:
         #: What there was when the connection was lent.
         self._reference = reference
+        #: The newest snapshot outside a transaction.
+        self._idle = reference
         self.last = reference
         self.seen: set[Kind] = set()
         #: Text -> a statement after which no snapshot could be taken.
@@ -106,6 +117,13 @@ class SessionAudit:
         self._candidates: dict[Ran, set[Piece]] = {}
         #: Text -> a statement that changed nothing unseen, so far.
         self._clean: dict[str, Ran] = {}
+        #: What texts have shown since the last snapshot: kinds, and the setting if it is known.
+        self._explained: set[tuple[Kind, str | None]] = set()
+
+    @property
+    def inside(self) -> bool:
+        """Whether a snapshot was taken since the transaction began."""
+        return self.last is not self._idle
 
     @property
     def pending(self) -> bool:
@@ -130,11 +148,27 @@ class SessionAudit:
         if len(self._unobserved) < _MAX_TEXTS:
             self._unobserved.setdefault(ran.text, ran)
 
+    def explain(self, steps: Iterable[Step]) -> None:
+        """Record what the text of a statement shows, because no snapshot may follow it at once.
+
+        :param steps: its steps, those that are local to the transaction, too.
+        """
+        for step in steps:
+            if isinstance(step, Change):
+                name = None
+                if step.kind is Kind.SETTING and len(self._explained) < _MAX_TEXTS:
+                    name = step.name
+                if name in (None, ALL, _SEVERAL):
+                    self._explained.add((step.kind, None))
+                else:
+                    self._explained.add((step.kind, "".join(map(str, name))))
+
     def refresh(self, now: Snapshot) -> None:
         """Take *now* for what was there before the next statement."""
         if self._reference is None:
-            self._reference = now
+            self._reference = self._idle = now
         self.last = now
+        self._explained = set()
 
     def observe(
         self, ran: Ran, now: Snapshot, seen: Collection[Kind], ignored: Collection[str] = ()
@@ -146,21 +180,58 @@ class SessionAudit:
         :param seen: the kinds of state that its text shows.
         :param ignored: names of settings that relet itself has made.
         """
-        before, waiting = self.last, self._suspected()
+        before, explained = self.last, self._explained
+        culprit = self._suspected() if is_control(ran.text) else ran
         unobserved, self._unobserved = self._unobserved, {}
         self.refresh(now)
         if before is None:
             return
-        changed = before.changes(now, ignored)
-        pieces = {piece for piece in changed if piece.kind not in seen}
-        if pieces:
-            culprit = waiting if waiting is not None and is_control(ran.text) else ran
+        pieces = {
+            piece
+            for piece in before.changes(now, ignored)
+            if piece.kind not in seen
+            and (piece.kind, None) not in explained
+            and (piece.kind, piece.name.lower()) not in explained
+        }
+        if rolls_back(ran.text):
+            # This is what came back. Nothing is left of what statements since the savepoint did.
+            pieces = {piece for piece in pieces if not piece.kind.transactional}
+            self._forget_undone(now, ignored)
+        if pieces and culprit is not None:
             self._candidates.setdefault(culprit, set()).update(pieces)
         for each in (*unobserved.values(), ran):
             if each.suspects or len(self._clean) >= _MAX_TEXTS:
                 continue
             if not (is_control(each.text) or is_commit(each.text)):
                 self._clean.setdefault(each.text, each)
+
+    def _forget_undone(self, now: Snapshot, ignored: Collection[str]) -> None:
+        """Forget what statements changed and ROLLBACK TO has undone."""
+        left = self._left(now, ignored)
+        for ran, pieces in list(self._candidates.items()):
+            self._candidates[ran] = {
+                each for each in pieces if not each.kind.transactional or left(each)
+            }
+            if not self._candidates[ran]:
+                del self._candidates[ran]
+
+    def _left(self, now: Snapshot, ignored: Collection[str]) -> Callable[[Piece], bool]:
+        """Return what tells whether a piece that a statement changed still differs.
+
+        It is so if it differs from what it was when the connection was lent, and also from what it
+        was before the transaction. A transaction's end brings back what it was before.
+        """
+        befores = [each for each in (self._reference, self._idle) if each is not None]
+        changes = [each.changes(now, ignored) for each in befores]
+        names = [{(piece.kind, piece.name) for piece in changed} for changed in changes]
+
+        def left(piece: Piece) -> bool:
+            if piece.kind in (Kind.SETTING, Kind.ROLE):
+                # Its value may have changed again.
+                return all((piece.kind, piece.name) in each for each in names)
+            return all(piece in changed for changed in changes)
+
+        return left
 
     def _suspected(self) -> Ran | None:
         """Return the statement after which no snapshot could be taken; None if there is none."""
@@ -205,8 +276,7 @@ class SessionAudit:
         """
         if self._reference is None:
             return []
-        remaining = self._reference.changes(now, ignored)
-        named = {(piece.kind, piece.name) for piece in remaining}
+        is_left = self._left(now, ignored)
         leaks: list[Leak] = []
         kept: dict[Ran, set[Piece]] = {}
         for ran, pieces in self._candidates.items():
@@ -215,15 +285,11 @@ class SessionAudit:
             lasting = {each for each in pieces if not each.kind.transactional}
             if in_test and lasting:
                 kept[ran] = lasting
-            # The value of a setting may have changed again.
-            left = [
-                each
-                for each in pieces - (locks if wait else set())
-                if each in remaining
-                or (each.kind in (Kind.SETTING, Kind.ROLE) and (each.kind, each.name) in named)
-            ]
+            left = filter(is_left, pieces - (locks if wait else set()))
             leaks += _leaks(ran, left, in_test)
         self._candidates = kept
+        if not in_test:
+            self._idle = now
         return leaks
 
     def clean(self, leaks: Iterable[Leak]) -> list[str]:
@@ -246,5 +312,4 @@ def _leaks(ran: Ran, left: Iterable[Piece], in_test: bool) -> list[Leak]:
     return [
         Leak(ran, kind, tuple(sorted(names[kind])), sure=not (in_test and kind in _MAYBE_LOCAL))
         for kind in sorted(names, key=lambda kind: kind.name)
-        if not (in_test and kind in _MAYBE_LOCAL and _LOCAL.search(ran.text))
     ]

@@ -45,11 +45,28 @@ CUSTOM = f"PERFORM set_config('relet_app.tenant', '{SECRET}', false);"
 LOCAL = "PERFORM set_config('lock_timeout', '78s', true); PERFORM pg_advisory_xact_lock(4711);"
 #: Kinds that a transaction does not undo.
 LASTING = ("advisory lock", "prepared statement")
+#: What ends with the transaction, and shows in its text.
+LOCAL_TEXTS = [
+    "SET LOCAL work_mem = '5MB'",
+    "SET LOCAL TIME ZONE 'Asia/Tokyo'",
+    "SET LOCAL search_path = public",
+    "SET LOCAL ROLE relet_other",
+    "SET LOCAL SESSION AUTHORIZATION relet_other",
+    "SET CONSTRAINTS ALL DEFERRED",
+    "SET TRANSACTION READ WRITE",
+    "SAVEPOINT s; SET LOCAL work_mem = '5MB'; RELEASE s",
+    "SET LOCAL work_mem = '5MB'; SELECT 1",
+    "SELECT set_config('work_mem', '5MB', true)",
+    "DO $$ BEGIN EXECUTE 'SET LOCAL work_mem = 5000'; END $$",
+    "CREATE TEMP TABLE relet_t (a int) ON COMMIT DROP; DROP TABLE relet_t",
+    "SELECT pg_advisory_xact_lock(4711)",
+]
 
 kinds = pytest.mark.parametrize("kind", BODIES)
 releases = pytest.mark.parametrize("release", list(TABLES))
 copies = needs("psycopg", "cursor.copy()")
 streams = needs("psycopg", "cursor.stream()")
+transfers = needs("psycopg", "cursor.copy() and cursor.stream()")
 copies_at_once = needs("psycopg2", "COPY in one call")
 
 
@@ -328,6 +345,21 @@ class TestFinding:
         assert rows() == []
         assert state(wrapper) == CLEAN
 
+    def test_what_a_transaction_brings_back(self, audited, define):
+        define("PERFORM set_config('lock_timeout', '7s', true);")
+        wrapper = audited()
+        run(wrapper, "SET lock_timeout = '5s'")
+        wrapper.set_autocommit(False)
+        run(wrapper, "SET LOCAL lock_timeout = '6s'")
+        run(wrapper, "SELECT 1")
+        run(wrapper)
+        wrapper.commit()
+        wrapper.set_autocommit(True)
+        run(wrapper, "SELECT 2")
+        wrapper.close()
+        assert rows() == []
+        assert state(wrapper) == CLEAN
+
     def test_state_of_both_kinds_in_one_lease(self, audited, define):
         define("PERFORM set_config('work_mem', '5MB', false);")
         wrapper = audited()
@@ -558,19 +590,25 @@ class TestFirst:
         assert len(asked) == 2
 
 
+@contextmanager
+def in_testcase():
+    """Enter what `TestCase` enters around a test."""
+    atomic = transaction.atomic(using="default")
+    atomic._from_testcase = True
+    with policies.override("default", session_state_audit="all"), pytest.raises(Exit), atomic:
+        yield connection
+        raise Exit
+    assert at_rest(connection)
+    assert state(connection) == CLEAN
+
+
 class TestInTests:
     """Inside of Django's `TestCase` all is in a transaction that is rolled back."""
 
     @pytest.fixture
     def testcase(self, db):
-        """Enters what `TestCase` enters around a test."""
-        atomic = transaction.atomic(using="default")
-        atomic._from_testcase = True
-        with policies.override("default", session_state_audit="all"), pytest.raises(Exit), atomic:
-            yield db
-            raise Exit
-        assert at_rest(db)
-        assert state(db) == CLEAN
+        with in_testcase() as wrapper:
+            yield wrapper
 
     @kinds
     def test_what_would_be_left(self, testcase, define, kind):
@@ -609,14 +647,85 @@ class TestInTests:
         run(testcase, "SELECT 1")
         assert rows() == []
 
-    def test_set_local_is_judged_by_its_text(self, testcase):
-        with transaction.atomic():
-            run(testcase, "SET LOCAL lock_timeout = '5s'")
-            run(testcase, "SELECT set_config('work_mem', '5MB', true)")
-            run(testcase, "CREATE TEMP TABLE relet_t (a int) ON COMMIT DROP")
-            run(testcase, "SELECT pg_advisory_xact_lock(4711)")
+    @pytest.mark.parametrize("mode", ["first", "all"])
+    @pytest.mark.parametrize("sql", LOCAL_TEXTS)
+    def test_what_is_local_is_judged_by_its_text(self, testcase, define, sql, mode):
+        define(BODIES["setting"][0])
+        with policies.override("default", session_state_audit=mode):
+            for number in range(2):
+                with transaction.atomic():
+                    run(testcase, "SELECT 0")
+                    run(testcase, sql)
+                    run(testcase, f"SELECT {number}, 'after'")
+                with pytest.raises(Exit), transaction.atomic():
+                    run(testcase, sql)
+                    run(testcase, f"SELECT {number} + 1")
+                    raise Exit
+                run(testcase, f"SELECT {number} + 2")
+            assert rows() == []
+            run(testcase)
+        assert [(row.name, row.sql) for row in session_state_audit().rows] == [
+            ("lock_timeout", "SELECT relet_unseen()")
+        ]
+
+    @transfers
+    def test_what_is_local_in_a_transfer(self, testcase):
+        with transaction.atomic(), testcase.cursor() as cursor:
+            query = "SELECT set_config('work_mem', '5MB', true)"
+            with cursor.copy(f"COPY ({query}) TO STDOUT") as copy:
+                assert b"".join(copy) == b"5MB\n"
+            list(cursor.stream(query.replace("5MB", "6MB")))
         run(testcase, "SELECT 1")
         assert rows() == []
+
+    def test_what_is_local_in_a_server_side_cursor(self, testcase):
+        with transaction.atomic(), testcase.chunked_cursor() as cursor:
+            cursor.execute(
+                "SELECT set_config('work_mem', n || 'MB', true) FROM generate_series(5, 8) n"
+            )
+            assert cursor.fetchmany(2) == [("5MB",), ("6MB",)]
+            run(testcase, "SELECT 1")
+        run(testcase, "SELECT 2")
+        assert rows() == []
+
+    @pytest.mark.parametrize("setter", ["SET LOCAL", "SET"])
+    def test_what_a_savepoint_brings_back(self, testcase, setter):
+        with transaction.atomic():
+            run(testcase, f"{setter} work_mem = '5MB'")
+            run(testcase, "SELECT 1")
+            for number in range(2):
+                with pytest.raises(ZeroDivisionError), transaction.atomic():
+                    run(testcase, f"{setter} work_mem = '6MB'")
+                    run(testcase, "SELECT 2")
+                    if number:
+                        with pytest.raises(DatabaseError):
+                            run(testcase, "SELECT 1 / 0")
+                    raise ZeroDivisionError
+                run(testcase, "SELECT 3")
+            run(testcase, "SAVEPOINT a")
+            run(testcase, "SET LOCAL work_mem = '7MB'; SELECT 4")
+            run(testcase, "ROLLBACK TO a; SELECT 5")
+            run(testcase, "RELEASE a; SELECT 6")
+        assert rows() == []
+
+    @pytest.mark.parametrize("table", ["relet_unseen_item", "relet_unseen_attempt"])
+    @pytest.mark.parametrize(
+        "sql", ["INSERT INTO {} VALUES (2)", "UPDATE {} SET a = 2", "DELETE FROM {}"]
+    )
+    def test_what_a_trigger_leaves(self, db, define, observer, table, sql):
+        define(BODIES["setting"][0], returns="trigger", end="RETURN NULL;")
+        observer.execute(f"CREATE TABLE {table} (a int)")
+        try:
+            observer.execute(f"INSERT INTO {table} VALUES (1)")
+            observer.execute(
+                f"CREATE TRIGGER relet_unseen AFTER INSERT OR UPDATE OR DELETE ON {table} "
+                "FOR EACH ROW EXECUTE FUNCTION relet_unseen()"
+            )
+            with in_testcase() as wrapper:
+                run(wrapper, sql.format(table))
+        finally:
+            observer.execute(f"DROP TABLE {table}")
+        assert rows() == [("setting", "lock_timeout", False)]
 
     def test_a_block_begins_in_the_lease_that_there_is(self, db, define):
         define(BODIES["setting"][0] + BODIES["advisory lock"][0])
@@ -693,6 +802,20 @@ class TestUndisturbed:
         wrapper.commit()
         wrapper.set_autocommit(True)
         assert rows() == []
+
+    def test_the_isolation_level_can_be_set_after_a_setting(self, audited):
+        wrapper = audited()
+        for setter in "SET LOCAL", "SET":
+            wrapper.set_autocommit(False)
+            run(wrapper, f"{setter} lock_timeout = '5s'")
+            run(wrapper, "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+            assert run(wrapper, "SHOW transaction_isolation") == [("serializable",)]
+            run(wrapper, "SELECT 1")
+            wrapper.commit()
+            wrapper.set_autocommit(True)
+            wrapper.close()
+        assert rows() == []
+        assert state(wrapper) == CLEAN
 
     def test_a_query_of_the_audit_that_fails(self, audited, define, caplog):
         define("PERFORM pg_sleep(0.2);")

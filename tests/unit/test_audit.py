@@ -11,11 +11,14 @@ from relet.core import Kind
 from relet.core.session.audit import Leak, Ran, SessionAudit, is_commit, is_control
 from relet.core.session.audit_report import AuditFinding, AuditReport, merged
 from relet.core.session.snapshot import Snapshot, names_in
+from relet.core.sql.classifier import classify
+from relet.core.sql.local import local_changes
 
 ROLE = ("ROLE", "", "me none")
 TIMEOUT = ("SETTING", "lock_timeout", "5s")
 LOCK = ("LOCK", "", "1 2 3 ExclusiveLock")
 TABLE = ("TEMPORARY", "t", "relation 1")
+READ_ONLY = ("SETTING", "default_transaction_read_only", "on")
 
 
 def snapshot(*rows):
@@ -207,10 +210,105 @@ class TestInTests:
         assert audit.clean([]) == []
         assert leaks(audit.settle(snapshot(LOCK))) == [("a", Kind.LOCK, ("",), True)]
 
-    def test_the_classifier_has_judged_what_says_set(self):
+    @pytest.mark.parametrize("text", ["UPDATE t SET a = 1", "INSERT INTO attempt VALUES (1)"])
+    def test_a_word_in_a_text_explains_nothing(self, text):
         audit = SessionAudit(snapshot())
-        audit.observe(Ran("SELECT set_config(%s, %s, true)"), snapshot(TIMEOUT), ())
-        assert audit.settle(snapshot(TIMEOUT), in_test=True) == []
+        audit.explain(local_changes(text))
+        audit.observe(Ran(text), snapshot(TIMEOUT, TABLE), ())
+        found = audit.settle(snapshot(TIMEOUT, TABLE), in_test=True)
+        assert {leak.kind for leak in found} == {Kind.SETTING, Kind.TEMPORARY}
+
+
+class TestExplained:
+    """What texts have shown is not blamed on the statement after which the server is asked."""
+
+    @pytest.mark.parametrize(
+        ("text", "row"),
+        [
+            ("SET LOCAL lock_timeout = '5s'", TIMEOUT),
+            ("SET LOCAL TIME ZONE 'UTC'", ("SETTING", "TimeZone", "UTC")),
+            ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", READ_ONLY),
+            ("SELECT 1; SET LOCAL lock_timeout = '5s'", TIMEOUT),
+            ("SELECT set_config('lock_timeout', %s, true)", TIMEOUT),
+            ("SELECT set_config('lock_timeout', (ARRAY[a, b])[1], 't'::bool) FROM t", TIMEOUT),
+            ("SELECT set_config(%s, %s, true)", TIMEOUT),
+            ("EXPLAIN ANALYZE SELECT set_config('lock_timeout', 'x', true)", TIMEOUT),
+            ("SELECT query_to_xml('SELECT set_config(''lock_timeout'', ''1'', true)')", TIMEOUT),
+            ("DO $$ BEGIN IF a THEN SET LOCAL lock_timeout = '5s'; END IF; END $$", TIMEOUT),
+            ("DO $$ BEGIN EXECUTE 'SET LOCAL lock_timeout = 1'; END $$", TIMEOUT),
+            ("CREATE TEMP TABLE t (a int) ON COMMIT DROP", TABLE),
+            ("CREATE TEMP TABLE t ON COMMIT DROP AS SELECT 1", TABLE),
+            ("SELECT pg_advisory_xact_lock(1)", LOCK),
+            ("SELECT pg_try_advisory_xact_lock_shared(1)", LOCK),
+        ],
+    )
+    def test_what_it_is(self, text, row):
+        audit = SessionAudit(snapshot())
+        effects = classify(text)
+        audit.explain(() if effects is None else effects.resolve(None, None))
+        audit.explain(local_changes(text))
+        audit.observe(Ran("SELECT 1"), snapshot(row), ())
+        assert audit.settle(snapshot(row), in_test=True) == []
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "SET LOCAL work_mem = '5MB'",
+            "SET TRANSACTION READ ONLY",
+            "SAVEPOINT s",
+            "SELECT set_config('work_mem', '5MB', true)",
+            "UPDATE local SET set_config = 'commit' -- SET LOCAL lock_timeout",
+        ],
+    )
+    def test_what_it_is_not(self, text):
+        audit = SessionAudit(snapshot())
+        audit.explain(local_changes(text))
+        audit.observe(Ran("SELECT f()"), snapshot(TIMEOUT), ())
+        (leak,) = audit.settle(snapshot(TIMEOUT), in_test=True)
+        assert leak.ran.text == "SELECT f()"
+
+    def test_the_next_snapshot_has_it(self):
+        audit = SessionAudit(snapshot())
+        audit.explain(local_changes("SET LOCAL lock_timeout = '5s'"))
+        audit.observe(Ran("SELECT 1"), snapshot(TIMEOUT), ())
+        after = snapshot(("SETTING", "lock_timeout", "6s"))
+        audit.observe(Ran("SELECT f()"), after, ())
+        (leak,) = audit.settle(after, in_test=True)
+        assert leak.ran.text == "SELECT f()"
+
+    def test_it_is_bounded(self):
+        audit = SessionAudit(snapshot())
+        for number in range(3000):
+            audit.explain(local_changes(f"SET LOCAL app.x{number} = 1"))
+        assert len(audit._explained) <= 1001
+
+    def test_what_rollback_to_brings_back(self):
+        audit = SessionAudit(snapshot())
+        audit.explain(local_changes("SET LOCAL lock_timeout = '5s'"))
+        audit.observe(Ran("SELECT 1"), snapshot(TIMEOUT), ())
+        audit.explain(local_changes("SET LOCAL lock_timeout = '6s'"))
+        audit.observe(Ran("SELECT 2"), snapshot(("SETTING", "lock_timeout", "6s")), ())
+        audit.wait(Ran("SELECT 1 / 0"))
+        audit.observe(Ran("ROLLBACK TO s"), snapshot(TIMEOUT, LOCK), ())
+        found = audit.settle(snapshot(TIMEOUT, LOCK), in_test=True)
+        assert leaks(found) == [("SELECT 1 / 0", Kind.LOCK, ("",), False)]
+
+    def test_what_rollback_to_undoes(self):
+        audit = SessionAudit(snapshot())
+        audit.observe(Ran("SELECT f()"), snapshot(TIMEOUT, LOCK), ())
+        audit.observe(Ran("ROLLBACK TO s"), snapshot(LOCK), ())
+        audit.explain(local_changes("SET LOCAL lock_timeout = '6s'"))
+        audit.observe(Ran("SELECT 1"), snapshot(TIMEOUT, LOCK), ())
+        found = audit.settle(snapshot(TIMEOUT, LOCK), in_test=True)
+        assert leaks(found) == [("SELECT f()", Kind.LOCK, ("",), False)]
+
+    def test_what_was_there_before_the_transaction(self):
+        audit = SessionAudit(snapshot())
+        audit.observe(Ran("SET"), snapshot(TIMEOUT), {Kind.SETTING})
+        assert audit.settle(snapshot(TIMEOUT)) == []
+        audit.observe(Ran("SELECT local()"), snapshot(("SETTING", "lock_timeout", "6s")), ())
+        audit.observe(Ran("COMMIT"), snapshot(TIMEOUT), ())
+        assert audit.settle(snapshot(TIMEOUT)) == []
 
 
 FOUND = AuditFinding(

@@ -16,11 +16,12 @@ from relet.core import TransactionStatus
 from relet.core.session.baseline import Baseline
 from relet.core.session.ledger import SessionLedger
 from relet.core.session.snapshot import names_in
-from relet.core.sql import classifier, procedural, redefinitions
+from relet.core.sql import classifier, local, procedural, redefinitions
 from relet.core.sql import readonly as reads
 from relet.core.sql.classifier import classify
 from relet.core.sql.fingerprint import fingerprint, normalized
 from relet.core.sql.lexer import readings, tokens
+from relet.core.sql.local import local_changes
 from relet.core.sql.statements import split
 
 from ..support.interrupts import timers
@@ -236,6 +237,7 @@ CALLS = {
     # So that the short text is shortened, too.
     "normalized": partial(normalized, length=100),
     "names_in": names_in,
+    "local_changes": local_changes,
 }
 
 
@@ -246,7 +248,7 @@ def counted_lists(monkeypatch):
     def items(every):
         return [Items(statement) for statement in split(Items(every))]
 
-    for module in classifier, procedural, reads, redefinitions:
+    for module in classifier, local, procedural, reads, redefinitions:
         monkeypatch.setattr(module, "split", items)
 
 
