@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from relet.core.sql.commands import analyzed_statement, steps_of_code
-from relet.core.sql.effects import Change, Kind, nameless
+from relet.core.sql.effects import Change, Kind, later, nameless
 from relet.core.sql.functions import (
     KINDS,
     RELATION_READERS,
@@ -228,9 +228,7 @@ class Catalogue:
             if (analyzed := analyzed_statement(statement)) is not None:
                 found.extend(self.steps_of(analyzed))
         elif head in ("prepare", "declare"):
-            found.extend(self.steps_in(statement))
-            if any(not change.undoes for change in found):
-                found.append(Change(Kind.UNKNOWN, None))  # it runs at each EXECUTE or FETCH
+            found.extend(later(self.steps_in(statement)))
         elif head == "do":
             found.extend(self._of_code(Code.of_block(statement)))
         else:

@@ -36,9 +36,14 @@ def steps_of(statement: Statement) -> Iterator[AnyStep]:
     if head in _HEADS:
         yield from _HEADS[head](statement, words)
     if head not in _WITH_QUERIES_OF_THEIR_OWN and not (head == "create" and _is_definition(words)):
-        yield from steps_anywhere(statement)
-        for text in texts_run(statement):
-            yield from steps_of_text(text)
+        yield from _steps_of_query(statement)
+
+
+def _steps_of_query(statement: Statement) -> Iterator[AnyStep]:
+    """Yield the effects of what *statement* calls and writes, and of texts that it runs."""
+    yield from steps_anywhere(statement)
+    for text in texts_run(statement):
+        yield from steps_of_text(text)
 
 
 def steps_of_text(text: str | None) -> tuple[Change, ...]:
@@ -247,7 +252,7 @@ def _prepare(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
         yield Move(Control.COMMIT)  # settings stay; other session state is not allowed
     else:
         yield Change(Kind.PREPARED, object_name(statement[1:2]))
-        yield from later(steps_anywhere(statement))
+        yield from later(_steps_of_query(statement))
 
 
 def _declare(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
@@ -257,7 +262,7 @@ def _declare(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
     if text_at(statement, position) == "cursor":  # otherwise it is PL/pgSQL's DECLARE
         if [token.text for token in statement[position + 1 : position + 3]] == ["with", "hold"]:
             yield Change(Kind.CURSOR, object_name(statement, 1))
-        yield from later(steps_anywhere(statement))
+        yield from later(_steps_of_query(statement))
 
 
 #: Options before CURSOR, which may come in any order and be repeated.

@@ -299,9 +299,13 @@ def nameless(steps: Iterable[AnyStep]) -> tuple[Change, ...]:
 
 
 def later(steps: Iterable[AnyStep]) -> tuple[Change, ...]:
-    """Return the changes of *steps* that run at each later EXECUTE or FETCH."""
+    """Return the changes of *steps* that run at each later EXECUTE or FETCH.
+
+    Their state may be made again after it was undone, and no text shows that. Nothing undoes
+    `Kind.DYNAMIC` in any case.
+    """
     found = nameless(steps)
-    if any(not step.undoes for step in found):
+    if any(not step.undoes and step.kind is not Kind.DYNAMIC for step in found):
         return (*found, Change(Kind.UNKNOWN, None))
     return found
 

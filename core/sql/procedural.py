@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from .dynamic import Executed, Unreadable
-from .effects import ALL, AnyStep, Change, Kind, nameless
+from .effects import ALL, AnyStep, Change, Kind, later, nameless
 from .functions import RUNNERS, steps_anywhere, texts_run
 from .names import UNKNOWN_NAME, fits, is_temporary_schema
 from .statements import STRING, WORD, Statement, Token, key_words, readings, split, text_at
@@ -201,21 +201,19 @@ def parts(statement: Statement) -> Iterator[Statement]:
 
 def _effects(statement: Statement, heads: Heads) -> Iterator[Change]:
     """Yield the effects of every part of *statement* that could be a statement."""
-    left = len(statement)
+    runs_later = False
     for part in parts(statement):
-        left -= len(part)
         words = key_words(part)
         head = words[0] if words else ""
         if head in heads and head != "do":
             yield from nameless(heads[head](part, words))
         if len(part) == 1:
             yield from _UNFINISHED.get(head, ())
-        later = head == "prepare" or (head == "declare" and "cursor" in words)
-        if later and left:
-            yield _UNKNOWN  # the rest of its query is in another part
+        # The rest of its query may be in another part.
+        runs_later |= head == "prepare" or (head == "declare" and "cursor" in words)
         if head == "create" and _is_perhaps_temporary(part):
             yield Change(Kind.DYNAMIC, None)  # and not TEMPORARY, which may be refused
-    yield from nameless(steps_anywhere(statement))
+    yield from (later if runs_later else nameless)(steps_anywhere(statement))
     if any(is_temporary_schema(token.text) for token in statement):
         yield Change(Kind.TEMPORARY, None)
 

@@ -17,6 +17,7 @@ from relet.backends.leases.definitions import PoolDefinitions
 from relet.backends.pools import pools
 
 from ..support import driver
+from ..support.driver import needs
 from ..support.fingerprint import fingerprint
 from ..support.forks import child_of
 from ..support.pools import at_rest
@@ -392,6 +393,58 @@ class TestDynamicSql:
     def test_ignored(self, make):
         wrapper = make(policy={"dynamic_sql": "ignore"}, **PATH)
         run(wrapper, "SELECT dynamic('SELECT 1')")
+        assert at_rest(wrapper)
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "SELECT dynamic('SELECT 1')",
+            "DECLARE c CURSOR FOR SELECT dynamic('SELECT 1')",
+            "EXPLAIN ANALYZE SELECT dynamic('SELECT 1')",
+            "CREATE TABLE dynamic_made AS SELECT 1 AS a FROM dynamic('SELECT 1')",
+            "DO $$ BEGIN PERFORM dynamic('SELECT 1'); END $$",
+            "DECLARE c CURSOR FOR SELECT query_to_xml(lower('SELECT 1'), true, true, '')",
+        ],
+    )
+    @pytest.mark.parametrize("dynamic_sql", ["pin", "ignore"])
+    @pytest.mark.parametrize("session_state", ["error", "reset", "pin"])
+    def test_in_statements_of_all_kinds(self, make, sql, dynamic_sql, session_state):
+        wrapper = make(policy={"dynamic_sql": dynamic_sql, "session_state": session_state}, **PATH)
+        with transaction_of(wrapper):
+            run(wrapper, "SAVEPOINT s")
+            run(wrapper, sql)
+            run(wrapper, "ROLLBACK TO s")
+        pins = dynamic_sql == "pin" and session_state != "reset"
+        assert at_rest(wrapper) == (not pins)
+
+    @pytest.mark.parametrize("dynamic_sql", ["pin", "ignore"])
+    @pytest.mark.parametrize("session_state", ["error", "reset", "pin"])
+    def test_in_a_server_side_cursor(self, make, dynamic_sql, session_state):
+        wrapper = make(policy={"dynamic_sql": dynamic_sql, "session_state": session_state}, **PATH)
+        with transaction_of(wrapper), wrapper.chunked_cursor() as cursor:
+            cursor.execute("SELECT dynamic('SELECT 1') FROM generate_series(1, 3)")
+            assert len(cursor.fetchall()) == 3
+        pins = dynamic_sql == "pin" and session_state != "reset"
+        assert at_rest(wrapper) == (not pins)
+
+    def test_in_a_prepared_statement(self, make):
+        wrapper = make(policy={"dynamic_sql": "ignore"}, **PATH)
+        run(wrapper, "PREPARE p AS SELECT dynamic('SELECT 1')")
+        run(wrapper, "EXECUTE p")
+        assert wrapper._runner.lease.connection is not None
+        run(wrapper, "DEALLOCATE p")
+        assert at_rest(wrapper)
+
+    @needs("psycopg", "cursor.copy() and cursor.stream()")
+    @pytest.mark.parametrize("session_state", ["error", "reset", "pin"])
+    def test_in_a_transfer(self, make, session_state):
+        policy = {"dynamic_sql": "ignore", "session_state": session_state}
+        wrapper = make(policy=policy, **PATH)
+        query = "SELECT dynamic('SELECT 1')"
+        with wrapper.cursor() as cursor:
+            with cursor.copy(f"COPY ({query}) TO STDOUT") as copy:
+                list(copy)
+            list(cursor.stream(query))
         assert at_rest(wrapper)
 
 

@@ -478,6 +478,11 @@ def test_prepared_statements(sql, steps):
         "DECLARE cursor CURSOR WITH HOLD FOR SELECT 1": "CURSOR cursor",
         "DECLARE a CURSOR WITH HOLD FOR SELECT nextval('s')": "CURSOR a, SEQUENCE, UNKNOWN",
         "DECLARE a CURSOR FOR SELECT nextval('s')": "SEQUENCE, UNKNOWN",
+        "DECLARE a CURSOR FOR SELECT query_to_xml('SELECT nextval(1)', true, true, '')": (
+            "SEQUENCE, UNKNOWN"
+        ),
+        "DECLARE a CURSOR FOR SELECT query_to_xml(b, true, true, '') FROM c": "DYNAMIC",
+        "PREPARE a AS SELECT query_to_xml($1, true, true, '')": "PREPARED a, DYNAMIC",
         "CLOSE a": "-CURSOR a",
         "CLOSE ALL": "-CURSOR *",
         "DECLARE a CURSOR FOR SELECT 1": "",
@@ -725,8 +730,9 @@ def test_the_row_of_a_plan_is_not_looked_at():
         "DO $a$ EXECUTE $b$ EXECUTE $c$ EXECUTE $d$ EXECUTE $e$ LISTEN a $e$ $d$ $c$ $b$ $a$": (
             "UNKNOWN"
         ),
+        "DO $$ DECLARE c CURSOR FOR SELECT CASE WHEN a THEN 1 ELSE 2 END; BEGIN NULL; END $$": "",
         "DO $$ BEGIN PREPARE p AS SELECT CASE WHEN true THEN nextval('s') END; END $$": (
-            "PREPARED, UNKNOWN, SEQUENCE"
+            "PREPARED, SEQUENCE, UNKNOWN"
         ),
         # Nothing is known to be given back, and no transaction to be ended.
         "DO $$ BEGIN COMMIT; PERFORM pg_advisory_unlock(1); END $$": "",
