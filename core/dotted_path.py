@@ -6,6 +6,7 @@ import pkgutil
 from typing import Any
 
 from .errors import ConfigurationError
+from .outside import attempt
 
 
 def import_dotted_path(path: str) -> Any:
@@ -13,7 +14,10 @@ def import_dotted_path(path: str) -> Any:
 
     :raises ConfigurationError: *path* is malformed, or cannot be imported.
     """
-    try:
-        return pkgutil.resolve_name(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(f"{path!r} cannot be imported: {error}.") from error
+    found, error = attempt(lambda: pkgutil.resolve_name(path))
+    if error is None:
+        return found
+    # The module may raise anything. Of a KeyError, the message is only the key.
+    plain = isinstance(error, (ImportError, AttributeError, ValueError))
+    reason = str(error) if plain else repr(error)
+    raise ConfigurationError(f"{path!r} cannot be imported: {reason}.") from error

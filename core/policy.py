@@ -77,6 +77,7 @@ class ReleasePolicy:
     session_state_audit: AuditMode = None
 
     def __post_init__(self) -> None:
+        self._check_class()
         for name, known in (
             ("release", list(TABLES)),
             ("session_state", STATE_MODES),
@@ -93,6 +94,22 @@ class ReleasePolicy:
             check_number("leak_after", self.leak_after, unless=", or None")
         if self.catalogue_ttl is not None:
             check_number("catalogue_ttl", self.catalogue_ttl, unless=", or None")
+
+    def _check_class(self) -> None:
+        """Raise `ConfigurationError` if an attribute of a subclass looks like a field, but is none.
+
+        Without ``@dataclass``, ``__init__()`` has the default of the class above.
+        """
+        cls = type(self)
+        for field in fields(self):
+            value = getattr(cls, field.name, field.default)
+            if value is not field.default and value != getattr(self, field.name):
+                name, kind = cls.__qualname__, type(value).__name__
+                raise ConfigurationError(
+                    f"{name}.{field.name} is {value!r}, but as a class attribute it has no effect. "
+                    f"Write {name}({field.name}={value!r}), or make {name} a "
+                    f"@dataclass(frozen=True) and write '{field.name}: {kind} = {value!r}' in it."
+                )
 
     def state_mode(self, kind: Kind) -> StateMode:
         """Return what happens to session state of *kind*. By default it is `session_state`.

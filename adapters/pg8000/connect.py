@@ -8,7 +8,6 @@ https://www.postgresql.org/docs/current/libpq-connect.html
 from __future__ import annotations
 
 import getpass
-import pkgutil
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from pg8000.core import CoreConnection
 from relet.adapters.opening import configure_or_close
 from relet.core import ConfigurationError
 from relet.core.background import BackgroundCall
+from relet.core.dotted_path import import_dotted_path
 from relet.core.outside import from_handler, from_outside
 
 from . import errors, settings, tls
@@ -172,11 +172,9 @@ def _root_cause(error: BaseException) -> BaseException:
 def _call_connector(connect: Callable[..., Any] | str, **options: Any) -> CoreConnection:
     if isinstance(connect, str):
         try:
-            connect = pkgutil.resolve_name(connect)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigurationError(
-                f"'connect': {connect!r} cannot be imported: {error}."
-            ) from error
+            connect = import_dotted_path(connect)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"'connect': {error}") from error
     named = {_PG8000_NAMES.get(name, name): value for name, value in options.items()}
     named.pop("client_encoding", None)
     try:

@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from relet.core import ConfigurationError, ReleasePolicy, registry
 from relet.core.dotted_path import import_dotted_path
 from relet.core.lease import TABLES
+from relet.core.outside import attempt
 from relet.core.policy import AUDIT_MODES
 
 #: The variable by which a process and its children have their session state audited.
@@ -52,10 +53,22 @@ def _registered(name: str) -> ReleasePolicy:
 def _import(path: str) -> ReleasePolicy:
     found = import_dotted_path(path)
     if isinstance(found, type) and issubclass(found, ReleasePolicy):
-        found = found()
+        found = _made(path, found)
     if not isinstance(found, ReleasePolicy):
         raise ConfigurationError(f"{path!r} is {found!r}; it must be a ReleasePolicy.")
     return found
+
+
+def _made(path: str, cls: type[ReleasePolicy]) -> ReleasePolicy:
+    policy, error = attempt(cls)
+    if isinstance(error, ConfigurationError):
+        raise ConfigurationError(f"{path!r}: {error}") from error
+    if error is not None:
+        raise ConfigurationError(
+            f"{path!r}: {cls.__name__}() raised {error!r}. A policy class is called without "
+            "arguments. If it needs some, give the dotted path of an instance instead."
+        ) from error
+    return policy  # type: ignore[return-value]
 
 
 def audit_mode_from_environment() -> str | None:

@@ -170,9 +170,15 @@ class TestParameters:
 
     @pytest.mark.parametrize(
         ("setting", "problem"),
-        [("nothing.there", "cannot be imported"), (3, "it is 3; it must be a function")],
+        [
+            ("nothing.there", "cannot be imported: No module named 'nothing'"),
+            ("relet_broken.ask", "cannot be imported: KeyError('X')"),
+            (3, "it is 3; it must be a function"),
+        ],
     )
-    def test_what_is_no_function(self, monkeypatch, setting, problem):
+    def test_what_is_no_function(self, monkeypatch, tmp_path, setting, problem):
+        (tmp_path / "relet_broken.py").write_text("ask = {}['X']\n")
+        monkeypatch.syspath_prepend(tmp_path)
         settings = connections["default"].settings_dict
         options = {**settings["OPTIONS"], "connection_parameters": setting}
         monkeypatch.setitem(settings, "OPTIONS", options)

@@ -47,13 +47,56 @@ class Gentle(ReleasePolicy):
 GENTLE = Gentle(check_idle=3)
 
 
+class NeedsArgument(ReleasePolicy):
+    def __init__(self, tenant):
+        super().__init__()
+
+
+class Raises(ReleasePolicy):
+    def __init__(self):
+        raise KeyError("TENANT")
+
+
+class Exits(ReleasePolicy):
+    def __init__(self):
+        sys.exit("no tenant")
+
+
+class WrongValue(ReleasePolicy):
+    def __init__(self):
+        super().__init__(release="never")
+
+
+class ClassAttribute(ReleasePolicy):
+    release = "request"
+
+
+#: Policy class that cannot be used -> what is said of it.
+WRONG_CLASSES = {
+    "NeedsArgument": r"NeedsArgument\(\) raised TypeError.*'tenant'.* dotted path of an instance",
+    "Raises": r"Raises\(\) raised KeyError\('TENANT'\)",
+    "Exits": r"Exits\(\) raised SystemExit\('no tenant'\)",
+    "WrongValue": r"'relet_test_project.WrongValue': 'release' is 'never'; it can be",
+    "ClassAttribute": r"ClassAttribute.release is 'request'.* ClassAttribute\(release='request'\)",
+}
+
+
 @pytest.fixture
 def module(monkeypatch):
     """A module of a project, with policies in it."""
     module = ModuleType("relet_test_project")
     module.GENTLE, module.Gentle, module.other = GENTLE, Gentle, 17
+    for cls in NeedsArgument, Raises, Exits, WrongValue, ClassAttribute:
+        setattr(module, cls.__name__, cls)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     return module.__name__
+
+
+@pytest.fixture
+def broken(tmp_path, monkeypatch):
+    """A module of a project whose import fails."""
+    (tmp_path / "relet_broken.py").write_text("import os\nPOLICY = {}['X']\n")
+    monkeypatch.syspath_prepend(tmp_path)
 
 
 @pytest.fixture
@@ -94,9 +137,11 @@ class TestSettings:
                 "relet_test_project.other",
                 "'relet_test_project.other' is 17; it must be",
             ),
+            *((f"relet_test_project.{name}", says) for name, says in WRONG_CLASSES.items()),
+            ("relet_broken.POLICY", r"'relet_broken.POLICY' cannot be imported: KeyError\('X'\)"),
         ],
     )
-    def test_one_that_is_not_there(self, make, plugin, module, policy, says, monkeypatch):
+    def test_one_that_cannot_be_used(self, make, plugin, module, broken, policy, says, monkeypatch):
         with pytest.raises(ImproperlyConfigured, match=says) as caught:
             backend_pid(make(policy=policy))
         assert "DATABASES['extra']['OPTIONS']['policy']" in str(caught.value)
@@ -110,6 +155,44 @@ class TestSettings:
     def test_nothing_is_wrong(self, plugin, monkeypatch):
         monkeypatch.setitem(connection.settings_dict["OPTIONS"], "policy", "gentle")
         assert checks.run_checks(tags=["relet"]) == []
+
+
+class TestOwnClasses:
+    """Those from code, whose values no setting names."""
+
+    @pytest.mark.parametrize("name", WRONG_CLASSES)
+    def test_one_that_cannot_be_made(self, module, name):
+        says = WRONG_CLASSES[name]
+        with pytest.raises(ConfigurationError, match=rf"policies\['default'\]: .*{says}"):
+            policies["default"] = f"{module}.{name}"
+
+    @pytest.mark.parametrize("decorated", [False, True])
+    @pytest.mark.parametrize("annotated", [False, True])
+    def test_a_class_attribute_is_a_field_or_is_refused(self, annotated, decorated):
+        body = {"release": "cursor", "check_idle": 2.0}
+        if annotated:
+            body["__annotations__"] = {"release": "ReleaseMode", "check_idle": "float"}
+        cls = type("Own", (ReleasePolicy,), body)
+        if decorated:
+            cls = dataclass(frozen=True)(cls)
+        if decorated and annotated:
+            assert (cls().release, cls().check_idle) == ("cursor", 2.0)
+            assert cls(release="request").release == "request"
+            assert type("Below", (cls,), {})().release == "cursor"
+            return
+        with pytest.raises(ConfigurationError, match=r"Own.release is 'cursor'.* no effect"):
+            cls()
+        with pytest.raises(ConfigurationError, match=r"Below.release is 'cursor'"):
+            type("Below", (cls,), {})()
+
+    def test_a_class_attribute_that_is_passed_on(self):
+        class Own(ReleasePolicy):
+            release = "request"
+
+            def __init__(self):
+                super().__init__(release=self.release)
+
+        assert Own().release == "request"
 
 
 class TestPlugins:

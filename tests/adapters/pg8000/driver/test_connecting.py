@@ -1112,8 +1112,12 @@ class TestConnect:
             cursor.execute("SELECT 1")
         assert len(connector.called) == 1
 
-    @pytest.mark.parametrize("path", ["relet_nowhere.connect", "os.relet_nothing", "not a path"])
-    def test_a_path_to_nothing(self, connect, path):
+    @pytest.mark.parametrize(
+        "path", ["relet_nowhere.connect", "os.relet_nothing", "not a path", "relet_broken.connect"]
+    )
+    def test_a_path_to_nothing(self, connect, path, tmp_path, monkeypatch):
+        (tmp_path / "relet_broken.py").write_text("connect = {}['X']\n")
+        monkeypatch.syspath_prepend(tmp_path)
         says = f"'connect': {path!r} cannot be imported"
         with pytest.raises(ConfigurationError, match=re.escape(says)):
             connect(connect=path)
