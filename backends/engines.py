@@ -49,12 +49,19 @@ def build(
     except (UnknownAdapter, MissingDependency) as error:
         raise ImportError(str(error)) from error
     # Imported late: these import Django's backend, which imports its driver.
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
     from relet.backends.compat.postgis import GeometryAdapters
     from relet.backends.compat.tracked_settings import SettingsReplay
     from relet.backends.wrapper.wrapper import LeasingWrapper
 
     own = _database_wrapper(registry.spec(adapter).backend)
     other = own if base is None else _database_wrapper(base)
+    if not _is_subclass(other, BaseDatabaseWrapper):
+        raise ImproperlyConfigured(
+            f"build({adapter!r}, base={base!r}): 'base' must be the dotted path of a Django "
+            f"backend, such as {registry.spec(adapter).backend!r}, or its DatabaseWrapper class."
+        )
     if not (issubclass(other, own) or issubclass(own, other)):
         raise ImproperlyConfigured(
             f"build({adapter!r}, base=...): {other.__module__}.{other.__qualname__} is for another "
@@ -83,6 +90,10 @@ def _database_wrapper(backend: str | type) -> Any:
     if isinstance(backend, str):
         return import_module(f"{backend}.base").DatabaseWrapper
     return backend
+
+
+def _is_subclass(found: object, cls: type) -> bool:
+    return isinstance(found, type) and issubclass(found, cls)
 
 
 def _is_known(adapter: str) -> bool:

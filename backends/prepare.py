@@ -146,6 +146,13 @@ class prepared(AsyncContextDecorator):  # noqa: N801 - used like a function
     decorator of functions.
     """
 
+    def __init__(self, function: None = None, /) -> None:
+        if function is not None:
+            raise TypeError(
+                f"prepared() takes no argument, not {function!r}: it is for all aliases. Write "
+                "'with prepared():', or decorate with @prepared()."
+            )
+
     def __enter__(self) -> None:
         open_to_blocks()
         BLOCK.set(BLOCK.get() + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from relet.core.policy import AuditMode
+from relet.core.policy import AuditMode, check_audit_mode
 from relet.core.session.audit_report import AuditFinding, AuditReport, merged
 
 from .leases import lifetimes
@@ -44,6 +44,7 @@ def audit_session_state(mode: AuditMode = "all") -> Iterator[Audit]:
 
     :param mode: as `ReleasePolicy.session_state_audit`.
     :return: what was found. It fails no test by itself.
+    :raises ConfigurationError: *mode* is none of these.
 
     ::
 
@@ -51,10 +52,11 @@ def audit_session_state(mode: AuditMode = "all") -> Iterator[Audit]:
             checkout_order()
         assert audit.rows == ()
     """
+    check_audit_mode("audit_session_state", mode)
     audit, before = Audit(), policies.audit_mode
     findings.collectors.append(audit._found.append)
     try:
-        policies.audit(mode or None)
+        policies.audit(mode)
         if mode:
             for runner in lifetimes.runners():
                 if runner.is_owner():

@@ -142,6 +142,16 @@ class ReleasePolicy:
         return cls(**{**defaults, **options})
 
 
+def check_audit_mode(called: str, mode: object) -> None:
+    """Raise `ConfigurationError` unless *mode* is one of `ReleasePolicy.session_state_audit`.
+
+    :param called: the function that takes it, for the message.
+    """
+    if mode not in (known := (*AUDIT_MODES, None, False)):
+        allowed = ", ".join(map(repr, known))
+        raise ConfigurationError(f"{called}({mode!r}): the mode can be {allowed}.")
+
+
 def check_keys(
     options: Mapping[str, Any], known: Sequence[str], reserved: Mapping[str, str] | None = None
 ) -> None:

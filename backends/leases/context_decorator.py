@@ -8,7 +8,7 @@ from _thread import get_ident
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Generic, TypeVar, cast
 
 from asgiref.sync import sync_to_async
@@ -37,12 +37,12 @@ class AsyncContextDecorator(ABC):
     async def __aexit__(self, *exc_info: object) -> None: ...
 
     def __call__(self, function: Function) -> Function:
-        if not callable(function) or isinstance(function, type):
+        if not callable(function) or isinstance(function, (type, staticmethod)):
             raise TypeError(
                 f"{function!r} is not a function and cannot be decorated. Decorate the functions "
-                "of a class, below @classmethod and @property."
+                "of a class, below @staticmethod, @classmethod and @property."
             )
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        if _is_generator(function):
             raise TypeError(
                 f"{function!r} is a generator function: its body would run after the block has "
                 "ended. Use a 'with' block inside it."
@@ -64,13 +64,25 @@ class AsyncContextDecorator(ABC):
         return cast(Function, decorated)
 
 
+def _called(function: Any) -> tuple[Any, ...]:
+    """Return what a call of *function* may run: itself, or the ``__call__`` of an object."""
+    while isinstance(function, partial):
+        function = function.func
+    return function, getattr(function, "__call__", None)  # noqa: B004
+
+
+def _is_generator(function: Callable[..., Any]) -> bool:
+    return any(
+        inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each)
+        for each in _called(function)
+    )
+
+
 def _is_asynchronous(function: Callable[..., Any]) -> bool:
     # Before Python 3.12, asgiref marks functions with this.
     marker = getattr(asyncio.coroutines, "_is_coroutine", None)
-    return (
-        inspect.iscoroutinefunction(function)
-        or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
-        or (marker is not None and getattr(function, "_is_coroutine", None) is marker)
+    return any(map(inspect.iscoroutinefunction, _called(function))) or (
+        marker is not None and getattr(function, "_is_coroutine", None) is marker
     )
 
 

@@ -10,11 +10,12 @@ import threading
 from collections.abc import Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from relet.backends.config.policy import load_policy
 from relet.core import ConfigurationError, ReleasePolicy
 from relet.core.locks import locked
+from relet.core.policy import check_audit_mode
 
 from . import locator
 from .context_decorator import AsyncContextDecorator, Entered, in_thread
@@ -87,21 +88,28 @@ class Policies:
         locked(self._lock, lambda: self._assign({**self.assigned, alias: loaded}))
 
     def __delitem__(self, alias: str) -> None:
-        """Go back to the policy of the settings."""
+        """Go back to the policy of the settings.
+
+        :raises ConfigurationError: *alias* has no relet engine.
+        """
+        if alias not in self.assigned:
+            locator.check(alias)
 
         def others() -> dict[str, ReleasePolicy]:
             return {name: own for name, own in self.assigned.items() if name != alias}
 
         locked(self._lock, lambda: self._assign(others()))
 
-    def audit(self, mode: str | None) -> None:
+    def audit(self, mode: str | Literal[False] | None) -> None:
         """Audit the session state of all leases from now on, of all aliases and threads.
 
         :param mode: as `ReleasePolicy.session_state_audit`. It is for test runners.
+        :raises ConfigurationError: *mode* is none of these.
         """
+        check_audit_mode("policies.audit", mode)
 
         def change() -> None:
-            self.audit_mode = mode
+            self.audit_mode = mode or None
             self._assign(dict(self.assigned))
 
         locked(self._lock, change)
@@ -158,6 +166,11 @@ class Policies:
             with policies.override("default", release="request"):
                 ...
         """
+        if not isinstance(alias, str):
+            raise TypeError(
+                f"policies.override() takes an alias, not {alias!r}. Decorate with "
+                '@policies.override("default", ...).'
+            )
         if policy is not None and not isinstance(policy, ReleasePolicy):
             raise ConfigurationError(
                 f"policies.override({alias!r}, ...): {policy!r} is not a ReleasePolicy."

@@ -67,7 +67,7 @@ class Report(Generic[Row]):
         return self.as_table()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {len(self.rows)} rows>"
+        return f"<{type(self).__name__}: {' '.join([f'{len(self.rows)} rows.', *self.notes])}>"
 
 
 def plain(value: Any) -> Any:

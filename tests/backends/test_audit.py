@@ -930,6 +930,18 @@ class TestSwitch:
         with pytest.raises(ImproperlyConfigured, match="session_state_audit"):
             run(wrapper, "SELECT 1")
 
+    @pytest.mark.parametrize("mode", ["every", True, 1, [], "First"])
+    def test_a_wrong_mode(self, mode):
+        says = r"'first', 'all', None, False"
+        with pytest.raises(ConfigurationError, match=rf"audit_session_state\(.*{says}"):
+            audit_session_state(mode).__enter__()
+        with pytest.raises(ConfigurationError, match=rf"policies.audit\(.*{says}"):
+            policies.audit(mode)
+        assert policies.audit_mode is None
+        for off in None, False:
+            with audit_session_state(off):
+                assert policies.audit_mode is None
+
     def test_for_a_block(self, db, define):
         define(BODIES["setting"][0])
         with policies.override("default", session_state_audit="all"):

@@ -8,6 +8,7 @@ import types
 
 import pytest
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from relet.backends import build
@@ -337,3 +338,12 @@ def test_build_over_another_backend(make, monkeypatch, database):
             cursor.execute("SELECT 1")
         wrapper.close()
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("base", [3, 3.5, int, pytest, ["django.db.backends.postgresql"]])
+def test_a_base_that_is_no_backend(base):
+    with pytest.raises(ImproperlyConfigured) as caught:
+        build(engine.NAME, base=base)
+    says = f"build({engine.NAME!r}, base={base!r}): 'base' must be the dotted path of a Django"
+    assert str(caught.value).startswith(says)
+    assert engine.backend() in str(caught.value)

@@ -828,3 +828,9 @@ def test_tables_change_under_load(add, table):
     assert sorted(written) == sorted(row[0] for row in table("SELECT a FROM plans WHERE a <> 1"))
     assert all("run the whole transaction again" in said for said in again)
     assert sum(row.healed for row in relet.plans("planned").rows) > 0
+
+
+@pytest.mark.parametrize("wrong", ["default", print, 3])
+def test_prepared_takes_nothing(wrong):
+    with pytest.raises(TypeError, match=r"takes no argument, not .*decorate with @prepared\(\)"):
+        relet.prepared(wrong)

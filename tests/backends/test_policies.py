@@ -5,6 +5,7 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from types import ModuleType
 
 import pytest
@@ -581,7 +582,16 @@ class TestOverride:
         async def asynchronous():
             yield
 
-        for function in generator, asynchronous:
+        class Called:
+            def __call__(self):
+                yield
+
+        class CalledAsynchronously:
+            async def __call__(self):
+                yield
+
+        objects = Called(), CalledAsynchronously()
+        for function in (generator, asynchronous, *objects, *map(partial, objects)):
             with pytest.raises(TypeError, match=r"is a generator.*Use a 'with' block inside it"):
                 block(function)
 
@@ -598,6 +608,15 @@ class TestOverride:
         with pytest.raises(ConfigurationError, match=says):
             policies.override(*arguments, **changes).__enter__()
         assert not policies.overrides.get()
+
+    def test_a_decorator_without_an_alias(self):
+        with pytest.raises(TypeError, match=r"Decorate with @policies.override\(\"default\""):
+            policies.override(lambda: None)
+
+    def test_going_back_to_the_settings_of_an_unknown_alias(self, db):
+        with pytest.raises(ConfigurationError, match="no alias 'defalt'; it has 'default'"):
+            del policies["defalt"]
+        del policies["default"]  # although none was assigned
 
 
 class TestHold:
@@ -907,8 +926,9 @@ class TestHold:
         assert asyncio.run(main())
 
     def test_what_cannot_be_decorated(self, db):
-        for wrong in 5, ReleasePolicy, classmethod(backend_pid), property(backend_pid):
-            with pytest.raises(TypeError, match=r"is not a function.*below @classmethod"):
+        methods = [kind(backend_pid) for kind in (staticmethod, classmethod, property)]
+        for wrong in (5, ReleasePolicy, *methods):
+            with pytest.raises(TypeError, match=r"is not a function.*below @staticmethod, @class"):
                 hold()(wrong)
         with pytest.raises(TypeError, match=r"Decorate with @hold\(\)"):
             hold(lambda: None)

@@ -381,6 +381,7 @@ def test_no_such_alias(db, report, alias):
     assert found.rows == ()
     assert f"DATABASES has no alias {alias!r}" in found.notes[0]
     assert "it has 'default'" in str(found)
+    assert repr(found) == f"<{type(found).__name__}: 0 rows. {found.notes[0]}>"
 
 
 def test_an_alias_of_another_engine(database):
