@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from relet.core import MissingDependency, UnknownAdapter, engine_names, registry
+from relet.core import (
+    AdapterSpec,
+    MissingDependency,
+    RegistryError,
+    UnknownAdapter,
+    engine_names,
+    registry,
+)
 
 if TYPE_CHECKING:
     from relet.backends.wrapper.wrapper import LeasingWrapper
@@ -55,7 +62,7 @@ def build(
     from relet.backends.compat.tracked_settings import SettingsReplay
     from relet.backends.wrapper.wrapper import LeasingWrapper
 
-    own = _database_wrapper(registry.spec(adapter).backend)
+    own = _own_wrapper(registry.spec(adapter))
     other = own if base is None else _database_wrapper(base)
     if not _is_subclass(other, BaseDatabaseWrapper):
         raise ImproperlyConfigured(
@@ -90,6 +97,24 @@ def _database_wrapper(backend: str | type) -> Any:
     if isinstance(backend, str):
         return import_module(f"{backend}.base").DatabaseWrapper
     return backend
+
+
+def _own_wrapper(spec: AdapterSpec) -> Any:
+    """Return the ``DatabaseWrapper`` class on which the adapter of *spec* builds.
+
+    :raises RegistryError: there is none.
+    """
+    path = f"{spec.backend}.base"
+    try:
+        return _database_wrapper(spec.backend)
+    except (ModuleNotFoundError, AttributeError) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else path
+        if missing is None or not f"{path}.".startswith(f"{missing}."):
+            raise  # the backend itself lacks something
+        raise RegistryError(
+            f"{registry.described(spec)}: 'backend' is {spec.backend!r}; it must be the dotted "
+            f"path of a Django backend, such as {AdapterSpec.backend!r}, but {error}."
+        ) from error
 
 
 def _is_subclass(found: object, cls: type) -> bool:

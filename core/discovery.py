@@ -27,6 +27,10 @@ _MODULES = (
 )
 
 
+#: The hooks of `hookspecs`.
+_HOOKS = ("relet_adapters", "relet_policies")
+
+
 class Found(NamedTuple):
     """What the plugins provide.
 
@@ -100,13 +104,32 @@ class _Search:
             self._plugins.register(plugin, name)
             # pluggy would otherwise ignore a misspelt hook.
             self._plugins.check_pending()
+            self._check_hooks(plugin)
         except BaseException as error:
             # Also after an exception from outside, because `attempt` calls this again.
             self._plugins.unregister(name=name)
             if isinstance(error, pluggy.PluginValidationError):
                 raise RegistryError(str(error)) from error
+            if isinstance(error, RegistryError) and described is None:
+                raise RegistryError(f"plugin {name!r}: {error}.") from error
             raise
         self.described[name] = described or f"plugin {name!r}"
+
+    def _check_hooks(self, plugin: object) -> None:
+        """Raise `RegistryError` if *plugin* has no hook, or one that is not marked."""
+        callers = self._plugins.get_hookcallers(plugin) or ()
+        marked = {caller.name for caller in callers}
+        for name in _HOOKS:
+            if name not in marked and callable(getattr(plugin, name, None)):
+                raise RegistryError(
+                    f"{name}() is not marked. Import hookimpl from relet.core, and write "
+                    f"@hookimpl above it"
+                )
+        if not marked:
+            raise RegistryError(
+                f"{plugin!r} has no hook. A plugin is a module, or another object, with "
+                f"{' or '.join(f'{name}()' for name in _HOOKS)}, marked with @hookimpl"
+            )
 
     def collect(self) -> Found:
         """Call the hooks of all plugins."""
@@ -185,45 +208,91 @@ def _precedence(entry_point: EntryPoint) -> tuple[bool, str, str]:
 
 
 def _specs(provided: object) -> Mapping[str, AdapterSpec]:
-    if not isinstance(provided, Iterable):
-        raise RegistryError(f"relet_adapters() must return AdapterSpec objects, not {provided!r}.")
+    if not isinstance(provided, Iterable) or isinstance(provided, str):
+        raise _wrong_result(provided)
     found: dict[str, AdapterSpec] = {}
     for spec in provided:
         if not isinstance(spec, AdapterSpec):
-            raise RegistryError(f"relet_adapters() must return AdapterSpec objects, not {spec!r}.")
-        if not isinstance(spec.aliases, tuple):
-            raise RegistryError(
-                f"adapter {spec.name!r}: 'aliases' must be a tuple of names, not {spec.aliases!r}."
-            )
-        for name in spec.name, *spec.aliases:
-            if not name.isidentifier() or iskeyword(name):
-                raise RegistryError(
-                    f"the adapter name {name!r} must be an identifier, because it names the module "
-                    "relet.backends.<name>."
-                )
-            if name in _MODULES:
-                raise RegistryError(
-                    f"the adapter name {name!r} is taken: relet.backends.{name} is a module of "
-                    "relet's own, so no engine can have that name."
-                )
+            raise _wrong_result(spec)
+        _check(spec)
         if spec.name in found:
             raise RegistryError(f"relet_adapters() returns two adapters named {spec.name!r}.")
-        if spec.adapter.count(":") != 1:
-            raise RegistryError(
-                f"adapter {spec.name!r}: 'adapter' must be 'package.module:Class', "
-                f"not {spec.adapter!r}."
-            )
-        if not isinstance(spec.requires, tuple):
-            raise RegistryError(
-                f"adapter {spec.name!r}: 'requires' must be a tuple of modules, "
-                f"not {spec.requires!r}."
-            )
-        try:
-            choices(spec)
-        except RegistryError as error:
-            raise RegistryError(f"adapter {spec.name!r}: 'requires': {error}") from error
         found[spec.name] = spec
     return found
+
+
+def _wrong_result(provided: object) -> RegistryError:
+    return RegistryError(
+        f"relet_adapters() must return a list of AdapterSpec objects, not {provided!r}."
+    )
+
+
+def _check(spec: AdapterSpec) -> None:
+    """Raise `RegistryError` if a field of *spec* is wrong."""
+
+    def wrong(field: str, must: str) -> RegistryError:
+        value = getattr(spec, field)
+        return RegistryError(f"adapter {spec.name!r}: {field!r} is {value!r}; it must be {must}.")
+
+    if must := _wrong_name(spec.name):
+        raise wrong("name", must)
+    if not isinstance(spec.aliases, tuple):
+        raise wrong("aliases", "a tuple of names")
+    for alias in spec.aliases:
+        if must := _wrong_name(alias):
+            raise wrong("aliases", f"a tuple of names, and each must be {must}")
+    if len({spec.name, *spec.aliases}) <= len(spec.aliases):
+        raise wrong("aliases", "other names than the adapter's own, each of them once")
+    if not isinstance(spec.adapter, str) or spec.adapter.count(":") != 1:
+        raise wrong("adapter", f"the text {_path_of(spec.adapter)!r}")
+    if not _are_requirements(spec):
+        raise wrong(
+            "requires",
+            "a tuple of 'module', 'module>=version' or 'module>=version,<version', or of tuples of "
+            "these, which are alternatives",
+        )
+    if not isinstance(spec.install, str):
+        raise wrong("install", "one text, such as 'relet-stack[redis]'")
+    if not isinstance(spec.backend, str) or not all(
+        part.isidentifier() for part in spec.backend.split(".")
+    ):
+        raise wrong("backend", f"the dotted path of a Django backend, such as {_BACKEND!r}")
+
+
+_BACKEND = AdapterSpec.backend
+
+
+def _are_requirements(spec: AdapterSpec) -> bool:
+    if not isinstance(spec.requires, tuple):
+        return False
+    for entry in spec.requires:
+        alternatives = entry if isinstance(entry, tuple) else (entry,)
+        if not alternatives or not all(isinstance(each, str) for each in alternatives):
+            return False
+    try:
+        choices(spec)
+    except RegistryError:
+        return False
+    return True
+
+
+def _wrong_name(name: object) -> str:
+    """Return what *name* must be if it cannot be the name of an engine; else ""."""
+    if not isinstance(name, str) or not name.isidentifier() or iskeyword(name):
+        return "an identifier, because it names the module relet.backends.<name>"
+    if name in _MODULES:
+        return (
+            f"another name, because relet.backends.{name} is a module of relet's own, so no engine "
+            "can have that name"
+        )
+    return ""
+
+
+def _path_of(adapter: object) -> str:
+    """Return what to write for *adapter*."""
+    if isinstance(adapter, type):
+        return f"{adapter.__module__}:{adapter.__qualname__}"
+    return "package.module:Class"
 
 
 def _policies(provided: object) -> Mapping[str, ReleasePolicy]:

@@ -122,7 +122,7 @@ class Registry:
         spec = self.spec(name)
         if missing := self.missing(spec):
             raise MissingDependency(spec.name, missing, spec.install or spec.name)
-        adapter = f"{self._look().plugins[spec.name]}: adapter {spec.name!r}"
+        adapter = self.described(spec)
         module, _, attribute = spec.adapter.partition(":")
         imported, error = attempt(lambda: import_module(module))
         if error is not None:
@@ -135,6 +135,10 @@ class Registry:
         if lacks := sorted(found.__abstractmethods__):
             raise RegistryError(f"{adapter}: {spec.adapter!r} must define {', '.join(lacks)}.")
         return found
+
+    def described(self, spec: AdapterSpec) -> str:
+        """Return the adapter of *spec* and its plugin, for messages."""
+        return f"{self._look().plugins[spec.name]}: adapter {spec.name!r}"
 
     def policies(self) -> Mapping[str, ReleasePolicy]:
         """Return the policies that plugins provide, by name."""

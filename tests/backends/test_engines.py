@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from relet.backends import build
-from relet.core import AdapterSpec, hookimpl, registry
+from relet.core import AdapterSpec, RegistryError, hookimpl, registry
 
 from ..support import driver, engine
 
@@ -347,3 +347,21 @@ def test_a_base_that_is_no_backend(base):
     says = f"build({engine.NAME!r}, base={base!r}): 'base' must be the dotted path of a Django"
     assert str(caught.value).startswith(says)
     assert engine.backend() in str(caught.value)
+
+
+@pytest.mark.parametrize("backend", ["nope", "django.db.backends.nope", "importlib.metadata"])
+def test_a_backend_of_a_plugin_that_is_not_there(backend):
+    class Plugin:
+        @hookimpl
+        def relet_adapters(self):
+            return [AdapterSpec("mine", registry.spec(engine.NAME).adapter, backend=backend)]
+
+    plugin = Plugin()
+    registry.register(plugin, "guilty")
+    try:
+        with pytest.raises(RegistryError) as caught:
+            build("mine")
+    finally:
+        registry.unregister(plugin)
+    says = f"plugin 'guilty': adapter 'mine': 'backend' is {backend!r}; it must be the dotted path"
+    assert str(caught.value).startswith(says)

@@ -20,6 +20,10 @@ from relet.core import (
 from relet.core.registry import Registry
 
 
+class PsycopgAdapter:
+    """Stands for an adapter that is imported."""
+
+
 def plugin(*specs):
     class Plugin:
         @hookimpl
@@ -98,9 +102,14 @@ BROKEN = {
         hook("relet_adapters()", "return 1 / 0"),
         r"relet_adapters\(\) raised ZeroDivisionError",
     ),
+    "forgotten mark": (
+        GOOD.replace("@hookimpl", "").replace("good", "other"),
+        r"cannot be loaded: relet_adapters\(\) is not marked. .*@hookimpl above it. Fix",
+    ),
+    "no hook": ("", r"cannot be loaded: .* has no hook"),
     "no specs": (
         hook("relet_adapters()", "return None"),
-        "must return AdapterSpec objects, not None",
+        "must return a list of AdapterSpec objects, not None",
     ),
     "duplicate name": (
         GOOD.replace('"good"', '"psycopg"'),
@@ -221,7 +230,7 @@ def test_an_alias_that_is_taken(registry, alias, taken):
 
 
 def test_an_alias_that_is_no_identifier(registry):
-    with pytest.raises(RegistryError, match="the adapter name 'a-b' must be an identifier"):
+    with pytest.raises(RegistryError, match=r"'aliases' is \('a-b',\); it must be a tuple.* ident"):
         registry.register(plugin(AdapterSpec("mine", "no.such:Adapter", aliases=("a-b",))))
 
 
@@ -257,14 +266,37 @@ def test_an_adapter_whose_module_cannot_be_imported(registry, install, tmp_path)
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("psycopg", "must return AdapterSpec objects, not 'psycopg'"),
+        ("psycopg", "must return a list of AdapterSpec objects, not 'psycopg'"),
+        (AdapterSpec(None, "x:Y"), "adapter None: 'name' is None; it must be an identifier"),
+        (AdapterSpec(["mine"], "x:Y"), r"'name' is \['mine'\]; it must be an identifier"),
+        (AdapterSpec("mine", PsycopgAdapter), "must be the text '.*test_registry:PsycopgAdapter'"),
+        (AdapterSpec("mine", None), "'adapter' is None; it must be the text 'package.module:"),
+        (AdapterSpec("mine", "x:Y", (3,)), r"'requires' is \(3,\); it must be a tuple of 'module'"),
+        (AdapterSpec("mine", "x:Y", ((),)), r"'requires' is \(\(\),\); it must be a tuple"),
+        (AdapterSpec("mine", "x:Y", (("a", 3),)), "'requires' is .*; it must be a tuple"),
+        (AdapterSpec("mine", "x:Y", ["a"]), "'requires' is .*; it must be a tuple"),
+        (AdapterSpec("mine", "x:Y", install=("a", "b")), "'install' is .*; it must be one text"),
+        (AdapterSpec("mine", "x:Y", backend=None), "'backend' is None; it must be the dotted path"),
+        (AdapterSpec("mine", "x:Y", backend=""), "'backend' is ''; it must be the dotted path"),
+        (
+            AdapterSpec("mine", "x:Y", aliases=("mine",)),
+            "must be other names than the adapter's",
+        ),
+        (AdapterSpec("mine", "x:Y", aliases=("a", "a")), "it must be other names.* once"),
+        (AdapterSpec("mine", "x:Y", aliases=(3,)), "it must be a tuple of names.* identifier"),
         (AdapterSpec("not a name", "x:Y"), "must be an identifier"),
         (AdapterSpec("class", "x:Y"), "must be an identifier"),
-        (AdapterSpec("mine", "x:Y", "x"), "'requires' must be a tuple of modules, not 'x'"),
-        (AdapterSpec("mine", "x.Y"), "'adapter' must be 'package.module:Class'"),
-        (AdapterSpec("mine", "x:Y", aliases="ours"), "must be a tuple of names, not 'ours'"),
+        (AdapterSpec("mine", "x:Y", "x"), "'requires' is 'x'; it must be a tuple of 'module'"),
+        (
+            AdapterSpec("mine", "x.Y"),
+            "'adapter' is 'x.Y'; it must be the text 'package.module:C",
+        ),
+        (
+            AdapterSpec("mine", "x:Y", aliases="ours"),
+            "'aliases' is 'ours'; it must be a tuple of",
+        ),
         (AdapterSpec("embedded", "x:Y"), r"relet\.backends\.embedded is a module of relet's own"),
-        (AdapterSpec("mine", "x:Y", aliases=("typing",)), "the adapter name 'typing' is taken"),
+        (AdapterSpec("mine", "x:Y", aliases=("typing",)), r"relet\.backends\.typing is a module"),
         (AdapterSpec("psycopg", "x:Y"), "both register an adapter 'psycopg'"),
     ],
 )
@@ -273,6 +305,35 @@ def test_a_wrong_plugin_is_named_and_stays_out(registry, spec, says):
     with pytest.raises(RegistryError, match=says) as caught:
         registry.register(wrong, "guilty")
     assert "'guilty'" in str(caught.value)
+    assert registry.load("psycopg")
+
+
+def test_a_list_is_to_be_returned(registry):
+    class Plugin:
+        @hookimpl
+        def relet_adapters(self):
+            return AdapterSpec("mine", "x:Y")
+
+    with pytest.raises(RegistryError, match="must return a list of AdapterSpec objects"):
+        registry.register(Plugin(), "guilty")
+
+
+@pytest.mark.parametrize("hook", ["relet_adapters", "relet_policies"])
+@pytest.mark.parametrize("other", ["relet_adapters", "relet_policies", None])
+def test_a_hook_that_is_not_marked(registry, hook, other):
+    functions = {hook: lambda self: []}
+    if other not in (hook, None):
+        functions[other] = hookimpl(lambda self: {}, specname=other)
+    guilty = type("Guilty", (), functions)()
+    with pytest.raises(RegistryError, match=rf"plugin 'guilty': {hook}\(\) is not .*@hookimpl"):
+        registry.register(guilty, "guilty")
+    assert registry.load("psycopg")
+
+
+@pytest.mark.parametrize("guilty", ["relet_stack", 3, None, object(), re])
+def test_what_has_no_hook(registry, guilty):
+    with pytest.raises(RegistryError, match=r"plugin 'guilty': .* has no hook.* with @hookimpl"):
+        registry.register(guilty, "guilty")
     assert registry.load("psycopg")
 
 

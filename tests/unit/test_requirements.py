@@ -114,7 +114,7 @@ def test_what_is_no_requirement(registry, text):
         def relet_adapters(self):
             return [AdapterSpec("mine", "mine:Adapter", (text,))]
 
-    with pytest.raises(RegistryError, match="adapter 'mine': 'requires': "):
+    with pytest.raises(RegistryError, match="adapter 'mine': 'requires' is "):
         registry.register(Plugin())
 
 
