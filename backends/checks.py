@@ -13,7 +13,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from relet.backends.config.credentials import Credentials
-from relet.core import MissingDependency, UnknownAdapter, UnknownEngine, registry
+from relet.core import (
+    MissingDependency,
+    RegistryError,
+    UnknownAdapter,
+    UnknownEngine,
+    registry,
+)
 
 from .config import options
 from .config.budget import pool_budget
@@ -55,7 +61,7 @@ def _check_environment() -> Iterator[checks.CheckMessage]:
 def _check_engine(alias: str, error: BaseException) -> Iterator[checks.CheckMessage]:
     """Yield why the engine of *alias* cannot be imported, if relet raised that error."""
     cause: BaseException | None = error
-    expected = (MissingDependency, UnknownAdapter, UnknownEngine)
+    expected = (MissingDependency, RegistryError, UnknownAdapter, UnknownEngine)
     while cause is not None and not isinstance(cause, expected):
         cause = cause.__cause__
     if cause is not None:

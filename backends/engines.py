@@ -40,7 +40,8 @@ def build(
         ``"django.contrib.gis.db.backends.postgis"``, or its ``DatabaseWrapper``. Defaults to the
         adapter's own backend. Methods of *base* come first; their ``super()`` calls reach relet.
     :param module: the ``__module__`` of the class.
-    :raises ImportError: the adapter is not registered, or one of its dependencies is missing.
+    :raises ImportError: the adapter is not registered, its plugin is broken, or one of its
+        dependencies is missing.
     :raises ImproperlyConfigured: *base* uses another driver than the adapter.
 
     To make an engine of your own from another backend, write a module ``base`` with this line::
@@ -53,7 +54,8 @@ def build(
         vars(sys.modules[module]).setdefault("__path__", [])
     try:
         adapter_class = registry.load(adapter)
-    except (UnknownAdapter, MissingDependency) as error:
+        own = _own_wrapper(registry.spec(adapter))
+    except (UnknownAdapter, MissingDependency, RegistryError) as error:
         raise ImportError(str(error)) from error
     # Imported late: these import Django's backend, which imports its driver.
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -62,7 +64,6 @@ def build(
     from relet.backends.compat.tracked_settings import SettingsReplay
     from relet.backends.wrapper.wrapper import LeasingWrapper
 
-    own = _own_wrapper(registry.spec(adapter))
     other = own if base is None else _database_wrapper(base)
     if not _is_subclass(other, BaseDatabaseWrapper):
         raise ImproperlyConfigured(

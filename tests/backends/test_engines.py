@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from relet.backends import build
-from relet.core import AdapterSpec, RegistryError, hookimpl, registry
+from relet.core import AdapterSpec, hookimpl, registry
 
 from ..support import driver, engine
 
@@ -39,6 +39,8 @@ class Stranger:
                 requires=("no_such_module",),
                 install="no-such[pool]",
             ),
+            AdapterSpec(name="broken", adapter="no.such:Adapter"),
+            AdapterSpec(name="baseless", adapter=self.adapter, backend="no.such"),
         ]
 
 
@@ -282,6 +284,8 @@ class TestChecks:
             ("relet.backends.incomplete", "requires no_such_module. Run: pip install"),
             ("relet.backends.psycop", "No adapter is named 'psycop'"),
             ("built_engine", "requires no_such_module"),
+            ("relet.backends.broken", "adapter 'broken': no.such cannot be imported"),
+            ("relet.backends.baseless", "adapter 'baseless': 'backend' is 'no.such'; it must be"),
         ],
     )
     def test_what_cannot_be_imported(self, check, monkeypatch, tmp_path, name, says):
@@ -359,7 +363,7 @@ def test_a_backend_of_a_plugin_that_is_not_there(backend):
     plugin = Plugin()
     registry.register(plugin, "guilty")
     try:
-        with pytest.raises(RegistryError) as caught:
+        with pytest.raises(ImportError) as caught:
             build("mine")
     finally:
         registry.unregister(plugin)
