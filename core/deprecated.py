@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -63,11 +64,26 @@ class RenamedMethods:
         for old, new in _RENAMED.items():
             definer = next(other for other in cls.__mro__ if _defines(other, old, new))
             if new not in vars(definer):
-                warn_renamed(f"{definer.__qualname__}.{old}()", _new_name(old))
+                level = _level_of_definition()
+                warn_renamed(f"{definer.__qualname__}.{old}()", _new_name(old), level)
                 method = vars(definer)[old]
                 setattr(cls, new, _opposite(method) if old == _OPPOSITE else method)
             if isinstance(getattr_static(cls, old, _NONE), _OldName):
                 setattr(cls, old, _OldName(cls, old))
+
+
+def _level_of_definition() -> int:
+    """Return the ``stacklevel`` of the line that defines a class, for `warn_renamed` in the caller.
+
+    Python's own metaclasses and base classes, in which relet's are called, are not that line.
+    """
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__") in _NOT_THE_LINE:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+_NOT_THE_LINE = (__name__, "abc", "typing")
 
 
 class _OldName:

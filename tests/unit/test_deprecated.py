@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import linecache
+from typing import Generic, TypeVar
+
 import pytest
 
 from relet.core import PoolAdapter, PooledConnection
+
+Item = TypeVar("Item")
 
 
 class Made(PoolAdapter[object]):
@@ -30,6 +35,59 @@ def test_an_adapter_that_overrides_a_method_by_its_old_name(old, new):
     with pytest.warns(DeprecationWarning, match=rf"Adapter.{old}\(\) is deprecated.*{new}\(\)"):
         changed = adapter(**{old: lambda self, *args: args})
     assert getattr(changed, new)(None, 7) == (7,)
+
+
+def old_run(self, raw, sql):
+    return []
+
+
+def by_a_statement():
+    class Adapter(Made):  # defined here
+        run = old_run
+
+
+def by_type():
+    type("Adapter", (Made,), {"run": old_run})  # defined here
+
+
+def by_a_generic():
+    class Adapter(Made, Generic[Item]):  # defined here
+        run = old_run
+
+
+def by_a_mixin():
+    class Driver:
+        run = old_run
+
+    class Adapter(Driver, Made):  # defined here
+        pass
+
+
+@pytest.mark.parametrize("define", [by_a_statement, by_type, by_a_generic, by_a_mixin])
+def test_the_warning_is_of_the_line_that_defines_the_class(define):
+    """Python shows only those of ``__main__``, and others by the file."""
+    with pytest.warns(DeprecationWarning, match="use execute_internal") as warned:
+        define()
+    (warning,) = warned
+    assert warning.filename == __file__
+    assert "# defined here" in linecache.getline(__file__, warning.lineno)
+
+
+def use_old_names():
+    from relet.adapters import gate
+
+    object.__new__(adapter(execute_internal=old_run, **_EVERYTHING)).run(None, "SELECT 1")
+    Whole.doubts([1])
+    gate.Gate(1)
+    _ = gate.GateClosed
+    PooledConnection(None, 1.0).proven_at = 2.0
+    _ = PooledConnection(None, 1.0).proven_at
+
+
+def test_old_names_are_warned_of_where_they_are_used():
+    with pytest.warns(DeprecationWarning, match="is deprecated") as warned:
+        use_old_names()
+    assert [warning.filename for warning in warned] == [__file__] * 6
 
 
 def test_silence_is_the_opposite_of_unread_data():
