@@ -38,18 +38,21 @@ def release_to(lock: Any, held: int) -> None:
         lock.release()
 
 
-def locked(lock: Any, function: Callable[[], T], *, timeout: float = -1) -> T:
+def locked(lock: Any, function: Callable[[], T], *, timeout: float | None = None) -> T:
     """Call *function* while holding *lock*, an `RLock`; return its result or raise its error.
 
     The lock is released even if a foreign exception strikes. *function* itself must take care of
     everything else.
 
-    :param timeout: how long to wait for the lock, in seconds; -1 for however long it takes. If
+    :param timeout: how long to wait for the lock, in seconds; None for however long it takes. If
         another thread still holds it then, *function* is not called, and the result is None.
     """
     held = depth(lock)
     try:
-        if not lock.acquire(timeout=timeout):
+        if timeout is None:
+            lock.acquire()
+        # To gevent's locks, -1 is a time-out like any other.
+        elif not (lock.acquire(True, timeout) if timeout else lock.acquire(False)):
             return None  # type: ignore[return-value]
         result, error = _outcome(function)
         lock.release()
