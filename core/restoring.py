@@ -50,6 +50,8 @@ def restore(
         return False
     if raw.autocommit is not True:
         raw.autocommit = True
+    if pool.plans is not None and Kind.UNKNOWN in left and (proof := pool.plans.proof(raw)):
+        sql = f"{sql}; {proof}"
     pool.execute_internal(raw, sql)
     if pool.plans is not None:
         pool.plans.restored(raw)

@@ -519,7 +519,8 @@ def _check_pooler(pgconn: PGconn, book: PlanBook) -> PQGen[None]:
         return  # the statement itself will tell what is wrong
     book.checked = True
     pid, known = (answer.get_value(0, column) for column in range(2))
-    if known != b"0":
+    book.renames = known == b"0"
+    if not book.renames:
         if int(pid or 0) != pgconn.backend_pid:
             book.turn_off(POOLER)
         elif not closes:

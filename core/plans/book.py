@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from relet.core.locks import locked
+from relet.core.sql.quoting import quote_literal
 
 from .counts import PlanCounts
 from .disturbances import Disturbance, disturbance, of_changes
@@ -111,6 +112,7 @@ class PlanBook:
     :ivar epoch: sessions that have an older one prepare anew.
     :ivar off: why nothing is prepared any more, as the end of a sentence; or "".
     :ivar checked: whether it is known that no pooler stands before the server.
+    :ivar renames: whether one stands there that gives the server names of its own.
     """
 
     def __init__(
@@ -129,6 +131,7 @@ class PlanBook:
         self.epoch = 0
         self.off = ""
         self.checked = False
+        self.renames = False
         self.texts = Texts(self._read)
         #: Called with each new session: the driver may drop what it has prepared.
         self.attach: Callable[[Any, SessionPlans], object] = lambda raw, session: None
@@ -274,6 +277,24 @@ class PlanBook:
             session.doubts &= ~Disturbance.SETS
             if settings is not None:
                 session.change_settings(settings)
+
+    def proof(self, raw: Any) -> str:
+        """Return SQL that fails if the session of *raw* has lost what it had prepared; or nothing.
+
+        Code that relet cannot see may have dropped it, such as by DISCARD ALL. A transaction that
+        finds out can only fail.
+        """
+        session: SessionPlans | None = getattr(raw, "relet_plans", None)
+        if session is None or self.renames:
+            return ""
+        names = {each.prepared.name for each in session}
+        if not names:
+            return ""
+        listed = ", ".join(map(quote_literal, sorted(names)))
+        return (
+            f"SELECT 1 / (pg_catalog.count(*) = {len(names)})::pg_catalog.int4"
+            f" FROM pg_catalog.pg_prepared_statements WHERE name IN ({listed})"
+        )
 
     def make_room(self, session: SessionPlans) -> None:
         """Drop what *session* has not used for longest, if it has too much."""

@@ -508,6 +508,37 @@ def test_plans_survive_that_other_code_borrows_the_connection(add):
     assert run(wrapper, SQL, [1]) == [(2,)]
 
 
+def to_a_borrower(wrapper, sql):
+    with borrowed(wrapper) as raw:
+        execute(raw, sql)
+
+
+def in_a_lease(wrapper, sql):
+    with wrapper.cursor() as cursor:
+        execute(cursor.connection, sql)
+
+
+def in_hold(wrapper, sql):
+    wrapper.hold()
+    run(wrapper, "SELECT 1")
+    execute(wrapper.connection, sql)
+    wrapper.release_hold()
+
+
+@pytest.mark.parametrize("sql", ["DEALLOCATE ALL", "DISCARD ALL"])
+@pytest.mark.parametrize("drop", [to_a_borrower, in_a_lease, in_hold])
+def test_no_transaction_fails_for_plans_that_unseen_code_has_dropped(add, drop, sql):
+    wrapper = add()
+    relet.prepare(SQL, using="planned")
+    run(wrapper, SQL, [1])
+    drop(wrapper, sql)
+    wrapper.close()
+    for _ in range(3):
+        with transaction.atomic("planned"):
+            assert run(wrapper, SQL, [1]) == [(2,)]
+    assert prepared(wrapper)
+
+
 # Healing.
 
 
