@@ -235,6 +235,7 @@ class LeaseRunner:
                 if standby.is_refused_by_one(error, lease):
                     standby.replace_connections(lease, self.messages)
                     self.perform(lease.report(TransactionStatus.UNKNOWN, self.host.in_atomic_block))
+                    self.pinned()
                     self.tell()
                     return NOTHING
                 return self.end()

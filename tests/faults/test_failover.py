@@ -186,6 +186,22 @@ def in_mode(release: str) -> Callable[[object], None]:
     return write
 
 
+def with_a_note(wrapper):
+    """What others ask of a running statement is done when it has ended."""
+    block = object()
+    wrapper.hold(block)
+    wrapper.execute_wrappers.append(
+        lambda execute, *args: (release_from_outside(wrapper, block), execute(*args))[1]
+    )
+    refused(wrapper)
+    wrapper.execute_wrappers.clear()
+    assert not wrapper._runner.notes
+
+
+def release_from_outside(wrapper, block):
+    wrapper._runner.leave(lambda runner: runner.release_hold(block))
+
+
 def copy_into(cursor, sql):
     if driver.NAME == "psycopg":
         with cursor.copy(sql) as copying:
@@ -230,7 +246,7 @@ def pair(template):
     [
         *(refused, in_atomic, in_an_inner_atomic, in_hold, in_atomic_in_hold, after_set),
         *(after_raw_begin, without_autocommit, callproc, executemany, with_server_cursor),
-        *(copy, copy_in_atomic),
+        *(copy, copy_in_atomic, with_a_note),
         pytest.param(stream, marks=driver.needs("psycopg", "stream()")),
         *(pytest.param(in_mode(mode), id=mode) for mode in ("cursor", "request")),
     ],
