@@ -65,7 +65,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
             self.fair_queue = pool
             adapter = weakref.ref(self)  # a cycle would delay its collection
             pool.lend = lambda raw: _lend(adapter(), raw)
-            pool.normalize = lambda raw: _normalize(adapter(), raw)
+            pool.normalize = lambda raw, lent: _normalize(adapter(), raw, lent)
         self._opened = isinstance(pool, Unpooled)
         #: The attempt to open the pool that is under way, if any, at one key.
         self._attempts: dict[str, BackgroundCall] = {}
@@ -228,13 +228,13 @@ def _lend(adapter: PsycopgAdapter | None, raw: Any) -> None:
         lend(adapter, raw, raw.relet)
 
 
-def _normalize(adapter: PsycopgAdapter | None, raw: Any) -> bool:
+def _normalize(adapter: PsycopgAdapter | None, raw: Any, lent: bool) -> bool:
     """Prepare a connection for leases that came back; return whether that worked."""
     if raw.autocommit is not True:
         raw.autocommit = True
     if adapter is None:
         return True
-    if raw.relet.lent:
+    if lent:
         return restored(adapter, raw, raw.relet)
     return adapter.is_as_it_was(raw, raw.relet)
 

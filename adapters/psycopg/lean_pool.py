@@ -148,8 +148,9 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
         self._filled = False
         #: Prepares a connection for other code, which takes it by `getconn`.
         self.lend: Callable[[Connection], object] = lambda raw: None
-        #: Prepares a connection that came back; returns whether that worked.
-        self.normalize: Callable[[Connection], bool] = lambda raw: True
+        #: Prepares a connection that came back, and was lent by `lend` or not; returns whether that
+        #: worked.
+        self.normalize: Callable[[Connection, bool], bool] = lambda raw, lent: True
         #: All connections, by identity, and perhaps some that were closed.
         self._made: WeakValueDictionary[int, PooledConnection] = WeakValueDictionary()
         #: The error of the last attempt to connect; None if it succeeded.
@@ -260,9 +261,11 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
 
     @property
     def in_use(self) -> int:
-        """How many connections are checked out."""
+        """How many connections are checked out, by leases and by other code."""
         connections = (reference() for reference in self._made.valuerefs())
-        return sum(found is not None and found.raw is not None for found in connections)
+        return sum(
+            found is not None and (found.raw is not None or found.lent) for found in connections
+        )
 
     @property
     def checks(self) -> bool:
@@ -633,13 +636,16 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
 
     def _reset_connection(self, conn: Connection) -> None:
         # Other code had this connection, by getconn() or in a lease, and may have changed it.
-        super()._reset_connection(conn)
-        if conn.pgconn.transaction_status != TransactionStatus.IDLE:
-            return
+        connection: Any = conn.relet  # type: ignore[attr-defined]
+        lent, connection.lent = connection.lent, False
         try:
-            if self.normalize(conn):
-                conn.relet.lent = False  # type: ignore[attr-defined]
-            else:
+            if conn.lock.locked():
+                # A notifies(), stream() or copy() was left open: the next call would wait for it.
+                self._close_connection(conn)
+                return
+            super()._reset_connection(conn)
+            idle = conn.pgconn.transaction_status == TransactionStatus.IDLE
+            if idle and not self.normalize(conn, lent):
                 self._close_connection(conn)
         except BaseException:
             conn.close()

@@ -245,10 +245,10 @@ class QueuePoolAdapter(SlotAdapter):
                 raise PoolClosed("the pool is closed")
             self._checkouts += 1
             entry = self._pool.connect()
+            # Other code may have had it last, and used it in another way.
+            _normalize(self, entry.dbapi_connection)
             connection = entry.info.get(REMEMBERED) or self._remember(entry)
             connection.raw, connection.entry = entry.dbapi_connection, entry
-            # Other code may have had it last, and used it in another way.
-            _normalize(self, connection.raw)
             self._in_use.add(connection)
             lease.connection = connection
         except BaseException as error:
@@ -351,7 +351,10 @@ def _lend_entry(adapter: QueuePoolAdapter | None, entry: Any) -> None:
 
 def _normalize_entry(adapter: QueuePoolAdapter | None, entry: Any) -> bool:
     """Prepare an entry for leases that came back by ``close()``; return whether that worked."""
-    _normalize(adapter, raw := entry.dbapi_connection)
+    raw = entry.dbapi_connection
+    if adapter is not None and adapter.is_blocked(raw):
+        return False  # the next call of the driver, such as ROLLBACK, would hang
+    _normalize(adapter, raw)
     remembered = entry.info.get(REMEMBERED)
     if adapter is None or remembered is None:
         return False  # SQLAlchemy has reconnected: nobody knows what the session was

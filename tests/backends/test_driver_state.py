@@ -11,6 +11,7 @@ import itertools
 from contextlib import closing, contextmanager
 
 import pytest
+from django.db import OperationalError
 from django.db.backends.signals import connection_created
 from testapp.models import Item
 
@@ -422,6 +423,60 @@ def test_one_that_cannot_be_restored_is_closed_alone(make, pool):
         assert len(before & both()) == 1
     finally:
         connection_created.disconnect(make_table)
+
+
+def test_what_other_code_has_is_counted(db, pool):
+    with borrowed(db):
+        assert stats(db).in_use == 1
+        with pytest.raises(OperationalError, match=r"1 of 1 connections are leased"):
+            backend_pid(db)
+    assert at_rest(db)
+
+
+def unfinished_stream(raw):
+    rows = raw.cursor().stream("SELECT generate_series(1, 9)")
+    next(rows)
+    return rows
+
+
+def unfinished_notifies(raw):
+    execute(raw, "LISTEN somewhere")
+    execute(raw, "NOTIFY somewhere")
+    raw.commit()
+    found = raw.notifies(timeout=5)
+    next(found)
+    return found
+
+
+def unfinished_copy(raw):
+    copying = raw.cursor().copy("COPY (SELECT generate_series(1, 9)) TO STDOUT")
+    return copying, copying.__enter__()
+
+
+@needs("psycopg", "stream(), notifies() and copy()")
+@pytest.mark.skipif(engine.NAME == "dj_db_conn_pool", reason="SQLAlchemy's own reset waits there")
+@pytest.mark.parametrize("autocommit", [True, False])
+@pytest.mark.parametrize("begin", [unfinished_stream, unfinished_notifies, unfinished_copy])
+def test_one_that_comes_back_in_the_middle_of_a_call_is_closed(db, pool, begin, autocommit):
+    """The driver's next call would wait for the end of that one, for good."""
+    before = backend_pid(db)
+    kept = []
+
+    def use(raw):
+        raw.autocommit = autocommit
+        kept.append(begin(raw))
+
+    def borrow_and_return():
+        if engine.NAME == "psycopg":  # pool.connection() itself would wait
+            raw = pool.getconn()
+            use(raw)
+            pool.putconn(raw)
+        else:
+            from_native_pool(db, use)
+
+    in_thread(borrow_and_return)
+    assert backend_pid(db) != before
+    assert at_rest(db)
 
 
 def test_i15_an_interrupted_return(db, pool, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+from contextlib import closing
 
 import pytest
 from django.core import checks
@@ -20,6 +21,7 @@ QueuePool = pytest.importorskip("sqlalchemy.pool").QueuePool
 
 from relet.adapters.drivers.default import Driver  # noqa: E402
 
+from ..support.driver import execute  # noqa: E402
 from ..support.pools import at_rest, backend_pid, stats  # noqa: E402
 from ..support.sessions import kill  # noqa: E402
 
@@ -190,7 +192,7 @@ def test_what_the_server_has_closed_is_replaced_unseen(make, observer, engine):
     assert at_rest(wrapper)
 
 
-def plain_pool(wrapper):
+def plain_pool(wrapper, **options):
     """One of code that knows nothing of Django."""
 
     def create():
@@ -203,7 +205,9 @@ def plain_pool(wrapper):
     names = ("dbname", "user", "password", "host", "port")
     told = wrapper.get_connection_params()
     parameters = {name: told[name] for name in names if name in told}
-    pool_container.put(wrapper.alias, QueuePool(create, pool_size=1, max_overflow=0, timeout=5))
+    pool = QueuePool(create, pool_size=1, max_overflow=0, timeout=5, **options)
+    pool_container.put(wrapper.alias, pool)
+    return pool
 
 
 def pool_of_its_engine(wrapper):
@@ -257,3 +261,18 @@ def test_rows_of_a_pool_of_other_code_outlive_their_connection(adopted):
         cursor.execute("SELECT generate_series(1, 3)")
         adopted.pool.dispose()
         assert cursor.fetchall() == [(1,), (2,), (3,)]
+
+
+def test_a_transaction_that_other_code_has_left_on_an_adopted_connection(make):
+    wrapper = make(DJ, alias="adopted")
+    pool = plain_pool(wrapper, reset_on_return=None)
+    try:
+        with closing(pool.connect()) as proxy:
+            execute(proxy.driver_connection, "CREATE TABLE never_made (a int)")
+        with wrapper.cursor() as cursor:
+            cursor.execute("SELECT to_regclass('never_made')")
+            assert cursor.fetchone() == (None,)
+        assert at_rest(wrapper)
+    finally:
+        wrapper.close_pool()
+        pool.dispose()
