@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from ..support.waiting import until
-
 pytest.importorskip("gunicorn")
 
 #: The start of the commands that set a machine up; here, it is.
@@ -97,9 +95,6 @@ def run(project: Path, commands: str, environment: dict[str, str]) -> str:
             timeout=120,
         )
     printed = output.read_text()
-    # A person types slower than gunicorn stops.
-    pid = project / "shop.pid"
-    until(lambda: not pid.exists())
     assert done.returncode == 0, f"{commands}\n{printed}"
     return printed
 
