@@ -143,8 +143,7 @@ class Cursor:
         if statements:
             self._sql = statements[-1]
             results = Batch(sql, statements).send(self._session, self._loaders())
-            self._results = results[-1:]
-            self._result = results[-1]
+            self._result = Result(None, [], results[-1].tag)  # rows are not for executemany()
             self._rowcount = sum(max(result.count, 0) for result in results)
         else:
             self._rowcount = 0

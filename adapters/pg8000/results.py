@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 from .errors import whole_number
 
 _FIELD = Struct("!ihihih")
-_SIZED = (1042, 1043)  # bpchar, varchar
-_NUMERIC = 1700
-_BITS = (1560, 1562)  # bit, varbit
-_TIMED = (1083, 1114, 1184, 1186, 1266)
+# With the types of their arrays, whose modifiers are those of the elements.
+_SIZED = (1042, 1043, 1014, 1015)  # bpchar, varchar
+_NUMERIC = (1700, 1231)
+_BITS = (1560, 1562, 1561, 1563)  # bit, varbit
+#: time, timestamp, timestamptz, interval, timetz
+_TIMED = (1083, 1114, 1184, 1186, 1266, 1183, 1115, 1185, 1187, 1270)
 _HEADER = 4
 #: How much of a file is sent at a time.
 _CHUNK = 1 << 15
@@ -62,7 +64,7 @@ def columns_of(
                 display_size = modifier - _HEADER
             elif oid in _BITS:
                 display_size = modifier
-            elif oid == _NUMERIC:
+            elif oid in _NUMERIC:
                 precision = (modifier - _HEADER) >> 16 & 0xFFFF
                 scale = ((modifier - _HEADER & 0x7FF) ^ 1024) - 1024
             elif oid in _TIMED:

@@ -85,6 +85,12 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
                 check_number(key, value, whole=key in _WHOLE_NUMBERS)
             elif key in _FUNCTIONS:
                 check_function(key, value)
+        least = cls.min_size_of(options)
+        if "min_size" not in options and (options.get("max_size") or least) < least:
+            raise ConfigurationError(
+                f"'max_size' is {options['max_size']}, but 'min_size' is {least} by default; set "
+                "'min_size', too."
+            )
         try:
             # The pool checks its own values. A closed pool starts no thread and no connection.
             psycopg_pool.ConnectionPool(open=False, **options)

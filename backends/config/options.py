@@ -85,6 +85,18 @@ def check_tag(alias: str, settings: Mapping[str, Any]) -> None:
         raise OptionError(alias, "'OPTIONS']['tag'", problem, "relet.E010")
 
 
+def check_name(alias: str, settings: Mapping[str, Any]) -> None:
+    """Raise `OptionError` if ``NAME`` is no text, such as the path that is there for SQLite."""
+    name = settings.get("NAME")
+    if name and not isinstance(name, str):
+        raise OptionError(
+            alias,
+            "'NAME'",
+            f"it is {name!r}; it must be the name of a database, such as 'shop'.",
+            "relet.E005",
+        )
+
+
 def check_connect(
     alias: str,
     settings: Mapping[str, Any],

@@ -21,7 +21,7 @@ from django.utils.asyncio import async_unsafe
 from relet.backends.config import credentials
 from relet.backends.config.copying import copy_settings
 from relet.backends.config.observe import observe_or_default
-from relet.backends.config.options import OWN_OPTIONS, check_connect
+from relet.backends.config.options import OWN_OPTIONS, check_connect, check_name
 from relet.backends.leases.observed_runner import observed
 from relet.backends.leases.runner import LeaseRunner
 from relet.backends.leases.tagging import tagging
@@ -189,6 +189,7 @@ class LeasingWrapper(LazyTransactions):
     def get_connection_params(self) -> dict[str, Any]:
         # Without the pool's options: with psycopg2, Django raises an error for them.
         settings = self.settings_dict
+        check_name(self.alias, settings)
         stripped = credentials.strip_callables(_driver_settings(settings))
         parameters = temporarily(self, super().get_connection_params, settings_dict=stripped)
         check_connect(self.alias, settings, self.adapter_class, parameters)

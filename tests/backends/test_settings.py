@@ -1,5 +1,6 @@
 """Bad input: a clear Django exception that names the alias and the cure."""
 
+import pathlib
 import re
 import socket
 
@@ -21,6 +22,7 @@ WRONG = {
         ({"max_sise": 4}, r"'max_sise' \(did you mean 'max_size'\?\)"),
         ({"nonsense": 4, "timeout": 1}, r"unknown 'nonsense'; known are"),
         ({"min_size": 4, "max_size": 2}, "max_size must be greater or equal than min_size"),
+        ({"max_size": 2}, "'max_size' is 2, but 'min_size' is 4 by default; set 'min_size', too"),
         ({"min_size": "four"}, "'min_size' is 'four'; it must be a whole number, 0 or more"),
         ({"max_size": "10"}, r"'max_size' is '10'; .* from the environment, .* with int\(\)"),
         ({"timeout": "5"}, r"'timeout' is '5'; it must be a number of seconds.* with float\(\)"),
@@ -212,6 +214,15 @@ def test_settings_that_nobody_looks_at(make, in_settings, key):
     pools = key in ("POOL_OPTIONS", "pool")
     place = engine.written() if pools else f"['OPTIONS'][{key.lower()!r}]"
     assert f"Move it to DATABASES['default']{place}" in warning
+
+
+def test_a_name_that_is_a_path(make, in_settings, monkeypatch):
+    """As in the settings that `startproject` writes, for SQLite."""
+    name = pathlib.Path("/shop/db.sqlite3")
+    with pytest.raises(ImproperlyConfigured, match=r"'NAME'.*it must be the name of a database"):
+        backend_pid(make(NAME=name))
+    monkeypatch.setitem(in_settings, "NAME", name)
+    assert "it must be the name of a database" in check()["relet.E005"]
 
 
 def test_nothing_is_lost_by_a_wrong_setting(make):

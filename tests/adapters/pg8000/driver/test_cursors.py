@@ -160,6 +160,16 @@ class TestStatements:
         assert b.type_code == dbapi.STRING
         assert d.type_code == dbapi.DATETIME
 
+    def test_description_of_arrays(self, cursor):
+        cursor.execute(
+            "SELECT '{1}'::numeric(6, 2)[], '{x}'::varchar(7)[], '{1}'::bit(3)[],"
+            " ARRAY[now()::timestamp(3)], '{1 s}'::interval(2)[]"
+        )
+        numeric, text, bits, time, interval = cursor.description
+        assert (numeric.precision, numeric.scale) == (6, 2)
+        assert (text.display_size, bits.display_size) == (7, 3)
+        assert (time.precision, interval.precision) == (3, 2)
+
     def test_several(self, cursor):
         cursor.execute("SELECT 1 AS a; SET search_path = public; SELECT 2 AS b UNION SELECT 3;")
         assert cursor.fetchall() == [(1,)]
@@ -187,6 +197,13 @@ class TestStatements:
         assert cursor.rowcount == 3
         cursor.execute("SELECT * FROM t ORDER BY n")
         assert cursor.fetchall() == [(1, "a"), (2, "2"), (3, "3")]
+
+    def test_executemany_has_no_rows(self, cursor):
+        cursor.executemany("SELECT %s", [(1,), (2,)])
+        assert (cursor.description, cursor.rowcount, cursor.nextset()) == (None, 2, None)
+        assert cursor.statusmessage == "SELECT 1"
+        with pytest.raises(dbapi.ProgrammingError, match="no result available"):
+            cursor.fetchall()
 
     def test_callproc(self, cursor):
         assert cursor.callproc("concat", ["it's", 1]) == ["it's", 1]
