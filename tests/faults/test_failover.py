@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from contextlib import suppress
+from unittest import mock
 
 import pytest
 from django.db import DatabaseError, InterfaceError, OperationalError
 from django.db.transaction import atomic
 
 from relet import hold, policies
+from relet.backends.leases import standby
 
 from ..support import driver
 from ..support.pools import all_pids, at_rest
@@ -188,18 +190,17 @@ def in_mode(release: str) -> Callable[[object], None]:
 
 def with_a_note(wrapper):
     """What others ask of a running statement is done when it has ended."""
-    block = object()
+    runner, block = wrapper._runner, object()
+    is_refused = standby.is_refused_by_one
+
+    def noted(error, lease):
+        runner.leave(lambda owner: owner.release_hold(block))
+        return is_refused(error, lease)
+
     wrapper.hold(block)
-    wrapper.execute_wrappers.append(
-        lambda execute, *args: (release_from_outside(wrapper, block), execute(*args))[1]
-    )
-    refused(wrapper)
-    wrapper.execute_wrappers.clear()
-    assert not wrapper._runner.notes
-
-
-def release_from_outside(wrapper, block):
-    wrapper._runner.leave(lambda runner: runner.release_hold(block))
+    with mock.patch.object(standby, "is_refused_by_one", noted):
+        refused(wrapper)
+    assert not runner.holds
 
 
 def copy_into(cursor, sql):
