@@ -1,9 +1,9 @@
 """PoolDefinitions: what the functions, triggers and views of a pool's database leave in a session.
 
 They are read on the pool's first connection, by the thread that opens it, before the connection is
-first lent. Each further connection compares them with one cheap query. A statement of this process
-that defines something makes them stale at once; they are then read before the next statement that
-is not known to be harmless.
+first leased. Each further connection compares them with one cheap query. A statement of this
+process that defines something makes them stale at once; they are then read before the next
+statement that is not known to be harmless.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _RETURN, _NO_SAVEPOINT = "relet_definitions_left", "3B001"
 #: Seconds to wait for a thread that is reading them. It may wait for a server of PgBouncer's, which
 #: the transaction of whoever waits here has.
 _OTHERS_S = 1.0
-#: Seconds until they are read again that could not be read for a reason that passes.
+#: Seconds until a thread that could not read them, or waited in vain, does so again.
 _AGAIN_S = 1.0
 #: Classes of errors that would come again: no right to read, or a server without what is read.
 _FOR_GOOD = ("42", "0A")
@@ -80,6 +80,8 @@ class PoolDefinitions:
         self._seen_at = float("-inf")
         #: When they could not be read for a reason that passes, in the same seconds.
         self._failed_at = float("-inf")
+        #: When a thread has last waited in vain for one that was reading them, in the same seconds.
+        self._gave_up_at = float("-inf")
         self._signature: str | None = None
         self._path = SearchPath()
         #: The catalogue that all transactions see.
@@ -162,9 +164,10 @@ class PoolDefinitions:
         if self.ttl is None or monotonic() - self._failed_at < _AGAIN_S:
             return False
         compare = partial(self._compare, pool, raw, tentative)
-        done = locked(self._lock, compare, timeout=_OTHERS_S if wait else 0)
-        if done is None and wait:
-            self._failed_at = monotonic()
+        waits = wait and monotonic() - self._gave_up_at > _AGAIN_S
+        done = locked(self._lock, compare, timeout=_OTHERS_S if waits else 0)
+        if done is None and waits:
+            self._gave_up_at = monotonic()
         return bool(done)
 
     def _compare(self, pool: PoolAdapter[Any], raw: Any, tentative: bool) -> bool:
@@ -252,7 +255,7 @@ class PoolDefinitions:
 
 
 def _leave_if_there(pool: PoolAdapter[Any], raw: Any) -> None:
-    """Leave the savepoint, and with it the time-out, after an interrupt: before it, or after."""
+    """Leave the savepoint, and its limits, after an interrupt that came before, in or after it."""
     status = pool.transaction_status(raw)
     if status not in _OPEN:
         return
