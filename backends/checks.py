@@ -90,7 +90,7 @@ def _check(wrapper: LeasingWrapper) -> Iterator[checks.CheckMessage]:
 
 
 def _check_budgets(wrappers: Iterable[LeasingWrapper]) -> Iterator[checks.CheckMessage]:
-    """Yield which aliases have one budget, that of a group in a database, with other numbers."""
+    """Yield each alias that gives another number to a budget which an alias before it has."""
     first: dict[tuple[object, ...], tuple[str, int]] = {}
     for wrapper in wrappers:
         alias, settings = wrapper.alias, wrapper.settings_dict

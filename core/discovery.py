@@ -242,7 +242,7 @@ def _check(spec: AdapterSpec) -> None:
         if must := _wrong_name(alias):
             raise wrong("aliases", f"a tuple of names, and each must be {must}")
     if len({spec.name, *spec.aliases}) <= len(spec.aliases):
-        raise wrong("aliases", "other names than the adapter's own, each of them once")
+        raise wrong("aliases", "names other than the adapter's own, each given once")
     if not isinstance(spec.adapter, str) or spec.adapter.count(":") != 1:
         raise wrong("adapter", f"the text {_path_of(spec.adapter)!r}")
     if not _are_requirements(spec):

@@ -148,8 +148,8 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
         self._filled = False
         #: Prepares a connection for other code, which takes it by `getconn`.
         self.lend: Callable[[Connection], object] = lambda raw: None
-        #: Prepares a connection that came back, and was lent by `lend` or not; returns whether that
-        #: worked.
+        #: Prepares a connection that came back, for leases; returns whether that worked. It is told
+        #: whether the connection was lent.
         self.normalize: Callable[[Connection, bool], bool] = lambda raw, lent: True
         #: All connections, by identity, and perhaps some that were closed.
         self._made: WeakValueDictionary[int, PooledConnection] = WeakValueDictionary()

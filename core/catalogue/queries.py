@@ -174,8 +174,8 @@ class Separators:
 
 
 #: The server locks the tables that rules and functions in standard SQL name, to show their text.
-#: Whoever has one of them locked may wait for this thread. It runs first, and holds for the rest of
-#: the query: a transaction for it would be one that a pooler may refuse.
+#: Whoever has one of them locked may wait for this thread. This limit runs first and holds for the
+#: rest of the query. SET LOCAL would need a transaction, which PgBouncer may refuse.
 _LIMIT = "SELECT '', pg_catalog.set_config('lock_timeout', '100ms', true)"
 
 

@@ -12,8 +12,8 @@ from .targets import Target
 #: Combinations of types of one text that are prepared. NULL is a type of its own.
 _MOST_SHAPES = 8
 _TOO_MANY = (
-    f"its parameters have more than {_MOST_SHAPES} combinations of types, of which NULL is "
-    "one; the others are run unprepared"
+    f"its parameters have more than {_MOST_SHAPES} combinations of types (NULL counts as a type); "
+    "the others are run unprepared"
 )
 
 

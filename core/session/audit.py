@@ -105,7 +105,7 @@ class SessionAudit:
     )
 
     def __init__(self, reference: Snapshot | None) -> None:
-        #: What there was when the connection was lent.
+        #: What there was when the connection was leased.
         self._reference = reference
         #: The newest snapshot outside a transaction.
         self._idle = reference
@@ -137,7 +137,7 @@ class SessionAudit:
 
     @property
     def observed(self) -> bool:
-        """Whether statements ran since the connection was lent that are to be judged."""
+        """Whether statements ran since the connection was leased that are to be judged."""
         return bool(self._candidates or self._unobserved or self._clean)
 
     def wait(self, ran: Ran) -> None:
@@ -218,8 +218,8 @@ class SessionAudit:
     def _left(self, now: Snapshot, ignored: Collection[str]) -> Callable[[Piece], bool]:
         """Return what tells whether a piece that a statement changed still differs.
 
-        It is so if it differs from what it was when the connection was lent, and also from what it
-        was before the transaction. A transaction's end brings back what it was before.
+        It is so if it differs from what it was when the connection was leased, and also from what
+        it was before the transaction. A transaction's end brings back what it was before.
         """
         befores = [each for each in (self._reference, self._idle) if each is not None]
         changes = [each.changes(now, ignored) for each in befores]

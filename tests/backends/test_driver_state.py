@@ -479,31 +479,20 @@ def test_one_that_comes_back_in_the_middle_of_a_call_is_closed(db, pool, begin, 
     assert at_rest(db)
 
 
-def test_i15_an_interrupted_return(db, pool, monkeypatch):
+@pytest.mark.parametrize("step", ["lend", "normalize"])
+def test_i15_an_interrupted_loan(db, pool, monkeypatch, step):
     before = backend_pid(db)
 
     def interrupted(*args):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pool, "normalize", interrupted)
+        patch.setattr(pool, step, interrupted)
         with pytest.raises(KeyboardInterrupt):
             from_native_pool(db, lambda raw: None)
-    assert backend_pid(db) != before
-    assert at_rest(db)
-
-
-def test_i15_an_interrupted_loan(db, pool, monkeypatch):
-    backend_pid(db)
-
-    def interrupted(*args):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pool, "lend", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            from_native_pool(db, lambda raw: None)
-    backend_pid(db)
+    if step == "normalize":  # nobody knows how far it came
+        assert backend_pid(db) != before
+    assert backend_pid(db)
     assert at_rest(db)
 
 

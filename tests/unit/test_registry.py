@@ -280,9 +280,9 @@ def test_an_adapter_whose_module_cannot_be_imported(registry, install, tmp_path)
         (AdapterSpec("mine", "x:Y", backend=""), "'backend' is ''; it must be the dotted path"),
         (
             AdapterSpec("mine", "x:Y", aliases=("mine",)),
-            "must be other names than the adapter's",
+            "must be names other than the adapter's",
         ),
-        (AdapterSpec("mine", "x:Y", aliases=("a", "a")), "it must be other names.* once"),
+        (AdapterSpec("mine", "x:Y", aliases=("a", "a")), "it must be names other than.* once"),
         (AdapterSpec("mine", "x:Y", aliases=(3,)), "it must be a tuple of names.* identifier"),
         (AdapterSpec("not a name", "x:Y"), "must be an identifier"),
         (AdapterSpec("class", "x:Y"), "must be an identifier"),
