@@ -6,6 +6,9 @@ queue up behind it. So a connection that comes free goes to whichever thread tak
 first waiter is woken. Once the first waiter has waited for `fairness` seconds, the next connection
 is handed to it, and no thread that comes later is served before. This is called eventual fairness.
 
+A thread that gives a connection back often takes it again at once, and the first waiter is woken in
+vain. This costs two context switches. So it is then left alone for a moment, and looks by itself.
+
 https://webkit.org/blog/6161/locking-in-webkit/
 """
 
@@ -26,13 +29,16 @@ from .waiter import Waiter
 #: has arrived. One that arrives just before the system call, or in another thread, does not
 #: interrupt it.
 _LOOK = 0.5
+#: Seconds that a waiter rests after it was woken in vain: several statements, and less than the
+#: default of `fairness`. For so long may something lie idle that nobody else takes.
+_REST = 0.002
 
 
 class FairQueue:
     """A mixin for pools that keep their waiters in `_waiting`, under `_lock`.
 
     Two things are true whenever the lock is free. Waiters are served in order. And if something is
-    free, the first waiter has been woken since it last looked.
+    free, the first waiter has been woken since it last looked, or it rests.
 
     :ivar fairness: seconds, see `ReleasePolicy`.
     """
@@ -71,13 +77,16 @@ class FairQueue:
         lock = self._lock
         look = _LOOK if get_ident() == main_thread().ident else TIMEOUT_MAX
         while True:
-            waiter.wait(min(deadline - monotonic(), look))
+            patience = _REST if waiter.rests else look
+            woken = waiter.wait(min(deadline - monotonic(), patience))
             if waiter.conn is not None or waiter.error is not None:
                 return
             lock.acquire()
             self._serve(waiter)
             if waiter.conn is None and waiter.error is None and monotonic() < deadline:
-                lock.release()  # another thread was faster; this one keeps its place in the queue
+                # Another thread was faster; this one keeps its place in the queue.
+                waiter.rests = woken
+                lock.release()
                 continue
             self._give_up(waiter)
             lock.release()

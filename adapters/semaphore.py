@@ -110,7 +110,7 @@ class FairSemaphore(FairQueue):
                 if not room:
                     return
                 if not due:
-                    waiter.wake()
+                    waiter.call()
                     return
                 waiter.conn = True
             if waiter.conn is not None:

@@ -23,10 +23,10 @@ class Waiter:
     The waiting thread calls `leave` when its time is over, and when anything is raised. Then it
     takes care of a connection that was handed over. The other thread hands a connection over by
     setting `conn`, and then calls `wake`, as often as it likes. A waiter that is woken and finds
-    nothing waits again.
+    nothing waits again; while it `rests`, it is woken only to be told of its turn or of an error.
     """
 
-    __slots__ = ("conn", "error", "left", "since", "turn")
+    __slots__ = ("conn", "error", "left", "rests", "since", "turn")
 
     def __init__(self, since: float = 0.0) -> None:
         #: When the thread began to wait, in seconds of `time.monotonic`.
@@ -36,6 +36,8 @@ class Waiter:
         self.error: BaseException | None = None
         #: Whether the thread has stopped waiting.
         self.left = False
+        #: Whether it was woken in vain a moment ago, and will look by itself a moment later.
+        self.rests = False
         self.turn = threading.Lock()
         self.turn.acquire()
 
@@ -59,6 +61,11 @@ class Waiter:
         self.error = error
         self.wake()
         return True
+
+    def call(self) -> None:
+        """Wake it because something is free, unless it rests."""
+        if not self.rests:
+            self.wake()
 
     def wake(self) -> None:
         """Make `wait` return."""

@@ -428,7 +428,7 @@ class LeanPool(FairQueue, psycopg_pool.ConnectionPool[Connection]):
                 if not ready:
                     return
                 if not due:
-                    waiter.wake()
+                    waiter.call()
                     return
                 waiter.conn = ready[-1]
             if (given := waiter.conn) is not None and given in ready:

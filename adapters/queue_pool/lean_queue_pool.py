@@ -311,7 +311,7 @@ class LeanQueuePool(FairQueue, QueuePool):
                     self._open(entry or self._new_entry())
                     continue
                 if not due:
-                    waiter.wake()
+                    waiter.call()
                     return
                 waiter.conn = entry
             if waiter.conn is not None:

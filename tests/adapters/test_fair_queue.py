@@ -183,6 +183,7 @@ def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any
     # Its own, because other threads of this process make locks, too.
     threads = SimpleNamespace(TIMEOUT_MAX=1e9)
     monkeypatch.setattr(waiter, "threading", threads)
+    monkeypatch.setattr(fair_queue, "_REST", 2)
 
     def make(schedule: Schedule, size: int, fairness: float) -> Any:
         threads.Lock = lambda: Lock(schedule)

@@ -6,6 +6,7 @@ import pytest
 
 import relet.adapters
 import relet.core
+from relet.adapters import fair_queue
 from relet.adapters import semaphore as module
 from relet.adapters.conformance.strikes import each_instruction
 from relet.adapters.semaphore import FairSemaphore, SemaphoreClosed
@@ -72,6 +73,38 @@ def test_those_who_gave_up_are_passed_over():
     assert waiter.wait() is True
     semaphore.release()
     assert semaphore.in_use == 0
+
+
+def test_whoever_is_woken_in_vain_rests_and_then_looks_by_itself(monkeypatch):
+    monkeypatch.setattr(fair_queue, "_REST", 0.5)
+    semaphore = FairSemaphore(1)
+    semaphore.fairness = 60.0
+    assert semaphore.acquire(0)
+    waiter = Waiter(semaphore)
+    (queued,) = semaphore._waiting
+    with semaphore._lock:  # so that this thread is faster
+        semaphore.release()
+        assert semaphore.acquire(0)
+    until(lambda: queued.rests)
+    semaphore.release()
+    assert queued.turn.locked(), "it is woken while it rests"
+    assert waiter.wait() is True
+
+
+def test_whoever_is_due_is_served_while_it_rests(monkeypatch):
+    monkeypatch.setattr(fair_queue, "_REST", 60.0)
+    semaphore = FairSemaphore(1)
+    semaphore.fairness = 60.0
+    assert semaphore.acquire(0)
+    waiter = Waiter(semaphore)
+    (queued,) = semaphore._waiting
+    with semaphore._lock:
+        semaphore.release()
+        assert semaphore.acquire(0)
+    until(lambda: queued.rests)
+    semaphore.fairness = 0.0
+    semaphore.release()
+    assert waiter.wait() is True
 
 
 def test_closed():
