@@ -100,7 +100,7 @@ class LeaseRunner:
     :ivar plain_cursors: whether ``connection.cursor()`` makes the same cursors.
     :ivar closed: whether close() was called since the settings were last read.
     :ivar detour: whether statements must leave the hot path, because there are notes or the
-        wrapper is shared.
+        wrapper is shared, or because there may be an open transfer.
     :ivar effects: the memo of the pool; see `relet.core.sql.classifier.Memo`.
     :ivar initializing: the new connection that is being initialized, or None.
     :ivar internal_access: whether the reader of ``connection`` leaves its session unchanged.
@@ -561,7 +561,7 @@ class LeaseRunner:
         """Act on the notes of others. Only the owner calls this, between statements."""
         if self.initializing is not None:
             return  # `lease` is the temporary one of the initialization
-        self.detour = self.share_lock is not None
+        self.detour = self.share_lock is not None or bool(self._open_transfers())
         self.notes.act(self)
 
     def is_owner(self) -> bool:
@@ -592,7 +592,7 @@ class LeaseRunner:
         if not shared:
             self.share_lock = None
             self.lease.thread = self.thread  # another one may have used it last
-            self.detour = bool(self.notes)
+            self.detour = bool(self.notes or self._open_transfers())
             return
         if self.share_lock is None:
             self.share_lock = threading.RLock()
@@ -627,13 +627,22 @@ class LeaseRunner:
         """Call *function*, which uses the leased connection without `execute()`.
 
         Meanwhile the lease is in the state of a running statement, so that nothing else uses it.
+
+        :raises ProgrammingError: a transfer is open.
         """
+        self.refuse_during_transfer()
+        return self.call_for_transfer(function, *arguments, **options)
+
+    def call_for_transfer(
+        self, function: Callable[..., Result], *arguments: Any, **options: Any
+    ) -> Result:
+        """Do `call` for a transfer, which is open and goes on."""
         lease = self.lease
         with self.exclusive():
             if (
                 lease.connection is None
                 or not self.is_owner()
-                or (lease.state in RUNNING and not self._is_blocked())
+                or (lease.state in RUNNING and not self.is_blocked())
             ):
                 return function(*arguments, **options)
             pin = object()
@@ -660,14 +669,14 @@ class LeaseRunner:
             lease.report(self.status(), self.host.in_atomic_block)
         lease.pins.pop(pin, None)
 
-    def _is_blocked(self) -> bool:
+    def is_blocked(self) -> bool:
         """Whether a call of the driver would deadlock, because another call is under way."""
         connection, pool = self.lease.connection, self.lease.pool
         return connection is not None and pool is not None and pool.is_blocked(connection.raw)
 
     def is_busy(self) -> bool:
         """Whether a driver's call, a COPY or a stream() is under way, so nothing can be sent."""
-        return self.status() == TransactionStatus.ACTIVE or self._is_blocked()
+        return self.status() == TransactionStatus.ACTIVE or self.is_blocked()
 
     def status(self) -> int:
         """Return the transaction status of the leased connection.
@@ -793,6 +802,28 @@ class LeaseRunner:
         except self.Database.Error as error:
             self.mark_dirty()
             self.messages.debug(self.lease.alias, "cursor could not be closed", error)
+
+    def _open_transfers(self) -> list[object]:
+        """Return the pins of transfers that are open."""
+        pins = list(self.lease.pins.items())
+        return [pin for pin, one in pins if isinstance(one, Transfer) and not one.ended]
+
+    def refuse_during_transfer(self) -> None:
+        """Raise an error if a transfer is open, because the driver would wait for it forever.
+
+        :raises ProgrammingError: a transfer is open.
+        """
+        if self.detour and self.is_idle() and self._open_transfers():
+            raise self.Database.ProgrammingError(
+                f"DATABASES[{self.lease.alias!r}]: a stream() or copy() is still open on this "
+                "connection, so nothing else can run on it. Read it to its end or close it first."
+            )
+
+    def end_transfers(self) -> None:
+        """End the transfers that this thread has left open, so that it can roll back."""
+        if self.share_lock is None:  # else another thread may be in the middle of it
+            for pin in self._open_transfers():
+                self.unpin_here(pin)
 
     def transfer(self, sql: object) -> None:
         """Record that a COPY or a stream() of *sql* begins on the leased connection."""

@@ -22,6 +22,7 @@ class Transfer:
         the error or None.
     :param effects: the effects of its statement on the session, or None.
     :param before: the transaction status before the transfer.
+    :ivar ended: whether it has ended, so that the connection is free.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Transfer:
         self._opened, self._finish = opened, finish
         self._effects, self._sql, self._params = effects, sql, params
         self._before = before
-        self._ended = False
+        self.ended = False
         #: Called with the runner and the error when it has ended, however that came.
         self.when_ended: Callable[[Any, BaseException | None], object] | None = None
 
@@ -50,12 +51,14 @@ class Transfer:
         :param error: the error that ends it, if any.
         """
         runner = self._find()
-        if self._ended or runner is None:
+        if self.ended or runner is None:
             return None
         try:
             result = self._finish(runner, self._opened, error)
         except BaseException as raised:
-            self._account(runner, raised)
+            # An interrupt may have come before the driver ended it. Then it is still open.
+            if isinstance(raised, runner.Database.Error) or not runner.is_blocked():
+                self._account(runner, raised)
             raise
         self._account(runner, error)
         return result
@@ -68,6 +71,6 @@ class Transfer:
         if self._effects is not None:
             runner.account(self._effects, self._sql, self._params, None, self._before, error)
         runner.check_driver_state()
-        self._ended = True
+        self.ended = True
         if self.when_ended is not None:
             self.when_ended(runner, error)

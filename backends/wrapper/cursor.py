@@ -134,8 +134,9 @@ class LeasedCursor:
         # If the wrapper is shared, no other thread may end the lease during this statement.
         with runner.exclusive():
             runner.lease.thread = get_ident()
-            if runner.notes and runner.is_idle():
+            if runner.detour and runner.is_idle():
                 runner.act_on_notes()
+                runner.refuse_during_transfer()
             text, params = _statement(method, query, args, kwargs)
             try:
                 if (effects := runner.effects_of(text)) is None:

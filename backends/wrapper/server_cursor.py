@@ -28,6 +28,7 @@ class LeasedServerCursor(LeasedCursor):
     def execute(self, query: Any, params: Any = None, /, **kwargs: Any) -> LeasedCursor:
         runner, kept = self._runner, self._pin is not None
         try:
+            runner.refuse_during_transfer()
             if (effects := runner.effects_of(query)) is not None:
                 runner.expect(effects, query, params)
         except BaseException:

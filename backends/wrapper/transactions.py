@@ -153,8 +153,11 @@ class LazyTransactions(WrapperBase):
     def _close_driver_transaction(self, sql: str) -> None:
         runner = self._runner
         lease = runner.lease
+        if sql == "ROLLBACK":
+            runner.end_transfers()
         if lease.connection is None:
             return
+        runner.refuse_during_transfer()
         end = getattr(lease.connection.raw, sql.lower())
         if lease.session is None:
             runner.call(end)

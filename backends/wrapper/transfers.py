@@ -37,6 +37,7 @@ class Transferring:
         runner.host.validate_thread_sharing()
         params = self._args[0] if self._args else None
         try:
+            runner.refuse_during_transfer()
             if (effects := runner.effects_of(query)) is not None:
                 runner.expect(effects, query, params)
         except BaseException:
@@ -50,6 +51,7 @@ class Transferring:
             transfer = Transfer(runner.ref, opened, finish, effects, query, params, before)
             self._transfer = transfer
             runner.lease.pins[self._pin] = transfer
+            runner.detour = True
         except BaseException:
             runner.unpin(self._pin)
             raise
@@ -63,6 +65,10 @@ class Transferring:
         if not runner.is_idle_here():
             runner.leave(lambda owner: owner.end_transfer(transfer, self._pin, error))
             return None
+        if error is None and transfer.ended:
+            raise runner.Database.ProgrammingError(
+                "a ROLLBACK has ended this stream() or copy(), so rows may be missing"
+            )
         try:
             result = transfer.end(error)
         finally:
@@ -72,7 +78,7 @@ class Transferring:
 
 
 def _close_rows(runner: LeaseRunner, rows: Any, error: BaseException | None) -> None:
-    runner.call(rows.close)
+    runner.call_for_transfer(rows.close)
 
 
 class Stream(Transferring):
@@ -90,7 +96,7 @@ class Stream(Transferring):
         try:
             if self._rows is None:
                 self._rows = self._begin("stream", _close_rows)
-            row = self._runner.call(next, self._rows, _END)
+            row = self._runner.call_for_transfer(next, self._rows, _END)
         except BaseException as error:
             self._over = True
             self._end(error)
@@ -110,8 +116,8 @@ class Stream(Transferring):
 
 def _leave_block(runner: LeaseRunner, block: Any, error: BaseException | None) -> Any:
     if error is None:
-        return runner.call(block.__exit__, None, None, None)
-    return runner.call(block.__exit__, type(error), error, error.__traceback__)
+        return runner.call_for_transfer(block.__exit__, None, None, None)
+    return runner.call_for_transfer(block.__exit__, type(error), error, error.__traceback__)
 
 
 class Copy(Transferring):
@@ -120,7 +126,7 @@ class Copy(Transferring):
     def __enter__(self) -> Any:
         block = self._begin("copy", _leave_block)
         try:
-            return self._runner.call(block.__enter__)
+            return self._runner.call_for_transfer(block.__enter__)
         except BaseException as error:
             self._end(error)
             raise

@@ -1,13 +1,16 @@
 """I2: what outlives execute() keeps the lease until it is closed."""
 
 import io
+from contextlib import closing
 
 import pytest
-from django.db import transaction
+from django.db import ProgrammingError, transaction
 from testapp.models import Item
 
+from relet.backends.wrapper import transfers as leased
+
 from ..support import driver
-from ..support.pools import at_rest, stats
+from ..support.pools import at_rest, backend_pid, stats
 from ..support.sessions import kill
 
 copies = driver.needs("psycopg", "cursor.copy()")
@@ -154,6 +157,106 @@ def test_stream_keeps_the_lease_until_closed(db):
         stream.close()
         assert at_rest(db)
         cursor.execute("SELECT 1")
+
+
+def streaming(cursor):
+    stream = cursor.stream("SELECT generate_series(1, 100000)")
+    next(stream)
+    return stream
+
+
+def copying(cursor):
+    def rows():
+        with cursor.copy("COPY (SELECT generate_series(1, 100000)) TO STDOUT") as copy:
+            yield from copy.rows()
+
+    rows = rows()
+    next(rows)
+    return rows
+
+
+transfers = pytest.mark.parametrize("begin", [streaming, copying], ids=lambda begin: begin.__name__)
+
+
+@copies
+@transfers
+def test_a_block_that_fails_ends_what_is_still_read(db, begin):
+    with db.cursor() as cursor:
+        pids = set()
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            pids.add(backend_pid(db))
+            rows = begin(cursor)
+            raise ZeroDivisionError
+        assert at_rest(db)
+        with pytest.raises(driver.dbapi.Error, match=r"ROLLBACK has ended|no COPY in progress"):
+            list(rows)
+        assert backend_pid(db) in pids
+
+
+@copies
+@transfers
+def test_a_block_whose_rows_are_still_read_is_not_committed(db, begin):
+    with db.cursor() as cursor:
+        with pytest.raises(ProgrammingError, match="still open"), transaction.atomic():
+            Item.objects.create(name="never")
+            rows = begin(cursor)
+        assert at_rest(db)
+        rows.close()
+    assert not Item.objects.filter(name="never").exists()
+
+
+@copies
+@transfers
+def test_nothing_else_runs_while_rows_are_read(db, begin):
+    with db.cursor() as cursor, closing(begin(cursor)):
+        for use in (
+            lambda: backend_pid(db),
+            lambda: cursor.executemany("SELECT %s", [[1]]),
+            lambda: begin(cursor),
+            lambda: next(Item.objects.iterator()),
+            lambda: transaction.atomic().__enter__(),
+            lambda: db.set_autocommit(False),
+        ):
+            with pytest.raises((ProgrammingError, driver.dbapi.ProgrammingError), match="open"):
+                use()
+    assert at_rest(db)
+    assert db.get_autocommit()
+    backend_pid(db)
+
+
+@copies
+@transfers
+def test_statements_run_again_once_rows_were_read(db, begin):
+    with transaction.atomic(), db.cursor() as cursor:
+        with closing(begin(cursor)), pytest.raises(ProgrammingError, match="still open"):
+            Item.objects.create(name="refused")
+        assert not db._runner.lease.pins
+    with db.cursor() as cursor:
+        for _ in range(2):
+            cursor.execute("SELECT 1")
+    assert not db._runner.detour
+    assert at_rest(db)
+
+
+@copies
+def test_i15_an_interrupt_before_the_driver_leaves_its_block(db, monkeypatch):
+    leave, interrupts = leased._leave_block, [KeyboardInterrupt]
+
+    def interrupted(runner, block, error):
+        if interrupts:
+            raise interrupts.pop()
+        return leave(runner, block, error)
+
+    monkeypatch.setattr(leased, "_leave_block", interrupted)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        transaction.atomic(),
+        db.cursor() as cursor,
+        cursor.copy("COPY testapp_item (name) FROM STDIN") as copy,
+    ):
+        copy.write_row(["never"])
+    assert at_rest(db)
+    assert not Item.objects.filter(name="never").exists()
 
 
 def test_the_drivers_connection_keeps_the_lease_until_the_cursor_closes(db):
