@@ -50,6 +50,7 @@ from . import (
     session_rules,
     session_tracking,
     standby,
+    sync_threads,
 )
 from .definitions import PoolDefinitions
 from .host import Host
@@ -550,6 +551,9 @@ class LeaseRunner:
         if lock is None:
             if self.is_idle_here():
                 self.act_on_notes()
+            elif not self.is_owner():
+                # The owner may have no statement to run for a long time.
+                sync_threads.call_soon(partial(_act_on_notes, self.ref))
         elif lock.acquire(blocking=False):
             try:
                 if self.is_idle():
@@ -1152,6 +1156,14 @@ def _close_cut_off(connection: PooledConnection, runner: LeaseRunner) -> None:
         lease.send(CLOSE)
         ending.discard(lease)
         runner.host.close()
+
+
+def _act_on_notes(find: weakref.ref[LeaseRunner]) -> None:
+    """Act on the notes if this thread is the owner and runs nothing."""
+    runner = find()
+    if runner is not None and runner.notes and runner.is_idle_here():
+        runner.act_on_notes()
+        runner.tell()
 
 
 def _dropped(find: weakref.ref[LeaseRunner], pin: weakref.ref[Any]) -> None:

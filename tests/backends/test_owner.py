@@ -5,10 +5,10 @@ import gc
 import itertools
 import logging
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.db import connections, transaction
 from testapp.models import Item
 
@@ -17,6 +17,7 @@ from relet import ReleasePolicy, hold, policies
 from ..support import driver
 from ..support.pools import at_rest, stats
 from ..support.threads import Thread, in_thread
+from ..support.waiting import until
 
 MODES = ["statement", "cursor", "request"]
 
@@ -475,6 +476,44 @@ def test_an_asynchronous_iterator_that_is_broken_off(db, items):
     gc.collect()
     assert stats(db).in_use == 0
     assert Item.objects.filter(name__startswith="acknowledged").count() == 40
+
+
+async def broken_off(items):
+    async for _ in items:
+        break
+
+
+async def cancelled(items):
+    begun = asyncio.Event()
+
+    async def request():
+        async for _ in items:
+            begun.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(request())
+    await begun.wait()
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def closed(items):
+    await anext(items)
+    await items.aclose()
+
+
+@pytest.mark.parametrize("leave", [broken_off, cancelled, closed], ids=lambda leave: leave.__name__)
+@pytest.mark.parametrize("context", [nullcontext, ThreadSensitiveContext])
+def test_an_asynchronous_iterator_ends_while_its_thread_runs_nothing(db, items, leave, context):
+    async def main():
+        async with context():
+            await leave(Item.objects.aiterator(chunk_size=2))
+            assert await asyncio.to_thread(until, lambda: stats(db).in_use == 0)
+            await sync_to_async(connections.close_all)()
+
+    asyncio.run(main())
+    assert not server_side_cursors()
 
 
 # The log.
