@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -52,6 +53,12 @@ def _expire_definitions(using: str, **kwargs: Any) -> None:
 
 def _plan_pool(host: Host) -> MakePool:
     """Check the settings, import the modules they name, and return a function to make the pool."""
+    if sys.is_finalizing():
+        # Nothing can be imported any more, and no thread started.
+        raise host.Database.InterfaceError(
+            f"DATABASES[{host.alias!r}]: the interpreter is exiting, so no pool can be opened. "
+            "Query before that, such as in a function registered with atexit, not in __del__()."
+        )
     # Not at the top: it imports Django's models.
     from django.db.models.signals import post_migrate
 

@@ -97,6 +97,37 @@ begun.wait()
 )
 def test_the_interpreters_exit(database, observer, leave, call, code):
     """With a transaction open: at once, in silence, and nothing stays on the server."""
+    counting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    before = observer.execute(counting).fetchone()
+    result = run(EXIT, leave=leave, call=call)
+    assert (result.returncode, result.stdout, result.stderr) == (code, "", "")
+    until(lambda: observer.execute(counting).fetchone() <= before)
+
+
+LATE = """
+class Late:
+    def __del__(self):
+        try:
+            query()
+        except Exception as error:
+            print(type(error), error)
+
+late = Late()
+query()
+"""
+
+
+@pytest.mark.slow
+def test_a_query_after_the_exit_handlers(database):
+    """Modules are torn down by then, and nothing can be imported."""
+    result = run(EXIT + LATE, leave="connection.commit()", call="query = leave")
+    assert result.stdout.startswith("<class 'django.db.utils.InterfaceError'> DATABASES['default']")
+    assert "the interpreter is exiting" in result.stdout
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def run(source, **parts):
+    """Run *source*, a template, in another process."""
     given = connections["default"].settings_dict
     names = ("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT")
     settings = {name: given[name] for name in names}
@@ -104,13 +135,9 @@ def test_the_interpreters_exit(database, observer, leave, call, code):
     settings.setdefault("OPTIONS", {}).update(
         {key: value for key, value in given["OPTIONS"].items() if key not in ("pool", "policy")}
     )
-    source = EXIT.format(database=settings, leave=leave, call=call)
+    source = source.format(database=settings, **parts)
     command = [sys.executable, "-W", "error", "-X", "dev", "-c", source]
-    counting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-    before = observer.execute(counting).fetchone()
-    result = subprocess.run(command, capture_output=True, text=True, timeout=20)
-    assert (result.returncode, result.stdout, result.stderr) == (code, "", "")
-    until(lambda: observer.execute(counting).fetchone() <= before)
+    return subprocess.run(command, capture_output=True, text=True, timeout=20)
 
 
 def test_nothing_is_in_use_after_all(db):
