@@ -160,6 +160,22 @@ def copied():
         copy.write_row(["written"])
 
 
+def copied_in_transaction():
+    with transaction.atomic():
+        copied()
+
+
+def failed_while_streaming():
+    with (
+        suppress(ZeroDivisionError),
+        transaction.atomic(),
+        connections["default"].cursor() as cursor,
+    ):
+        rows = cursor.stream("SELECT name FROM testapp_item, generate_series(1, 1000)")
+        next(rows, None)
+        raise ZeroDivisionError
+
+
 def unseen():
     run("SELECT relet_struck()")
 
@@ -256,6 +272,8 @@ def struck(db, observer, other):
 ONLY = [
     pytest.param(streamed, nothing, marks=driver.needs("psycopg", "stream()")),
     pytest.param(copied, nothing, marks=driver.needs("psycopg", "copy()")),
+    pytest.param(copied_in_transaction, nothing, marks=driver.needs("psycopg", "copy()")),
+    pytest.param(failed_while_streaming, nothing, marks=driver.needs("psycopg", "stream()")),
 ]
 
 
