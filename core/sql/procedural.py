@@ -16,13 +16,23 @@ from .dynamic import Executed, Unreadable
 from .effects import ALL, AnyStep, Change, Kind, later, nameless
 from .functions import RUNNERS, steps_anywhere, texts_run
 from .names import UNKNOWN_NAME, fits, is_temporary_schema
-from .statements import STRING, WORD, Statement, Token, key_words, readings, split, text_at
+from .statements import OTHER, STRING, WORD, Statement, Token, key_words, readings, split, text_at
 
 #: First word of a statement -> yields its effects, except those of the functions that it calls.
 Heads = Mapping[str, Callable[[Statement, list[str]], Iterator[AnyStep]]]
 
 #: PL/pgSQL words after which a statement may begin, as after a semicolon.
 _BEFORE = ("begin", "then", "else", "loop")
+_DECLARE, _BEGIN, _INTO = Token(WORD, "declare"), Token(WORD, "begin"), Token(WORD, "into")
+#: What no command goes on with after its first word. The word is a variable or a column then, as in
+#: ``load := 1`` and ``CASE WHEN a THEN load ELSE b END``.
+_AFTER_A_VALUE = {
+    *(
+        Token(OTHER, text)
+        for text in (":=", "=", "[", ".", "::", "+", "/", "|", "<", ">", ",", ")")
+    ),
+    *(Token(WORD, text) for text in ("when", "else", "end")),
+}
 #: The maximum nesting depth of EXECUTE strings that are read.
 _DEEPEST = 3
 #: Code and its texts are read up to `_MOST` times the code's length in total, which counts as
@@ -128,7 +138,7 @@ class Code:
         self, text: _Text, way: list[Token], found: list[Statement], parameters: frozenset[str]
     ) -> None:
         """Add the statements *found* in *text*, and the texts that they run."""
-        self.statements += found
+        self.statements += _with_names_quoted(found) if text.procedural else found
         words = {word for _, word, _ in way}
         deeper = text.depth + 1
         strings_run = text.strings_run
@@ -196,7 +206,59 @@ def parts(statement: Statement) -> Iterator[Statement]:
     starts = [0]
     starts += [at + 1 for at, token in enumerate(statement) if token.text in _BEFORE]
     for start, stop in zip(starts, [*starts[1:], len(statement)], strict=True):
-        yield statement[start:stop]
+        part = statement[start:stop]
+        if _is_value(part):
+            part[0] = _quoted(part[0])
+        yield part
+
+
+def _with_names_quoted(found: list[Statement]) -> Iterator[Statement]:
+    """Yield *found*, PL/pgSQL, with names of variables quoted where they could be key words.
+
+    Those are the names that are declared, and those after INTO, which makes no table here.
+    """
+    declares = False
+    for statement in found:
+        names = {0} if declares and statement[0] not in (_DECLARE, _BEGIN) else set()
+        if _INTO in statement:
+            names.update(at + 1 for at, token in enumerate(statement[:-1]) if token == _INTO)
+        if declares or _DECLARE in statement:
+            declares = _ends_in_declarations(statement, declares)
+        if names:
+            statement = [
+                _quoted(token) if at in names else token for at, token in enumerate(statement)
+            ]
+        yield statement
+
+
+def _ends_in_declarations(statement: Statement, declares: bool) -> bool:
+    """Return whether the statement after *statement* is a declaration.
+
+    :param declares: whether *statement* may be one.
+    """
+    for at, token in enumerate(statement):
+        if token == _DECLARE:
+            before = text_at(statement, at - 1)
+            # It is a column in ``THEN declare ELSE``. A label may come before it.
+            if (
+                not at
+                or (before in _BEFORE and not _is_value(statement[at : at + 2]))
+                or (before == ">" and text_at(statement, at - 5) == "<")
+            ):
+                declares = True
+        elif token == _BEGIN and (not at or statement[at - 1] == _DECLARE):
+            declares = False
+    return declares
+
+
+def _is_value(part: Statement) -> bool:
+    """Return whether *part* begins with a variable or a column, whatever that is called."""
+    return len(part) > 1 and part[1] in _AFTER_A_VALUE
+
+
+def _quoted(token: Token) -> Token:
+    """Return *token*; a word becomes a quoted one, which is never a key word."""
+    return token._replace(quoted=True) if token.kind is WORD else token
 
 
 def _effects(statement: Statement, heads: Heads) -> Iterator[Change]:

@@ -376,6 +376,13 @@ END $f$;
 CREATE TRIGGER t BEFORE INSERT ON people FOR EACH ROW EXECUTE FUNCTION t()""",
         "INSERT INTO people VALUES (1, '2020-01-01')",
     ),
+    "variables that are called like commands": (
+        f(
+            "SELECT 1 INTO temp; load := temp; listen := 'a'; reset := true;",
+            "DECLARE temp int; load int; listen text; reset bool; prepare int;",
+        ),
+        "SELECT f()",
+    ),
     "names with commas": (
         f(
             "FOR c IN SELECT attname FROM pg_attribute WHERE attrelid = 'plain'::regclass"

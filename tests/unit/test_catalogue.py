@@ -149,6 +149,29 @@ OWN = {
         "EXECUTE 'SELECT 1'; DO $a$ DO $b$ DO $c$ DO $d$ DO $e$ x $e$ $d$ $c$ $b$ $a$;",
         "UNKNOWN",
     ),
+    "variables that are called like commands": (
+        "load := 1; listen = 'a'; prepare[1] := 2; reset.x := 3; set := 4;",
+        "",
+    ),
+    "columns that are called like commands": (
+        "v := CASE p WHEN 1 THEN load WHEN 2 THEN listen || 'a' ELSE reset END;",
+        "",
+    ),
+    "declarations of such variables": (
+        "<<b>> DECLARE a int; load int; prepare bool; listen text; set int; BEGIN NULL; END;",
+        "",
+    ),
+    "a command after declarations": ("DECLARE load int; BEGIN LOAD 'x'; END;", "LIBRARY"),
+    "a command before declarations": ("LOAD 'x'; DECLARE a int; BEGIN NULL; END;", "LIBRARY"),
+    "a command after a column": (
+        "v := CASE WHEN p THEN declare ELSE a > declare END; LISTEN a;",
+        "CHANNEL",
+    ),
+    "a variable after INTO": (
+        "SELECT 1 INTO temp FROM t; SELECT 1 INTO STRICT temp; EXECUTE 'SELECT 1' INTO temp;",
+        "",
+    ),
+    "a table after INTO": ("EXECUTE 'SELECT 1 AS a INTO TEMP x';", "TEMPORARY"),
     "a block in it": ("EXECUTE $x$ DO 'BEGIN SET a.b = 1; END' $x$;", "SETTING"),
 }
 
