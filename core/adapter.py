@@ -536,6 +536,11 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
         """Return the SQL text of *query*, which is anything that the driver's cursor executes."""
         return query.decode(errors="replace") if isinstance(query, bytes) else str(query)
 
+    @classmethod
+    def function_name(cls, name: Any) -> str:
+        """Return how the driver's ``cursor.callproc()`` writes *name* in SQL."""
+        return str(name)
+
     def boolean_columns(self, cursor: Any) -> Sequence[bool] | None:
         """Return which columns are true in the only row of the result of *cursor*.
 

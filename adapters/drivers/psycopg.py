@@ -20,6 +20,7 @@ from psycopg.rows import tuple_row
 from relet.core import Facts, TransactionStatus
 from relet.core.outside import from_handler
 from relet.core.sql import transactions
+from relet.core.sql.quoting import quote_identifier
 
 from . import facts as telling
 from .application_name import with_application_name
@@ -200,6 +201,15 @@ class Psycopg:
         if isinstance(query, psycopg.sql.Composable):
             return _composed_text(query)
         return str(query)
+
+    @classmethod
+    def function_name(cls, name: Any) -> str:
+        # As in the cursors of Django, which have callproc(); psycopg has none.
+        return (
+            cls.sql_text(name)
+            if isinstance(name, psycopg.sql.Identifier)
+            else quote_identifier(str(name))
+        )
 
     def boolean_columns(self, cursor: psycopg.Cursor[Any]) -> Sequence[bool] | None:
         result = cursor.pgresult

@@ -14,6 +14,7 @@ from relet.adapters.drivers.parameters import refuse_unknown
 from relet.adapters.queue_pool import QueuePoolAdapter
 from relet.core import Facts, TransactionStatus
 from relet.core.locks import depth
+from relet.core.sql.quoting import quote_identifier
 
 from . import dbapi, settings
 from .connection import Connection
@@ -117,6 +118,10 @@ class Pg8000Adapter(QueuePoolAdapter):
     @classmethod
     def sql_text(cls, query: Any) -> str:
         return statement_text(query)
+
+    @classmethod
+    def function_name(cls, name: Any) -> str:
+        return quote_identifier(str(name))  # as in its cursors
 
     def boolean_columns(self, cursor: Cursor) -> Sequence[bool] | None:
         rows = cursor.peek()

@@ -19,11 +19,16 @@ from .connection import LeasedConnection
 from .transfers import Copy, Stream
 
 if TYPE_CHECKING:
+    from relet.core import PoolAdapter
     from relet.core.sql.effects import Effects
 
 
 def _statement(
-    method: str, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    adapter: type[PoolAdapter[Any]],
+    method: str,
+    query: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> tuple[Any, object]:
     """Return the query that *method* runs, and its parameters if they are known."""
     if method in ("copy_from", "copy_to"):
@@ -33,7 +38,7 @@ def _statement(
     params = None if method == "copy_expert" or not args else args[0]
     if method == "callproc":
         placeholders = ", ".join(["%s"] * len(params or ()))
-        return f"SELECT {query}({placeholders})", params
+        return f"SELECT {adapter.function_name(query)}({placeholders})", params
     return query, None if method == "executemany" else params
 
 
@@ -137,7 +142,7 @@ class LeasedCursor:
             if runner.detour and runner.is_idle():
                 runner.act_on_notes()
                 runner.refuse_during_transfer()
-            text, params = _statement(method, query, args, kwargs)
+            text, params = _statement(runner.host_class.adapter_class, method, query, args, kwargs)
             try:
                 if (effects := runner.effects_of(text)) is None:
                     return self._run_plain(text, method, (query, *args), kwargs)

@@ -279,6 +279,17 @@ class TestOtherCalls:
             cursor.callproc("outer_trap", [1])
         assert wrapper._runner.lease.connection is not None
 
+    @pytest.mark.skipif(driver.NAME == "psycopg2", reason="psycopg2 does not quote the name")
+    def test_callproc_of_a_name_in_quotes(self, make, observer):
+        observer.execute(
+            f'CREATE FUNCTION {SCHEMA}."setTrap"() RETURNS int LANGUAGE sql'
+            f" AS 'SELECT {SCHEMA}.trap()'"
+        )
+        wrapper = make(**PATH)
+        with wrapper.cursor() as cursor:
+            cursor.callproc("setTrap")
+        assert wrapper._runner.lease.connection is not None
+
     def test_a_server_side_cursor(self, make):
         wrapper = make(**PATH)
         with wrapper.chunked_cursor() as cursor:

@@ -618,6 +618,11 @@ class TestWaysToRunIt:
         with db.cursor() as cursor:
             cursor.callproc("set_config", ["app.tenant", "1", False])
 
+    @needs("psycopg", "functions that are called by an identifier")
+    def test_callproc_of_an_identifier(self, db, kept):
+        with db.cursor() as cursor:
+            cursor.callproc(composed.Identifier("set_config"), ["app.tenant", "1", False])
+
     @pytest.mark.skipif(composed is None, reason="the driver composes no statements")
     def test_composed(self, db, kept):
         query = composed.SQL("SET {} = {}").format(
