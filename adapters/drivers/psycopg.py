@@ -20,6 +20,7 @@ from psycopg.rows import tuple_row
 from relet.core import Facts, TransactionStatus
 from relet.core.outside import from_handler
 from relet.core.sql import transactions
+from relet.core.sql.classifier import UNREADABLE
 from relet.core.sql.quoting import quote_identifier
 
 from . import facts as telling
@@ -47,6 +48,9 @@ _PIPELINE_OFF = psycopg.pq.PipelineStatus.OFF
 
 #: A parameter that is not passed, so that nothing is assumed about its value.
 _UNKNOWN = "$0"
+
+#: Python's template strings, if psycopg takes them as queries.
+_TEMPLATE: Any = getattr(psycopg.sql, "Template", ())
 
 #: A true boolean, in text and in binary.
 _TRUE = (b"t", b"\x01")
@@ -196,11 +200,13 @@ class Psycopg:
 
     @classmethod
     def sql_text(cls, query: Any) -> str:
-        if isinstance(query, bytes):
+        if isinstance(query, str):
+            return str.__str__(query)
+        if isinstance(query, (bytes, bytearray)):
             return query.decode(errors="replace")
         if isinstance(query, psycopg.sql.Composable):
             return _composed_text(query)
-        return str(query)
+        return _template_text(query) if isinstance(query, _TEMPLATE) else UNREADABLE
 
     @classmethod
     def function_name(cls, name: Any) -> str:
@@ -233,6 +239,27 @@ def _composed_text(query: psycopg.sql.Composable) -> str:
         if isinstance(query, psycopg.sql.Literal):
             return _UNKNOWN
         raise
+
+
+def _template_text(template: Any) -> str:
+    """Return the text of *template*, with a value that nobody knows for each parameter.
+
+    https://www.psycopg.org/psycopg3/docs/basic/tstrings.html
+    """
+    return "".join(
+        part if isinstance(part, str) else _interpolated_text(part.value, part.format_spec)
+        for part in template
+    )
+
+
+def _interpolated_text(value: Any, form: str) -> str:
+    if isinstance(value, _TEMPLATE):
+        return _template_text(value)
+    if isinstance(value, psycopg.sql.Composable):
+        return _composed_text(value)
+    if form == "i":
+        return quote_identifier(str(value))
+    return _composed_text(psycopg.sql.Literal(value)) if form == "l" else _UNKNOWN
 
 
 def _planned_cursor(book: PlanBook, classes: dict[Any, type[Any]], raw: Connection) -> Any:

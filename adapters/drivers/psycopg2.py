@@ -12,6 +12,7 @@ import psycopg2
 from psycopg2 import extensions, sql
 
 from relet.core import TransactionStatus
+from relet.core.sql.classifier import UNREADABLE
 from relet.core.sql.quoting import quote_identifier
 
 from .application_name import with_application_name
@@ -106,11 +107,11 @@ class Psycopg2:
 
     @classmethod
     def sql_text(cls, query: Any) -> str:
+        if isinstance(query, str):
+            return str.__str__(query)
         if isinstance(query, bytes):
             return query.decode(errors="replace")
-        if isinstance(query, sql.Composable):
-            return _text(query)
-        return str(query)
+        return _text(query) if isinstance(query, sql.Composable) else UNREADABLE
 
     def boolean_columns(self, cursor: Any) -> Sequence[bool] | None:
         if cursor.description is None or cursor.rowcount != 1:

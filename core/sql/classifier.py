@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from .commands import steps_of
-from .effects import AnyStep, Change, Effects
+from .effects import AnyStep, Change, Effects, Kind
 from .functions import READERS, calls_of
 from .statements import PARAMETER, Statement, Token, readings, split
 
@@ -33,6 +33,10 @@ _TRIGGERS = (
     *("set_config", "_advisory_", "tval", "currval", "setseed", "temp", "pg_settings", ";", 'u&"'),
     *("_to_xml", "ts_stat", "ts_rewrite", "_backup", "replication_"),
 )
+
+
+#: Stands for the text of a query that cannot be read, and may have any effect.
+UNREADABLE = "/* a query that cannot be read */"
 
 
 class Definitions(Protocol):
@@ -50,6 +54,8 @@ def classify(sql: str, definitions: Definitions | None = None) -> Effects | None
 
     :param definitions: what is known of the database that runs it.
     """
+    if sql == UNREADABLE:
+        return Effects((Change(Kind.UNKNOWN, None),), single=False, may_commit=True)
     lowered = sql.lower()
     triggers = [trigger for trigger in _TRIGGERS if trigger in lowered]
     if definitions is not None and not definitions.may_concern(lowered):

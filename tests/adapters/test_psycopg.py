@@ -1,14 +1,17 @@
 """What is peculiar to psycopg_pool."""
 
+import sys
 import threading
 
 import psycopg
 import psycopg_pool
 import pytest
+from psycopg import _compat
 
 from relet.adapters.psycopg import PsycopgAdapter, lean_pool
 from relet.adapters.psycopg import adapter as adapter_module
 from relet.core import ConfigurationError, PoolConfig, TransactionStatus
+from relet.core.sql.classifier import UNREADABLE
 
 from ..support.dsn import parameters_for
 from ..support.waiting import until
@@ -324,7 +327,8 @@ class Unknown:
             psycopg.sql.SQL("SET {} = {}").format(psycopg.sql.Identifier("a", "b"), 5),
             'SET "a"."b" = 5',
         ),
-        (17, "17"),
+        (bytearray(b"SELECT 1"), "SELECT 1"),
+        (17, UNREADABLE),
         # What only a connection may know how to adapt.
         (
             psycopg.sql.SQL("SET {} = {}").format(psycopg.sql.Identifier("a"), Unknown()),
@@ -339,6 +343,31 @@ class Unknown:
 )
 def test_the_text_of_a_query(query, text):
     assert PsycopgAdapter.sql_text(query) == text
+
+
+def template(*parts):
+    """A template string, or what psycopg has in its place before Python 3.14."""
+    if sys.version_info >= (3, 14):
+        return _compat.Template(*parts)
+    found = type("Template", (_compat.Template,), {"__iter__": lambda self: iter(parts)})
+    return object.__new__(found)
+
+
+def put_in(value, form=""):
+    return _compat.Interpolation(value, "value", None, form)
+
+
+@pytest.mark.skipif(not hasattr(_compat, "Template"), reason="psycopg takes no template strings")
+def test_the_text_of_a_template():
+    table, columns = psycopg.sql.Identifier("s", "t"), psycopg.sql.SQL("a, b")
+    where = template(" WHERE a = ", put_in(7, "l"), " AND b = ", put_in(Unknown(), "l"))
+    query = template(
+        *("SELECT ", put_in(columns, "q"), " FROM ", put_in(table, "i"), put_in(where, "q")),
+        *(" ORDER BY ", put_in('c"d', "i"), " LIMIT ", put_in(5), " OFFSET ", put_in(6, "b")),
+    )
+    assert PsycopgAdapter.sql_text(query) == (
+        'SELECT a, b FROM "s"."t" WHERE a = 7 AND b = $0 ORDER BY "c""d" LIMIT $0 OFFSET $0'
+    )
 
 
 @pytest.mark.parametrize(

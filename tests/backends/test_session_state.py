@@ -679,6 +679,11 @@ class TestWaysToRunIt:
         with db.cursor() as cursor:
             cursor.cursor.execute(self.SQL.encode())
 
+    @needs("psycopg", "queries that are byte arrays")
+    def test_a_byte_array(self, db, kept):
+        with db.cursor() as cursor:
+            cursor.cursor.execute(bytearray(self.SQL.encode()))
+
     def test_server_side(self, db, kept):
         with db.chunked_cursor() as cursor:
             cursor.execute(self.SQL)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relet.core import Kind
-from relet.core.sql.classifier import EFFECTS, Memo, classify
+from relet.core.sql.classifier import EFFECTS, UNREADABLE, Memo, classify
 from relet.core.sql.effects import ALL, Change, Control, Effects, Move, Parameter, Unresolved
 from relet.core.sql.statements import tokens
 
@@ -861,6 +861,10 @@ def test_what_may_never_run_gives_nothing_back(how):
         assert steps and not any(step.undoes and step.sure for step in steps), sql
     unlock = getattr(classify("SELECT pg_advisory_lock(1); COMMIT"), how)
     assert unlock.resolve(None, None) == (Change(Kind.LOCK, None), Change(Kind.UNKNOWN, None))
+
+
+def test_a_query_that_cannot_be_read_may_do_anything():
+    assert told(UNREADABLE) == ["UNKNOWN"]
 
 
 def test_what_a_server_side_cursor_makes_it_makes_whenever_rows_are_fetched():
