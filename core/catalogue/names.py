@@ -22,6 +22,7 @@ from relet.core.sql.names import UNKNOWN_NAME, fits, truncated
 from relet.core.sql.procedural import Code, parts
 from relet.core.sql.statements import (
     OTHER,
+    STRING,
     WORD,
     Statement,
     Token,
@@ -325,6 +326,9 @@ class Catalogue:
                     yield Change(Kind.DYNAMIC, None)
                 else:
                     yield from self._of_functions_like(name, schema)
+                    yield from self._of_types_like(name)
+            if self.types and _may_be_type(statement, start, position):
+                yield from self._of_types_like(name)
             verbs = _verbs(statement, start, position, texts)
             for verb in verbs:
                 if verb == SELECT and (len(verbs) > 1 or before in ("(", ",")):
@@ -343,6 +347,11 @@ class Catalogue:
         for function, by_schema in self.functions.items():
             if fits(function, name):
                 yield from self._looked_up(by_schema, schema)
+
+    def _of_types_like(self, name: str) -> Iterator[Change]:
+        for known, changes in self.types.items():
+            if fits(known, name):
+                yield from changes
 
     def _of_operators(self, statement: Statement, texts: set[str]) -> Iterator[Change]:
         symbols = "".join(token.text if token.kind is OTHER else " " for token in statement)
@@ -407,6 +416,20 @@ def _verbs(
     if not texts.isdisjoint(_REWRITES):
         found.append(REWRITE)
     return found
+
+
+def _may_be_type(statement: Statement, start: int, end: int) -> bool:
+    """Return whether the name from *start* to *end* may be a type, to which values are cast."""
+    before, following = text_at(statement, start - 1), statement[end + 1 : end + 2]
+    return (
+        before in ("::", "type")
+        or (before == "as" and following in _AFTER_CAST)
+        or bool(following and following[0].kind is STRING)
+        or statement[0].text == "alter"
+    )
+
+
+_AFTER_CAST = [[Token(OTHER, ")")], [Token(OTHER, "[")]]
 
 
 def _is_of_all(statement: Statement, head: str) -> bool:

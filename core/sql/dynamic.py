@@ -18,7 +18,17 @@ from math import prod
 
 from .names import UNKNOWN_NAME
 from .quoting import quote_identifier, quote_literal
-from .statements import OTHER, STRING, WORD, Statement, Token, closing, comma_list, text_at
+from .statements import (
+    OTHER,
+    STRING,
+    WORD,
+    Statement,
+    Token,
+    closing,
+    comma_list,
+    key_words,
+    text_at,
+)
 
 #: The texts that an expression may be; None stands for NULL.
 Texts = list[str | None]
@@ -39,8 +49,8 @@ _TRIMS = {"trim": str.strip, "btrim": str.strip, "ltrim": str.lstrip, "rtrim": s
 _SAFE_TEMPLATE = re.compile(r"[\w .,:/+-]*\Z")
 #: Types whose values can be nothing but a name or a number.
 _SAFE_TYPES = {
-    **dict.fromkeys(("regclass", "regproc", "regprocedure", "regtype", "regrole"), UNKNOWN_NAME),
-    "regnamespace": UNKNOWN_NAME,
+    **dict.fromkeys(("regclass", "regproc", "regtype", "regrole", "regnamespace"), UNKNOWN_NAME),
+    "regprocedure": f"{UNKNOWN_NAME}({UNKNOWN_NAME})",  # with the types of its parameters
     **dict.fromkeys(("int", "integer", "bigint", "smallint", "int4", "int8", "numeric"), _NUMBER),
     **dict.fromkeys(("boolean", "bool", "date", "oid", "uuid"), _NUMBER),
 }
@@ -75,6 +85,11 @@ _ASSIGN = (Token(OTHER, ":="), Token(OTHER, "="))
 _ASSIGNS = [[token] for token in _ASSIGN]
 _BAR = Token(OTHER, "|")
 _EXECUTE = Token(WORD, "execute")
+#: What follows the privilege EXECUTE, and the action of a trigger. Variables may be called
+#: function and procedure, too.
+_ON = [Token(WORD, "on")]
+_OF_TRIGGER = [[Token(WORD, "function")], [Token(WORD, "procedure")]]
+_CREATE = Token(WORD, "create")
 _CASE, _END = Token(WORD, "case"), Token(WORD, "end")
 _OF_CASE = ("case", "when", "then", "else", "end")
 #: Words after which a statement may begin, and a variable may be assigned to.
@@ -425,10 +440,12 @@ def _expressions(statement: Statement) -> Iterator[Statement]:
     """Yield the expression of each EXECUTE in *statement*."""
     if _EXECUTE not in statement:
         return
+    trigger = _trigger(statement)
     for position, token in enumerate(statement):
         if token != _EXECUTE or text_at(statement, position - 1) == ".":
             continue
-        if text_at(statement, position + 1) in ("function", "procedure", "on"):
+        following = statement[position + 1 : position + 2]
+        if following == _ON or (following in _OF_TRIGGER and position > trigger):
             continue
         end, depth = position + 1, 0
         while end < len(statement) and statement[end] != _EXECUTE:
@@ -439,6 +456,15 @@ def _expressions(statement: Statement) -> Iterator[Statement]:
                 break
             end += 1
         yield statement[position + 1 : end]
+
+
+def _trigger(statement: Statement) -> int:
+    """Return the position of CREATE TRIGGER, or one beyond *statement*."""
+    if _CREATE in statement:
+        for position, token in enumerate(statement):
+            if token == _CREATE and "trigger" in key_words(statement, position):
+                return position
+    return len(statement)
 
 
 def _without_parentheses(expression: Statement) -> Statement:

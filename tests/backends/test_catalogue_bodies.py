@@ -53,6 +53,7 @@ def f(body, declare="", args=""):
     )
 
 
+DOMAIN = "CREATE DOMAIN d AS text CHECK (trap() = 1);"
 COPIED = "CREATE TABLE jobs (n int, command text); INSERT INTO jobs VALUES (1, 'SELECT trap()');"
 MADE = {
     # How a text is written.
@@ -101,6 +102,23 @@ MADE = {
     "a text of a function that is a value of a parameter": (
         f("EXECUTE format('SELECT * FROM ts_stat(%L)', c);", "", "c text"),
         "SELECT f('SELECT to_tsvector(trap()::text)')",
+    ),
+    # What a name may be.
+    "a variable called procedure": (
+        f("EXECUTE procedure;", "", "procedure text"),
+        "SELECT f('SELECT trap()')",
+    ),
+    "a function with its parameters": (
+        f("EXECUTE 'SELECT ' || p::regprocedure;", "", "p text"),
+        "SELECT f('trap()')",
+    ),
+    "a domain": (
+        DOMAIN + f("EXECUTE 'SELECT ''x''::' || p::regtype;", "", "p text"),
+        "SELECT f('d')",
+    ),
+    "a domain that is quoted": (
+        DOMAIN + f("EXECUTE format('SELECT $1::%I', p) USING 'x'::text;", "", "p text"),
+        "SELECT f('d')",
     ),
     # Parts of names.
     "a date in a name": (

@@ -149,6 +149,19 @@ OWN = {
         "EXECUTE 'SELECT 1'; DO $a$ DO $b$ DO $c$ DO $d$ DO $e$ x $e$ $d$ $c$ $b$ $a$;",
         "UNKNOWN",
     ),
+    "a variable called procedure": ("EXECUTE procedure;", "DYNAMIC"),
+    "a variable called function": ("EXECUTE function || '()' INTO v;", "DYNAMIC"),
+    "a variable after a trigger": (
+        "CREATE TRIGGER t AFTER INSERT ON t EXECUTE FUNCTION g(); EXECUTE function;",
+        "DYNAMIC",
+    ),
+    "a trigger": ("CREATE OR REPLACE TRIGGER t AFTER INSERT ON t EXECUTE PROCEDURE g();", ""),
+    "a trigger that is made or not": (
+        "IF p THEN CREATE CONSTRAINT TRIGGER t AFTER INSERT ON t EXECUTE FUNCTION g(); END IF;",
+        "",
+    ),
+    "a privilege": ("GRANT EXECUTE ON FUNCTION g TO x;", ""),
+    "a function with its parameters": ("EXECUTE 'DROP FUNCTION ' || p::regprocedure;", ""),
     "variables that are called like commands": (
         "load := 1; listen = 'a'; prepare[1] := 2; reset.x := 3; set := 4;",
         "",
@@ -264,6 +277,16 @@ STATEMENTS = {
     f"SELECT {UNKNOWN_NAME}_trap(1)": "",
     f"CREATE TABLE IF NOT EXISTS {UNKNOWN_NAME} (a int)": "SETTING",
     f"WITH {UNKNOWN_NAME} (a) AS (SELECT 1) SELECT 1": "",
+    f"SELECT {UNKNOWN_NAME}({UNKNOWN_NAME})": "DYNAMIC",
+    f"DROP FUNCTION {UNKNOWN_NAME}({UNKNOWN_NAME})": "",
+    f"SELECT 1::{UNKNOWN_NAME}": "SETTING",
+    f"SELECT 1::{UNKNOWN_NAME}.{UNKNOWN_NAME}[]": "SETTING",
+    f"SELECT 1::u{UNKNOWN_NAME}": "",
+    f"SELECT CAST(1 AS {UNKNOWN_NAME})": "SETTING",
+    f"SELECT {UNKNOWN_NAME} 'a'": "SETTING",
+    f"SELECT check{UNKNOWN_NAME}('a')": "SETTING",
+    f"ALTER TABLE u ADD COLUMN a {UNKNOWN_NAME} DEFAULT 1": "SETTING",
+    f"SELECT a AS {UNKNOWN_NAME}, b AS {UNKNOWN_NAME} FROM u": "",
 }
 
 

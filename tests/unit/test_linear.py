@@ -144,6 +144,7 @@ TO_CLASSIFY = {
     "code with backslashes": ("DO $$ EXECUTE ", "E'\\'SET a{n}.b = 1'", "$$"),
     # Dynamic SQL.
     "texts": ("DO $$ DECLARE v text := 'SET a'; BEGIN ", "EXECUTE v || ' = {n}';", "$$"),
+    "triggers": ("DO $$ ", "create a EXECUTE function ", "$$"),
     "values": ("DO $$ DECLARE v text; BEGIN ", "v := 'SET a.b = {n}';", "EXECUTE v; $$"),
     "assignments": ("DO $$ DECLARE v text; BEGIN ", "THEN v := 1 ", "; EXECUTE v; $$"),
     "what is appended": (
