@@ -85,7 +85,7 @@ class Body:
             source,
             procedural=language == "plpgsql",
             strings_run=foreign,
-            parameters=frozenset(routine.parameters.split()),
+            parameters=routine.types,
         )
         found: list[Change] = []
         if foreign:

@@ -192,7 +192,8 @@ def _quoted(names: Iterable[str]) -> str:
 class Routine(NamedTuple):
     """A function, procedure or aggregate, as the fields of its record.
 
-    :param parameters: the names of its parameters, with spaces between.
+    :param parameters: the names of its parameters, with spaces between; on another line, the
+        numbers of their types.
     :param of_row: ``t`` if it takes one row, so that ``row.name`` calls it.
     :param settings: what its ``SET`` clauses say, such as ``search_path=a, b``, one a line.
     """
@@ -213,6 +214,19 @@ class Routine(NamedTuple):
     @property
     def title(self) -> str:
         return f"{self.schema}.{self.name}"
+
+    @property
+    def types(self) -> dict[str, str]:
+        """The names of the parameters, ``$1`` and so on, too, and the numbers of their types.
+
+        A number is empty if it is not known.
+        """
+        names, _, numbers = self.parameters.partition("\n")
+        types, named = numbers.split(), names.split(" ")
+        if names and len(types) != len(named):  # there is a name with spaces in it
+            return dict.fromkeys(self.parameters.split(), "")
+        found = {f"${at}": number for at, number in enumerate(types, 1)}
+        return {**found, **dict(zip(named, types, strict=False))}
 
     @property
     def path(self) -> list[str]:
@@ -321,7 +335,7 @@ def _routines(version: int, separators: Separators) -> str:
     return separators.records(
         (
             *("p.oid", "n.nspname", "p.proname", "l.lanname"),
-            "pg_catalog.array_to_string(p.proargnames, ' ')",
+            _PARAMETERS,
             of_row,
             "pg_catalog.array_to_string(p.proconfig, pg_catalog.chr(10))",
             source,
@@ -335,6 +349,12 @@ def _routines(version: int, separators: Separators) -> str:
         f" GROUP BY p.oid::pg_catalog.int8 / {_AT_ONCE}",
     )
 
+
+#: The names of a function's parameters, and the numbers of their types.
+_PARAMETERS = (
+    "pg_catalog.concat(pg_catalog.array_to_string(p.proargnames, ' '), pg_catalog.chr(10),"
+    " pg_catalog.array_to_string(coalesce(p.proallargtypes, p.proargtypes::oid[]), ' '))"
+)
 
 #: The column with the number of what a row belongs to, and its catalogue, where these differ.
 _NUMBERS = {"pg_index": "indexrelid", "pg_aggregate": "aggfnoid"}

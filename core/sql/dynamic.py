@@ -13,13 +13,17 @@ https://www.postgresql.org/docs/current/plpgsql-statements.html#PLPGSQL-STATEMEN
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from itertools import pairwise
 from math import prod
 
 from .names import UNKNOWN_NAME
 from .quoting import quote_identifier, quote_literal
 from .statements import (
     OTHER,
+    PARAMETER,
     STRING,
     WORD,
     Statement,
@@ -54,6 +58,13 @@ _SAFE_TYPES = {
     **dict.fromkeys(("int", "integer", "bigint", "smallint", "int4", "int8", "numeric"), _NUMBER),
     **dict.fromkeys(("boolean", "bool", "date", "oid", "uuid"), _NUMBER),
 }
+#: The same by the numbers of the types, which every server has in pg_type.
+#: https://github.com/postgres/postgres/blob/master/src/include/catalog/pg_type.dat
+_SAFE_NUMBERS = {
+    **dict.fromkeys(("16", "20", "21", "23", "26", "1082", "1700", "2950"), _NUMBER),
+    **dict.fromkeys(("24", "2205", "2206", "4089", "4096"), UNKNOWN_NAME),
+    "2202": _SAFE_TYPES["regprocedure"],
+}
 _TEXT_TYPES = ("text", "varchar", "name", "unknown")
 #: Variables of a trigger, which have names.
 #: https://www.postgresql.org/docs/current/plpgsql-trigger.html
@@ -65,6 +76,8 @@ _MOST_VARIABLES = 50
 _DEEPEST = 20
 _MOST_TEXTS = 64
 _MOST_TARGETS = 100
+#: The maximum length of a type in a declaration, and of what a query selects, in tokens.
+_LONGEST_TYPE, _LONGEST_QUERY = 12, 200
 #: The texts of one expression have up to `_ROOM` times the length of the source, which counts as
 #: `_SHORTEST` characters at least.
 _ROOM, _SHORTEST = 16, 1000
@@ -83,6 +96,8 @@ _PLAIN_VALUE = re.compile(r"(?:null|default|[\d.]*|'[^']*')\Z", re.IGNORECASE)
 
 _ASSIGN = (Token(OTHER, ":="), Token(OTHER, "="))
 _ASSIGNS = [[token] for token in _ASSIGN]
+#: What may follow the type in a declaration.
+_AFTER_TYPE = [[], *_ASSIGNS, [Token(WORD, "not")], [Token(WORD, "default")]]
 _BAR = Token(OTHER, "|")
 _EXECUTE = Token(WORD, "execute")
 #: What follows the privilege EXECUTE, and the action of a trigger. Variables may be called
@@ -90,6 +105,11 @@ _EXECUTE = Token(WORD, "execute")
 _ON = [Token(WORD, "on")]
 _OF_TRIGGER = [[Token(WORD, "function")], [Token(WORD, "procedure")]]
 _CREATE = Token(WORD, "create")
+_SELECT, _FROM, _LOOP = Token(WORD, "select"), Token(WORD, "from"), Token(WORD, "loop")
+_IN_SELECT = [Token(WORD, "in"), _SELECT]
+_ORDER, _DOT = Token(WORD, "order"), Token(OTHER, ".")
+#: The result of a query is not only that of its first expression with one of these.
+_COMBINES = {"union", "intersect", "except"}
 _CASE, _END = Token(WORD, "case"), Token(WORD, "end")
 _OF_CASE = ("case", "when", "then", "else", "end")
 #: Words after which a statement may begin, and a variable may be assigned to.
@@ -106,12 +126,13 @@ class Executed:
     """The texts that the EXECUTE statements of one body run.
 
     :param statements: the body.
-    :param parameters: the names of the function's parameters, whose values are unknown.
+    :param parameters: the names of the function's parameters, and the numbers of their types if
+        they are known.
     :param length: the number of characters of the body.
     """
 
     def __init__(
-        self, statements: list[Statement], parameters: frozenset[str], length: int
+        self, statements: list[Statement], parameters: Mapping[str, str], length: int
     ) -> None:
         self._statements, self._parameters = statements, parameters
         self._room = _ROOM * max(length, _SHORTEST)
@@ -120,6 +141,8 @@ class Executed:
         #: Variables that are being followed, and those that led to nothing.
         self._following: set[str] = set()
         self._unknown: set[str] = set()
+        #: Whether a query is read, in which the name of a variable may be that of a column.
+        self._in_query = False
 
     def texts(self) -> list[str]:
         """Return the texts.
@@ -222,6 +245,12 @@ class Executed:
             return self._formatted(arguments)
         elif function == "concat":
             return self._joined(map(self._without_null, arguments))
+        elif function == "concat_ws":
+            return self._separated(*map(self._texts, arguments))
+        elif function == "replace" and len(arguments) == 3:
+            return self._replaced(*map(self._texts, arguments))
+        elif function == "string_agg" and len(arguments) == 2:
+            return self._aggregated(*arguments)
         elif function == "coalesce":
             return self._first_of(arguments)
         elif function in _CASES:
@@ -230,8 +259,36 @@ class Executed:
         elif function in _TRIMS:
             trim = _TRIMS[function]
             (letters,) = self._texts(arguments[1]) if len(arguments) == 2 else (" ",)
-            return self._within(text and trim(text, letters) for text in self._texts(arguments[0]))
+            texts = self._texts(arguments[0])
+            if (letters or "").strip() and any(map(_has_stand_in, texts)):
+                raise Unreadable  # without its quotes, a value may be anything
+            return self._within(text and trim(text, letters) for text in texts)
         raise Unreadable
+
+    def _separated(self, separator: Texts, *pieces: Texts) -> Texts:
+        """Return what concat_ws() of *pieces* may be. It leaves out those that are NULL."""
+        if any(None in piece for piece in pieces):
+            raise Unreadable
+        return self._joined([part for piece in pieces for part in (separator, piece)][1:])
+
+    def _replaced(self, texts: Texts, old: Texts, new: Texts) -> Texts:
+        if not all(old) or any(map(_has_stand_in, (*texts, *old))):
+            raise Unreadable  # a name may have in it what is replaced
+        return self._within(
+            None if text is None or one is None else text.replace(each or "", one)
+            for text in texts
+            for each in old
+            for one in new
+        )
+
+    def _aggregated(self, value: Statement, separator: Statement) -> Texts:
+        """Return what string_agg() may be: nothing, one value, or many, of which two will do."""
+        if _ORDER in separator:
+            separator = separator[: separator.index(_ORDER)]
+        values, between = self._texts(value), self._texts(separator)
+        if len(values) > 1 or not (values[0] and between[0]) or len(between) > 1:
+            raise Unreadable
+        return self._within([None, values[0], f"{values[0]}{between[0]}{values[0]}"])
 
     def _first_of(self, arguments: list[Statement]) -> Texts:
         """Return what COALESCE of *arguments* may be."""
@@ -251,17 +308,17 @@ class Executed:
 
         A value may be run, as that of DO.
         """
-        depth, following = self._depth, set(self._following)
+        depth, following, in_query = self._depth, set(self._following), self._in_query
         try:
             texts = [text for text in self._texts(argument) if text is not None]
         except Unreadable:
             texts = []
-            self._depth, self._following = depth, following
+            self._depth, self._following, self._in_query = depth, following, in_query
         if len(texts) != 1:
             return UNKNOWN_NAME if name else _VALUE
         (text,) = texts
         if not name:
-            return quote_literal(text)
+            return _VALUE if text in _STAND_INS else quote_literal(text)
         return text if _UNQUOTED.match(text) else quote_identifier(text)
 
     def _without_null(self, argument: Statement) -> Texts:
@@ -271,13 +328,13 @@ class Executed:
         if token.kind is STRING:
             return [token.text]
         if token.kind is WORD and not token.quoted:
-            if token.text in _OF_TRIGGERS:
+            if token.text in _OF_TRIGGERS and not self._in_query:
                 return [UNKNOWN_NAME]
             if token.text == "null":
                 return [None]
         if token.kind is OTHER and token.text[:1].isdigit():
             return [token.text]
-        if token.kind is WORD:
+        if token.kind in (WORD, PARAMETER):
             return self._of_variable(token.text)
         raise Unreadable
 
@@ -313,7 +370,23 @@ class Executed:
 
     # Variables.
 
+    @cached_property
+    def _stand_ins(self) -> dict[str, list[str]]:
+        """The stand-ins for values of each variable and parameter; "" if they may be any text."""
+        found: dict[str, dict[str, None]] = defaultdict(dict)
+        for name, number in self._parameters.items():
+            found[name][_SAFE_NUMBERS.get(number, "")] = None
+        for statement in self._statements:
+            for name, stand_in in _declarations(statement):
+                found[name][stand_in] = None
+        return {name: list(stand_ins) for name, stand_ins in found.items()}
+
     def _of_variable(self, name: str) -> Texts:
+        if self._in_query:
+            raise Unreadable
+        stand_ins = self._stand_ins.get(name)
+        if stand_ins and all(stand_ins):
+            return [*stand_ins]  # whatever is assigned
         if name in self._known:
             return self._known[name]
         if name in self._parameters or name in self._unknown or name in self._following:
@@ -325,8 +398,12 @@ class Executed:
         values = [value for statement in self._statements for value in _assigned(statement, name)]
         first: Texts = []
         pieces: list[Texts] = []
-        for value in values:
-            if _appends(value, name):
+        for value, of_query in values:
+            if of_query:
+                self._in_query = True
+                first += [*self._texts(value), None]
+                self._in_query = False
+            elif _appends(value, name):
                 pieces.append(self._texts(value[3:]))
             else:
                 first += self._texts(value) if value else [None]
@@ -383,8 +460,49 @@ def _makes_word(end: str, start: str) -> bool:
 _STAND_INS = (UNKNOWN_NAME, _NUMBER)
 
 
-def _assigned(statement: Statement, name: str) -> Iterator[Statement]:
+def _has_stand_in(text: str | None) -> bool:
+    return text is not None and (UNKNOWN_NAME in text or _NUMBER in text)
+
+
+def _declarations(statement: Statement) -> Iterator[tuple[str, str]]:
+    """Yield the variables that *statement* may declare, and the stand-ins for their values."""
+    before = "declare"
+    for position, (kind, text, _) in enumerate(statement):
+        if kind is WORD and before == "declare":
+            yield text, _of_type(statement[position + 1 : position + _LONGEST_TYPE])
+        elif before == "for" and _is_range(statement[position + 1 : position + _MOST_TARGETS]):
+            yield text, _NUMBER
+        before = text
+
+
+def _of_type(declared: Statement) -> str:
+    """Return the stand-in for values of the type in a declaration, or ""."""
+    if text_at(declared, 0) == "constant":
+        declared = declared[1:]
+    if [text_at(declared, 0), text_at(declared, 1)] == ["pg_catalog", "."]:
+        declared = declared[2:]
+    end = closing(declared, 1) + 1 if text_at(declared, 1) == "(" else 1
+    if not declared or declared[0].quoted or declared[end : end + 1] not in _AFTER_TYPE:
+        return ""
+    return _SAFE_TYPES.get(text_at(declared, 0), "")
+
+
+def _is_range(following: Statement) -> bool:
+    """Return whether ``IN 1..2 LOOP`` follows, whose variable is a number."""
+    if text_at(following, 0) != "in":
+        return False
+    for token, after in pairwise(following):
+        if token == _LOOP:
+            break
+        if token == _DOT and after.kind is OTHER and after.text[:1] == ".":
+            return True
+    return False
+
+
+def _assigned(statement: Statement, name: str) -> Iterator[tuple[Statement, bool]]:
     """Yield the expressions that *statement* assigns to *name*; an empty one stands for NULL.
+
+    Each comes with whether it is that of a query.
 
     :raises Unreadable: it assigns something that is not in the source.
     """
@@ -396,6 +514,10 @@ def _assigned(statement: Statement, name: str) -> Iterator[Statement]:
         before = text_at(statement, position - 1)
         if texts is None:
             texts = {text for _, text, _ in statement}
+        if before in ("into", "strict", "for") and not found:
+            yield _queried(statement, position), True
+            found = True
+            continue
         if before in (*_TARGETS, ".") or (
             before == "," and ("into" in texts or _is_target(statement, position))
         ):
@@ -410,7 +532,50 @@ def _assigned(statement: Statement, name: str) -> Iterator[Statement]:
             raise Unreadable  # PL/pgSQL has one assignment in a statement
         found = True
         rest = statement[position + 1 :]
-        yield rest[1:] if is_assigned else _declared(rest)
+        yield rest[1:] if is_assigned else _declared(rest), False
+
+
+def _queried(statement: Statement, position: int) -> Statement:
+    """Return the expression of the query whose only target is the variable at *position*.
+
+    :raises Unreadable: it is no such query.
+    """
+    if text_at(statement, position + 1) in (",", ".", "[") or not _COMBINES.isdisjoint(
+        text for _, text, _ in statement
+    ):
+        raise Unreadable
+    if text_at(statement, position - 1) == "for":
+        if statement[position + 1 : position + 3] != _IN_SELECT:
+            raise Unreadable
+        return _until_from(statement[position + 3 : position + 3 + _LONGEST_QUERY])
+    into = position - 1 - (text_at(statement, position - 1) == "strict")
+    if not into or text_at(statement, into) != "into":
+        raise Unreadable
+    start, depth = into - 1, 0
+    while start > into - _LONGEST_QUERY and (depth or statement[start] != _SELECT):
+        if start <= 0:
+            raise Unreadable
+        kind, text, _ = statement[start]
+        if kind is OTHER:
+            depth += (text in (")", "]")) - (text in ("(", "["))
+        start -= 1
+    if statement[start] != _SELECT:
+        raise Unreadable
+    if start + 1 == into:
+        return _until_from(statement[position + 1 : position + 1 + _LONGEST_QUERY])
+    return statement[start + 1 : into]
+
+
+def _until_from(expression: Statement) -> Statement:
+    depth = 0
+    for position, token in enumerate(expression):
+        if token.kind is OTHER:
+            depth += (token.text in ("(", "[")) - (token.text in (")", "]"))
+        elif not depth and token in (_FROM, _LOOP):
+            return expression[:position]
+    if len(expression) == _LONGEST_QUERY:
+        raise Unreadable
+    return expression
 
 
 def _declared(rest: Statement) -> Statement:

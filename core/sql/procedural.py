@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from .dynamic import Executed, Unreadable
@@ -74,7 +75,7 @@ class Code:
     :param text: its source.
     :param procedural: whether it is PL/pgSQL, whose EXECUTE runs texts.
     :param strings_run: whether any string in it may be run as SQL, as in other languages.
-    :param parameters: the names of its parameters, whose values are unknown.
+    :param parameters: the names of its parameters, and the numbers of their types; see `Executed`.
 
     :ivar texts: the texts that it may run.
     :ivar is_readable: whether these are known.
@@ -87,7 +88,7 @@ class Code:
         *,
         procedural: bool = False,
         strings_run: bool = False,
-        parameters: frozenset[str] = frozenset(),
+        parameters: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._begin()
         self._pending.append(_Text(text, 0, procedural, strings_run))
@@ -99,7 +100,7 @@ class Code:
         code = cls.__new__(cls)
         code._begin()
         code._add_block(block, 0)
-        code._read(frozenset())
+        code._read({})
         return code
 
     def _begin(self) -> None:
@@ -119,7 +120,7 @@ class Code:
         if not self.is_whole:
             yield _UNKNOWN
 
-    def _read(self, parameters: frozenset[str]) -> None:
+    def _read(self, parameters: Mapping[str, str]) -> None:
         left = _MOST * max(sum(len(text.sql) for text in self._pending), _SHORTEST)
         while self._pending:
             text = self._pending.pop()
@@ -132,10 +133,10 @@ class Code:
                 self.texts.append(text.sql)
             for way in ways:
                 self._add_texts(text, way, split(way), parameters)
-            parameters = frozenset()
+            parameters = {}
 
     def _add_texts(
-        self, text: _Text, way: list[Token], found: list[Statement], parameters: frozenset[str]
+        self, text: _Text, way: list[Token], found: list[Statement], parameters: Mapping[str, str]
     ) -> None:
         """Add the statements *found* in *text*, and the texts that they run."""
         self.statements += _with_names_quoted(found) if text.procedural else found

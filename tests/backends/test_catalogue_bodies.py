@@ -394,6 +394,27 @@ END $f$;
 CREATE TRIGGER t BEFORE INSERT ON people FOR EACH ROW EXECUTE FUNCTION t()""",
         "INSERT INTO people VALUES (1, '2020-01-01')",
     ),
+    "parameters of types that are known": (
+        f(
+            "EXECUTE 'SELECT 1 FROM ' || t || ' LIMIT ' || n; EXECUTE 'SELECT ' || $2;",
+            "",
+            "t regclass, n int, OUT x int",
+        ).replace("RETURNS void", ""),
+        "SELECT f('plain', 1)",
+    ),
+    "partitions in a loop": (
+        f("FOR i IN 1..2 LOOP EXECUTE format('CREATE TABLE p_%s (id int)', i); END LOOP;"),
+        "SELECT f()",
+    ),
+    "columns of a table": (
+        f(
+            "SELECT string_agg(quote_ident(attname), ', ') INTO q FROM pg_attribute"
+            " WHERE attrelid = 'plain'::regclass AND attnum > 0;"
+            " EXECUTE 'SELECT ' || q || ' FROM plain';",
+            "DECLARE q text;",
+        ),
+        "SELECT f()",
+    ),
     "variables that are called like commands": (
         f(
             "SELECT 1 INTO temp; load := temp; listen := 'a'; reset := true;",

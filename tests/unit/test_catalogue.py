@@ -185,13 +185,94 @@ OWN = {
         "",
     ),
     "a table after INTO": ("EXECUTE 'SELECT 1 AS a INTO TEMP x';", "TEMPORARY"),
+    # Values of which the type is known.
+    "a number": ("EXECUTE 'SELECT 1 LIMIT ' || n; EXECUTE 'SELECT 1 LIMIT ' || $2;", ""),
+    "a number in a name": ("EXECUTE format('DROP TABLE t_%s', n);", ""),
+    "a table": ("EXECUTE 'DELETE FROM ' || t;", ""),
+    "a variable that is a number": (
+        (
+            "DECLARE a int; b CONSTANT pg_catalog.int8 NOT NULL := f(); c numeric(9, 2) DEFAULT 1;"
+            " BEGIN SELECT count(*) INTO a FROM t; EXECUTE format('SELECT %s, %s', a, b) || c; END;"
+        ),
+        "",
+    ),
+    "an array of numbers": (
+        "DECLARE a int[]; BEGIN a := f(); EXECUTE 'SELECT ' || a; END;",
+        "DYNAMIC",
+    ),
+    "a type of one's own": ('DECLARE a "int"; BEGIN EXECUTE p || a; END;', "DYNAMIC"),
+    "a number and a text": (
+        "DECLARE a int; BEGIN NULL; END; DECLARE a text; BEGIN a := p; EXECUTE a; END;",
+        "DYNAMIC",
+    ),
+    "a parameter that is hidden": ("DECLARE n text; BEGIN n := p; EXECUTE n; END;", "DYNAMIC"),
+    "a number of a loop": (
+        "FOR i IN REVERSE 9..n LOOP EXECUTE format('DROP TABLE t_%s', i); END LOOP;",
+        "",
+    ),
+    "a text of a loop": ("FOR i IN SELECT a FROM x LOOP EXECUTE i; END LOOP;", "DYNAMIC"),
+    # Texts that queries put together.
+    "names of a query": (
+        (
+            "SELECT string_agg(quote_ident(a), ', ' ORDER BY b) INTO STRICT v FROM x; "
+            "EXECUTE 'SELECT ' || v || ' FROM x';"
+        ),
+        "",
+    ),
+    "commands of a query": (
+        "FOR v IN SELECT format('LISTEN %I', a) FROM x LOOP EXECUTE v; END LOOP;",
+        "CHANNEL",
+    ),
+    "a command of a query": (
+        "SELECT INTO v 'LISTEN ' || quote_ident(a) FROM x; EXECUTE v;",
+        "CHANNEL",
+    ),
+    "many commands of a query": (
+        "SELECT string_agg('SET LOCAL a.b = 1', '; ') INTO v FROM x; EXECUTE v || ', 2';",
+        "",
+    ),
+    "a column that is called like a parameter": ("SELECT n INTO v FROM x; EXECUTE v;", "DYNAMIC"),
+    "a column of text": ("SELECT string_agg(a, ', ') INTO v FROM x; EXECUTE v;", "DYNAMIC"),
+    "two queries": (
+        "SELECT 'SELECT 1' INTO v FROM x UNION SELECT a FROM x; EXECUTE v;",
+        "DYNAMIC",
+    ),
+    "two columns": ("SELECT a, 'SELECT 1' INTO v, w FROM x; EXECUTE v;", "DYNAMIC"),
+    "what a statement returns": (
+        "INSERT INTO x SELECT 'a' FROM y RETURNING a INTO v; EXECUTE v;",
+        "DYNAMIC",
+    ),
+    "what is fetched": ("FETCH c INTO v; EXECUTE v;", "DYNAMIC"),
+    "a long query": (
+        f"SELECT INTO v {' || '.join(250 * ['a'])} FROM x; EXECUTE v;",
+        "DYNAMIC",
+    ),
+    # More functions of texts.
+    "concat_ws": ("EXECUTE concat_ws(' ', 'LISTEN', quote_ident(p));", "CHANNEL"),
+    "concat_ws of NULL": ("EXECUTE concat_ws(' ', 'SELECT', v, '1');", "DYNAMIC"),
+    "replace": ("EXECUTE replace('LISTEN %t', '%t', quote_ident(p));", "CHANNEL"),
+    "replace in a name": ("EXECUTE replace('SELECT ' || quote_ident(p), '\"', '');", "DYNAMIC"),
+    "a value without its quotes": (
+        "EXECUTE 'SELECT ' || btrim(quote_literal(p), '''');",
+        "DYNAMIC",
+    ),
     "a block in it": ("EXECUTE $x$ DO 'BEGIN SET a.b = 1; END' $x$;", "SETTING"),
 }
 
 
 @pytest.mark.parametrize(("source", "kinds"), OWN.values(), ids=OWN)
 def test_a_body(source, kinds):
-    assert own(plpgsql(source), parameters="p") == kinds
+    # A text, a number, and a table.
+    assert own(plpgsql(source), parameters="p n t\n25 23 2205") == kinds
+
+
+def test_parameters_whose_types_are_not_known():
+    sql = "EXECUTE 'SELECT 1 LIMIT ' || n;"
+    assert own(plpgsql(sql), parameters="n\n23") == ""
+    assert own(plpgsql(sql), parameters=" n\n25 23") == ""
+    assert own(plpgsql(sql), parameters="n\n99999") == "DYNAMIC"
+    assert own(plpgsql(sql), parameters="a name n\n25 23") == "DYNAMIC"
+    assert own(plpgsql("EXECUTE 'SELECT 1 LIMIT ' || $1;"), parameters="\n23") == ""
 
 
 @pytest.mark.parametrize(

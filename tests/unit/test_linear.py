@@ -144,6 +144,12 @@ TO_CLASSIFY = {
     "code with backslashes": ("DO $$ EXECUTE ", "E'\\'SET a{n}.b = 1'", "$$"),
     # Dynamic SQL.
     "texts": ("DO $$ DECLARE v text := 'SET a'; BEGIN ", "EXECUTE v || ' = {n}';", "$$"),
+    "ranges": ("DO $$ ", "FOR v IN a . ", "EXECUTE v; $$"),
+    "queries": ("DO $$ EXECUTE v; SELECT ", "'a' || ", "'b' INTO v $$"),
+    "queries of a loop": ("DO $$ EXECUTE v; ", "FOR v IN SELECT ", "$$"),
+    "queries in one statement": ("DO $$ EXECUTE v; ", "SELECT 1 INTO v{n} ", "$$"),
+    "replacements": ("DO $$ EXECUTE ", "replace('SET a', 'a', ", "'b' $$"),
+    "separators": ("DO $$ EXECUTE concat_ws('||', ", "'SET a', ", "'b') $$"),
     "triggers": ("DO $$ ", "create a EXECUTE function ", "$$"),
     "values": ("DO $$ DECLARE v text; BEGIN ", "v := 'SET a.b = {n}';", "EXECUTE v; $$"),
     "assignments": ("DO $$ DECLARE v text; BEGIN ", "THEN v := 1 ", "; EXECUTE v; $$"),
