@@ -519,6 +519,13 @@ class PoolAdapter(RenamedMethods, ABC, Generic[Driver]):
         Called when a session has been restored. No round trip. The default does nothing.
         """
 
+    def forget_prepared(self, raw: Driver) -> None:
+        """Forget the statements that the driver itself has prepared, which may be gone.
+
+        Called before a session is restored in which code may have run ``DEALLOCATE ALL``. No round
+        trip. The default does nothing.
+        """
+
     def drop_notices(self, raw: Driver) -> None:
         """Drop the server's messages that the driver has collected on a connection.
 

@@ -52,6 +52,8 @@ def restore(
         raw.autocommit = True
     if pool.plans is not None and Kind.UNKNOWN in left and (proof := pool.plans.proof(raw)):
         sql = f"{sql}; {proof}"
+    if Kind.PREPARED in left:
+        pool.forget_prepared(raw)
     pool.execute_internal(raw, sql)
     if pool.plans is not None:
         pool.plans.restored(raw)

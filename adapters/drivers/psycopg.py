@@ -198,6 +198,12 @@ class Psycopg:
         # libpq does not say whether a trace is on, which writes all messages to a file.
         raw.pgconn.untrace()
 
+    def forget_prepared(self, raw: Connection) -> None:
+        # psycopg has no public way. After its next statement, which may not be one that it
+        # prepares, it drops what the server still has.
+        if (prepared := getattr(raw, "_prepared", None)) is not None:
+            prepared.clear()
+
     @classmethod
     def sql_text(cls, query: Any) -> str:
         if isinstance(query, str):

@@ -143,6 +143,9 @@ class SessionLedger:
             if change.sure:
                 log.remove(kind, name)
             if baseline is not None and not baseline.sets(kind, name):
+                if kind is Kind.PREPARED and not change.sure:
+                    # Code may have dropped those of the driver, too, which does not see that.
+                    log.left |= {kind}
                 return
             # The baseline may have had this state, and it is gone now: it has to be restored.
         log.left |= {kind}

@@ -1260,6 +1260,25 @@ class TestDriver:
             wrapper.close()
             assert backend_pid(wrapper) == pid
 
+    @needs("psycopg", "prepared statements of its own")
+    @pytest.mark.parametrize("call", ["DO 'BEGIN DEALLOCATE ALL; END'", "SELECT relet_drop_all()"])
+    def test_statements_that_code_drops(self, make, observer, call):
+        observer.execute(
+            "CREATE OR REPLACE FUNCTION public.relet_drop_all() RETURNS void LANGUAGE plpgsql"
+            " AS 'BEGIN DEALLOCATE ALL; END'"
+        )
+        wrapper = make(OPTIONS={"prepare_threshold": 0, "server_side_binding": True})
+        try:
+            pid = backend_pid(wrapper)
+            for _ in range(3):
+                for _ in range(3):
+                    assert run(wrapper, "SELECT %s::int + 1", [1]) == [(2,)]
+                run(wrapper, call)
+                assert at_rest(wrapper)
+            assert backend_pid(wrapper) == pid
+        finally:
+            observer.execute("DROP FUNCTION public.relet_drop_all()")
+
 
 def test_a_signal_handlers_close_in_a_statement(db, monkeypatch):
     """The session of a statement that close() came upon is gone with its connection."""
