@@ -9,10 +9,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from .effects import AnyStep, Change, Kind, Name, Open, Parameter, Unresolved
+from .names import UNKNOWN_NAME, fits
 
 #: Settings that end with the transaction. Others with similar names do not, such as
 #: ``transaction_timeout``.
 OF_THE_TRANSACTION = ("transaction_isolation", "transaction_read_only", "transaction_deferrable")
+#: Settings that are no plain ones.
+_SPECIAL = ("role", "search_path", "seed", "session_authorization")
 #: The SQL value NULL.
 NULL: Name = ()
 
@@ -33,7 +36,11 @@ def makes_temporary(search_path: str) -> bool:
 
     It uses the first schema that exists, and the text does not show which schemas exist.
     """
-    return "pg_temp" in search_path.lower()
+    lowered = search_path.lower()
+    return "pg_temp" in lowered or (
+        UNKNOWN_NAME in lowered
+        and any(fits("pg_temp", part.strip()) for part in lowered.split(","))
+    )
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,8 @@ class Assignment(Open):
         local = self._is_local(params)
         try:
             name = (_text(self.name, params) or "").lower()
+            if UNKNOWN_NAME in name and any(fits(special, name) for special in _SPECIAL):
+                raise Unresolved
         except Unresolved:
             yield Change(Kind.SEED, None)
             if not local:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from .assignments import OF_THE_TRANSACTION, Assignment, setting_change
 from .effects import ALL, AnyStep, Change, Control, Kind, Move, Name, Open, Parameter, later
 from .functions import parameter, steps_anywhere, texts_run
-from .names import is_temporary_schema, name_parts, object_name, truncated
+from .names import UNKNOWN_NAME, is_temporary_schema, name_parts, object_name, truncated
 from .procedural import Code
 from .statements import (
     OTHER,
@@ -127,7 +127,7 @@ def _assignment(rest: Statement, *, local: bool) -> Iterator[AnyStep]:
     if not name:
         parts = name_parts(rest)
         name, value = ".".join(parts).lower(), rest[2 * len(parts) :]
-    if name == "search_path" and value[:1] != [_DEFAULT]:
+    if (name == "search_path" or UNKNOWN_NAME in name) and value[:1] != [_DEFAULT]:
         yield from Assignment((name,), _path(value), local).steps()
     elif name == "seed" or (not local and name not in OF_THE_TRANSACTION):
         yield setting_change(name, undoes=value[:1] == [_DEFAULT])

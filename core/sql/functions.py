@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from .assignments import NULL, Assignment, makes_temporary
 from .effects import ALL, AnyStep, Change, Kind, Name, Parameter, quote
-from .names import end_of_name, is_temporary_schema, name_parts, object_name
+from .names import UNKNOWN_NAME, end_of_name, is_temporary_schema, name_parts, object_name
 from .statements import OTHER, PARAMETER, STRING, WORD, Statement, Token, closing, text_at
 
 #: The positions where an argument begins and ends.
@@ -338,6 +338,9 @@ def _set_config(statement: Statement, spans: list[Span], *, once: bool) -> Itera
         yield from Assignment(None, None, None).steps()
         return
     name, value = (_constant(statement, span) for span in spans[:2])
+    # It may have a comma in it, and then another schema.
+    if value and any(isinstance(piece, str) and UNKNOWN_NAME in piece for piece in value):
+        value = None
     yield from Assignment(name, value, _truth(statement, spans[2]), once).steps()
 
 

@@ -39,7 +39,9 @@ def is_temporary_schema(name: str) -> bool:
 
 
 def fits(name: str, pattern: str) -> bool:
-    """Return whether *name* may be *pattern*, in which some of it is `UNKNOWN_NAME`."""
+    """Return whether *name* may be *pattern*, in which some of it may be `UNKNOWN_NAME`."""
+    if UNKNOWN_NAME not in pattern:
+        return name == pattern
     first, *inner, last = pattern.split(UNKNOWN_NAME)
     if not inner and not (first or last):
         return True

@@ -120,6 +120,14 @@ MADE = {
         DOMAIN + f("EXECUTE format('SELECT $1::%I', p) USING 'x'::text;", "", "p text"),
         "SELECT f('d')",
     ),
+    "a schema of temporary tables": (
+        f(
+            "EXECUTE format('SET LOCAL search_path = %I', p); CREATE TABLE t (a int);",
+            "",
+            "p text",
+        ),
+        "SELECT f('pg_temp')",
+    ),
     # Parts of names.
     "a date in a name": (
         table("ev_2020")

@@ -61,6 +61,30 @@ OWN = {
     "format": ("EXECUTE format('UPDATE %I SET a = %L', v, 1);", ""),
     "format by number": ("EXECUTE format('UPDATE %1$I SET a = %2$L', TG_TABLE_NAME, v);", ""),
     "format of SET": ("EXECUTE format('SET %I = %L', 'a.b', v);", "SETTING"),
+    "format of SET LOCAL": (
+        "EXECUTE format('SET LOCAL %I = %L', p, 1); EXECUTE format('SET LOCAL %I TO a', p);",
+        "SEED",
+    ),
+    "format of a part of a setting": (
+        (
+            "EXECUTE format('SET LOCAL %I = %L', 'app.' || n, p);"
+            " EXECUTE format('SELECT set_config(%L, %L, true)', 'app.' || n, p);"
+        ),
+        "",
+    ),
+    "format of set_config": (
+        "EXECUTE format('SELECT set_config(%L, %L, false)', p, 1);",
+        "ROLE SEED SETTING",
+    ),
+    "format of a schema": ("EXECUTE format('SET LOCAL search_path = a, %I', p);", "TEMPORARY"),
+    "format of a part of a schema": (
+        "EXECUTE format('SET LOCAL search_path = %I, a', 'tenant_' || n);",
+        "",
+    ),
+    "format of a search path": (
+        "EXECUTE format('SELECT set_config(''search_path'', %L, true)', p);",
+        "TEMPORARY",
+    ),
     "format of text": ("EXECUTE format('UPDATE t SET %s', p);", "DYNAMIC"),
     "format of a table": ("EXECUTE format('DELETE FROM %s', p::regclass);", ""),
     "format of a number": ("EXECUTE format('DELETE FROM t WHERE a = %s', p::int);", ""),
