@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from relet.core.sql.effects import Change, Kind
-from relet.core.sql.functions import KINDS
+from relet.core.sql.functions import KINDS, RUNNERS
+from relet.core.sql.lexer import CONTINUED
 from relet.core.sql.lines import Lines, words_of
 from relet.core.sql.names import is_temporary_schema
 from relet.core.sql.redefinitions import (
@@ -261,8 +262,12 @@ class Closure:
             for text in body.texts:
                 for word in self._looked_for.intersection(words_of(text.lower())):
                     self._mentions.setdefault(word, set()).add(position)
-        # These may hide a word with escapes.
-        self._mentions_any = self._lines.having("\\") | self._lines.having('u&"')
+        # These may hide a word with escapes, or in the pieces of a string that is run.
+        having = self._lines.having
+        self._mentions_any = having("\\") | having('u&"') | having("u&'")
+        for position in having("do").union(*map(having, (*RUNNERS, *self._runners))):
+            if CONTINUED.search(self._lines.texts[position]):
+                self._mentions_any.add(position)
 
     def _with_unknown_names(self) -> list[int]:
         return [position for position, body in self._bodies.items() if body.with_unknown_names]

@@ -18,6 +18,7 @@ from relet.core.sql.functions import (
     queries_run,
     texts_run,
 )
+from relet.core.sql.lexer import CONTINUED
 from relet.core.sql.names import UNKNOWN_NAME, fits, truncated
 from relet.core.sql.procedural import Code, parts
 from relet.core.sql.statements import (
@@ -49,7 +50,7 @@ _LONG_NAME = 60
 #: A letter has up to four bytes.
 _MAY_BE_LONG = 16
 #: Texts in which a name may be written otherwise: with escapes, or in pieces.
-_MAY_HIDE = ('u&"', "execute", "\\")
+_MAY_HIDE = ('u&"', "u&'", "execute", "\\")
 #: Up to so many names, a text is searched for each. It is faster than looking at all its words.
 _FEW = 8
 
@@ -197,7 +198,9 @@ class Catalogue:
                 return True
         elif not words.isdisjoint(_WORDS.findall(lowered)):
             return True
-        return any(part in lowered for part in (*self._parts, *_MAY_HIDE))
+        if any(part in lowered for part in (*self._parts, *_MAY_HIDE)):
+            return True
+        return CONTINUED.search(lowered) is not None
 
     @cached_property
     def anywhere(self) -> Catalogue:

@@ -90,6 +90,8 @@ _OTHERS = (_OTHER, _ANY)
 
 #: A string continues after a line break, possibly with one-line comments in between.
 _GAP = re.compile(r"[ \t\f\v]*(?:--[^\r\n]*)?[\r\n]\s*(?:--[^\r\n]*[\r\n]\s*)*(?=')", re.ASCII)
+#: What every string has in it that continues after a line break; others may have it, too.
+CONTINUED = re.compile(r"'[ \t\f\v]*(?:--|[\r\n]\s*(?:'|--))", re.ASCII)
 #: A closing quote, two quotes that stand for one, or an escaped character.
 _PLAIN_EDGE = re.compile(r"''?")
 _BITS_EDGE = re.compile("'")

@@ -60,6 +60,29 @@ MADE = {
     "a name beside dollars": (f("EXECUTE $$DELETE FROM audited$$;"), "SELECT f()"),
     "a name after a backslash": (f(r"EXECUTE E'DELETE FROM\naudited';"), "SELECT f()"),
     "a name in two pieces": (f("EXECUTE 'DELETE FROM aud' || 'ited';"), "SELECT f()"),
+    "a block in two pieces": ("", "DO 'BEGIN PERFORM tr'\n'ap(); END'"),
+    "a block in two pieces with a comment": ("", "DO 'BEGIN PERFORM tr' -- x\n'ap(); END'"),
+    "a block with escapes": ("", "DO U&'BEGIN PERFORM !0074rap(); END' UESCAPE '!'"),
+    "a block in two pieces in a function": (
+        f("DO 'BEGIN PERFORM tr'\n'ap(); END';"),
+        "SELECT f()",
+    ),
+    "a block with escapes in a function": (
+        f("DO U&'BEGIN PERFORM !0074rap(); END' UESCAPE '!';"),
+        "SELECT f()",
+    ),
+    "a text of a function in two pieces": (
+        "",
+        "SELECT * FROM ts_stat('SELECT to_tsvector(tr'\n'ap()::text)')",
+    ),
+    "a text of a function with escapes": (
+        "",
+        "SELECT * FROM ts_stat(U&'SELECT to_tsvector(!0074rap()::text)' UESCAPE '!')",
+    ),
+    "a text in two pieces that a function runs": (
+        f("PERFORM * FROM ts_stat('SELECT to_tsvector(tr'\n'ap()::text)');"),
+        "SELECT f()",
+    ),
     # Variables to which is appended.
     "command and name": (
         f("q := q || ' audited'; EXECUTE q;", "DECLARE q text := 'DELETE FROM';"),
