@@ -78,7 +78,8 @@ class PoolDefinitions:
         self._lock = threading.RLock()
         #: When they were last compared, in seconds of `monotonic`.
         self._seen_at = float("-inf")
-        #: When they could not be read for a reason that passes, in the same seconds.
+        #: When they could not be read for a reason that passes, or not be judged, in the same
+        #: seconds.
         self._failed_at = float("-inf")
         #: When a thread has last waited in vain for one that was reading them, in the same seconds.
         self._gave_up_at = float("-inf")
@@ -153,7 +154,8 @@ class PoolDefinitions:
     ) -> bool:
         """Read them on *raw* unless they are as they were.
 
-        If they cannot be read for a reason that passes, such as a lock, they stay stale.
+        If they cannot be read for a reason that passes, such as a lock, or not be judged, they
+        stay stale.
 
         :param raw: a connection without a running statement, and without a failed transaction.
         :param tentative: whether its open transaction has changed some, which others do not see.
@@ -193,8 +195,8 @@ class PoolDefinitions:
                 left = True
             self._signature = None
             self._problem = f"{type(error).__name__}: {error}".partition("\n")[0]
-            state = sqlstate(error)
-            if state is not None and not state.startswith(_FOR_GOOD):
+            # They cannot be judged either if the error is relet's own. That must not hide effects.
+            if not (sqlstate(error) or "").startswith(_FOR_GOOD):
                 self._failed_at = monotonic()
                 self.expire()
                 return tentative

@@ -275,6 +275,8 @@ class Closure:
     # Relations.
 
     def _link(self, found: Relations) -> None:
+        for oid, schema, name, of_row in found.compiled:
+            self._routines.setdefault(oid, Routine(oid, schema, name, "c", "", of_row, "", ""))
         self._names = {oid: (schema, name) for oid, schema, name, *_ in found.relations}
         secured = {oid for oid, _, _, _, row_security in found.relations if row_security[:1] == "t"}
         # Their query runs when they are refreshed.
@@ -417,7 +419,10 @@ class Closure:
         for (what, oid), found in self._effects.items():
             changes = tuple(found.values())
             if what == _PROC:
-                routine = self._routines[oid]
+                # Temporary functions are not read, and others may have been made in the meantime.
+                routine = self._routines.get(oid)
+                if routine is None:
+                    continue
                 by_schema = functions.setdefault(routine.name, {})
                 known = by_schema.get(routine.schema)
                 by_schema[routine.schema] = changes if not known else _together(known, changes)

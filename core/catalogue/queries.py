@@ -315,6 +315,12 @@ def sources_query(signature: Signature, separators: Separators) -> str:
 
 #: About so many functions make one text.
 _AT_ONCE = 64
+#: Whether ``row.name`` calls a function: it also does if it takes any type, or has defaults for its
+#: other arguments.
+_OF_ROW = (
+    "p.pronargs > 0 AND p.pronargs - p.pronargdefaults <= 1"
+    " AND p.proargtypes[0] IN (SELECT oid FROM pg_catalog.pg_type WHERE typtype IN ('c', 'p'))"
+)
 
 
 def _routines(version: int, separators: Separators) -> str:
@@ -324,10 +330,6 @@ def _routines(version: int, separators: Separators) -> str:
             "CASE WHEN p.prosqlbody IS NULL THEN p.prosrc"
             " ELSE pg_catalog.pg_get_function_sqlbody(p.oid) END"
         )
-    of_row = (  # also of any type, and with defaults for its other arguments
-        "p.pronargs > 0 AND p.pronargs - p.pronargdefaults <= 1"
-        " AND p.proargtypes[0] IN (SELECT oid FROM pg_catalog.pg_type WHERE typtype IN ('c', 'p'))"
-    )
     listed = f"p.proname IN ({_quoted(extensions.NAMES)})" + "".join(
         f" OR pg_catalog.starts_with(p.proname, {quote_literal(prefix)})"
         for prefix in extensions.PREFIXES
@@ -336,7 +338,7 @@ def _routines(version: int, separators: Separators) -> str:
         (
             *("p.oid", "n.nspname", "p.proname", "l.lanname"),
             _PARAMETERS,
-            of_row,
+            _OF_ROW,
             "pg_catalog.array_to_string(p.proconfig, pg_catalog.chr(10))",
             source,
         ),
@@ -402,7 +404,11 @@ def read_sources(
 
 
 class Relations(NamedTuple):
-    """The relations, and what belongs to them. Each field has the records of one query."""
+    """The relations, and what belongs to them. Each field has the records of one query.
+
+    :param compiled: the functions without a source that can be judged. What they take and return,
+        and their defaults, may have effects.
+    """
 
     relations: list[list[str]]
     triggers: list[list[str]]
@@ -412,6 +418,7 @@ class Relations(NamedTuple):
     rules: list[list[str]]
     objects: list[list[str]]
     event_triggers: list[list[str]]
+    compiled: list[list[str]]
 
 
 #: What row types that may have a domain in them belong to: each composite type, and tables with a
@@ -453,6 +460,7 @@ _COUNTED = {
     "keys": "pg_constraint",
     "rules": "pg_rewrite",
     "event_triggers": "pg_event_trigger",
+    "compiled": "pg_proc",
 }
 
 
@@ -558,6 +566,17 @@ def relations_query(signature: Signature, separators: Separators, *, temporary: 
                 records(
                     ("evtname", "evtevent", "evtfoid"),
                     "FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D'",
+                ),
+            ),
+            (
+                "compiled",
+                records(
+                    ("p.oid", "n.nspname", "p.proname", _OF_ROW),
+                    "FROM pg_catalog.pg_proc p"
+                    " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+                    " JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
+                    f" WHERE p.oid >= {_FIRST_OID} AND n.nspname !~ '^pg_temp_'"
+                    " AND l.lanname IN ('c', 'internal') AND p.prokind <> 'a'",
                 ),
             ),
         )

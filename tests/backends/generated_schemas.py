@@ -325,7 +325,7 @@ class Schema:
         return sql
 
     def _extras(self) -> list[str]:
-        """Rules, operators, domains, aggregates, and a name that is harmless in another schema."""
+        """Rules, operators, domains, ranges, aggregates, and a name that occurs in both schemas."""
         parts = []
         if self.random.random() < 0.3:
             parts.append(
@@ -348,6 +348,14 @@ class Schema:
             parts.append(
                 f"CREATE DOMAIN {SCHEMA}.checked AS int CHECK ({self._call()} > VALUE - 99)"
             )
+            if self.random.random() < 0.5:
+                parts += [
+                    f"CREATE TYPE {SCHEMA}.span AS RANGE (subtype = {SCHEMA}.checked)",
+                    (
+                        f"CREATE FUNCTION {SCHEMA}.up({SCHEMA}.checked) RETURNS int"
+                        " LANGUAGE internal AS 'int4up'"
+                    ),
+                ]
         if self.random.random() < 0.3:
             function = self._name("s")
             parts += [
@@ -410,6 +418,8 @@ class Schema:
                 "SELECT 1 #=# 2",
                 f"SELECT 5::{SCHEMA}.checked",
                 "SELECT CAST(5 AS checked)",
+                f"SELECT {SCHEMA}.span(1, 2)",
+                f"SELECT {SCHEMA}.up(1)",
                 f"SELECT {SCHEMA}.summed(id) FROM (VALUES (1), (2)) x (id)",
                 f"SELECT {OTHER}.{self.random.choice(self.functions)}(1)",
                 f"CREATE TEMP TABLE copied AS SELECT {self._call()} AS a",

@@ -105,6 +105,22 @@ LINKS = {
         function("RETURN 'x';", returns="good"),
         "SELECT f()",
     ),
+    "a range of a domain": (
+        "CREATE TYPE span AS RANGE (subtype = good)",
+        "SELECT span('a', 'b')",
+    ),
+    "anything beside a range of a domain": (
+        "CREATE TYPE span AS RANGE (subtype = good)",
+        "SELECT trap()",
+    ),
+    "a function in C that takes a domain": (
+        "CREATE FUNCTION f(good) RETURNS int LANGUAGE internal AS 'textlen'",
+        "SELECT f('x')",
+    ),
+    "a function in C that has a default": (
+        "CREATE FUNCTION f(int DEFAULT trap()) RETURNS int LANGUAGE internal AS 'int4up'",
+        "SELECT f()",
+    ),
     "a view that casts to a domain": (
         "INSERT INTO plain VALUES (1); CREATE VIEW v AS SELECT id::text::good FROM plain",
         "SELECT * FROM v",
