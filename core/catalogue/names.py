@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from relet.core.sql.commands import analyzed_statement, steps_of_code
+from relet.core.sql.definitions import part_that_runs
 from relet.core.sql.effects import Change, Kind, later, nameless
 from relet.core.sql.functions import (
     KINDS,
@@ -65,9 +66,6 @@ _DEFINITIONS = {
 #: Those that can do so for all tables, and what REINDEX names then.
 _OF_ALL = ("vacuum", "analyze", "analyse", "reindex", "cluster")
 _ALL = {"schema", "database", "system"}
-#: CREATE defines something whose statements run later.
-_DEFINED = {"view", "function", "procedure", "rule", "policy", "trigger", "aggregate"}
-_MODIFIERS = {"or", "replace", "temp", "temporary", "recursive", "constraint", "event", "local"}
 #: What comes before a relation that is read.
 _BEFORE_RELATIONS = {"from", "join", ",", "only", "table", "using", "(", "update", "into", "copy"}
 #: What comes before a name that is followed by columns or parameters, and not called.
@@ -75,6 +73,9 @@ _BEFORE_COLUMNS = {
     *("into", "table", "on", "copy", "key", "index", "as", "exists", "of", "references", "view"),
     *("with", "recursive", "function", "procedure", "aggregate"),
 }
+#: Those of them before which a call cannot follow: one can after ON in a JOIN, and after KEY in
+#: ``json_object()``.
+_NOT_BEFORE_CALLS = _BEFORE_COLUMNS - {"on", "key"}
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -224,11 +225,7 @@ class Catalogue:
         found: list[Change] = []
         if self.definitions and (head in _DEFINITIONS or any(new_tables(statement))):
             found.extend(self.definitions)
-        if head == "create":
-            what = next((word for word in words[1:] if word not in _MODIFIERS), "")
-            if what == "materialized" or what not in _DEFINED:
-                found.extend(self.steps_in(statement))
-        elif head == "explain":
+        if head == "explain":
             if (analyzed := analyzed_statement(statement)) is not None:
                 found.extend(self.steps_of(analyzed))
         elif head in ("prepare", "declare"):
@@ -236,7 +233,7 @@ class Catalogue:
         elif head == "do":
             found.extend(self._of_code(Code.of_block(statement)))
         else:
-            found.extend(self.steps_in(statement))
+            found.extend(self.steps_in(part_that_runs(statement)))
             if head in _OF_ALL and _is_of_all(statement, head):
                 for by_schema in self.relations.get(REWRITE, _NOTHING).values():
                     found.extend(merged(by_schema.values()))
@@ -289,7 +286,9 @@ class Catalogue:
     def _of_word(self, statement: Statement, position: int, texts: set[str]) -> Iterator[Change]:
         name = statement[position].text
         start, schema = _start(statement, position)
-        called = statement[position + 1 : position + 2] == [_OPENING]
+        called = statement[position + 1 : position + 2] == [_OPENING] and not (
+            text_at(statement, start - 1) in _NOT_BEFORE_CALLS or _is_of_index(statement, start - 1)
+        )
         by_schema = self.functions.get(name)
         if by_schema is not None and (called or (schema and name in self.attributes)):
             # With `row.name`, what is before the name is no schema.
@@ -373,6 +372,16 @@ def _defines(statement: Statement) -> bool:
     return any(not _DEFINITIONS.isdisjoint(key_words(part)[:1]) for part in parts(statement))
 
 
+def _is_of_index(statement: Statement, position: int) -> bool:
+    """Return whether the word at *position* is the first ON of CREATE INDEX."""
+    return (
+        text_at(statement, position) == "on"
+        and statement[0].text == "create"
+        and text_at(statement, 1) in ("index", "unique")
+        and not any(token.text == "on" for token in statement[:position])
+    )
+
+
 def _start(statement: Statement, position: int) -> tuple[int, str]:
     """Return where the name that ends at *position* begins, and the schema in it, or ""."""
     start, schema = position, ""
@@ -416,7 +425,7 @@ def _verbs(
             found.append(CASCADE)
     elif before in _BEFORE_RELATIONS and text_at(statement, end + 1) != "(":
         found.append(SELECT)
-    if not texts.isdisjoint(_REWRITES):
+    if before != "references" and not texts.isdisjoint(_REWRITES):
         found.append(REWRITE)
     return found
 

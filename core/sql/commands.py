@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from .assignments import OF_THE_TRANSACTION, Assignment, setting_change
+from .definitions import MODIFIERS, part_that_runs
 from .effects import ALL, AnyStep, Change, Control, Kind, Move, Name, Open, Parameter, later
 from .functions import parameter, steps_anywhere, texts_run
 from .names import UNKNOWN_NAME, is_temporary_schema, name_parts, object_name, truncated
@@ -35,8 +36,8 @@ def steps_of(statement: Statement) -> Iterator[AnyStep]:
     head = words[0] if words else ""
     if head in _HEADS:
         yield from _HEADS[head](statement, words)
-    if head not in _WITH_QUERIES_OF_THEIR_OWN and not (head == "create" and _is_definition(words)):
-        yield from _steps_of_query(statement)
+    if head not in _WITH_QUERIES_OF_THEIR_OWN:
+        yield from _steps_of_query(part_that_runs(statement))
 
 
 def _steps_of_query(statement: Statement) -> Iterator[AnyStep]:
@@ -56,18 +57,6 @@ def steps_of_text(text: str | None) -> tuple[Change, ...]:
 
 #: Their rules handle the query inside them.
 _WITH_QUERIES_OF_THEIR_OWN = ("explain", "prepare", "declare")
-
-
-def _is_definition(words: list[str]) -> bool:
-    """Return whether CREATE defines something whose statements run later."""
-    what = next((word for word in words[1:] if word not in _MODIFIERS), "")
-    return what in ("view", "function", "procedure", "rule", "policy", "trigger", "aggregate")
-
-
-_MODIFIERS = {
-    *("or", "replace", "local", "global", "temp", "temporary", "recursive"),
-    *("constraint", "event"),
-}
 
 
 def _explain(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
@@ -194,7 +183,7 @@ def _create(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
         yield Change(Kind.TEMPORARY, None)
 
 
-_BEFORE_A_NAME = {*_MODIFIERS, "create", "table", "sequence", "view", "if", "not", "exists"}
+_BEFORE_A_NAME = {*MODIFIERS, "create", "table", "sequence", "view", "if", "not", "exists"}
 #: These belong to a table and are dropped with it.
 _ATTACHED = {"index", "unique", "trigger", "constraint", "rule", "policy"}
 

@@ -7,7 +7,14 @@ from itertools import pairwise
 
 from .assignments import NULL, Assignment, makes_temporary
 from .effects import ALL, AnyStep, Change, Kind, Name, Parameter, quote
-from .names import UNKNOWN_NAME, end_of_name, is_temporary_schema, name_parts, object_name
+from .names import (
+    UNKNOWN_NAME,
+    end_of_name,
+    fits,
+    is_temporary_schema,
+    name_parts,
+    object_name,
+)
 from .statements import OTHER, PARAMETER, STRING, WORD, Statement, Token, closing, text_at
 
 #: The positions where an argument begins and ends.
@@ -142,14 +149,26 @@ READERS = {"currval", "lastval"}
 
 
 def calls_of(statement: Statement, functions: Container[str]) -> list[tuple[int, str]]:
-    """Return the calls of *functions*: the position of each name, and the name."""
+    """Return the calls of *functions*: the position of each name, and the name.
+
+    A function of PostgreSQL's that is called by another schema is another function.
+    """
     return [
         (position, token.text)
         for position, token in enumerate(statement)
         if token[1] in functions
         and statement[position].kind is WORD
         and statement[position + 1 : position + 2] == [_OPENING]
+        and (token.text not in KINDS or _may_be_builtin(statement, position))
     ]
+
+
+def _may_be_builtin(statement: Statement, position: int) -> bool:
+    """Return whether the schema of the function at *position* may be ``pg_catalog``."""
+    if position < 2 or text_at(statement, position - 1) != ".":
+        return True
+    schema = statement[position - 2].text
+    return schema == "pg_catalog" or (UNKNOWN_NAME in schema and fits("pg_catalog", schema))
 
 
 _OPENING = Token(OTHER, "(")
@@ -244,12 +263,14 @@ def _is_of_django(statement: Statement, call: int) -> bool:
 
 
 def _is_column_default(statement: Statement, call: int) -> bool:
-    """Return whether the call is a column default, which runs later, when rows are inserted."""
+    """Return whether the call is a column default, which runs when rows are inserted.
+
+    ALTER TABLE ... ADD COLUMN runs it for the rows that exist, as INSERT does.
+    """
     before = call - 3 if text_at(statement, call - 1) == "." else call - 1
-    # ALTER TABLE ... ADD COLUMN ... DEFAULT does call it now, for each existing row.
-    return text_at(statement, before) == "default" and (
-        statement[0].text == "create" or text_at(statement, before - 1) == "set"
-    )
+    while text_at(statement, before) == "(":  # Django writes an expression in parentheses
+        before -= 1
+    return text_at(statement, before) == "default" and statement[0].text in ("create", "alter")
 
 
 def _columns(statement: Statement) -> dict[int, int]:

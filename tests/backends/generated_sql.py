@@ -266,10 +266,7 @@ EFFECTS: dict[str, list[str]] = {
         "SELECT {nextval} ( {sequence} :: regclass ) AS x",
         "INSERT INTO {t} ( id ) SELECT {nextval} ( {sequence} ) + 1000000 ON CONFLICT DO NOTHING",
         "CREATE {temp} TABLE {name} AS SELECT {nextval} ( {sequence} ) AS a",
-        (
-            "ALTER TABLE {t} ADD COLUMN IF NOT EXISTS extra int DEFAULT {nextval} ( {sequence} ) ;"
-            " ALTER TABLE {t} DROP COLUMN extra"
-        ),
+        "ALTER TABLE {t} ALTER COLUMN a TYPE int USING {nextval} ( {sequence} )",
         (
             "CREATE TABLE IF NOT EXISTS {schema} . view AS SELECT {nextval} ( {sequence} ) AS a ;"
             " DROP TABLE {schema} . view"
@@ -364,7 +361,7 @@ HARMLESS: dict[str, list[str]] = {
         "ALTER TABLE {t} ALTER COLUMN id SET NOT NULL",
         "ALTER ROLE {role} SET work_mem = '6MB'",
         "COMMENT ON TABLE {t} IS {payload}",
-        "CREATE TABLE IF NOT EXISTS {schema} . u ( a int DEFAULT {nextval} ( {sequence} ) )",
+        "CREATE TABLE IF NOT EXISTS {schema} . u ( a int DEFAULT ( {nextval} ( {sequence} ) ) )",
         "CREATE OR REPLACE VIEW {schema} . v AS SELECT {set_config} ( 'a.b' , 'x' , false ) AS a",
         (
             "CREATE OR REPLACE FUNCTION {schema} . f ( ) RETURNS text LANGUAGE SQL SET a.b = 1"

@@ -133,6 +133,12 @@ NOT_MADE = {
     "another command": "UPDATE audited SET id = id",
     "a definition": "CREATE OR REPLACE VIEW seen_2 AS SELECT trap()",
     "EXPLAIN": "EXPLAIN SELECT trap()",
+    "a function that is dropped": "DROP FUNCTION IF EXISTS trap() CASCADE",
+    "a function that is given away": "GRANT EXECUTE ON FUNCTION trap() TO PUBLIC",
+    "a default that is set": "ALTER TABLE plain ALTER id SET DEFAULT trap()",
+    "a table with a default": "CREATE TABLE kept (id int DEFAULT trap() CHECK (trap() = id))",
+    "a table that is renamed": "ALTER TABLE defaulted RENAME TO renamed",
+    "a table that is called like a function": 'WITH "trap" ("id") AS (VALUES (1)) SELECT 1',
 }
 not_made = pytest.mark.parametrize("statement", NOT_MADE.values(), ids=NOT_MADE)
 
@@ -220,6 +226,13 @@ def test_what_leaves_nothing_keeps_nothing(make, statement, caplog):
     run(wrapper, statement)
     assert at_rest(wrapper)
     assert caplog.records == []
+
+
+@not_made
+def test_what_leaves_nothing_is_not_refused(make, statement):
+    wrapper = make(policy={"session_state": "error"}, **PATH)
+    run(wrapper, statement)
+    assert at_rest(wrapper)
 
 
 def test_a_text_seen_before_is_one_look_up(make, monkeypatch):

@@ -507,12 +507,16 @@ def test_cursors(sql, steps):
         "CREATE TABLE view AS SELECT nextval('s')": "SEQUENCE",
         "CREATE UNLOGGED TABLE function AS SELECT nextval('s')": "SEQUENCE",
         "CREATE MATERIALIZED VIEW a AS SELECT nextval('s')": "SEQUENCE",
-        "ALTER TABLE t ADD a int DEFAULT nextval('s')": "SEQUENCE",
         "ALTER TABLE t ALTER a TYPE int USING nextval('s')": "SEQUENCE",
         # Called later, for rows that somebody inserts.
         "CREATE TABLE t (a int DEFAULT nextval('s'), b int)": "",
         "CREATE TABLE t (a int DEFAULT pg_catalog.nextval('s'))": "",
+        "CREATE TABLE t (a int DEFAULT (nextval('s')))": "",
         "ALTER TABLE t ALTER a SET DEFAULT nextval('s')": "",
+        "ALTER TABLE t ALTER a SET DEFAULT (nextval('s'))": "",
+        # As by an INSERT.
+        "ALTER TABLE t ADD a int DEFAULT nextval('s')": "",
+        "ALTER TABLE t ADD a int DEFAULT ((pg_catalog.nextval('s'))) NOT NULL": "",
         "CREATE VIEW a AS SELECT nextval('s')": "",
         "CREATE OR REPLACE VIEW a AS SELECT nextval('s')": "",
         "CREATE FUNCTION f() RETURNS int RETURN nextval('s')": "",
@@ -520,6 +524,8 @@ def test_cursors(sql, steps):
         "CREATE RULE a AS ON INSERT TO t DO SELECT nextval('s')": "",
         "CREATE CONSTRAINT TRIGGER a AFTER INSERT ON t WHEN (nextval('s') > 1) EXECUTE f()": "",
         "SELECT nextval FROM t": "",
+        "SELECT app.nextval('s')": "",
+        'SELECT "pg_catalog".nextval(1)': "SEQUENCE",
         # Of Django's.
         "SELECT setval(pg_get_serial_sequence('t', 'id'), 1, false)": "",
     }
@@ -537,6 +543,21 @@ def test_sequences(sql, steps):
 )
 def test_definitions(what):
     assert told(f"CREATE {what} a AS (nextval('s'))") == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "GRANT EXECUTE ON FUNCTION pg_advisory_lock(bigint) TO a",
+        "REVOKE EXECUTE ON FUNCTION set_config(text, text, boolean) FROM PUBLIC",
+        "ALTER FUNCTION setseed(double precision) OWNER TO a",
+        "ALTER POLICY a ON t USING (pg_try_advisory_lock(1))",
+        "CREATE TABLE t (a text DEFAULT set_config('a.b', '1', false))",
+        "CREATE DOMAIN a AS text CHECK (set_config('a.b', VALUE, false) > '')",
+    ],
+)
+def test_what_only_names_a_function(sql):
+    assert told(sql) == []
 
 
 @pytest.mark.parametrize(
