@@ -63,6 +63,7 @@ _RULES = {"1": SELECT, "2": UPDATE, "3": INSERT, "4": DELETE}
 _ACTIONS = {"c": None, "n": UPDATE, "d": UPDATE}
 #: A kind, whether it is undone, and whether it renames: of each, one change is enough.
 Key = tuple[Kind, bool, bool]
+AllEffects = dict[Node, dict[Key, Change]]
 
 
 class Closure:
@@ -73,7 +74,7 @@ class Closure:
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
-        self._effects: dict[Node, dict[Key, Change]] = defaultdict(dict)
+        self._effects: AllEffects = defaultdict(dict)
         #: Node -> what has its effects, too, and what to call the reason.
         self._users: dict[Node, list[tuple[Node, str]]] = defaultdict(list)
         #: What is judged: the routines, and later the actions of rules.
@@ -175,33 +176,39 @@ class Closure:
             self._link(relations)
         searched: dict[str, int] = {}
         while True:
-            self._spread()
-            catalogue = self._catalogue()
+            self._spread(self._effects)
+            catalogue = self._catalogue(self._effects)
             weights = catalogue.weights
             new = [name for name, weight in weights.items() if searched.get(name) != weight]
             if not new or not self._search(catalogue, new):
-                return catalogue
+                break
             searched = weights
+        if planned := self._planned():
+            self._spread(planned)
+            return self._catalogue(self._effects, self._catalogue(planned))
+        return catalogue
+
+    def _planned(self) -> AllEffects:
+        """Return the effects of what the planner may run."""
+        return defaultdict(
+            dict,
+            {
+                (_PROC, oid): dict(found)
+                for oid, routine in self._routines.items()
+                if routine.is_planned and (found := self._effects.get((_PROC, oid)))
+            },
+        )
 
     def _add(self, node: Node, changes: Iterable[Change], origin: str = "") -> bool:
         """Add *changes* to those of *node*; return whether one of them is new."""
-        known = self._effects.get(node)
-        grown = False
-        for change in changes:
-            key = (change.kind, change.undoes, change.renames)
-            if known is None:
-                known = self._effects[node]
-            if key not in known:
-                known[key] = change._replace(origin=origin or change.origin)
-                grown = True
-        return grown
+        return _add_to(self._effects, node, changes, origin)
 
-    def _spread(self) -> None:
-        """Give every node the effects of what it uses."""
-        pending = list(self._effects)
+    def _spread(self, effects: AllEffects) -> None:
+        """Give every node the *effects* of what it uses."""
+        pending = list(effects)
         while pending:
             node = pending.pop()
-            changes = list(self._effects[node].values())
+            changes = list(effects[node].values())
             for user, origin in self._users.get(node, ()):
                 kept = changes
                 if user[0] in _WRITES:
@@ -209,7 +216,7 @@ class Closure:
                 elif user[0] == _DEFERRED and any(not change.undoes for change in changes):
                     # After anything that undoes its effects now.
                     kept = [*changes, Change(Kind.UNKNOWN, None, origin=changes[0].origin)]
-                if self._add(user, kept, origin):
+                if _add_to(effects, user, kept, origin):
                     pending.append(user)
 
     def _search(self, catalogue: Catalogue, new: list[str]) -> bool:
@@ -275,8 +282,9 @@ class Closure:
     # Relations.
 
     def _link(self, found: Relations) -> None:
-        for oid, schema, name, of_row in found.compiled:
-            self._routines.setdefault(oid, Routine(oid, schema, name, "c", "", of_row, "", ""))
+        for oid, schema, name, of_row, of_planner in found.compiled:
+            routine = Routine(oid, schema, name, "c", "", of_row, of_planner, "", "")
+            self._routines.setdefault(oid, routine)
         self._names = {oid: (schema, name) for oid, schema, name, *_ in found.relations}
         secured = {oid for oid, _, _, _, row_security in found.relations if row_security[:1] == "t"}
         # Their query runs when they are refreshed.
@@ -397,7 +405,7 @@ class Closure:
     def _judge_rules(self, rules: list[list[str]]) -> None:
         """Judge the actions of rules as if they were functions."""
         actions = [
-            Routine(oid, "rule", name, "sql", "", "f", "", source)
+            Routine(oid, "rule", name, "sql", "", "f", "f", "", source)
             for oid, _, name, _, source in rules
             if source
         ]
@@ -412,11 +420,11 @@ class Closure:
 
     # The result.
 
-    def _catalogue(self) -> Catalogue:
+    def _catalogue(self, effects: AllEffects, planned: Catalogue | None = None) -> Catalogue:
         functions: dict[str, BySchema] = {}
         attributes: set[str] = set()
         relations: dict[str, dict[str, BySchema]] = {}
-        for (what, oid), found in self._effects.items():
+        for (what, oid), found in effects.items():
             changes = tuple(found.values())
             if what == _PROC:
                 # Temporary functions are not read, and others may have been made in the meantime.
@@ -436,24 +444,40 @@ class Closure:
             frozenset(attributes),
             self._runners,
             relations,
-            dict(self._named(_TYPE, self._types)),
-            dict(self._named(_OPERATOR, self._operators)),
+            dict(_named(effects, _TYPE, self._types)),
+            dict(_named(effects, _OPERATOR, self._operators)),
             tuple(
                 change._replace(origin=origin)
                 for function, origin in self._definitions
-                for change in self._effects.get((_PROC, function), {}).values()
+                for change in effects.get((_PROC, function), {}).values()
             ),
             self._sources.path.schemas,
+            planned,
         )
 
-    def _named(
-        self, catalogue: str, names: dict[str, str]
-    ) -> Iterator[tuple[str, tuple[Change, ...]]]:
-        found: dict[str, tuple[Change, ...]] = {}
-        for oid, name in names.items():
-            if changes := self._effects.get((catalogue, oid)):
-                found[name] = _together(found.get(name, ()), changes.values())
-        yield from found.items()
+
+def _add_to(effects: AllEffects, node: Node, changes: Iterable[Change], origin: str) -> bool:
+    """Add *changes* to those of *node* in *effects*; return whether one of them is new."""
+    known = effects.get(node)
+    grown = False
+    for change in changes:
+        key = (change.kind, change.undoes, change.renames)
+        if known is None:
+            known = effects[node]
+        if key not in known:
+            known[key] = change._replace(origin=origin or change.origin)
+            grown = True
+    return grown
+
+
+def _named(
+    effects: AllEffects, catalogue: str, names: dict[str, str]
+) -> Iterator[tuple[str, tuple[Change, ...]]]:
+    found: dict[str, tuple[Change, ...]] = {}
+    for oid, name in names.items():
+        if changes := effects.get((catalogue, oid)):
+            found[name] = _together(found.get(name, ()), changes.values())
+    yield from found.items()
 
 
 def _together(first: Iterable[Change], second: Iterable[Change]) -> tuple[Change, ...]:

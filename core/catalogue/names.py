@@ -133,6 +133,7 @@ class Catalogue:
     :param operators: operator -> its changes.
     :param definitions: the changes of event triggers, which any definition has.
     :param path: the schemas in which a name without one is looked up; None for all.
+    :param planned: those that the planner may run; None for nothing.
     """
 
     def __init__(
@@ -145,6 +146,7 @@ class Catalogue:
         operators: Mapping[str, Changes] = _NOTHING,
         definitions: Changes = (),
         path: frozenset[str] | None = None,
+        planned: Catalogue | None = None,
     ) -> None:
         self.functions, self.attributes, self.runners = functions, attributes, runners
         self.relations, self.operators = relations, operators
@@ -153,7 +155,7 @@ class Catalogue:
         for name, changes in types.items():
             for word in _TYPE_WORDS.get(name, ()):
                 self.types[word] = tuple(dict.fromkeys((*self.types.get(word, ()), *changes)))
-        self.definitions, self.path = definitions, path
+        self.definitions, self.path, self.planned = definitions, path, planned
         names = {*functions, *runners, *self.types}
         for by_name in relations.values():
             names.update(by_name)
@@ -214,6 +216,7 @@ class Catalogue:
             self.types,
             self.operators,
             self.definitions,
+            planned=None if self.planned is None else self.planned.anywhere,
         )
 
     # Statements.
@@ -228,6 +231,9 @@ class Catalogue:
         if head == "explain":
             if (analyzed := analyzed_statement(statement)) is not None:
                 found.extend(self.steps_of(analyzed))
+            elif self.planned is not None:
+                steps = self.planned.steps_in(statement)
+                found.extend(step._replace(sure=not step.undoes) for step in steps)
         elif head in ("prepare", "declare"):
             found.extend(later(self.steps_in(statement)))
         elif head == "do":

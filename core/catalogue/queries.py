@@ -195,6 +195,8 @@ class Routine(NamedTuple):
     :param parameters: the names of its parameters, with spaces between; on another line, the
         numbers of their types.
     :param of_row: ``t`` if it takes one row, so that ``row.name`` calls it.
+    :param of_planner: ``t`` if the planner may run it: for constants if it is immutable, and for
+        estimates if it is stable.
     :param settings: what its ``SET`` clauses say, such as ``search_path=a, b``, one a line.
     """
 
@@ -204,12 +206,17 @@ class Routine(NamedTuple):
     language: str
     parameters: str
     of_row: str
+    of_planner: str
     settings: str
     source: str
 
     @property
     def takes_row(self) -> bool:
         return self.of_row[:1] == "t"
+
+    @property
+    def is_planned(self) -> bool:
+        return self.of_planner[:1] == "t"
 
     @property
     def title(self) -> str:
@@ -321,6 +328,7 @@ _OF_ROW = (
     "p.pronargs > 0 AND p.pronargs - p.pronargdefaults <= 1"
     " AND p.proargtypes[0] IN (SELECT oid FROM pg_catalog.pg_type WHERE typtype IN ('c', 'p'))"
 )
+_OF_PLANNER = "p.provolatile <> 'v' AND p.prokind = 'f'"
 
 
 def _routines(version: int, separators: Separators) -> str:
@@ -338,7 +346,7 @@ def _routines(version: int, separators: Separators) -> str:
         (
             *("p.oid", "n.nspname", "p.proname", "l.lanname"),
             _PARAMETERS,
-            _OF_ROW,
+            *(_OF_ROW, _OF_PLANNER),
             "pg_catalog.array_to_string(p.proconfig, pg_catalog.chr(10))",
             source,
         ),
@@ -571,7 +579,7 @@ def relations_query(signature: Signature, separators: Separators, *, temporary: 
             (
                 "compiled",
                 records(
-                    ("p.oid", "n.nspname", "p.proname", _OF_ROW),
+                    ("p.oid", "n.nspname", "p.proname", _OF_ROW, _OF_PLANNER),
                     "FROM pg_catalog.pg_proc p"
                     " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
                     " JOIN pg_catalog.pg_language l ON l.oid = p.prolang"

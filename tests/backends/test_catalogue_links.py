@@ -113,6 +113,17 @@ LINKS = {
         "CREATE TYPE span AS RANGE (subtype = good)",
         "SELECT trap()",
     ),
+    "EXPLAIN of an immutable function": ("", "EXPLAIN SELECT hash(1)"),
+    "EXPLAIN of a stable function": (
+        function(f"PERFORM {SET}; RETURN 1;", "STABLE", returns="int")
+        + "INSERT INTO plain VALUES (1); ANALYZE plain",
+        "EXPLAIN SELECT * FROM plain WHERE id = f()",
+    ),
+    "EXPLAIN of a view": (
+        "CREATE VIEW v AS SELECT hash(1) AS a",
+        f"SET LOCAL search_path = {OTHER}",
+        f"EXPLAIN (COSTS OFF) SELECT * FROM {SCHEMA}.v",
+    ),
     "a function in C that takes a domain": (
         "CREATE FUNCTION f(good) RETURNS int LANGUAGE internal AS 'textlen'",
         "SELECT f('x')",

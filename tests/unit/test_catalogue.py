@@ -22,7 +22,7 @@ SETTING, LOCK = Change(Kind.SETTING, None), Change(Kind.LOCK, None)
 
 
 def routine(source, *, name="f", language="plpgsql", parameters="", oid="1", schema="public"):
-    return Routine(oid, schema, name, language, parameters, "f", "", source)
+    return Routine(oid, schema, name, language, parameters, "f", "f", "", source)
 
 
 def own(source, **options):
