@@ -19,6 +19,7 @@ from relet.core.sql.names import is_temporary_schema
 from relet.core.sql.redefinitions import (
     REDEFINES,
     any_changes_path,
+    any_text_changes_path,
     bodies_that_may_define,
     body_creates,
     body_defines,
@@ -168,7 +169,8 @@ class Closure:
     @property
     def changes_path(self) -> bool:
         """Whether a function may change the search path for what follows its call."""
-        return any_changes_path(self._lines)
+        texts = (text for body in self._bodies.values() for text in body.texts)
+        return any_changes_path(self._lines) or any_text_changes_path(texts)
 
     def relate(self, relations: Relations | None) -> Catalogue:
         """Follow calls, writes and reads to their end; return what has effects."""

@@ -7,12 +7,13 @@ where names are looked up.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from .commands import analyzed_statement
 from .effects import ALL, Change, Kind
 from .functions import KINDS, new_tables
 from .lines import Clues, Lines, has_clue
+from .names import UNKNOWN_NAME, fits
 from .procedural import Code, parts
 from .statements import STRING, WORD, Statement, key_words, readings, split, text_at
 
@@ -167,7 +168,7 @@ _DEEPEST = 3
 #: A text without any of these does not change it.
 _MAY_CHANGE_PATH: Clues = (
     *(("set", part) for part in ("set_config", "schema", "role", "authorization", "reset")),
-    *(("discard",), ("search_path",)),
+    *(("discard",), ("search_path",), ("set", UNKNOWN_NAME)),
 )
 
 
@@ -176,7 +177,26 @@ def changes_path(sql: str, lowered: str) -> bool:
 
     :param lowered: the same text in lower case.
     """
-    return has_clue(lowered, _MAY_CHANGE_PATH) and _changes_path(sql, lowered)
+    if has_clue(lowered, _MAY_CHANGE_PATH) and _changes_path(sql, lowered):
+        return True
+    return "execute" in lowered and any_text_changes_path(_texts_of_blocks(sql))
+
+
+def _texts_of_blocks(sql: str) -> Iterator[str]:
+    """Yield the texts that the statements DO in *sql* put together."""
+    for way in readings(sql):
+        for statement in split(way):
+            if key_words(statement)[:1] == ["do"]:
+                yield from Code.of_block(statement).texts
+
+
+def any_text_changes_path(texts: Iterable[str]) -> bool:
+    """Return whether one of *texts*, which code runs as SQL, may do so."""
+    for text in texts:
+        lowered = text.lower()
+        if has_clue(lowered, _MAY_CHANGE_PATH) and _changes_path(text, lowered):
+            return True
+    return False
 
 
 def any_changes_path(lines: Lines) -> bool:
@@ -222,7 +242,7 @@ def _may_set_path(tokens: Statement, opening: int) -> bool:
     name, after = tokens[opening + 1 : opening + 2], text_at(tokens, opening + 2)
     if not name or name[0].kind is not STRING or after != ",":
         return True
-    return name[0].text.lower() in _OF_PATH
+    return _may_be(name[0].text.lower(), _OF_PATH)
 
 
 def _sets_path(tokens: Statement, position: int) -> bool:
@@ -231,7 +251,14 @@ def _sets_path(tokens: Statement, position: int) -> bool:
         return False
     while text_at(tokens, position + 1) in ("session", "local"):
         position += 1
-    return text_at(tokens, position + 1) in (*_SETS_PATH, "authorization")
+    return _may_be(text_at(tokens, position + 1), (*_SETS_PATH, "authorization"))
+
+
+def _may_be(name: str, names: Iterable[str]) -> bool:
+    """Return whether *name*, in which some may be unknown, may be one of *names*."""
+    if UNKNOWN_NAME not in name:
+        return name in names
+    return any(fits(each, name) for each in names)
 
 
 def uses_its_definitions(sql: str) -> bool:

@@ -53,6 +53,10 @@ LATE = (
     " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION locking();"
 )
 ON_PLAIN = "CREATE TRIGGER g AFTER INSERT ON plain EXECUTE FUNCTION locking()"
+IN_BOTH = (
+    "CREATE FUNCTION who() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$;"
+    f"CREATE FUNCTION {OTHER}.who() RETURNS int LANGUAGE sql AS $$ SELECT {SCHEMA}.trap() $$;"
+)
 OF_ROLE = (
     f"CREATE ROLE {ROLE}; CREATE SCHEMA {ROLE}; GRANT ALL ON SCHEMA {SCHEMA}, {ROLE} TO {ROLE};"
     f"CREATE FUNCTION {ROLE}.of_role() RETURNS text LANGUAGE sql AS $$ SELECT {SET} $$;"
@@ -112,6 +116,22 @@ LINKS = {
     "anything beside a range of a domain": (
         "CREATE TYPE span AS RANGE (subtype = good)",
         "SELECT trap()",
+    ),
+    "a function that sets the search path": (
+        IN_BOTH + function("EXECUTE 'SET LOCAL ' || 'search' || '_path = relet_links_2';"),
+        *(BEGIN, "SELECT f()", "SELECT who()", COMMIT),
+    ),
+    "a function that sets what it is told": (
+        IN_BOTH + "CREATE FUNCTION f(n text, v text) RETURNS void LANGUAGE plpgsql AS"
+        " $f$ BEGIN EXECUTE format('SET LOCAL %I = %I', n, v); END $f$;",
+        *(BEGIN, f"SELECT f('search_path', '{OTHER}')", "SELECT who()", COMMIT),
+    ),
+    "a search path with pg_temp that is put in": (
+        (
+            "CREATE FUNCTION f(s text) RETURNS void LANGUAGE plpgsql AS $f$ BEGIN"
+            " EXECUTE format('SET LOCAL search_path = %I', s); CREATE TABLE made (a int); END $f$;"
+        ),
+        "SELECT f('pg_temp')",
     ),
     "EXPLAIN of an immutable function": ("", "EXPLAIN SELECT hash(1)"),
     "EXPLAIN of a stable function": (
@@ -730,6 +750,13 @@ PATHS = {
     'SELECT "set_config" (%s, %s, true)': True,
     "DO $$ BEGIN EXECUTE 'SET ROLE a'; END $$": True,
     "DO $$ BEGIN IF true THEN SET ROLE a; END IF; END $$": True,
+    "DO $$ BEGIN EXECUTE 'SET LOCAL ' || 'search' || '_path = a'; END $$": True,
+    (
+        "DO $$ DECLARE n text := 'search';"
+        " BEGIN EXECUTE format('SET LOCAL %I = a', n || '_path'); END $$"
+    ): True,
+    "DO $$ DECLARE n text; BEGIN EXECUTE format('SET app.%I = 1', n || ''); END $$": False,
+    "DO $$ DECLARE n text; BEGIN EXECUTE format('UPDATE t SET %I = 1', n); END $$": False,
     "RESET ROLE": True,
     "DISCARD ALL": True,
     "DISCARD PLANS": False,
