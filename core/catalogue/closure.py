@@ -91,11 +91,7 @@ class Closure:
         self._mentions: dict[bytes, set[int]] = {}
         self._mentions_any: set[int] = set()
         self._routines = {routine.oid: routine for routine in sources.routines}
-        self._runners = {
-            routine.name: extensions.RUNNERS[routine.name]
-            for routine in sources.routines
-            if routine.language == "c" and routine.name in extensions.RUNNERS
-        }
+        self._runners: dict[str, tuple[int, ...]] = {}
         #: Number of a relation -> its schema and name.
         self._names: dict[str, tuple[str, str]] = {}
         self._types: dict[str, str] = {}
@@ -108,20 +104,32 @@ class Closure:
         to_read |= bodies_that_may_define(self._lines)
         for position in sorted(to_read):
             routine = self._judged[position]
-            if routine.language != "c":
+            if not routine.is_compiled:
                 body = self._body(position)
                 self._add((_PROC, routine.oid), (*body.own, *self._made(routine, body)))
-        in_c = [routine for routine in self._judged if routine.language == "c"]
-        for routine in in_c:
-            kind = extensions.kind_of(routine.name)
-            if kind is not None:
-                origin = f"called in function {routine.title}"
-                self._add((_PROC, routine.oid), [Change(kind, None, origin=origin)])
+        for routine in self._judged:
+            if routine.is_compiled:
+                self._judge_compiled(routine)
         for catalogue, oid, function in self._sources.expressions:
             kind = KINDS[function]
             if kind not in NOT_OF_WRITES or catalogue in ("pg_rewrite", _PROC):
                 self._add((catalogue, oid), [Change(kind, None)])
-        return bool(self._effects or self._sources.relations or in_c)
+        return bool(self._effects or self._sources.relations or self._runners)
+
+    def _judge_compiled(self, routine: Routine) -> None:
+        """Judge a function in C by what is known of it."""
+        kind, places = extensions.kind_of(routine.name), extensions.RUNNERS.get(routine.name)
+        if kind is None and places is None:
+            name = extensions.SYMBOLS.get(routine.source, "")
+            kind, places = extensions.kind_of(name), extensions.RUNNERS.get(name)
+        if routine.language == "internal" and routine.source:
+            kind, places = KINDS[routine.source], RUNNERS.get(routine.source)
+        if places is not None:
+            known = self._runners.get(routine.name, ())
+            self._runners[routine.name] = tuple(dict.fromkeys((*known, *places)))
+        elif kind is not None:
+            origin = f"called in function {routine.title}"
+            self._add((_PROC, routine.oid), [Change(kind, None, origin=origin)])
 
     def _body(self, position: int) -> Body:
         """Return the body at *position*, which is read once."""
@@ -231,7 +239,7 @@ class Closure:
         grown = False
         for position in mentioning.union(self._with_unknown_names()):
             routine = self._judged[position]
-            if routine.language == "c":
+            if routine.is_compiled:
                 continue
             origin = f"called in function {routine.title}"
             changes = [

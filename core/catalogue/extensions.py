@@ -28,6 +28,14 @@ RUNNERS: dict[str, tuple[int, ...]] = {
     "crosstab4": (0,),
     "crosstab_hash": (0, 1),
 }
+#: Library and symbol of such a function -> the name by which it is known here. It may have another
+#: one, as the manual of tablefunc suggests.
+SYMBOLS = {
+    "dblink dblink_connect": "dblink_connect",
+    "pg_trgm set_limit": "set_limit",
+    "tablefunc crosstab": "crosstab2",
+    "tablefunc crosstab_hash": "crosstab_hash",
+}
 #: The names of all of them, and those that begin with one of the prefixes.
 NAMES = (*KINDS, *RUNNERS)
 PREFIXES = ("pgv_set_", "pgv_insert_")

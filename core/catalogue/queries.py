@@ -198,6 +198,8 @@ class Routine(NamedTuple):
     :param of_planner: ``t`` if the planner may run it: for constants if it is immutable, and for
         estimates if it is stable.
     :param settings: what its ``SET`` clauses say, such as ``search_path=a, b``, one a line.
+    :param source: in C, its library and its symbol; in ``internal``, the function of PostgreSQL's
+        that it is.
     """
 
     oid: str
@@ -213,6 +215,10 @@ class Routine(NamedTuple):
     @property
     def takes_row(self) -> bool:
         return self.of_row[:1] == "t"
+
+    @property
+    def is_compiled(self) -> bool:
+        return self.language in ("c", "internal")
 
     @property
     def is_planned(self) -> bool:
@@ -328,6 +334,12 @@ _OF_ROW = (
     "p.pronargs > 0 AND p.pronargs - p.pronargdefaults <= 1"
     " AND p.proargtypes[0] IN (SELECT oid FROM pg_catalog.pg_type WHERE typtype IN ('c', 'p'))"
 )
+#: The functions of PostgreSQL's that have effects. Others may have given them another name.
+_BUILTIN = (
+    "FROM pg_catalog.pg_proc b"
+    " WHERE b.pronamespace = 'pg_catalog'::pg_catalog.regnamespace::pg_catalog.oid"
+    f" AND b.proname IN ({_quoted(KINDS)})"
+)
 _OF_PLANNER = "p.provolatile <> 'v' AND p.prokind = 'f'"
 
 
@@ -338,10 +350,17 @@ def _routines(version: int, separators: Separators) -> str:
             "CASE WHEN p.prosqlbody IS NULL THEN p.prosrc"
             " ELSE pg_catalog.pg_get_function_sqlbody(p.oid) END"
         )
+    source = (
+        "CASE l.lanname WHEN 'c' THEN pg_catalog.concat("
+        "pg_catalog.regexp_replace(p.probin, '^.*/|[.][a-z]+$', '', 'g'), ' ', p.prosrc)"
+        f" WHEN 'internal' THEN (SELECT pg_catalog.min(b.proname::text) {_BUILTIN}"
+        f" AND b.prosrc = p.prosrc) ELSE {source} END"
+    )
     listed = f"p.proname IN ({_quoted(extensions.NAMES)})" + "".join(
         f" OR pg_catalog.starts_with(p.proname, {quote_literal(prefix)})"
         for prefix in extensions.PREFIXES
     )
+    symbols = _quoted({known.partition(" ")[2]: None for known in extensions.SYMBOLS})
     return separators.records(
         (
             *("p.oid", "n.nspname", "p.proname", "l.lanname"),
@@ -354,7 +373,9 @@ def _routines(version: int, separators: Separators) -> str:
         " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
         " JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
         f" WHERE p.oid >= {_FIRST_OID} AND n.nspname !~ '^pg_temp_'"
-        f" AND (l.lanname NOT IN ('c', 'internal') OR p.prokind = 'a' OR {listed})"
+        f" AND (l.lanname NOT IN ('c', 'internal') OR p.prokind = 'a' OR {listed}"
+        f" OR (l.lanname = 'c' AND p.prosrc IN ({symbols}))"
+        f" OR (l.lanname = 'internal' AND p.prosrc IN (SELECT b.prosrc {_BUILTIN})))"
         # The server moves a text again and again while it grows.
         f" GROUP BY p.oid::pg_catalog.int8 / {_AT_ONCE}",
     )
@@ -373,12 +394,7 @@ _OWNERS = {"pg_aggregate": "pg_proc"}
 
 def _expressions(columns: Mapping[str, str], separators: Separators) -> str:
     # A regular expression of numbers, because a tree of a query has them, and not the names.
-    called = (
-        "(SELECT ':funcid (' || pg_catalog.string_agg(oid::text, '|') || ') '"
-        " FROM pg_catalog.pg_proc"
-        " WHERE pronamespace = 'pg_catalog'::pg_catalog.regnamespace::pg_catalog.oid"
-        f" AND proname IN ({_quoted(KINDS)}))"
-    )
+    called = f"(SELECT ':funcid (' || pg_catalog.string_agg(b.oid::text, '|') || ') ' {_BUILTIN})"
     trees = " UNION ALL ".join(
         f"SELECT '{_OWNERS.get(catalogue, catalogue)}' AS catalogue,"
         f" {_NUMBERS.get(catalogue, 'oid')}::oid AS oid, {tree} AS tree"

@@ -315,6 +315,36 @@ MADE |= {
         "CREATE EXTENSION tablefunc; CREATE VIEW v AS SELECT 1::text AS k, trap()::text AS p",
         "SELECT * FROM connectby('v', 'k', 'p', '1', 0) AS t(k text, p text, l int)",
     ),
+    # Functions in C under another name.
+    "crosstab": (
+        (
+            "CREATE EXTENSION tablefunc; CREATE FUNCTION of_names(text)"
+            " RETURNS SETOF tablefunc_crosstab_2"
+            " AS '$libdir/tablefunc', 'crosstab' LANGUAGE c STABLE STRICT"
+        ),
+        "SELECT * FROM of_names('SELECT trap()::text, ''a''::text, ''b''::text')",
+    ),
+    "set_limit": (
+        (
+            "CREATE FUNCTION set_similarity(real) RETURNS real"
+            " AS '$libdir/pg_trgm', 'set_limit' LANGUAGE c"
+        ),
+        "SELECT set_similarity(0.7)",
+    ),
+    "pg_advisory_lock_shared": (
+        (
+            "CREATE FUNCTION guard(bigint) RETURNS void"
+            " LANGUAGE internal AS 'pg_advisory_lock_shared_int8'"
+        ),
+        "SELECT guard(5)",
+    ),
+    "ts_stat under another name": (
+        (
+            "CREATE FUNCTION stat(text, OUT word text, OUT ndoc int, OUT nentry int)"
+            " RETURNS SETOF record LANGUAGE internal AS 'ts_stat1'"
+        ),
+        "SELECT * FROM stat('SELECT to_tsvector(trap()::text)')",
+    ),
     # How a table, a function or an operator may be written.
     "DELETE FROM ONLY (t)": ("", "DELETE FROM ONLY (audited)"),
     "UPDATE ONLY (t)": ("", "UPDATE ONLY (audited) SET id = 1"),
