@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from relet.core.sql.commands import analyzed_statement, steps_of_code
-from relet.core.sql.definitions import part_that_runs
+from relet.core.sql.definitions import is_temporary_view, part_that_runs
 from relet.core.sql.effects import Change, Kind, later, nameless
 from relet.core.sql.functions import (
     KINDS,
@@ -236,6 +236,8 @@ class Catalogue:
                 found.extend(step._replace(sure=not step.undoes) for step in steps)
         elif head in ("prepare", "declare"):
             found.extend(later(self.steps_in(statement)))
+        elif head == "create" and is_temporary_view(statement):
+            found.extend(later((*self.steps_in(statement), *self._of_all_verbs(statement))))
         elif head == "do":
             found.extend(self._of_code(Code.of_block(statement)))
         else:
@@ -244,6 +246,13 @@ class Catalogue:
                 for by_schema in self.relations.get(REWRITE, _NOTHING).values():
                     found.extend(merged(by_schema.values()))
         return tuple(dict.fromkeys(found))
+
+    def _of_all_verbs(self, statement: Statement) -> Iterator[Change]:
+        """Yield what is done with the relations in *statement* by writing a view of them."""
+        for by_name in self.relations.values():
+            for position, token in enumerate(statement):
+                if token.kind is WORD and (by_schema := by_name.get(token.text)) is not None:
+                    yield from self._looked_up(by_schema, _start(statement, position)[1])
 
     def _of_code(self, code: Code) -> Iterator[Change]:
         for statement in code.statements:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from .assignments import OF_THE_TRANSACTION, Assignment, setting_change
-from .definitions import MODIFIERS, part_that_runs
+from .definitions import MODIFIERS, is_temporary_view, part_that_runs
 from .effects import ALL, AnyStep, Change, Control, Kind, Move, Name, Open, Parameter, later
 from .functions import parameter, steps_anywhere, texts_run
 from .names import UNKNOWN_NAME, is_temporary_schema, name_parts, object_name, truncated
@@ -37,7 +37,8 @@ def steps_of(statement: Statement) -> Iterator[AnyStep]:
     if head in _HEADS:
         yield from _HEADS[head](statement, words)
     if head not in _WITH_QUERIES_OF_THEIR_OWN:
-        yield from _steps_of_query(part_that_runs(statement))
+        steps = _steps_of_query(part_that_runs(statement))
+        yield from later(steps) if head == "create" and is_temporary_view(statement) else steps
 
 
 def _steps_of_query(statement: Statement) -> Iterator[AnyStep]:
@@ -181,11 +182,16 @@ def _create(statement: Statement, words: list[str]) -> Iterator[AnyStep]:
             yield Change(Kind.TEMPORARY, None)
     elif not _ATTACHED.intersection(what[:1]) and _names_temporary_schema(statement):
         yield Change(Kind.TEMPORARY, None)
+        if _CALLED.intersection(what[:1]):
+            # Its calls may leave what ROLLBACK does not undo, and it is not in the catalogue.
+            yield Change(Kind.UNKNOWN, None)
 
 
 _BEFORE_A_NAME = {*MODIFIERS, "create", "table", "sequence", "view", "if", "not", "exists"}
 #: These belong to a table and are dropped with it.
 _ATTACHED = {"index", "unique", "trigger", "constraint", "rule", "policy"}
+#: What statements call.
+_CALLED = {"function", "procedure", "aggregate", "operator", "cast"}
 
 
 def _has_words(statement: Statement, *words: str) -> bool:

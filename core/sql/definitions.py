@@ -5,7 +5,7 @@ A function that is only named does not run, nor does an expression that is kept 
 
 from __future__ import annotations
 
-from .names import end_of_name
+from .names import end_of_name, is_temporary_schema
 from .statements import STRING, WORD, Statement, closing, comma_list, key_words, text_at
 
 #: First words of statements that only name things.
@@ -15,6 +15,7 @@ MODIFIERS = {
     *("or", "replace", "local", "global", "temp", "temporary", "recursive"),
     *("constraint", "event"),
 }
+_BEFORE_TEMPORARY = ("or", "replace", "local", "global")
 #: CREATE defines something whose statements or expressions run later.
 _CREATED = {
     *("view", "function", "procedure", "rule", "policy", "trigger", "aggregate"),
@@ -36,6 +37,8 @@ def part_that_runs(statement: Statement) -> Statement:
     if head in _NAMING:
         return []
     if head == "create":
+        if _is_temporary(statement, words):
+            return statement  # the catalogue does not have it, so what it uses counts now
         what = next((word for word in words[1:] if word not in MODIFIERS), "")
         if what in _CREATED:
             return []
@@ -44,6 +47,25 @@ def part_that_runs(statement: Statement) -> Statement:
     if head == "alter":
         return [] if words[1:2] and words[1] in _ALTERED else _of_actions(statement)
     return statement
+
+
+def is_temporary_view(statement: Statement) -> bool:
+    """Return whether *statement* makes a temporary view, whose query runs later."""
+    words = key_words(statement)
+    return (
+        words[:1] == ["create"]
+        and "view" in words[1:6]
+        and "table" not in words[1:6]
+        and _is_temporary(statement, words)
+    )
+
+
+def _is_temporary(statement: Statement, words: list[str]) -> bool:
+    """Return whether CREATE makes something temporary. It may also only name such a thing."""
+    first = next((word for word in words[1:] if word not in _BEFORE_TEMPORARY), "")
+    return first in ("temp", "temporary") or any(
+        token.kind is WORD and is_temporary_schema(token.text) for token in statement
+    )
 
 
 def _fills(statement: Statement) -> bool:

@@ -70,7 +70,7 @@ def function(body, options="", name="f", returns="void"):
     )
 
 
-CLOSE, BEGIN, COMMIT = "close", "begin", "commit"
+CLOSE, BEGIN, COMMIT, ROLLBACK = "close", "begin", "commit", "rollback"
 
 #: What is defined, then what is done. The last lease that takes is kept, and its state undone.
 LINKS = {
@@ -132,6 +132,24 @@ LINKS = {
             " EXECUTE format('SET LOCAL search_path = %I', s); CREATE TABLE made (a int); END $f$;"
         ),
         "SELECT f('pg_temp')",
+    ),
+    "a temporary view that is rolled back": (
+        "",
+        *(BEGIN, "CREATE TEMP VIEW v AS SELECT hash(1) AS a", "SELECT * FROM v", ROLLBACK),
+    ),
+    "a temporary view that is written": (
+        ON_PLAIN,
+        *("CREATE TEMP VIEW v AS SELECT * FROM plain", "INSERT INTO v VALUES (1)", "DROP VIEW v"),
+    ),
+    "a temporary table that is rolled back": (
+        "",
+        *(BEGIN, "CREATE TEMP TABLE t (a int DEFAULT hash(1), b int)"),
+        *("INSERT INTO t (b) VALUES (1)", ROLLBACK),
+    ),
+    "a temporary function that is rolled back": (
+        "",
+        *(BEGIN, "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT hash(1)'"),
+        *("SELECT pg_temp.f()", ROLLBACK),
     ),
     "EXPLAIN of an immutable function": ("", "EXPLAIN SELECT hash(1)"),
     "EXPLAIN of a stable function": (
@@ -456,6 +474,9 @@ def perform(wrapper, steps):
             wrapper.set_autocommit(False)
         elif step is COMMIT:
             wrapper.commit()
+            wrapper.set_autocommit(True)
+        elif step is ROLLBACK:
+            wrapper.rollback()
             wrapper.set_autocommit(True)
         else:
             run(wrapper, step)

@@ -262,7 +262,7 @@ def test_roles(sql, steps):
         "CREATE TABLE pg_temp.a (b int)": "TEMPORARY",
         "CREATE UNLOGGED TABLE pg_temp_3.a (b int)": "TEMPORARY",
         'CREATE VIEW "pg_temp" . a AS SELECT 1': "TEMPORARY",
-        "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS ''": "TEMPORARY",
+        "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS ''": "TEMPORARY, UNKNOWN",
         "CREATE TYPE pg_temp.a AS ENUM ()": "TEMPORARY",
         "CREATE EXTENSION hstore SCHEMA pg_temp": "TEMPORARY",
         "SELECT 1 AS b INTO TEMP a": "TEMPORARY a",
@@ -288,7 +288,12 @@ def test_roles(sql, steps):
         "CREATE STATISTICS IF NOT EXISTS a.pg_temp.b (ndistinct) ON c, d FROM t": "TEMPORARY",
         "CREATE COLLATION pg_temp.a FROM b": "TEMPORARY",
         "CREATE TEXT SEARCH DICTIONARY pg_temp.a (template = simple)": "TEMPORARY",
-        "CREATE OPERATOR pg_temp.+ (function = f)": "TEMPORARY",
+        "CREATE OPERATOR pg_temp.+ (function = f)": "TEMPORARY, UNKNOWN",
+        "CREATE TEMP VIEW a AS SELECT pg_advisory_lock(1)": "TEMPORARY a, LOCK, UNKNOWN",
+        "CREATE VIEW pg_temp.a AS SELECT pg_advisory_lock(1)": "TEMPORARY, LOCK, UNKNOWN",
+        "CREATE TEMP TABLE a (b text DEFAULT set_config('a.b', '1', false))": (
+            "TEMPORARY a, SETTING a.b"
+        ),
         "IMPORT FOREIGN SCHEMA a FROM SERVER b INTO pg_temp": "TEMPORARY pg_temp",
         # May be one of those that there are.
         "ALTER TABLE a RENAME TO b": "~TEMPORARY *",
