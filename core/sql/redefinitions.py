@@ -23,7 +23,7 @@ REDEFINES = Change(Kind.UNKNOWN, ALL, undoes=True, sure=False, renames=True)
 _HEADS = ("create", "alter", "drop")
 _MAY_DEFINE: Clues = tuple((head,) for head in _HEADS)
 #: A text without any of these defines nothing.
-_MAY = (*_HEADS, "import")
+_MAY = (*_HEADS, "import", "prepared")
 #: A block that has one of the first, and later one of the second, may define something, perhaps in
 #: a string that it runs.
 _BEGINS = re.compile(r"\b(?:create|alter|drop)\s", re.IGNORECASE)
@@ -69,7 +69,7 @@ def _redefines(statement: Statement, known: bool) -> bool:
     head = words[0] if words else ""
     if head == "do":
         return any(_may_define(token.text) for token in statement)
-    if head == "import":
+    if head == "import" or words[:2] == ["commit", "prepared"]:
         return True
     if head == "explain":
         analyzed = analyzed_statement(statement)
@@ -78,7 +78,9 @@ def _redefines(statement: Statement, known: bool) -> bool:
         return known and any(
             text_at(statement, at) not in _TEMPORARY for at in new_tables(statement)
         )
-    return head in _HEADS and _is_redefinition(words, {token.text for token in statement}, known)
+    texts = {token.text for token in statement}
+    # A policy, rule or trigger that was not enabled is not known.
+    return head in _HEADS and _is_redefinition(words, texts, known or "enable" in texts)
 
 
 def _is_redefinition(words: list[str], texts: set[str], known: bool) -> bool:
