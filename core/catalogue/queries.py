@@ -49,7 +49,7 @@ _WATCHED = {
     "pg_proc": (f"oid >= {_FIRST_OID}", _WRITERS),
     "pg_trigger": ("NOT tgisinternal", _WRITERS),
     "pg_rewrite": (f"oid >= {_FIRST_OID}", _WRITERS),
-    "pg_constraint": (f"oid >= {_FIRST_OID} AND contype IN ('c', 'f')", _WRITERS),
+    "pg_constraint": (f"oid >= {_FIRST_OID} AND contype IN ('c', 'f', 'x')", _WRITERS),
     "pg_type": (
         f"oid >= {_FIRST_OID} AND (typtype IN ('d', 'e', 'r') OR typdefaultbin IS NOT NULL)",
         _WRITERS,
@@ -65,6 +65,7 @@ _WATCHED = {
             f" OR refclassid = {_catalogues('pg_type')}"
             " AND refobjid = ANY (ARRAY(SELECT oid FROM pg_catalog.pg_type"
             f" WHERE oid >= {_FIRST_OID} AND typtype = 'd'))"
+            f" OR refclassid = {_catalogues('pg_opclass')} AND refobjid >= {_FIRST_OID}"
             f" OR classid IN ({_catalogues(*_DEPENDENT)}) AND objid >= {_FIRST_OID})"
         ),
         _WRITERS,
@@ -473,6 +474,18 @@ _USES = (
     " FROM pg_catalog.pg_operator,"
     " LATERAL (VALUES (oprnegate), (oprcom)) AS o (other)"
     f" WHERE oid >= {_FIRST_OID} AND other >= {_FIRST_OID}"
+    # An index compares by the functions of its operator class. Most of these are in C.
+    f" UNION ALL SELECT {_catalogues('pg_class')}, i.indrelid, {_catalogues('pg_proc')}, p.oid"
+    " FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_amproc a ON a.amproc = p.oid"
+    " JOIN pg_catalog.pg_opclass o ON o.opcfamily = a.amprocfamily"
+    f" JOIN pg_catalog.pg_depend d ON d.refclassid = {_catalogues('pg_opclass')}"
+    f" AND d.refobjid = o.oid AND d.classid = {_catalogues('pg_class')}"
+    " JOIN pg_catalog.pg_index i ON i.indexrelid = d.objid"
+    f" WHERE p.oid >= {_FIRST_OID} AND p.prolang NOT IN"
+    " (SELECT oid FROM pg_catalog.pg_language WHERE lanname IN ('c', 'internal'))"
+    f" UNION ALL SELECT {_catalogues('pg_class')}, conrelid, {_catalogues('pg_operator')}, other"
+    " FROM pg_catalog.pg_constraint, pg_catalog.unnest(conexclop) AS o (other)"
+    f" WHERE contype = 'x' AND other >= {_FIRST_OID}"
 )
 _LIVE = "n.nspname !~ '^pg_(temp|toast)' AND n.nspname <> 'information_schema'"
 

@@ -52,6 +52,12 @@ LATE = (
     "CREATE TABLE late (a int UNIQUE); CREATE CONSTRAINT TRIGGER g AFTER INSERT OR DELETE ON late"
     " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION locking();"
 )
+CLASS = (
+    "CREATE FUNCTION compare(int, int) RETURNS int LANGUAGE sql IMMUTABLE AS"
+    " $$ SELECT btint4cmp(hash($1), $2) $$; CREATE OPERATOR CLASS ints FOR TYPE int USING btree"
+    " AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >,"
+    " FUNCTION 1 compare(int, int); INSERT INTO plain VALUES (1);"
+)
 ON_PLAIN = "CREATE TRIGGER g AFTER INSERT ON plain EXECUTE FUNCTION locking()"
 IN_BOTH = (
     "CREATE FUNCTION who() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$;"
@@ -132,6 +138,21 @@ LINKS = {
             " EXECUTE format('SET LOCAL search_path = %I', s); CREATE TABLE made (a int); END $f$;"
         ),
         "SELECT f('pg_temp')",
+    ),
+    "an operator class of an index": (
+        CLASS + "CREATE INDEX ON plain (id ints)",
+        "INSERT INTO plain VALUES (2)",
+    ),
+    "an operator of an exclusion constraint": (
+        (
+            "CREATE FUNCTION same(int, int) RETURNS bool LANGUAGE sql IMMUTABLE AS"
+            " $$ SELECT hash($1) = $2 $$;"
+            "CREATE OPERATOR === (FUNCTION = same, LEFTARG = int, RIGHTARG = int,"
+            " COMMUTATOR = ===); CREATE OPERATOR CLASS ints FOR TYPE int USING hash"
+            " AS OPERATOR 1 ===, FUNCTION 1 hashint4(int);"
+            "CREATE TABLE t (a int, EXCLUDE USING hash (a ints WITH ===))"
+        ),
+        "INSERT INTO t VALUES (1), (1) ON CONFLICT DO NOTHING",
     ),
     "a temporary view that is rolled back": (
         "",
@@ -384,6 +405,11 @@ OTHERS = {
     ),
     "a domain renamed": ("", "ALTER DOMAIN good RENAME TO fine", "SELECT 'x'::text::fine"),
     "an index": ("", "CREATE INDEX ON plain (hash(id))", "INSERT INTO plain VALUES (1)"),
+    "an index by an operator class": (
+        CLASS,
+        "CREATE INDEX ON plain (id ints)",
+        "INSERT INTO plain VALUES (2)",
+    ),
     "statistics": (
         "INSERT INTO plain SELECT generate_series(1, 100)",
         "CREATE STATISTICS s ON (hash(id)) FROM plain",
