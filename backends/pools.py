@@ -66,7 +66,7 @@ class PoolHandle:
     """
 
     alias: str
-    made_from: tuple[Any, ...]
+    made_from: tuple[Any, ...] = field(repr=False)  # the password is in it
     timezone_name: str
     pool: PoolAdapter[Any]
     policy: ReleasePolicy

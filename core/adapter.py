@@ -41,10 +41,11 @@ class PoolConfig:
     """
 
     alias: str
-    connect: Mapping[str, Any]
+    # Not in the repr, which reports of errors show: the password is in it, or what asks for it.
+    connect: Mapping[str, Any] = field(repr=False)
     options: Mapping[str, Any] | Literal[False] = field(default_factory=dict)
     configure: Callable[[Any], object] = lambda connection: None
-    ask: Callable[[], Mapping[str, Any]] = dict
+    ask: Callable[[], Mapping[str, Any]] = field(default=dict, repr=False)
     budget: Budget | None = None
 
     def parameters(self) -> dict[str, Any]:

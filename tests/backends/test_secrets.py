@@ -2,16 +2,19 @@
 
 import json
 import logging
+import socket
 import threading
+import traceback
 from contextlib import suppress
 from time import monotonic
 
 import pytest
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, OperationalError, connections, transaction
 from testapp.models import Item
 
 import relet
 from relet.backends.leases import leaks
+from relet.backends.pools import pools
 from relet.backends.reports.dump import dump
 
 from ..support import driver
@@ -222,6 +225,34 @@ def test_the_password(make, db):
             db.settings_dict.update(PASSWORD=before[0], PORT=before[1])
     assert "could not be asked" in text
     assert SECRET not in text
+
+
+def test_frames_of_a_failed_connection(make):
+    """Reports of errors show local variables, and hide passwords in plain dicts only."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    wrapper = make(HOST="127.0.0.1", PORT=str(port), PASSWORD=SECRET, timeout=1)
+    with pytest.raises(OperationalError) as caught:
+        wrapper.connect()
+    shown = [
+        (frame.f_code.co_name, name)
+        for frame in _relets_frames(caught.value)
+        for name, value in frame.f_locals.items()
+        if type(value) is not dict and SECRET in repr(value)
+    ]
+    assert shown == []
+    handle = next(handle for handle in pools if handle.alias == wrapper.alias)
+    assert SECRET not in repr(handle)
+    assert SECRET not in repr(handle.pool.config)
+
+
+def _relets_frames(error):
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_globals["__name__"].startswith("relet."):
+                yield frame
+        error = error.__cause__ or error.__context__
 
 
 def test_timeouts(make):
