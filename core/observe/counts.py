@@ -84,14 +84,15 @@ class StatementCounts:
 
 
 #: How many routes are kept for each statement.
-_TOP_ROUTES = 8
+_TOP_ROUTES = 10
 
 
 class StatementTotals(StatementCounts):
     """The calls of one statement in the whole process.
 
     :ivar calls: how often it was run, with and without success.
-    :ivar calls_by_route: for the routes that ran it most.
+    :ivar calls_by_route: for the routes that ran it most. A route that took the place of another
+        one has its calls, too.
     """
 
     __slots__ = ("calls", "calls_by_route")
@@ -119,9 +120,10 @@ class StatementTotals(StatementCounts):
     def called_by(self, route: str, calls: int) -> None:
         """Note that *route* ran it *calls* times."""
         routes = self.calls_by_route
+        if route not in routes and len(routes) >= _TOP_ROUTES:
+            # See `Bounded`. Else a route whose calls arrive a few at a time would never stay.
+            calls += routes.pop(min(routes, key=routes.__getitem__))
         routes[route] = routes.get(route, 0) + calls
-        if len(routes) > _TOP_ROUTES:
-            del routes[min(routes, key=routes.__getitem__)]
 
 
 class RouteCounts:
