@@ -19,6 +19,7 @@ from relet.backends.leases.session_rules import sqlstate
 from relet.backends.reports.reason import reason
 from relet.backends.reports.report import plain
 from relet.core.observe import Histogram
+from relet.core.observe.histogram import LONGEST_S, SHORTEST_S
 
 from . import home, payload, tables
 from .packing import unpack
@@ -358,7 +359,7 @@ def _waits(row: Mapping[str, Any]) -> Histogram:
         if not isinstance(pair, list) or len(pair) != 2:
             continue
         bound = _float(pair[0])
-        if not 1e-9 < bound < 1e5:
+        if not 2 * SHORTEST_S <= bound <= LONGEST_S:
             continue  # what is above the last bound is in none
         # A bound is a power of two, whose exponent is one less than frexp() says.
         count = _int(pair[1])

@@ -95,7 +95,7 @@ class ObservedRunner(LeaseRunner):
         """
         now = monotonic()
         lease = self.lease
-        measured = False
+        measured, sent = False, True
         if trace is not None:
             alone = False
         else:
@@ -103,7 +103,7 @@ class ObservedRunner(LeaseRunner):
             if lease.leased_at != before:
                 began = lease.leased_at
             elif began is None or lease.connection is None:  # no connection came free
-                began, alone = now, False
+                began, alone, sent = now, False, False
             if lease.connection is not None:
                 alone = False
             if (trace := lease.trace) is not None and trace.walk is not None:
@@ -118,7 +118,7 @@ class ObservedRunner(LeaseRunner):
                 # Its stack was taken on the way, far from the code that runs the statement.
                 stack = stacks.of_statement(_ENDED_FRAMES, trace.walk)
                 trace.leased_at = trace.cursor_at = trace.ran_at = stack
-        counts = self.count(cursor, sql, ran, error)
+        counts = self.count(cursor, sql, ran if sent else None, error)
         if not alone:
             counts.inner += 1
             counts.inner_total += ran
@@ -152,16 +152,22 @@ class ObservedRunner(LeaseRunner):
         counts.add_inner(ran, rows)
 
     def count(
-        self, cursor: Any, sql: Any, ran: float, error: BaseException | None
+        self, cursor: Any, sql: Any, ran: float | None, error: BaseException | None
     ) -> StatementCounts:
-        """Count a call of the statement *sql*, which ran for *ran* seconds."""
+        """Count a call of the statement *sql*, which ran for *ran* seconds.
+
+        :param ran: None if it never ran, because no connection came.
+        """
         tally = self._tally()
         text = sql if sql.__class__ is str else self.host_class.adapter_class.sql_text(sql)
         counts = tally.find(self.route(), text)
         if tally.waited:
             waited, tally.waited = tally.waited, 0.0
             counts.waited += waited
-        counts.add(ran, 0 if error is not None else cursor.rowcount)
+        if ran is None:
+            counts.unsent += 1
+        else:
+            counts.add(ran, 0 if error is not None else cursor.rowcount)
         if error is not None:
             counts.errors += 1
         return counts

@@ -24,11 +24,12 @@ class QueryRow:
     """A statement that this process has run. All times are in seconds.
 
     :param sql: its text without values; ``"(other)"`` for all that there was no room for.
-    :param calls: how often it was run, with and without success.
+    :param calls: how often it was run, with and without success, or was to be run when no
+        connection came.
     :param rows: the rows that it returned or changed.
     :param total: how long it ran in all. Waiting for a connection is not included.
-    :param mean: how long one call ran, on average.
-    :param p95: how long 95 % of the calls ran at most. Off by less than a factor of two.
+    :param mean: how long one call ran, on average of those that ran.
+    :param p95: how long 95 % of these ran at most. Off by less than a factor of two.
     :param max: how long the longest call ran.
     :param waited: how long it waited for a connection in all.
     :param route: the route that ran it most often.

@@ -202,24 +202,25 @@ class _Counted:
 
     :param driver: the driver's cursor. The lease keeps this object, and relet's cursor would keep
         its wrapper, which must be collected when it is dropped.
+    :param began: when it began, with a connection; None if none came.
     """
 
     __slots__ = ("_began", "_driver", "_query", "_ran_before", "_trace", "rows")
 
-    def __init__(self, driver: Any, query: Any, began: float, trace: Trace | None) -> None:
+    def __init__(self, driver: Any, query: Any, began: float | None, trace: Trace | None) -> None:
         self._driver, self._query = driver, query
         self._began, self._trace = began, trace
         self._ran_before = 0.0 if trace is None else trace.ran
         self.rows = 0
 
     def end(self, runner: ObservedRunner, error: BaseException | None) -> None:
-        ran = monotonic() - self._began
+        ran = None if self._began is None else monotonic() - self._began
         if self._trace is not None:
-            self._trace.ran = self._ran_before + ran
+            self._trace.ran = self._ran_before + (ran or 0.0)
         failed = None if isinstance(error, GeneratorExit) else error
         counts = runner.count(self._driver, self._query, ran, failed)
         counts.inner += 1
-        counts.inner_total += ran
+        counts.inner_total += ran or 0.0
         counts.rows += self.rows
 
 
@@ -230,14 +231,20 @@ class _ObservedTransfer(Transferring):
     _counted: _Counted
 
     def _begin(self, method: str, finish: Callable[[Any, Any, BaseException | None], Any]) -> Any:
-        began = monotonic()
+        lease = self._runner.lease
+        kept, called = lease.connection is not None, monotonic()
+
+        def began() -> float | None:
+            # It does not run while it waits for its connection.
+            return called if kept else lease.leased_at if lease.leased_at >= called else None
+
         try:
             opened = super()._begin(method, finish)
         except BaseException as error:
-            _Counted(None, self._query, began, None).end(self._runner, error)
+            _Counted(None, self._query, began(), None).end(self._runner, error)
             raise
-        trace = self._runner.lease.trace
-        self._counted = counted = _Counted(self._cursor._driver, self._query, began, trace)
+        trace = lease.trace
+        self._counted = counted = _Counted(self._cursor._driver, self._query, began(), trace)
         self._transfer.when_ended = counted.end  # type: ignore[union-attr]
         return opened
 

@@ -14,6 +14,7 @@ class StatementCounts:
     """The calls of one statement.
 
     :ivar errors: how often it failed.
+    :ivar unsent: how often no connection came for it. It never ran then, so it is in no bucket.
     :ivar rows: rows returned or changed.
     :ivar total: seconds for which it ran. Waiting for a connection is not included.
     :ivar maximum: the longest of these times.
@@ -26,11 +27,11 @@ class StatementCounts:
 
     __slots__ = (
         *("buckets", "credit", "errors", "inner", "inner_total"),
-        *("maximum", "rows", "total", "waited"),
+        *("maximum", "rows", "total", "unsent", "waited"),
     )
 
     def __init__(self) -> None:
-        self.errors = self.rows = self.inner = 0
+        self.errors = self.rows = self.inner = self.unsent = 0
         self.total = self.maximum = self.waited = self.inner_total = 0.0
         self.buckets = [0] * SIZE
         #: See `Bounded`.
@@ -53,17 +54,18 @@ class StatementCounts:
 
     @property
     def calls(self) -> int:
-        """How often it was run, with and without success."""
-        return sum(self.buckets)
+        """How often it was run, with and without success, or was to be run."""
+        return sum(self.buckets) + self.unsent
 
     @property
     def mean(self) -> float:
-        """Seconds for one call on average."""
-        return self.total / self.calls if self.calls else 0.0
+        """Seconds for one call on average, of those that ran."""
+        ran = sum(self.buckets)
+        return self.total / ran if ran else 0.0
 
     @property
     def p95(self) -> float:
-        """Seconds that 95 % of the calls do not exceed."""
+        """Seconds that 95 % of the calls that ran do not exceed."""
         return quantile(self.buckets, 0.95, self.maximum)
 
     @property
@@ -74,6 +76,7 @@ class StatementCounts:
     def merge(self, other: StatementCounts) -> None:
         """Add the calls of *other*."""
         self.errors += other.errors
+        self.unsent += other.unsent
         self.rows += other.rows
         self.inner += other.inner
         self.inner_total += other.inner_total
@@ -90,7 +93,7 @@ _TOP_ROUTES = 10
 class StatementTotals(StatementCounts):
     """The calls of one statement in the whole process.
 
-    :ivar calls: how often it was run, with and without success.
+    :ivar calls: how often it was run, with and without success, or was to be run.
     :ivar calls_by_route: for the routes that ran it most. A route that took the place of another
         one has its calls, too.
     """

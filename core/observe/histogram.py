@@ -7,10 +7,11 @@ from math import frexp, inf
 
 #: Bucket ``e`` has the durations from ``2 ** (e - 1)`` to ``2 ** e`` seconds, where
 #: ``e = frexp(seconds)[1]``. Negative exponents are negative indexes, so that the hot path needs no
-#: offset. From 2**-32 s (0.2 ns) to 2**15 s (9 hours).
-SIZE, HIGHEST = 48, 15
+#: offset. From 2**-27 s (7 ns) to 2**21 s (24 days), so that it need not look at the bounds either.
+SIZE, HIGHEST = 48, 21
 _LOWEST = HIGHEST - SIZE + 1
-_LONGEST = 2.0**HIGHEST
+#: What a duration is at least, and less than, to have a bucket of its own.
+SHORTEST_S, LONGEST_S = 2.0 ** (_LOWEST - 1), 2.0**HIGHEST
 
 
 class Histogram:
@@ -39,10 +40,10 @@ class Histogram:
         self.total += seconds
         if seconds > self.maximum:
             self.maximum = seconds
-        if 0 < seconds < _LONGEST:
+        if SHORTEST_S <= seconds < LONGEST_S:
             self.buckets[frexp(seconds)[1]] += 1
         else:
-            self.buckets[HIGHEST if seconds > 0 else _LOWEST] += 1
+            self.buckets[HIGHEST if seconds > 1 else _LOWEST] += 1
 
     def merge(self, other: Histogram) -> None:
         """Add the durations of *other*."""

@@ -359,13 +359,36 @@ def test_a_timeout_is_counted(add):
 
     with transaction.atomic("short"):
         run(wrapper, "SELECT 1")
+        ran = collection.pools()["short"].operations.count
         in_thread(other)
     row = query("SELECT ? AS never")
     assert (row.calls, row.errors) == (1, 1)
     assert row.waited >= 0.9
     assert row.total == 0
+    # It has no duration, not even a short one.
+    assert (row.mean, row.p95) == (0, 0)
+    assert collection.pools()["short"].operations.count == ran
     [pool] = [row for row in relet.pools().rows if row.alias == "short"]
     assert pool.timeouts == 1
+
+
+@copies
+def test_a_copy_does_not_run_while_it_waits(add):
+    wrapper = add("short", timeout=1)
+
+    def other():
+        try:
+            with pytest.raises(OperationalError), connections["short"].cursor() as cursor:
+                cursor.copy("COPY (SELECT 1 AS never) TO STDOUT").__enter__()
+        finally:
+            connections["short"].close()
+
+    with transaction.atomic("short"):
+        run(wrapper, "SELECT 1")
+        in_thread(other)
+    row = query("COPY (SELECT ? AS never) TO STDOUT")
+    assert (row.calls, row.errors, row.total) == (1, 1, 0)
+    assert row.waited >= 0.9
 
 
 # Pools.
