@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 from .counts import PoolCounts, RouteCounts, StatementCounts
 
-#: Texts that a thread remembers for each route. Of longer texts it remembers the hash.
-_TEXTS, _CHARACTERS = 2_000, 4_000
-#: Hashes of long texts that a thread remembers.
-_LONG_TEXTS = 500
+#: Characters of texts that a thread remembers, of all routes together, and what each text counts
+#: for beside its own. Values may make any number of texts of one statement.
+_MOST_CHARACTERS, _EACH = 400_000, 200
+#: Of longer texts it remembers the hash.
+_LONGEST = 4_000
 #: Statements and routes that a thread keeps for itself before it hands them over.
 _LIMIT = 200
 
@@ -83,7 +84,8 @@ class Tally:
     """
 
     __slots__ = (
-        *("_full", "_long", "alias", "batch", "ended", "fingerprint", "pool", "texts", "waited"),
+        *("_full", "_long", "_room", "alias", "batch", "ended", "fingerprint", "pool", "texts"),
+        "waited",
     )
 
     def __init__(
@@ -102,6 +104,8 @@ class Tally:
         self.texts: dict[str, dict[str, StatementCounts]] = {}
         #: The hash of a long text -> its fingerprint.
         self._long: dict[int, str] = {}
+        #: Characters that may still be remembered.
+        self._room = _MOST_CHARACTERS
 
     def route(self, route: str) -> RouteTally:
         """Return what was counted for *route*."""
@@ -113,15 +117,14 @@ class Tally:
         """Return the counts of the statement *text* of *route*."""
         if (counts := self.texts.get(route, {}).get(text)) is not None:
             return counts
-        long = len(text) > _CHARACTERS
+        long = len(text) > _LONGEST
         fingerprint = self._of_long(text) if long else self.fingerprint(text)
         while True:
             batch = self._batch()
             tally = batch.route(route)
             counts = batch.statement(tally, fingerprint)
             if not long:
-                if len(tally.texts) >= _TEXTS:
-                    tally.texts.clear()
+                self._make_room(len(text))
                 tally.texts[text] = counts
                 self.texts[route] = tally.texts
             # Else its texts, which `forget` may have dropped a moment ago, are there again.
@@ -132,10 +135,20 @@ class Tally:
         """Return the fingerprint of a text that is too long to be remembered itself."""
         key = hash(text)
         if (found := self._long.get(key)) is None:
-            if len(self._long) >= _LONG_TEXTS:
-                self._long.clear()
-            found = self._long[key] = self.fingerprint(text)
+            found = self.fingerprint(text)
+            self._make_room(len(found))
+            self._long[key] = found
         return found
+
+    def _make_room(self, characters: int) -> None:
+        """Make room for a text. All that are remembered may be dropped, but not their counts."""
+        self._room -= characters + _EACH
+        if self._room < 0:
+            for tally in list(self.batch.routes.values()):
+                tally.texts.clear()
+            self.texts = {}
+            self._long = {}
+            self._room = _MOST_CHARACTERS
 
     def _batch(self) -> Batch:
         """Return a batch that has room. The one before may be handed over."""
@@ -145,6 +158,7 @@ class Tally:
             if self.batch is batch:  # else a finalizer or a signal handler has come first
                 self.texts = {}
                 self.batch, self.texts = Batch(), {}
+                self._long, self._room = {}, _MOST_CHARACTERS
         return self.batch
 
     def forget(self, what: str) -> None:

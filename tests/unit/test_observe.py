@@ -151,6 +151,18 @@ def test_texts_that_differ_in_their_values_only_are_bounded() -> None:
     assert tally.batch.size == 2
 
 
+def test_texts_of_all_routes_together_are_bounded() -> None:
+    totals = Totals()
+    tally = Tally("default", lambda text: text[:8], totals.add_batch)
+    for number in range(3_000):
+        for text in (f"select {number:3000}", f"insert {number:5000}"):
+            run(tally, f"/{number % 12}", text, 0.001)
+        texts = [text for found in tally.texts.values() for text in found]
+        assert sum(map(len, texts)) + sum(map(len, tally._long.values())) <= 400_000
+    add(totals, tally)
+    assert totals.pool("default").operations.count == 6_000
+
+
 def test_long_texts_are_not_remembered() -> None:
     tally, _ = new_tally()
     run(tally, "/", "select " + "1" * 5_000, 0.1)
