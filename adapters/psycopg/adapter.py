@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from typing import Any, ClassVar, Literal, NoReturn
 
 import psycopg
@@ -69,6 +70,9 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         self._opened = isinstance(pool, Unpooled)
         #: The attempt to open the pool that is under way, if any, at one key.
         self._attempts: dict[str, BackgroundCall] = {}
+        #: How often threads have waited for it, how long, and what is called then.
+        self._waits, self._wait_s = 0, 0.0
+        self._watchers: tuple[Callable[[object], object], ...] = (_ignore, _ignore)
         # Looked up once, because they are called for every statement.
         self._take: Callable[[Any, float | None], None] = self._pool.checkout_into
         self._give: Callable[[Any], None] = self._pool.checkin_from
@@ -126,12 +130,30 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
         attempt = self._attempts.setdefault(_FIRST, BackgroundCall(self._reach))
         attempt.start()
         seconds = max(self._pool.timeout, MIN_WAIT)  # type: ignore[union-attr]
-        if not attempt.wait(seconds):
+        if not self._await(attempt, seconds):
             raise self.cannot_connect(_no_answer(seconds))
         if self.closed:
             raise self._was_closed()
         if attempt.error is not None:
             self._fail(attempt.error)
+
+    def _await(self, attempt: BackgroundCall, seconds: float) -> bool:
+        """Wait for the first connection. It is a wait as those in the queue of the pool."""
+        began, ended = self._watchers
+        wait, since = object(), monotonic()
+        try:
+            began(wait)
+            return attempt.wait(seconds)
+        finally:
+            ended(wait)
+            self._waits += 1
+            self._wait_s += monotonic() - since
+
+    def watch_waits(
+        self, began: Callable[[object], object], ended: Callable[[object], object]
+    ) -> None:
+        super().watch_waits(began, ended)
+        self._watchers = began, ended
 
     def _reach(self) -> None:
         """Open the pool, in a thread in which no exception from outside is raised."""
@@ -173,8 +195,8 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
             in_use=self._pool.in_use,
             waiting=stats["requests_waiting"],
             checkouts=stats.get("requests_num", 0),
-            waits=stats.get("requests_queued", 0),
-            wait_ms=stats.get("requests_wait_ms", 0),
+            waits=stats.get("requests_queued", 0) + self._waits,
+            wait_ms=stats.get("requests_wait_ms", 0) + int(1000 * self._wait_s),
         )
 
     def _was_closed(self) -> Exception:
@@ -243,6 +265,10 @@ def _normalize(adapter: PsycopgAdapter | None, raw: Any, lent: bool) -> bool:
     if lent:
         return restored(adapter, raw, raw.relet)
     return adapter.is_as_it_was(raw, raw.relet)
+
+
+def _ignore(wait: object) -> None:
+    """What is called when threads wait, if nobody watches them."""
 
 
 def _no_answer(seconds: float) -> Exception:

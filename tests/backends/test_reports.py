@@ -36,9 +36,10 @@ def fresh(db):  # which ends what an earlier test has left
 def add(database):
     """Add an alias to the settings, with a pool of one connection."""
 
-    def add(alias, *, timeout=5):
+    def add(alias, *, timeout=5, **options):
         settings = copy.deepcopy(connections["default"].settings_dict)
         put_small_pool(settings, timeout=timeout)
+        settings["OPTIONS"].update(options)
         return aliases.add(alias, settings)
 
     with Aliases() as aliases:
@@ -317,6 +318,24 @@ def test_who_waits_and_who_blocks(add):
     assert pool.longest_wait >= waited * 0.99
     # Opening the first connection may have been another wait.
     assert pool.waits_histogram[-1][1] in (1, 2)
+
+
+def test_the_first_statement_waits_for_its_connection(add):
+    """The pool is opened for it, which may take as long as a connection that nobody gives back."""
+    asked = threading.Event()
+
+    def parameters(settings):
+        asked.wait(0.2)
+        return {}
+
+    wrapper = add("slow", connection_parameters=parameters)
+    run(wrapper, "SELECT 1 AS first")
+    row = query("SELECT ? AS first")
+    assert row.waited >= 0.2
+    assert row.total < row.waited
+    [pool] = [row for row in relet.pools().rows if row.alias == "slow"]
+    assert pool.waits == 1
+    assert min(pool.waited, pool.longest_wait) >= 0.15
 
 
 def test_a_wait_is_not_of_what_receivers_run(add, observer):
