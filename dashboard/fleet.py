@@ -138,12 +138,13 @@ def read(only: Filter = Filter(), *, ask: bool = True) -> Fleet:
     aliases = {_str(row.get("alias")) for one in reported for row in one.pools}
     known = sorted(filter(None, {alias, *aliases}))
     chosen = [one for one in reported if only.has(host=one.host)]
+    living = [one for one in chosen if not one.stale]
     return Fleet(
         processes=ProcessesReport(one.process() for one in chosen),
         pools=FleetPoolsReport(_pools(chosen, only)),
-        routes=FleetRoutesReport(_routes(chosen, only)),
-        queries=FleetQueriesReport(_queries(chosen, only)),
-        sessions=SessionsReport(_sessions(chosen, only, known, notes)),
+        routes=FleetRoutesReport(_routes(living, only)),
+        queries=FleetQueriesReport(_queries(living, only)),
+        sessions=SessionsReport(_sessions(living, only, known, notes)),
         series=tuple(_series(minutes or [], only, known)),
         hosts=tuple(sorted({one.host for one in reported})),
         aliases=tuple(known),
@@ -497,12 +498,7 @@ def _sessions(
     reported: Iterable[_Reported], only: Filter, aliases: Iterable[str], notes: list[str]
 ) -> list[SessionRow]:
     """Return the connections of all processes, each with what its server says, and all others."""
-    rows = [
-        (one, row, _alias(row))
-        for one in reported
-        if not one.stale
-        for row in one.rows("connections")
-    ]
+    rows = [(one, row, _alias(row)) for one in reported for row in one.rows("connections")]
     asked = (alias for alias in aliases if only.alias in (None, alias))
     found: list[SessionRow] = []
     for database in databases(asked, notes):

@@ -325,6 +325,34 @@ def test_rows_with_times_that_are_none(viewer, reporter, column, value, shown):
     assert run(wrapper, count) == [(int(shown),)]
 
 
+def test_a_silent_process_is_not_counted(viewer):
+    """Its last report is shown: it may have ended, and then its sessions have, too."""
+    wrapper = connections["default"]
+    report = {
+        "pools": [{"alias": "default", "checkouts": 1}],
+        "routes": {"route": ["/x"], "leases": [1]},
+        "queries": {"sql": ["SELECT ?"], "calls": [1]},
+        "connections": [{"alias": "default", "pid": 2**31 - 1}],
+    }
+    for host in ("living", "silent"):
+        insert(wrapper, host, 1, "0", now=report)
+    silent = "UPDATE relet_dashboard_process SET beat_at = now() - interval '100 s'"
+    run(wrapper, f"{silent} WHERE host = 'silent'")
+    found = read_json(viewer)
+    assert {row["host"]: row["stale"] for row in found["processes"]} == {
+        "living": False,
+        "silent": True,
+    }
+    assert [(row["host"], row["checkouts"]) for row in found["pools"]] == [
+        (None, 1),
+        ("living", 1),
+        ("silent", 1),
+    ]
+    assert [(row["leases"], row["processes"]) for row in found["routes"]] == [(1, 1)]
+    assert [(row["calls"], row["processes"]) for row in found["queries"]] == [(1, 1)]
+    assert [row["host"] for row in found["sessions"] if row["pid"] == 2**31 - 1] == ["living"]
+
+
 MINUTES = (
     "INSERT INTO relet_dashboard_minute (minute, host, alias, size, in_use, waiting, checkouts, "
     "waits, waited, timeouts) SELECT {minute}, 'h', 'default', {number}, 1, 1, 1, 1, 1, 1 "
