@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from relet.backends.config.dsn import database_of
 from relet.backends.reports.reason import reason_of_settings
-from relet.backends.reports.report import Column, Report, one_line, width_of
+from relet.backends.reports.report import Column, Report, width_of
+from relet.core.sql.fingerprint import one_line
 
 from .fleet import Filter, Fleet, read
 

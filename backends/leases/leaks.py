@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from relet.core import Lease
 from relet.core.background import RepeatedCall
+from relet.core.sql.fingerprint import one_line
 
 from . import lifetimes
 from .policies import policies
@@ -126,7 +127,7 @@ def _log_end(logged: _Logged, now: float) -> None:
 
 def _owner(row: ConnectionRow) -> str:
     parts = [
-        None if row.route is None else f"route {row.route}",
+        None if row.route is None else f"route {one_line(row.route)}",
         None if row.task is None else f"task {row.task!r}",
         "a thread that has ended" if row.thread is None else f"thread {row.thread!r}",
         None if row.pid is None else f"pid {row.pid}",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from unicodedata import category, east_asian_width
 
+from relet.core.sql.fingerprint import one_line
+
 Row = TypeVar("Row")
 
 #: The columns of a terminal whose width is unknown, and the least that a wide column is cut to.
@@ -102,11 +104,6 @@ def table(columns: Sequence[Column], rows: Sequence[Any], width: int) -> list[st
         for line in [heading, *cells]
     ]
     return [_cut(line, width) for line in lines]
-
-
-def one_line(text: str) -> str:
-    """Return *text* without line breaks, and without anything that a terminal would obey."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def width_of(text: str) -> int:

@@ -6,24 +6,27 @@ import re
 from collections.abc import Iterator
 from zlib import crc32
 
-from .lexer import end_of_comment
+from .lexer import end_of_comment, letters
 
 _ELLIPSIS = "..."
+#: The patterns are ASCII, and to PostgreSQL all beyond that are letters.
+_FIRST, _PART_OF_NAME = letters("A-Za-z_"), letters(r"\w$")
+_PART_OF_TAG, _PART_OF_NUMBER = letters(r"\w"), letters(r"\w.")
 #: https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-CONSTANTS
 #: A value that is not closed extends to the end, so nothing is read twice.
 _VALUE = re.compile(
-    r"""
+    rf"""
       (?P<gap> [\ \t\r\n\f\v]+ | --[^\r\n]* )
     | (?P<comment> /\* )
     | (?P<value>
         [eE]'[^'\\]*(?:(?:\\.|'')[^'\\]*)*(?:'|\\?\Z)
         | (?:[bBxXnN]|[uU]&)?'(?P<text>[^']*(?:''[^']*)*)(?:'|\Z)
-        | \$(?P<tag>\w*)\$ .*? (?:\$(?P=tag)\$|\Z)
-        | \d[\w.]* (?: (?<=[eE])[-+]\d+ )? )
-    | (?P<name> "[^"]*"(?:(?:\.|,\ )"[^"]*")* | [^\W\d][\w$]* )
+        | \$(?P<tag>(?:{_FIRST}{_PART_OF_TAG}*)?)\$ .*? (?:\$(?P=tag)\$|\Z)
+        | \d{_PART_OF_NUMBER}* (?: (?<=[eE])[-+]\d+ )? )
+    | (?P<name> "[^"]*"(?:(?:\.|,\ )"[^"]*")* | {_FIRST}{_PART_OF_NAME}* )
     | (?P<open> " )
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.ASCII,
 )
 #: A string may end here or go on, depending on standard_conforming_strings.
 _UNCLEAR = re.compile(r"\\(?:'|\Z)")
@@ -56,12 +59,22 @@ def fingerprint(sql: str, length: int = 100) -> str:
     ``FOR UPDATE`` stay.
     """
     # The rest would be cut off anyway: even with long values, this is enough text.
-    text = _without_values(sql[: 300 * length])
+    text = one_line(_without_values(sql[: 300 * length]))
     return text if len(text) <= length else _shortened(text, length)
 
 
+def one_line(text: str) -> str:
+    """Return *text* without line breaks, and without anything that a terminal would obey."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def _without_values(sql: str) -> str:
-    """Return *sql* on one line, with ``?`` for its values. Its quoted names are all closed."""
+    """Return *sql* with ``?`` for its values. Its quoted names are all closed.
+
+    Only in names are there line breaks left.
+    """
     text = "".join(_pieces(sql)).strip()
     text = _LIST.sub(rf"\1, {_ELLIPSIS})", text)
     return _STATEMENT.sub(_without_settings, text)
@@ -131,7 +144,7 @@ def normalized(sql: str, length: int = 2_000) -> str:
 def _counted_as(sql: str) -> str:
     text = _without_values(sql)
     text = _ROWS.sub(rf"\1, {_ELLIPSIS}", _ONE.sub(rf"\1 (\2, {_ELLIPSIS})", text))
-    return _STATEMENT.sub(_without_names, text)
+    return one_line(_STATEMENT.sub(_without_names, text))
 
 
 def _without_names(statement: re.Match[str]) -> str:

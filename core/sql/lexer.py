@@ -36,7 +36,7 @@ class Token(NamedTuple):
     quoted: bool = False
 
 
-def _letters(ascii_ones: str) -> str:
+def letters(ascii_ones: str) -> str:
     """Return a character class: *ascii_ones*, and all beyond ASCII.
 
     To PostgreSQL these are letters, even the no-break space. The class is written as what it
@@ -47,7 +47,7 @@ def _letters(ascii_ones: str) -> str:
 
 
 # The patterns are ASCII.
-_PART, _TAG_PART = _letters(r"\w$"), _letters(r"\w")
+_PART, _TAG_PART = letters(r"\w$"), letters(r"\w")
 _DIGITS = r"\d+(?:_\d+)*"
 #: A placeholder. Its name has letters only, so it hides no code if it is not a placeholder.
 _PLACEHOLDER = r"%(?: [sbt] | \([\w\ ]+\)[sbt] )"
@@ -63,7 +63,7 @@ def _pattern(bound: bool) -> re.Pattern[str]:
     return re.compile(
         rf"""\s* (?:
           (?P<word>
-            (?: {_letters("AC-DF-MO-TV-WYZac-df-mo-tv-wyz_")} | [BENXbenx](?!') | [Uu](?!&['"]) )
+            (?: {letters("AC-DF-MO-TV-WYZac-df-mo-tv-wyz_")} | [BENXbenx](?!') | [Uu](?!&['"]) )
             {_PART}* )
         | " (?P<quoted> [^"]* ) " (?!")
         | (?P<other>
@@ -76,7 +76,7 @@ def _pattern(bound: bool) -> re.Pattern[str]:
         | ' (?P<string> [^'\\]* ) ' (?! [ \t\f\v]* ['\r\n-] )
         | (?P<begin>
             /\* | (?: [NnEeBbXx] | [Uu]& )? ' | (?:[Uu]&)? "
-            | \$ (?: {_letters("A-Za-z_")} {_TAG_PART}* )? \$ | %(?=[sbt]) | %\( )
+            | \$ (?: {letters("A-Za-z_")} {_TAG_PART}* )? \$ | %(?=[sbt]) | %\( )
         | --[^\r\n]*
         | (?P<any> . )
         | \Z

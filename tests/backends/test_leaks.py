@@ -96,6 +96,20 @@ def test_one_warning_and_one_message_when_it_ends(make, watch, log, observe):
     assert len(log.records) == 2
 
 
+def test_no_name_forges_a_line_of_the_log(make, watch, log):
+    wrapper = make("leaky", policy={"leak_after": 30.0})
+    with relet.label("import\nCRITICAL forged"):
+        wrapper.set_autocommit(False)
+        run(wrapper, 'SELECT 1 AS "a\nCRITICAL forged"')
+        watch.look(monotonic() + 31)
+        wrapper.rollback()
+        wrapper.set_autocommit(True)
+        watch.look(monotonic() + 45)
+    assert len(log.records) == 2
+    lines = [line for record in log.records for line in record.getMessage().splitlines()]
+    assert not [line for line in lines if line.startswith("CRITICAL")]
+
+
 def test_the_next_lease_of_the_same_wrapper_is_another(make, watch, log):
     wrapper = make("leaky", policy={"leak_after": 30.0})
     for number in (1, 2):

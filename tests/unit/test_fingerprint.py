@@ -3,6 +3,7 @@
 import pytest
 
 from relet.core.sql.fingerprint import fingerprint, normalized
+from relet.core.sql.lexer import STRING, Token, tokens
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,41 @@ from relet.core.sql.fingerprint import fingerprint, normalized
 )
 def test_shown(sql, shown):
     assert fingerprint(sql) == shown
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "",
+        "a",
+        "_",
+        "t1",
+        "é",
+        "€",
+        "\u05d0\u05b7",
+        "e\u0301",
+        "\U0001f600",
+        "\u00a0",
+        "a\u00b7b",
+        "पिन",
+    ],
+)
+def test_a_dollar_quote_with_any_tag(tag):
+    """Each letter beyond ASCII may be in it, whatever Python takes it for."""
+    sql = f"SELECT ${tag}$a secret ' $x$ it's${tag}$, b{tag}c$d$"
+    assert fingerprint(sql) == f"SELECT ?, b{tag}c$d$".replace("\u00a0", " ")
+    assert tokens(sql)[1] == Token(STRING, "a secret ' $x$ it's")
+
+
+def test_names_of_any_letters():
+    assert fingerprint("SELECT a€$b$secret$b$") == "SELECT a€$b$secret$b$"
+    assert fingerprint("SELECT ٣, 1٣") == "SELECT ٣, ?"
+
+
+@pytest.mark.parametrize("letter", ["\n", "\r", "\x1b", "\x85", "\u2028", "\u202e"])
+def test_names_forge_no_line(letter):
+    for shown in fingerprint, normalized:
+        assert shown(f'SELECT a AS "b{letter}c"') == 'SELECT a AS "b c"'
 
 
 def test_it_is_cut():
