@@ -29,7 +29,7 @@ _PARAMETER = re.compile(r"(?<![\w$])\$\d+|%s|%\(\w+\)s|\b(?:null|true|false)\b",
 #: PostgreSQL 18 leaves that of a list in which only the values differ.
 _LIST = re.compile(r"\s*/\*, \.\.\. \*/")
 #: A driver that puts values into the text writes lists as arrays,
-_ARRAY = re.compile(r"\bARRAY\[\?(?:, ?\?)*\]")
+_ARRAY = re.compile(r"\bARRAY\[\?(?:, ?(?:\?|\.\.\.))*\]")
 #: and adds types.
 _TYPED = re.compile(r'\?(?:::[\w".]+(?:\[\])*)+')
 

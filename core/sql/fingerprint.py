@@ -22,7 +22,7 @@ _VALUE = re.compile(
         [eE]'[^'\\]*(?:(?:\\.|'')[^'\\]*)*(?:'|\\?\Z)
         | (?:[bBxXnN]|[uU]&)?'(?P<text>[^']*(?:''[^']*)*)(?:'|\Z)
         | \$(?P<tag>(?:{_FIRST}{_PART_OF_TAG}*)?)\$ .*? (?:\$(?P=tag)\$|\Z)
-        | \d{_PART_OF_NUMBER}* (?: (?<=[eE])[-+]\d+ )? )
+        | \.?\d{_PART_OF_NUMBER}* (?: (?<=[eE])[-+]\d+ )? )
     | (?P<name> "[^"]*"(?:(?:\.|,\ )"[^"]*")* | {_FIRST}{_PART_OF_NAME}* )
     | (?P<open> " )
     """,
@@ -30,8 +30,21 @@ _VALUE = re.compile(
 )
 #: A string may end here or go on, depending on standard_conforming_strings.
 _UNCLEAR = re.compile(r"\\(?:'|\Z)")
+#: The sign of a value: before it is what an operand follows, and not another one.
+_SIGN = re.compile(
+    r"""(?: (?<=[(,\[=<>*/]) | (?<=[(,\[=<>*/]\ )
+      | (?<=\b(?:IN|ON|OR|BY)\ ) | (?<=\bAND\ ) | (?<=\b(?:THEN|ELSE|WHEN)\ )
+      | (?<=\b(?:LIMIT|WHERE)\ ) | (?<=\bSELECT\ ) | (?<=\bBETWEEN\ ) ) [-+]\ ?(?=\?)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+#: A value or a placeholder in a list, perhaps with its type.
+_ITEM = r"""(?:(?:DATE|TIME|TIMESTAMP|INTERVAL)\ )? (?:\$?\?|%s|%\(\w+\)s)
+  (?:::(?:[\w.]|"[^"]*")+(?:\[\])*)*"""
 #: A list that was cut has no end.
-_LIST = re.compile(r"(\(\s*(?:\?|%s)\s*)(?:,\s*(?:\?|%s)\s*)+(?:\)|,?\s*\Z)")
+_LIST = re.compile(
+    rf"([(\[])\s*({_ITEM})\s*(?:,\s*{_ITEM}\s*)+(?:[)\]]|,?\s*\Z)", re.VERBOSE | re.IGNORECASE
+)
+_CLOSING = {"(": ")", "[": "]"}
 
 
 #: One statement of a text. A semicolon in a quoted name does not end it.
@@ -76,8 +89,15 @@ def _without_values(sql: str) -> str:
     Only in names are there line breaks left.
     """
     text = "".join(_pieces(sql)).strip()
-    text = _LIST.sub(rf"\1, {_ELLIPSIS})", text)
+    if "-" in text or "+" in text:
+        text = _SIGN.sub("", text)
+    text = _LIST.sub(_shortened_list, text)
     return _STATEMENT.sub(_without_settings, text)
+
+
+def _shortened_list(found: re.Match[str]) -> str:
+    opening, item = found[1], found[2]
+    return f"{opening}{item}, {_ELLIPSIS}{_CLOSING[opening]}"
 
 
 def _without_settings(statement: re.Match[str]) -> str:
@@ -98,7 +118,17 @@ _LONG_LIST = re.compile(r"%s(?:, ?%s){2,}")
 _PLAIN = r"""[^()'"$/]{0,400}"""
 _LONG_ROWS = re.compile(rf"(\({_PLAIN}(?:\({_PLAIN}\){_PLAIN}){{0,40}}\))(?:, ?\1){{2,}}")
 #: A list after IN of one value, or of one row of values.
-_ONE = re.compile(r"\b(IN)\s*\((\?|%s|\((?:\?|%s)(?:, ?(?:\?|%s|\.\.\.))*\))\)", re.IGNORECASE)
+_ONE = re.compile(
+    rf"""\b(IN)\s*\(\s*({_ITEM}|\({_ITEM}(?:,\ ?(?:{_ITEM}|\.\.\.))*\))\s*\)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_ONE_ARRAY = re.compile(rf"\b(ARRAY)\s*\[\s*({_ITEM})\s*\]", re.VERBOSE | re.IGNORECASE)
+#: Whoever makes a text makes their names, too.
+_PLACEHOLDER = re.compile(r"%\([\w ]+\)s")
+#: Between the cases that ``bulk_update()`` writes, and what such a case has none of if to leave it
+#: out is safe before it is known what is a value.
+_WHEN = " WHEN "
+_UNSAFE = re.compile(r"['$/\\\r\n]|--")
 #: Calls in a row have arguments, and these no more calls.
 _ROWS = re.compile(r"(\([^()]*(?:\([^()]*\)[^()]*)*\))(?:, ?\1)+")
 _NAME = r'(?: (?:U&)? (?:"[^"]*")+ (?:\ UESCAPE\ \?)? | [^\ "();,]+ )'
@@ -129,8 +159,11 @@ def normalized(sql: str, length: int = 2_000) -> str:
     cursors and prepared statements make no difference either. If it is too long, it is shortened as
     that is, and ends with a hash of the whole, so that different statements stay different.
     """
+    if "%(" in sql:
+        sql = _PLACEHOLDER.sub("%s", sql)
     if len(sql) > _LONG:
         sql = _LONG_ROWS.sub(rf"\1, {_ELLIPSIS}", _LONG_LIST.sub(rf"%s, {_ELLIPSIS}", sql))
+        sql = _without_equal_cases(sql)
     text = _counted_as(sql[:_LONG])
     if len(text) > length and len(sql) > _LONG:
         text = _counted_as(sql[:_LONG_NAMES])
@@ -143,8 +176,36 @@ def normalized(sql: str, length: int = 2_000) -> str:
 
 def _counted_as(sql: str) -> str:
     text = _without_values(sql)
-    text = _ROWS.sub(rf"\1, {_ELLIPSIS}", _ONE.sub(rf"\1 (\2, {_ELLIPSIS})", text))
+    text = _ONE.sub(rf"\1 (\2, {_ELLIPSIS})", text)
+    if "[" in text:
+        text = _ONE_ARRAY.sub(rf"\1[\2, {_ELLIPSIS}]", text)
+    text = _without_equal_cases(_ROWS.sub(rf"\1, {_ELLIPSIS}", text))
     return one_line(_STATEMENT.sub(_without_names, text))
+
+
+def _without_equal_cases(text: str) -> str:
+    """Return *text* with one of the equal cases in a row of each ``CASE``."""
+    parts = text.split(_WHEN)
+    if len(parts) < 3:
+        return text
+    kept, case, repeated = parts[:2], parts[1], False
+    for part in parts[2:]:
+        # The last one is followed by what comes after all of them.
+        after = part[len(case) :] if part.startswith(case) else None
+        safe = repeated or (after is not None and _is_safe_to_drop(case))
+        if after is None or not safe or after[:1] not in ("", " "):
+            case, repeated = part, False
+            kept.append(part)
+        elif after:
+            case, repeated = f"{case} {_ELLIPSIS}{after}", False
+            kept[-1] = case
+        else:
+            repeated = True
+    return _WHEN.join(kept)
+
+
+def _is_safe_to_drop(case: str) -> bool:
+    return case.count('"') % 2 == 0 and not _UNSAFE.search(case)
 
 
 def _without_names(statement: re.Match[str]) -> str:

@@ -230,10 +230,75 @@ def test_lists_of_any_length_are_one_however_they_are_written(count):
     assert normalized(sql) == "SELECT a FROM t WHERE (b, c) IN ((%s, ...), ...)"
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 100])
+@pytest.mark.parametrize(
+    ("item", "shown"),
+    [
+        ("%(a{})s", "%s"),
+        ("-{}", "?"),
+        (" -{}", "?"),
+        (".{}", "?"),
+        ("'{}'::date", "?::date"),
+        ("'{}'::\"a b\".c[]", '?::"a b".c[]'),
+        ("DATE '{}'", "DATE ?"),
+        ("${}", "$?"),
+        ("%s::int", "%s::int"),
+    ],
+)
+def test_lists_of_any_length_are_one_whatever_is_in_them(count, item, shown):
+    items = ", ".join(item.format(number) for number in range(1, count + 1))
+    assert normalized(f"SELECT a WHERE b IN ({items})") == f"SELECT a WHERE b IN ({shown}, ...)"
+    sql = f"SELECT a WHERE b = ANY(ARRAY[{items}])"
+    assert normalized(sql) == f"SELECT a WHERE b = ANY(ARRAY[{shown}, ...])"
+
+
+def test_a_sign_is_part_of_its_value():
+    for value in "1", "-1", "- 1", "+.5":
+        for sql, shown in [
+            (f"SELECT {value}, a FROM b", "SELECT ?, a FROM b"),
+            (f"SELECT a WHERE b = {value} AND c <{value}", "SELECT a WHERE b = ? AND c <?"),
+            (f"SELECT a * {value} WHERE b ->{value}", "SELECT a * ? WHERE b ->?"),
+            (f"SELECT a BETWEEN {value} AND {value}", "SELECT a BETWEEN ? AND ?"),
+        ]:
+            assert normalized(sql) == shown
+    for sql in "SELECT a - ?", "SELECT a -?", "SELECT f(a) - ?", "SELECT a[?]-?", "SELECT a @-?":
+        assert normalized(sql.replace("?", "1")) == sql
+
+
+@pytest.mark.parametrize("count", [2, 3, 100, 20_000])
+def test_updates_of_any_number_of_rows_are_one(count):
+    cases = " ".join(['WHEN ("t"."id" = %s) THEN %s'] * count)
+    pairs = ", ".join(["%s"] * count)
+    sql = (
+        f'UPDATE "t" SET "a" = CASE {cases} ELSE NULL END, "b" = (CASE {cases} ELSE NULL END)::int '
+        f'WHERE "t"."id" IN ({pairs})'
+    )
+    case = 'CASE WHEN ("t"."id" = %s) THEN %s ... ELSE NULL END'
+    shown = f'UPDATE "t" SET "a" = {case}, "b" = ({case})::int WHERE "t"."id" IN (%s, ...)'
+    assert normalized(sql) == shown
+
+
+def test_cases_that_differ_are_not_one():
+    sql = "SELECT CASE WHEN a THEN ? WHEN b THEN ? WHEN a THEN ? ELSE c END"
+    assert normalized(sql) == sql
+
+
+def test_cases_that_hide_where_a_string_ends():
+    text = f"SELECT ' WHEN ' WHEN ' WHEN ' WHEN 'secret{'x' * 5_000}'"
+    assert "secret" in text and "secret" not in normalized(text)
+
+
 @pytest.mark.parametrize("count", [2, 3, 100, 5_000, 60_000])
 def test_rows_of_any_number_are_one(count):
     sql = f"INSERT INTO t (a, b) VALUES {', '.join(['(%s, DEFAULT)'] * count)} RETURNING id"
     assert normalized(sql) == "INSERT INTO t (a, b) VALUES (%s, DEFAULT), ... RETURNING id"
+
+
+@pytest.mark.parametrize("count", [2, 3, 100, 5_000])
+def test_rows_with_named_placeholders_of_any_number_are_one(count):
+    rows = ", ".join(f"(%(a_{number})s, %(b_{number})s)" for number in range(count))
+    sql = f"INSERT INTO t (a, b) VALUES {rows} RETURNING id"
+    assert normalized(sql) == "INSERT INTO t (a, b) VALUES (%s, ...), ... RETURNING id"
 
 
 @pytest.mark.parametrize("count", [2, 3, 100, 60_000])

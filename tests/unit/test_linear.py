@@ -93,6 +93,14 @@ TO_READ = {
     "CURRENT OF": ("", "WHERE CURRENT OF ", ""),
     "parts of a name": ("SAVEPOINT ", '"a"', ""),
     "lists that are not closed": ("", "(1, 1", ""),
+    "types of an item": ("SELECT f(1, 1", "::a[]", "]"),
+    "names in a type of an item": ("SELECT f(1, 1::", 'a."b"', "]"),
+    "types of items": ("SELECT f(", "DATE '1'::a[], ", ""),
+    "arrays": ("SELECT ", "ARRAY[ 1", ""),
+    "signs": ("SELECT ", "(-1 ", ""),
+    "cases": ("SELECT CASE", " WHEN a = 1 THEN 2", " ELSE 3 END"),
+    "cases that grow": ("SELECT CASE", " WHEN a WHEN a b", ""),
+    "names of placeholders that are closed": ("SELECT ", "%(a b)s%(a ", ""),
 }
 #: For what looks at the tokens.
 TO_CLASSIFY = {
