@@ -159,8 +159,7 @@ class ObservedRunner(LeaseRunner):
         :param ran: None if it never ran, because no connection came.
         """
         tally = self._tally()
-        text = sql if sql.__class__ is str else self.host_class.adapter_class.sql_text(sql)
-        counts = tally.find(self.route(), text)
+        counts = tally.find(self.route(), self._text(sql))
         if tally.waited:
             waited, tally.waited = tally.waited, 0.0
             counts.waited += waited
@@ -171,6 +170,14 @@ class ObservedRunner(LeaseRunner):
         if error is not None:
             counts.errors += 1
         return counts
+
+    def add_rows(self, route: str, sql: Any, rows: int) -> None:
+        """Count more rows of a call of *sql* that was counted for *route*."""
+        self._tally().find(route, self._text(sql)).rows += rows
+
+    def _text(self, sql: Any) -> str:
+        found: str = sql if sql.__class__ is str else self.host_class.adapter_class.sql_text(sql)
+        return found
 
     def _tally(self) -> Tally:
         # Another thread may use a wrapper that is shared.

@@ -183,6 +183,8 @@ class ObservedServerCursor(LeasedServerCursor):
     __slots__ = ()
 
     _runner: ObservedRunner
+    #: The route and the SQL of the statement that it has executed.
+    _counted: tuple[str, Any]
 
     def __init__(self, runner: ObservedRunner, name: str) -> None:
         super().__init__(runner, name)
@@ -190,11 +192,39 @@ class ObservedServerCursor(LeasedServerCursor):
             trace.cursor_at = stacks.of_cursor(_getframe(_CURSOR_FRAMES))
 
     def execute(self, query: Any, params: Any = None, /, **kwargs: Any) -> LeasedCursor:
-        run = self._execute_slowly
-        return self._runner.measure(self, query, run, query, params, kwargs, alone=False)
+        runner, run = self._runner, self._execute_slowly
+        result = runner.measure(self, query, run, query, params, kwargs, alone=False)
+        self._counted = runner.route(), query
+        return result
 
     def _execute_slowly(self, query: Any, params: Any, kwargs: dict[str, Any]) -> LeasedCursor:
         return super().execute(query, params, **kwargs)
+
+    # The driver knows how many rows there were only when they are fetched.
+
+    def fetchone(self) -> Any:
+        row = super().fetchone()
+        self._add_rows(0 if row is None else 1)
+        return row
+
+    def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
+        rows = super().fetchmany(*args, **kwargs)
+        self._add_rows(len(rows))
+        return rows
+
+    def fetchall(self) -> Any:
+        rows = super().fetchall()
+        self._add_rows(len(rows))
+        return rows
+
+    def __iter__(self) -> Iterator[Any]:
+        for row in super().__iter__():
+            self._add_rows(1)
+            yield row
+
+    def _add_rows(self, rows: int) -> None:
+        if rows:
+            self._runner.add_rows(*self._counted, rows)
 
 
 class _Counted:

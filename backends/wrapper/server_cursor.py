@@ -17,7 +17,9 @@ _END = object()
 class LeasedServerCursor(LeasedCursor):
     """A named cursor. Its rows are on the server, so the lease lasts until it is closed."""
 
-    __slots__ = ("name",)
+    #: `_counted` is of the cursor that counts its statements. Here, so that its class can be mixed
+    #: into another one that has slots.
+    __slots__ = ("_counted", "name")
 
     itersize = DriverSetting()
 

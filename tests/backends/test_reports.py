@@ -366,6 +366,22 @@ def test_a_wait_is_not_of_what_receivers_run(add, observer):
     assert query("SELECT ? AS waiter").waited > 0
 
 
+def test_rows_of_server_side_cursors_are_counted_as_they_are_fetched(db):
+    sql = "SELECT generate_series(1, 9) AS n"
+    with transaction.atomic(), db.chunked_cursor() as cursor:
+        cursor.execute(sql)
+        assert query("SELECT generate_series(?, ...) AS n").rows == 0
+        assert cursor.fetchone() == (1,)
+        assert len(cursor.fetchmany(3)) == 3
+        assert len([row for row, _ in zip(cursor, range(2), strict=False)]) == 2
+        before = query("SELECT generate_series(?, ...) AS n").rows
+        rest = len(cursor.fetchall())
+        assert cursor.fetchone() is None
+    row = query("SELECT generate_series(?, ...) AS n")
+    assert (row.calls, row.rows) == (1, before + rest)
+    assert before >= 6
+
+
 def test_a_timeout_is_counted(add):
     wrapper = add("short", timeout=1)
 
