@@ -16,8 +16,10 @@ from relet.backends.observe import collection, stacks
 from relet.backends.observe.kept import KeptLeases, ObservedLease, Trace
 from relet.core import Lease
 from relet.core.observe import StatementCounts, Tally
+from relet.core.sql.fingerprint import unparsed
 
 from .runner import RUNNING, LeaseRunner
+from .session_rules import SYNTAX_ERROR, sqlstate
 
 Result = TypeVar("Result")
 
@@ -159,7 +161,10 @@ class ObservedRunner(LeaseRunner):
         :param ran: None if it never ran, because no connection came.
         """
         tally = self._tally()
-        counts = tally.find(self.route(), self._text(sql))
+        text = self._text(sql)
+        if error is not None and sqlstate(error) == SYNTAX_ERROR:
+            text = unparsed(text)
+        counts = tally.find(self.route(), text)
         if tally.waited:
             waited, tally.waited = tally.waited, 0.0
             counts.waited += waited

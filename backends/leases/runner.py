@@ -35,6 +35,7 @@ from relet.core import (
 from relet.core.catalogue.memo import UNREAD, CatalogueMemo
 from relet.core.session.ledger import SessionLedger
 from relet.core.sql.effects import Change, Control, Effects, Kind, Move, nameless
+from relet.core.sql.fingerprint import unparsed
 from relet.core.sql.readonly import only_reads
 from relet.core.sql.transactions import only_prepares
 from relet.core.status import TransactionStatus
@@ -239,11 +240,18 @@ class LeaseRunner:
                     self.pinned()
                     self.tell()
                     return NOTHING
+                if session_rules.sqlstate(error) == session_rules.SYNTAX_ERROR:
+                    self._hide_statement(lease)
                 return self.end()
             except BaseException:
                 ending.discard_after_interrupt(lease)
                 raise
         return NOTHING
+
+    def _hide_statement(self, lease: Lease) -> None:
+        """Show no more of the statement of *lease* than that it could not be parsed."""
+        if lease.sql is not None and lease.pool is not None:
+            lease.sql = unparsed(lease.pool.sql_text(lease.sql))
 
     def checkout(self, lease: Lease) -> None:
         """Take a connection for *lease* and bring it into the state that the wrapper expects.

@@ -112,6 +112,10 @@ def succeeded(
     return False if undone and sqlstate(error) is not None else None
 
 
+#: The SQLSTATE of a text that the server cannot parse.
+SYNTAX_ERROR = "42601"
+
+
 def sqlstate(error: BaseException) -> str | None:
     """Return the SQLSTATE of *error*; None if the error is not from the server.
 

@@ -83,6 +83,18 @@ def one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
+def unparsed(sql: str) -> str:
+    """Return what is shown of *sql*, which the server could not parse.
+
+    Perhaps a value with a quote in it was put into the text. Then nobody can tell where it ends.
+    """
+    verb = sql.lstrip()[:6].upper()
+    return f"{verb} (syntax error)" if verb in _VERBS else "(syntax error)"
+
+
+_VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+
+
 def _without_values(sql: str) -> str:
     """Return *sql* with ``?`` for its values. Its quoted names are all closed.
 

@@ -69,6 +69,9 @@ STATEMENTS = [
     (f"SELECT 1; SELECT '{SECRET}'; SET app.secret = {SECRET}", None),
     (f"SELECT '{'x' * 5_000}{SECRET}'", None),
     (f"SELECT {', '.join(['1'] * 3_000)}, '{SECRET}'", None),
+    (f"SELECT 'O'Brien {SECRET}'", None),  # a value that has a quote in it
+    (f" insert into testapp_item (name) values ('O'Brien {SECRET}')", None),
+    (f"{SECRET} SELECT", None),
 ]
 
 
