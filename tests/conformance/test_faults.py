@@ -21,6 +21,7 @@ from relet.adapters.conformance import ConformanceError, run_conformance_test, t
 from relet.adapters.conformance.patience import Patience
 from relet.adapters.conformance.rule import RULES
 from relet.adapters.sqlalchemy import SQLAlchemyAdapter
+from relet.core import PoolAdapter
 
 #: What it takes to find the one that no single rule shows.
 MANY = settings(max_examples=200, database=None)
@@ -143,6 +144,17 @@ def test_in_another_thread_the_rule_about_signals_is_left_out():
     thread.join()
     why = "1 not tried, because this is not the main thread: interrupted waiter."
     assert told[-1].endswith(why)
+
+
+def test_what_is_no_adapter():
+    with pytest.raises(TypeError, match="takes a subclass of PoolAdapter, not 7"):
+        run_conformance_test(7)
+
+    class Unfinished(PoolAdapter):
+        pass
+
+    with pytest.raises(TypeError, match=r"Unfinished lacks methods of PoolAdapter: .*checkin, "):
+        run_conformance_test(Unfinished)
 
 
 def test_a_rule_that_does_not_exist():
