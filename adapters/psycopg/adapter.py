@@ -80,6 +80,15 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
             self._take = pool.checkout_checked_into
 
     @classmethod
+    def check_connect(cls, parameters: Mapping[str, Any]) -> None:
+        if "conninfo" in parameters:
+            raise ConfigurationError(
+                "'conninfo' is an argument that the pool passes itself. Put what is in it into "
+                "NAME, USER, PASSWORD, HOST and PORT, or into OPTIONS by its own name."
+            )
+        super().check_connect(parameters)
+
+    @classmethod
     def check_options(cls, options: Mapping[str, Any] | Literal[False]) -> None:
         if options is False:
             return

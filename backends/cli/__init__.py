@@ -31,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :param argv: the arguments without the program's name. Defaults to ``sys.argv[1:]``.
     """
+    for name in "stdout", "stderr":
+        if getattr(sys, name) is None:  # it was closed before
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
     for stream in sys.stdout, sys.stderr:
         # What others call their hosts, routes or budgets may have any letters.
         if isinstance(stream, TextIOWrapper) and stream.errors == "strict":

@@ -86,7 +86,19 @@ def check_tag(alias: str, settings: Mapping[str, Any]) -> None:
 
 
 def check_name(alias: str, settings: Mapping[str, Any]) -> None:
-    """Raise `OptionError` if ``NAME`` is no text, such as the path that is there for SQLite."""
+    """Raise `OptionError` if ``NAME`` is no text, such as the path that is there for SQLite.
+
+    Or if it, or ``HOST``, is a URL: it would be in the error of each connection that cannot be
+    opened, with its password.
+    """
+    for setting in "NAME", "HOST":
+        if "://" in str(settings.get(setting)):
+            raise OptionError(
+                alias,
+                repr(setting),
+                "it is a URL; put its parts into NAME, USER, PASSWORD, HOST and PORT.",
+                "relet.E005",
+            )
     name = settings.get("NAME")
     if name and not isinstance(name, str):
         raise OptionError(

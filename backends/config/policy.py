@@ -46,6 +46,7 @@ def _registered(name: str) -> ReleasePolicy:
         raise ConfigurationError(
             f"no policy {name!r} is registered (registered: {names}). {hint}Install the plugin "
             "that registers it, or give the dotted path of a policy in your project."
+            + "".join(f" A broken plugin may be the cause: {each}" for each in registry.problems())
         )
     return known[name]
 

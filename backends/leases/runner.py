@@ -18,11 +18,12 @@ from typing import Any, TypeVar
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from relet.backends.config.options import release_policy
+from relet.backends.config.options import OptionError, release_policy
 from relet.backends.pools import PoolHandle, pools
 from relet.backends.temporarily import temporarily
 from relet.core import (
     Action,
+    ConfigurationError,
     Event,
     Facts,
     IllegalEvent,
@@ -281,11 +282,13 @@ class LeaseRunner:
                 self.initialize_connection(lease)
             if not self.find_host().autocommit:
                 self.begin_transaction(lease)
-        except BaseException:
+        except BaseException as error:
             if lease.connection is not None:
                 pool.discard_from(lease)
             lease.send(UNAVAILABLE)
             lifetimes.block_if_exiting()
+            if isinstance(error, ConfigurationError):  # such as in a service file
+                raise OptionError(lease.alias, "'OPTIONS'", error, "relet.E005") from error
             # Not every caller is a cursor of Django, which would wrap the error.
             with self.host.wrap_database_errors:
                 raise

@@ -120,6 +120,15 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("usage: relet")
 
 
+def test_streams_that_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a shell does by ``>&-``."""
+    for name in "stdout", "stderr":
+        monkeypatch.setattr(sys, name, None)
+    assert main(["adapters"]) == 0
+    sys.stdout.close()
+    sys.stderr.close()
+
+
 def test_without_a_command_it_helps(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     out = capsys.readouterr().out

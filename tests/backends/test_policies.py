@@ -149,6 +149,13 @@ class TestSettings:
         monkeypatch.setitem(connection.settings_dict["OPTIONS"], "policy", policy)
         assert [message.id for message in checks.run_checks(tags=["relet"])] == ["relet.E004"]
 
+    def test_one_of_a_plugin_that_is_broken(self, make, monkeypatch):
+        problems = ("plugin 'shop': policy 'other' must be a ReleasePolicy, not 5.",)
+        monkeypatch.setattr(type(registry), "problems", lambda registry: problems)
+        says = "no policy 'mine'.* A broken plugin may be the cause: plugin 'shop': policy 'other'"
+        with pytest.raises(ImproperlyConfigured, match=says):
+            backend_pid(make(policy="mine"))
+
     def test_a_wrong_value(self, make):
         with pytest.raises(ImproperlyConfigured, match="'pin', 'reset', 'error', 'ignore'"):
             backend_pid(make(policy={"session_state": "keep"}))

@@ -225,6 +225,30 @@ def test_a_name_that_is_a_path(make, in_settings, monkeypatch):
     assert "it must be the name of a database" in check()["relet.E005"]
 
 
+@pytest.mark.parametrize("setting", ["NAME", "HOST"])
+def test_a_url_is_not_shown(make, in_settings, monkeypatch, setting):
+    """It has the password in it."""
+    url = "postgresql://shop:s3cr3t@db.example.com/shop"
+    with pytest.raises(ImproperlyConfigured, match=rf"'{setting}'\]: it is a URL") as caught:
+        backend_pid(make(**{setting: url}))
+    assert "s3cr3t" not in str(caught.value)
+    monkeypatch.setitem(in_settings, setting, url)
+    assert "it is a URL" in check()["relet.E005"]
+
+
+@pytest.mark.skipif(engine.NAME != "psycopg", reason="other pools do not pass a conninfo")
+def test_a_conninfo(make):
+    with pytest.raises(ImproperlyConfigured, match="'conninfo' is an argument that the pool"):
+        backend_pid(make(OPTIONS={"conninfo": "dbname=shop"}))
+
+
+@pytest.mark.skipif(engine.NAME != "pg8000", reason="libpq reads its service file itself")
+def test_a_service_that_does_not_exist(make):
+    """It is looked for only when a connection is opened."""
+    with pytest.raises(ImproperlyConfigured, match=r"DATABASES\['extra'\].*'service' is 'nothing'"):
+        backend_pid(make(OPTIONS={"service": "nothing"}))
+
+
 def test_nothing_is_lost_by_a_wrong_setting(make):
     wrapper = make(pool=WRONG[0][0])
     with pytest.raises(ImproperlyConfigured):
