@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
@@ -60,6 +61,13 @@ def prepare(
                 f"DATABASES[{alias!r}]: relet.prepare() cannot prepare this statement: {reason}."
             )
         called = name if name is None or not number else f"{name} ({_WAYS[number]})"
+        known = targets_of(alias).find(text)
+        if known is not None and not number and name not in (None, known.name):
+            logger.warning(
+                "DATABASES[%r]: relet.prepare() calls a statement %r which was called %r before; "
+                "they differ in their values or the length of a list only: %s",
+                *(alias, name, known.name, known.sql),
+            )
         targets.append(targets_of(alias).add(text, called, plan))
     matches.declared(targets)
     targets_changed(alias)
@@ -67,6 +75,8 @@ def prepare(
 
 #: Another name for the same.
 add_prepare_target = prepare
+
+logger = logging.getLogger("relet")
 
 #: How a queryset is run.
 _WAYS = ("all", "get", "first")

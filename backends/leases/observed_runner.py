@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from relet.backends.observe import collection, stacks
 from relet.backends.observe.kept import KeptLeases, ObservedLease, Trace
+from relet.backends.observe.scopes import Scope
 from relet.core import Lease
 from relet.core.observe import StatementCounts, Tally
 from relet.core.sql.fingerprint import unparsed
@@ -62,7 +63,7 @@ class ObservedRunner(LeaseRunner):
         """
         lease = self.lease
         before = lease.leased_at
-        lease.running_for = self.scope() or self.fallback
+        lease.running_for = self._scope()
         began = monotonic()
         if (trace := lease.trace) is not None:
             if trace.walk is not None:
@@ -190,7 +191,14 @@ class ObservedRunner(LeaseRunner):
 
     def route(self) -> str:
         """Return the route of this thread or task."""
-        return (self.scope() or self.fallback).route
+        return self._scope().route
+
+    def _scope(self) -> Scope:
+        if (scope := self.scope()) is not None:
+            return scope
+        # See `_tally`.
+        here = self.thread == get_ident()
+        return self.fallback if here else collection.fallback(self.lease.alias)
 
     # What else uses the connection.
 

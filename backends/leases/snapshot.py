@@ -77,15 +77,19 @@ class ConnectionRow:
 def format_stacks(row: ConnectionRow) -> str:
     """Return all stacks of *row*, the innermost line first."""
     lines = []
+    above: tuple[object, ...] = ()
     for title, stack in (
         ("leased at", row.leased_at),
         ("last cursor at", row.cursor_at),
         ("last statement at", row.ran_at),
         ("now at", row.now_at),
     ):
-        if stack:
+        if stack and stack == above:
+            lines.append(f"  {title}: as above")
+        elif stack:
             lines.append(f"  {title}")
             lines += [f"    {file}:{line} in {function}" for file, line, function in stack]
+            above = stack
     return "\n".join(lines)
 
 

@@ -114,7 +114,8 @@ def opentelemetry(meter_provider: MeterProvider | None = None) -> None:
 
     The pools, and the waits, leases and statements of aliases that are observed, see
     ``OPTIONS["observe"]``, have the names of OpenTelemetry's conventions; the attribute
-    ``db.client.connection.pool.name`` is the alias. After a fork, the child's numbers begin at 0.
+    ``db.client.connection.pool.name`` is the alias. After a fork, the child's numbers begin at 0,
+    but for the histograms: those are the provider's, which goes on counting from its parent's.
 
     :param meter_provider: the provider; the global one by default. Without a provider of an SDK,
         OpenTelemetry drops everything. A second call for the same provider has no effect.
@@ -131,5 +132,7 @@ def opentelemetry(meter_provider: MeterProvider | None = None) -> None:
     except ImportError as error:
         raise not_installed("opentelemetry", "opentelemetry-sdk", error) from error
     provider = get_meter_provider() if meter_provider is None else meter_provider
+    if not hasattr(provider, "get_meter"):
+        raise TypeError(f"the provider is {provider!r}; it must be a MeterProvider.")
     if provider not in _exporters:
         _exporters[provider] = _Exporter(provider)

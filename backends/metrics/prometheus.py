@@ -169,6 +169,8 @@ def register_once(
     registry: CollectorRegistry,
 ) -> Collector:
     """Register *collector*, unless one of *collectors* is for *registry*; return which it is."""
+    if not hasattr(registry, "register"):
+        raise TypeError(f"the registry is {registry!r}; it must be a CollectorRegistry.")
     if (known := collectors.get(registry)) is None:
         registry.register(collector)
         collectors[registry] = collector

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from asyncio import _get_running_loop
+from math import inf
 from typing import Any
 
 from relet.backends.leases.idle import idle_connection
 from relet.backends.pools import PoolHandle
+from relet.core.background import BackgroundCall
 from relet.core.outside import from_handler
 
 #: Seconds to wait for a new connection.
@@ -20,7 +23,7 @@ def ask(handle: PoolHandle, sql: str) -> tuple[list[tuple[Any, ...]], str | None
     """
     try:
         found = _on_idle_connection(handle, sql)
-        return (_on_own_connection(handle, sql) if found is None else found), None
+        return (_off_the_loop(handle, sql) if found is None else found), None
     except Exception as error:
         if from_handler(error):
             raise
@@ -37,6 +40,22 @@ def _on_idle_connection(handle: PoolHandle, sql: str) -> list[tuple[Any, ...]] |
         if from_handler(error):
             raise
         return None
+
+
+def _off_the_loop(handle: PoolHandle, sql: str) -> list[tuple[Any, ...]]:
+    """Return the rows of *sql*, in a thread of its own if an event loop runs in this one.
+
+    There Django opens no connection. An idle one needs none of its wrappers.
+    """
+    if _get_running_loop() is None:
+        return _on_own_connection(handle, sql)
+    found: list[tuple[Any, ...]] = []
+    call = BackgroundCall(lambda: found.extend(_on_own_connection(handle, sql)))
+    call.start()
+    call.wait(inf)
+    if call.error is not None:
+        raise call.error
+    return found
 
 
 def _on_own_connection(handle: PoolHandle, sql: str) -> list[tuple[Any, ...]]:

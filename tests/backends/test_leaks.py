@@ -96,6 +96,18 @@ def test_one_warning_and_one_message_when_it_ends(make, watch, log, observe):
     assert len(log.records) == 2
 
 
+def test_a_stack_is_logged_once(make, watch, log):
+    wrapper = make("leaky", policy={"leak_after": 30.0})
+    wrapper.set_autocommit(False)
+    run(wrapper, "SELECT 1")
+    watch.look(monotonic() + 31)
+    wrapper.rollback()
+    wrapper.set_autocommit(True)
+    text = log.records[0].getMessage()
+    assert "\n  last statement at: as above\n" in text
+    assert text.count(" in test_a_stack_is_logged_once") == 2  # where the lease began, and now
+
+
 def test_no_name_forges_a_line_of_the_log(make, watch, log):
     wrapper = make("leaky", policy={"leak_after": 30.0})
     with relet.label("import\nCRITICAL forged"):

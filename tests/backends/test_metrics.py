@@ -390,6 +390,10 @@ class TestOpenTelemetry:
         assert caplog.messages == []  # the SDK warns of instruments that are made twice
         exporter.close()
 
+    def test_what_is_no_provider(self):
+        with pytest.raises(TypeError, match="the provider is 5; it must be a MeterProvider"):
+            relet.metrics.opentelemetry(5)
+
     def test_two_readers(self, db):
         """Each has everything."""
         one, other = InMemoryMetricReader(), InMemoryMetricReader()
@@ -478,6 +482,10 @@ class TestPrometheus:
         assert relet.metrics.prometheus(exporter.registry) is exporter.collector
         run(db)
         assert len(exporter.samples("db_client_connection_max")) == 1
+
+    def test_what_is_no_registry(self):
+        with pytest.raises(TypeError, match="the registry is 5; it must be a CollectorRegistry"):
+            relet.metrics.prometheus(5)
 
     def test_again_after_it_was_unregistered(self, db):
         exporter = Prometheus()

@@ -414,6 +414,18 @@ def test_tasks_do_not_mix(db):
         assert (row.calls, row.route) == (3, f"task{number}")
 
 
+def test_a_wrapper_that_is_shared_has_the_route_of_its_user(db):
+    db.inc_thread_sharing()
+    thread = threading.Thread(target=run, args=(db, "SELECT 1 AS shared"), name="user")
+    try:
+        thread.start()
+        thread.join()
+    finally:
+        db.dec_thread_sharing()
+    [row] = [row for row in relet.queries().rows if row.sql == "SELECT ? AS shared"]
+    assert row.route == "(thread user)"
+
+
 def test_a_coroutine_function_can_be_labelled(db):
     @relet.label("async")
     async def work():
@@ -575,7 +587,7 @@ def test_a_signal_dumps_all_reports(db, forked):
     else:
         assert "idle in transaction" in text
         assert "the worker" in text
-        assert "  last statement at\n" in text
+        assert "  leased at\n" in text
         assert "SELECT ? AS dumped" in text
 
 

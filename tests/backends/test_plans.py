@@ -98,6 +98,16 @@ def test_a_target_is_prepared_when_it_is_first_run(add):
     assert len(prepared(wrapper)) == 1
 
 
+def test_another_name_for_a_target_is_logged(add, caplog):
+    add()
+    for name in "plus", "plus", None:
+        relet.prepare(SQL, using="planned", name=name)
+    assert caplog.text == ""
+    relet.prepare(SQL, using="planned", name="minus")
+    assert "calls a statement 'minus' which was called 'plus' before" in caplog.text
+    assert row("minus").alias == "planned"
+
+
 def test_what_raw_returns_is_a_target(add):
     wrapper = add()
     rows = Item.objects.using("planned").raw(f"SELECT %s AS id FROM ({SQL}) AS x", ["secret", 1])

@@ -261,8 +261,9 @@ def test_the_table_shows_the_innermost_line_or_all_of_them(db):
     assert "leased at" in table
     assert f"{HERE}:" in table
     everything = report.as_table(stacks=True)
-    assert "\n  last statement at\n" in everything
-    assert everything.count(HERE) > 3
+    assert "\n  leased at\n" in everything
+    assert "\n  last statement at: as above\n" in everything
+    assert everything.count(HERE) == 3  # where the lease began, and two lines of now
 
 
 # Threads and tasks.
@@ -359,6 +360,27 @@ def test_an_idle_connection_that_the_server_has_ended(make, observer):
         assert relet.connections("ended", server=True).notes == ()
     finally:
         del connections["ended"]
+
+
+def test_server_from_an_event_loop(db):
+    """No connection is idle, and Django opens none there."""
+
+    def begin():
+        connections["default"].set_autocommit(False)
+        run(connections["default"], "SELECT 1")
+        return stats(connections["default"]).idle
+
+    async def main():
+        idle = await sync_to_async(begin)()
+        try:
+            return idle, relet.connections(server=True)
+        finally:
+            await sync_to_async(lambda: connections["default"].close())()
+
+    idle, report = asyncio.run(main())
+    assert idle == 0
+    assert report.notes == ()
+    assert [row.server_state for row in report.rows] == ["idle in transaction"]
 
 
 def test_a_server_that_cannot_be_asked(db, monkeypatch):
