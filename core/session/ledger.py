@@ -144,7 +144,8 @@ class SessionLedger:
                 log.remove(kind, name)
             if baseline is not None and not baseline.sets(kind, name):
                 if kind is Kind.PREPARED and not change.sure:
-                    # Code may have dropped those of the driver, too, which does not see that.
+                    # Code may also have dropped statements that the driver prepared, which the
+                    # driver does not notice.
                     log.left |= {kind}
                 return
             # The baseline may have had this state, and it is gone now: it has to be restored.

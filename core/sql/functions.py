@@ -167,8 +167,7 @@ def _may_be_builtin(statement: Statement, position: int) -> bool:
     """Return whether the schema of the function at *position* may be ``pg_catalog``."""
     if position < 2 or text_at(statement, position - 1) != ".":
         return True
-    schema = statement[position - 2].text
-    return schema == "pg_catalog" or (UNKNOWN_NAME in schema and fits("pg_catalog", schema))
+    return fits("pg_catalog", statement[position - 2].text)
 
 
 _OPENING = Token(OTHER, "(")
@@ -359,7 +358,7 @@ def _set_config(statement: Statement, spans: list[Span], *, once: bool) -> Itera
         yield from Assignment(None, None, None).steps()
         return
     name, value = (_constant(statement, span) for span in spans[:2])
-    # It may have a comma in it, and then another schema.
+    # A name that is put in may contain a comma, and another schema after it.
     if value and any(isinstance(piece, str) and UNKNOWN_NAME in piece for piece in value):
         value = None
     yield from Assignment(name, value, _truth(statement, spans[2]), once).steps()

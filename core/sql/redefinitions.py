@@ -258,8 +258,6 @@ def _sets_path(tokens: Statement, position: int) -> bool:
 
 def _may_be(name: str, names: Iterable[str]) -> bool:
     """Return whether *name*, in which some may be unknown, may be one of *names*."""
-    if UNKNOWN_NAME not in name:
-        return name in names
     return any(fits(each, name) for each in names)
 
 
