@@ -73,8 +73,7 @@ _BEFORE_COLUMNS = {
     *("into", "table", "on", "copy", "key", "index", "as", "exists", "of", "references", "view"),
     *("with", "recursive", "function", "procedure", "aggregate"),
 }
-#: Those of them before which a call cannot follow: one can after ON in a JOIN, and after KEY in
-#: ``json_object()``.
+#: No call can follow these. One can follow ON in a JOIN, and KEY in ``json_object()``.
 _NOT_BEFORE_CALLS = _BEFORE_COLUMNS - {"on", "key"}
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -231,9 +230,8 @@ class Catalogue:
         if head == "explain":
             if (analyzed := analyzed_statement(statement)) is not None:
                 found.extend(self.steps_of(analyzed))
-            elif self.planned is not None:
-                steps = self.planned.steps_in(statement)
-                found.extend(step._replace(sure=not step.undoes) for step in steps)
+            else:
+                found.extend(self._of_plan(statement))
         elif head in ("prepare", "declare"):
             found.extend(later(self.steps_in(statement)))
         elif head == "create" and is_temporary_view(statement):
@@ -241,11 +239,21 @@ class Catalogue:
         elif head == "do":
             found.extend(self._of_code(Code.of_block(statement)))
         else:
-            found.extend(self.steps_in(part_that_runs(statement)))
+            part = part_that_runs(statement)
+            found.extend(self.steps_in(part))
+            if part is not statement and head == "create" and "table" in words[1:4]:
+                # The expressions of generated columns and of partition keys are simplified now.
+                found.extend(self._of_plan(statement))
             if head in _OF_ALL and _is_of_all(statement, head):
                 for by_schema in self.relations.get(REWRITE, _NOTHING).values():
                     found.extend(merged(by_schema.values()))
         return tuple(dict.fromkeys(found))
+
+    def _of_plan(self, statement: Statement) -> Iterator[Change]:
+        """Yield the changes of what the planner may run of *statement*."""
+        if self.planned is not None:
+            for step in self.planned.steps_in(statement):
+                yield step._replace(sure=not step.undoes)
 
     def _of_all_verbs(self, statement: Statement) -> Iterator[Change]:
         """Yield what is done with the relations in *statement* by writing a view of them."""

@@ -39,7 +39,7 @@ def part_that_runs(statement: Statement) -> Statement:
     if head == "create":
         if _is_temporary(statement, words):
             return statement  # the catalogue does not have it, so what it uses counts now
-        what = next((word for word in words[1:] if word not in MODIFIERS), "")
+        what = _created(words)
         if what in _CREATED:
             return []
         if what == "domain" or ("table" in words[1:4] and not _fills(statement)):
@@ -52,12 +52,12 @@ def part_that_runs(statement: Statement) -> Statement:
 def is_temporary_view(statement: Statement) -> bool:
     """Return whether *statement* makes a temporary view, whose query runs later."""
     words = key_words(statement)
-    return (
-        words[:1] == ["create"]
-        and "view" in words[1:6]
-        and "table" not in words[1:6]
-        and _is_temporary(statement, words)
-    )
+    return words[:1] == ["create"] and _created(words) == "view" and _is_temporary(statement, words)
+
+
+def _created(words: list[str]) -> str:
+    """Return the kind of object that CREATE makes, or the word before it, as ``unlogged``."""
+    return next((word for word in words[1:] if word not in MODIFIERS), "")
 
 
 def _is_temporary(statement: Statement, words: list[str]) -> bool:
@@ -105,12 +105,14 @@ def _of_actions(statement: Statement) -> Statement:
         position += 1
     actions = comma_list(statement[position:])
     kept = [action for action in actions if not _runs_nothing(action)]
-    if len(kept) == len(actions):
-        return statement
-    if not kept and not any(token.kind is STRING for token in statement):
-        return []
-    # A constant, as in a default, is of the type of a column.
-    return [*statement[:position], *(token for action in kept for token in action)]
+    if len(kept) == len(actions) or any(text_at(action, 0) == "validate" for action in kept):
+        return statement  # VALIDATE may run a constraint that another action adds
+    part = [token for action in kept for token in action]
+    if any(token.kind is STRING for token in statement):
+        # A constant, as in a default, is of the type of a column, or of one that is named.
+        dropped = (action for action in actions if _runs_nothing(action))
+        part += [token for action in dropped for token in action if token.kind is WORD]
+    return [*statement[:position], *part] if part else []
 
 
 def _runs_nothing(action: Statement) -> bool:

@@ -25,8 +25,9 @@ Heads = Mapping[str, Callable[[Statement, list[str]], Iterator[AnyStep]]]
 #: PL/pgSQL words after which a statement may begin, as after a semicolon.
 _BEFORE = ("begin", "then", "else", "loop")
 _DECLARE, _BEGIN, _INTO = Token(WORD, "declare"), Token(WORD, "begin"), Token(WORD, "into")
-#: What no command goes on with after its first word. The word is a variable or a column then, as in
-#: ``load := 1`` and ``CASE WHEN a THEN load ELSE b END``.
+_END = Token(WORD, "end")
+#: A command never has one of these as its second token. Its first word is a variable or a column
+#: then, as in ``load := 1`` and ``CASE WHEN a THEN load ELSE b END``.
 _AFTER_A_VALUE = {
     *(
         Token(OTHER, text)
@@ -237,19 +238,24 @@ def _ends_in_declarations(statement: Statement, declares: bool) -> bool:
 
     :param declares: whether *statement* may be one.
     """
+    last_end = max((at for at, token in enumerate(statement) if token == _END), default=-1)
     for at, token in enumerate(statement):
         if token == _DECLARE:
             before = text_at(statement, at - 1)
-            # It is a column in ``THEN declare ELSE``. A label may come before it.
-            if (
-                not at
-                or (before in _BEFORE and not _is_value(statement[at : at + 2]))
-                or (before == ">" and text_at(statement, at - 5) == "<")
-            ):
+            if before in ("then", "else"):
+                # It may be a column, as in ``CASE WHEN a THEN declare - 1 END``.
+                declares |= last_end < at
+            elif not at or before in _BEFORE or _follows_label(statement, at):
                 declares = True
         elif token == _BEGIN and (not at or statement[at - 1] == _DECLARE):
             declares = False
     return declares
+
+
+def _follows_label(statement: Statement, at: int) -> bool:
+    """Return whether a label is before *at*, as in ``<<a>> DECLARE``, and no comparison."""
+    around = [text_at(statement, at + offset) for offset in (-5, -4, -2, -1)]
+    return around == ["<", "<", ">", ">"] and (at == 5 or text_at(statement, at - 6) in _BEFORE)
 
 
 def _is_value(part: Statement) -> bool:

@@ -343,6 +343,29 @@ LINKS = {
         CLOSE,
         "INSERT INTO t (q) VALUES (ROW('x'))",
     ),
+    "a constraint that is added and validated at once": (
+        "INSERT INTO plain VALUES (1)",
+        ("ALTER TABLE plain ADD CONSTRAINT c CHECK (trap() = id) NOT VALID, VALIDATE CONSTRAINT c"),
+    ),
+    "a constant of a domain in a constraint": (
+        "CREATE TABLE t (a text)",
+        "ALTER TABLE t ADD CHECK (a > ('{x}'::good[])[1]) NOT VALID",
+    ),
+    "a generated column when it is made": (
+        "",
+        "CREATE TABLE t (a int, b int GENERATED ALWAYS AS (hash(1)) STORED)",
+    ),
+    "a key of partitions when it is made": (
+        "",
+        "CREATE TABLE t (a int) PARTITION BY RANGE ((a + hash(1)))",
+    ),
+    "a temporary view of a whole table": (
+        ON_PLAIN,
+        BEGIN,
+        "CREATE TEMP VIEW v AS TABLE plain",
+        "INSERT INTO v VALUES (1)",
+        ROLLBACK,
+    ),
 }
 #: The same, with the search path of the server.
 USERS_PATH = {

@@ -204,6 +204,26 @@ OWN = {
         "v := CASE WHEN p THEN declare ELSE a > declare END; LISTEN a;",
         "CHANNEL",
     ),
+    "a command after a column in a term": (
+        "v := CASE WHEN p THEN declare - 1 END; LISTEN a;",
+        "CHANNEL",
+    ),
+    "a command after a column that is tested": (
+        "v := CASE WHEN p THEN 1 ELSE declare IS NULL END; LISTEN a;",
+        "CHANNEL",
+    ),
+    "a command after a column that is compared": (
+        "PERFORM a < b AND c > declare FROM t; LISTEN a;",
+        "CHANNEL",
+    ),
+    "a command after a column that is shifted": ("v := a << b >> declare; LISTEN a;", "CHANNEL"),
+    "declarations in a branch": (
+        (
+            "IF p THEN <<b>> DECLARE a int; load int; BEGIN NULL; END; END IF;"
+            " IF p THEN NULL; ELSE DECLARE a int; listen text; BEGIN NULL; END; END IF;"
+        ),
+        "",
+    ),
     "a variable after INTO": (
         "SELECT 1 INTO temp FROM t; SELECT 1 INTO STRICT temp; EXECUTE 'SELECT 1' INTO temp;",
         "",
@@ -362,6 +382,9 @@ STATEMENTS = {
     "ALTER TABLE x ADD COLUMN b checked, RENAME TO y": "SETTING",
     "ALTER TABLE x DROP COLUMN a, ALTER b TYPE int USING trap()": "SETTING",
     "ALTER TABLE t ALTER a SET DEFAULT 'x'": "SETTING",
+    "ALTER TABLE x ADD CHECK (a > '{1}'::checked[]) NOT VALID": "SETTING",
+    "ALTER TABLE x ADD CHECK (a > 'x'::checked) NOT VALID, ALTER b SET NOT NULL": "SETTING",
+    "ALTER TABLE x ADD CONSTRAINT c CHECK (trap() > a) NOT VALID, VALIDATE CONSTRAINT c": "SETTING",
     "ALTER DOMAIN checked ADD CHECK (trap() > 0)": "SETTING",
     "CREATE INDEX ON x (trap(a))": "SETTING",
     "CREATE TABLE x PARTITION OF t FOR VALUES IN (trap())": "SETTING",
@@ -371,6 +394,8 @@ STATEMENTS = {
     "CREATE TEMP VIEW x AS SELECT trap()": "SETTING UNKNOWN",
     "CREATE VIEW pg_temp.x AS SELECT a FROM public.t": "LOCK SETTING UNKNOWN",
     "CREATE TEMP VIEW x AS SELECT a FROM other.t": "",
+    "CREATE TEMP VIEW x AS TABLE t": "LOCK SETTING UNKNOWN",
+    "CREATE OR REPLACE LOCAL TEMP RECURSIVE VIEW x (a) AS SELECT a FROM t": "LOCK SETTING UNKNOWN",
     "CREATE SCHEMA x CREATE TABLE y (a int DEFAULT trap())": "SETTING",
     "SELECT * FROM x JOIN y ON trap() = 1": "SETTING",
     "SELECT json_object(KEY trap() VALUE 1)": "SETTING",
@@ -448,6 +473,22 @@ def kinds_of(sql, known):
 @pytest.mark.parametrize(("sql", "kinds"), STATEMENTS.items())
 def test_a_statement(sql, kinds):
     assert kinds_of(sql, catalogue()) == kinds
+
+
+@pytest.mark.parametrize(
+    ("sql", "kinds"),
+    {
+        "EXPLAIN SELECT trap()": "SETTING",
+        "CREATE TABLE x (a int, b int GENERATED ALWAYS AS (trap()) STORED)": "SETTING",
+        "CREATE UNLOGGED TABLE x (a int) PARTITION BY RANGE ((a + trap()))": "SETTING",
+        "CREATE VIEW x AS SELECT trap()": "",
+        "CREATE DOMAIN x AS int CHECK (trap() > 0)": "",
+    }.items(),
+)
+def test_what_the_planner_runs(sql, kinds):
+    known = catalogue(planned=catalogue())
+    assert kinds_of(sql, known) == kinds
+    assert not any(change.undoes for each in statements(sql) for change in known.steps_of(each))
 
 
 def test_a_search_path_that_is_not_known():

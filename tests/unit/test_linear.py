@@ -139,6 +139,7 @@ TO_CLASSIFY = {
     "THEN DROP": ("DO $$", "THEN DROP TABLE a, ", "$$"),
     "declarations": ("DO $$ DECLARE ", "a{n} int; DECLARE load int; ", "BEGIN END $$"),
     "columns like commands": ("DO $$", "THEN load ELSE declare ", "$$"),
+    "columns like declarations": ("DO $$", "CASE WHEN a THEN declare - 1 END ", "$$"),
     "targets of queries": ("DO $$", "SELECT 1 INTO temp ", "$$"),
     "strings of code": ("DO $$ EXECUTE ", "'SET a{n}.b = 1' || ", "''$$"),
     "words of code": ("DO LANGUAGE c $$ ", '"set a{n}" ', "$$"),
