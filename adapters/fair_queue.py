@@ -30,7 +30,7 @@ from .waiter import Waiter
 #: interrupt it.
 _LOOK = 0.5
 #: Seconds that a waiter rests after it was woken in vain: several statements, and less than the
-#: default of `fairness`. For so long may something lie idle that nobody else takes.
+#: default of `fairness`. Something that nobody else takes may lie idle for that long.
 _REST = 0.002
 
 

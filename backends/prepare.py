@@ -15,6 +15,7 @@ from relet.core.errors import did_you_mean
 from relet.core.plans import PLANS
 from relet.core.plans.book import BLOCK
 from relet.core.plans.eligible import is_preparable, refusal
+from relet.core.plans.targets import default_name
 
 from .plans import matches
 from .plans.declared import open_to_blocks, targets_changed, targets_of
@@ -62,7 +63,8 @@ def prepare(
             )
         called = name if name is None or not number else f"{name} ({_WAYS[number]})"
         known = targets_of(alias).find(text)
-        if known is not None and not number and name not in (None, known.name):
+        given = known is not None and known.name != default_name(known.sql)
+        if known is not None and given and not number and name not in (None, known.name):
             logger.warning(
                 "DATABASES[%r]: relet.prepare() calls a statement %r which was called %r before; "
                 "they differ in their values or the length of a list only: %s",

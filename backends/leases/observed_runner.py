@@ -202,13 +202,15 @@ class ObservedRunner(LeaseRunner):
 
     # What else uses the connection.
 
-    def call(self, function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+    def call_for_transfer(
+        self, function: Callable[..., Result], *arguments: Any, **options: Any
+    ) -> Result:
         lease = self.lease
         if (trace := lease.trace) is None or lease.state in RUNNING:
-            return super().call(function, *arguments, **options)
+            return super().call_for_transfer(function, *arguments, **options)
         trace.since = began = monotonic()
         try:
-            return super().call(function, *arguments, **options)
+            return super().call_for_transfer(function, *arguments, **options)
         finally:
             trace.since = now = monotonic()
             trace.ran += now - began

@@ -579,6 +579,11 @@ class LeaseRunner:
         self.detour = self.share_lock is not None or bool(self._open_transfers())
         self.notes.act(self)
 
+    def act_on_notes_here(self) -> None:
+        """Act on the notes of others if this thread is the owner and runs nothing."""
+        if self.notes and self.is_idle_here():
+            self.act_on_notes()
+
     def is_owner(self) -> bool:
         """Whether this thread may use the lease, now or after another thread."""
         return self.share_lock is not None or self.thread == get_ident()
@@ -645,8 +650,9 @@ class LeaseRunner:
 
         :raises ProgrammingError: a transfer is open.
         """
-        self.refuse_during_transfer()
-        return self.call_for_transfer(function, *arguments, **options)
+        with self.exclusive():
+            self.refuse_during_transfer()
+            return self.call_for_transfer(function, *arguments, **options)
 
     def call_for_transfer(
         self, function: Callable[..., Result], *arguments: Any, **options: Any
@@ -671,6 +677,8 @@ class LeaseRunner:
                     self.mark_dirty()  # an interrupt: *function* may have done anything
                 elif standby.is_refused_by_one(error, lease):
                     standby.replace_connections(lease, self.messages)
+                elif session_rules.sqlstate(error) == session_rules.SYNTAX_ERROR:
+                    self._hide_statement(lease)
                 self._end_call(lease, pin)
                 if self.notes and self.is_idle():
                     self.act_on_notes()
@@ -1171,9 +1179,8 @@ def _close_cut_off(connection: PooledConnection, runner: LeaseRunner) -> None:
 
 def _act_on_notes(find: weakref.ref[LeaseRunner]) -> None:
     """Act on the notes if this thread is the owner and runs nothing."""
-    runner = find()
-    if runner is not None and runner.notes and runner.is_idle_here():
-        runner.act_on_notes()
+    if (runner := find()) is not None:
+        runner.act_on_notes_here()
         runner.tell()
 
 

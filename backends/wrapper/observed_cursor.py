@@ -265,8 +265,10 @@ class _ObservedTransfer(Transferring):
         kept, called = lease.connection is not None, monotonic()
 
         def began() -> float | None:
-            # It does not run while it waits for its connection.
-            return called if kept else lease.leased_at if lease.leased_at >= called else None
+            if kept:
+                return called
+            # It does not run while it waits for its connection, which may not have come.
+            return lease.leased_at if lease.leased_at >= called else None
 
         try:
             opened = super()._begin(method, finish)

@@ -157,6 +157,7 @@ class LazyTransactions(WrapperBase):
             runner.end_transfers()
         if lease.connection is None:
             return
+        runner.act_on_notes_here()  # another thread may have closed a stream()
         runner.refuse_during_transfer()
         end = getattr(lease.connection.raw, sql.lower())
         if lease.session is None:

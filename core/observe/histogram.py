@@ -10,7 +10,7 @@ from math import frexp, inf
 #: offset. From 2**-27 s (7 ns) to 2**21 s (24 days), so that it need not look at the bounds either.
 SIZE, HIGHEST = 48, 21
 _LOWEST = HIGHEST - SIZE + 1
-#: What a duration is at least, and less than, to have a bucket of its own.
+#: Durations from the first to less than the second have a bucket of their own.
 SHORTEST_S, LONGEST_S = 2.0 ** (_LOWEST - 1), 2.0**HIGHEST
 
 

@@ -30,7 +30,7 @@ _VALUE = re.compile(
 )
 #: A string may end here or go on, depending on standard_conforming_strings.
 _UNCLEAR = re.compile(r"\\(?:'|\Z)")
-#: The sign of a value: before it is what an operand follows, and not another one.
+#: The sign of a value. It stands where an operand must follow.
 _SIGN = re.compile(
     r"""(?: (?<=[(,\[=<>*/]) | (?<=[(,\[=<>*/]\ )
       | (?<=\b(?:IN|ON|OR|BY)\ ) | (?<=\bAND\ ) | (?<=\b(?:THEN|ELSE|WHEN)\ )
@@ -135,10 +135,10 @@ _ONE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _ONE_ARRAY = re.compile(rf"\b(ARRAY)\s*\[\s*({_ITEM})\s*\]", re.VERBOSE | re.IGNORECASE)
-#: Whoever makes a text makes their names, too.
+#: Code that writes the text writes these names, too.
 _PLACEHOLDER = re.compile(r"%\([\w ]+\)s")
-#: Between the cases that ``bulk_update()`` writes, and what such a case has none of if to leave it
-#: out is safe before it is known what is a value.
+#: Separates the cases that ``bulk_update()`` writes. A case with none of `_UNSAFE` can be left out
+#: before it is known which parts are values.
 _WHEN = " WHEN "
 _UNSAFE = re.compile(r"['$/\\\r\n]|--")
 #: Calls in a row have arguments, and these no more calls.

@@ -75,33 +75,43 @@ def test_those_who_gave_up_are_passed_over():
     assert semaphore.in_use == 0
 
 
-def test_whoever_is_woken_in_vain_rests_and_then_looks_by_itself(monkeypatch):
-    monkeypatch.setattr(fair_queue, "_REST", 0.5)
-    semaphore = FairSemaphore(1)
-    semaphore.fairness = 60.0
-    assert semaphore.acquire(0)
-    waiter = Waiter(semaphore)
-    (queued,) = semaphore._waiting
-    with semaphore._lock:  # so that this thread is faster
-        semaphore.release()
+@pytest.fixture
+def woken_in_vain(monkeypatch):
+    """Make a semaphore that is taken, and a thread that rests before it looks again."""
+
+    def make(rest):
+        monkeypatch.setattr(fair_queue, "_REST", rest)
+        semaphore = FairSemaphore(1)
+        semaphore.fairness = 60.0
         assert semaphore.acquire(0)
-    until(lambda: queued.rests)
+        waiter = Waiter(semaphore)
+        (queued,) = semaphore._waiting
+        with semaphore._lock:  # so that this thread is faster
+            semaphore.release()
+            assert semaphore.acquire(0)
+        until(lambda: queued.rests or not waiter.thread.is_alive())
+        return semaphore, waiter, queued
+
+    return make
+
+
+def test_whoever_was_woken_in_vain_is_left_alone(woken_in_vain):
+    semaphore, waiter, queued = woken_in_vain(60.0)
     semaphore.release()
-    assert queued.turn.locked(), "it is woken while it rests"
+    assert queued.turn.locked()
+    semaphore.close()
+    assert isinstance(waiter.wait(), SemaphoreClosed)
+
+
+def test_whoever_rests_looks_by_itself(woken_in_vain, monkeypatch):
+    semaphore, waiter, _ = woken_in_vain(1.0)
+    monkeypatch.setattr(fair_queue.Waiter, "call", lambda waiter: None)
+    semaphore.release()
     assert waiter.wait() is True
 
 
-def test_whoever_is_due_is_served_while_it_rests(monkeypatch):
-    monkeypatch.setattr(fair_queue, "_REST", 60.0)
-    semaphore = FairSemaphore(1)
-    semaphore.fairness = 60.0
-    assert semaphore.acquire(0)
-    waiter = Waiter(semaphore)
-    (queued,) = semaphore._waiting
-    with semaphore._lock:
-        semaphore.release()
-        assert semaphore.acquire(0)
-    until(lambda: queued.rests)
+def test_whoever_rests_is_served_when_it_is_due(woken_in_vain):
+    semaphore, waiter, _ = woken_in_vain(60.0)
     semaphore.fairness = 0.0
     semaphore.release()
     assert waiter.wait() is True

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import itertools
 import logging
+import sys
 import threading
 from contextlib import contextmanager, nullcontext, suppress
 
@@ -17,7 +18,7 @@ from relet import ReleasePolicy, hold, policies
 from ..support import driver
 from ..support.pools import at_rest, stats
 from ..support.threads import Thread, in_thread
-from ..support.waiting import until
+from ..support.waiting import PATIENCE
 
 MODES = ["statement", "cursor", "request"]
 
@@ -506,10 +507,18 @@ async def closed(items):
 @pytest.mark.parametrize("leave", [broken_off, cancelled, closed], ids=lambda leave: leave.__name__)
 @pytest.mark.parametrize("context", [nullcontext, ThreadSensitiveContext])
 def test_an_asynchronous_iterator_ends_while_its_thread_runs_nothing(db, items, leave, context):
+    if sys.version_info < (3, 11) and leave is cancelled and context is ThreadSensitiveContext:
+        pytest.skip("before Python 3.11, it is closed outside the context, which knows the thread")
+
+    async def given_back():
+        while stats(db).in_use:
+            gc.collect()  # before Python 3.11, cycles of frames keep it
+            await asyncio.sleep(0)
+
     async def main():
         async with context():
             await leave(Item.objects.aiterator(chunk_size=2))
-            assert await asyncio.to_thread(until, lambda: stats(db).in_use == 0)
+            await asyncio.wait_for(given_back(), PATIENCE)
             await sync_to_async(connections.close_all)()
 
     asyncio.run(main())

@@ -12,6 +12,7 @@ from relet.backends.wrapper import transfers as leased
 from ..support import driver
 from ..support.pools import at_rest, backend_pid, stats
 from ..support.sessions import kill
+from ..support.threads import in_thread
 
 copies = driver.needs("psycopg", "cursor.copy()")
 streams = driver.needs("psycopg", "cursor.stream()")
@@ -235,6 +236,31 @@ def test_statements_run_again_once_rows_were_read(db, begin):
         for _ in range(2):
             cursor.execute("SELECT 1")
     assert not db._runner.detour
+    assert at_rest(db)
+
+
+@streams
+def test_a_block_commits_after_another_thread_has_closed_a_stream(db):
+    with transaction.atomic(), db.cursor() as cursor:
+        rows = streaming(cursor)
+        in_thread(rows.close)
+    assert at_rest(db)
+
+
+@streams
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda cursor: next(Item.objects.iterator(), None),
+        lambda cursor: next(cursor.stream("SELECT 1")),
+    ],
+    ids=["iterator", "stream"],
+)
+def test_rows_are_read_after_another_thread_has_closed_a_stream(db, use):
+    with db.cursor() as cursor:
+        rows = streaming(cursor)
+        in_thread(rows.close)
+        use(cursor)
     assert at_rest(db)
 
 

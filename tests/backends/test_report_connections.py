@@ -72,6 +72,14 @@ def test_idle_in_transaction(db):
     assert row.leased_seconds >= row.seconds >= 0
 
 
+@driver.needs("psycopg", "cursor.stream()")
+def test_a_stream_is_no_idle_time(db):
+    with transaction.atomic(), db.cursor() as cursor:
+        assert len(list(cursor.stream("SELECT pg_sleep(0.3)"))) == 1
+        row = only()
+    assert row.leased_seconds - row.seconds >= 0.3
+
+
 def test_the_thread_is_its_own_again_after_others_have_used_it(db):
     db.inc_thread_sharing()
     in_thread(lambda: run(db, "SELECT 1"))

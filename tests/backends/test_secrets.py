@@ -132,6 +132,22 @@ def test_it_would_be_found(db):
     assert SECRET not in everything()
 
 
+@driver.needs("psycopg", "cursor.copy() and cursor.stream()")
+def test_what_cannot_be_parsed_in_a_transfer(db):
+    def stream(cursor):
+        next(cursor.stream(f"SELECT 'O'Brien {SECRET}'"))
+
+    def copy(cursor):
+        with cursor.copy(f"COPY (SELECT 'O'Brien {SECRET}') TO STDOUT"):
+            pass
+
+    for begin in stream, copy:
+        with suppress(DatabaseError), transaction.atomic(), db.cursor() as cursor:
+            with suppress(driver.dbapi.DatabaseError, DatabaseError):
+                begin(cursor)
+            assert SECRET not in everything()
+
+
 @pytest.mark.parametrize("number", range(len(STATEMENTS)))
 @pytest.mark.parametrize("kept", [False, True], ids=["plain", "kept"])
 def test_statements(db, number, kept):
