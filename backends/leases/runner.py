@@ -842,6 +842,11 @@ class LeaseRunner:
                 "connection, so nothing else can run on it. Read it to its end or close it first."
             )
 
+    def look_at_transfers(self) -> None:
+        """Act on the notes of others, one of which may end a transfer that is open."""
+        if self.detour and self._open_transfers():
+            self.act_on_notes_here()
+
     def end_transfers(self) -> None:
         """End the transfers that this thread has left open, so that it can roll back."""
         if self.share_lock is None:  # else another thread may be in the middle of it

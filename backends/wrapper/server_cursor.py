@@ -30,7 +30,7 @@ class LeasedServerCursor(LeasedCursor):
     def execute(self, query: Any, params: Any = None, /, **kwargs: Any) -> LeasedCursor:
         runner, kept = self._runner, self._pin is not None
         try:
-            runner.act_on_notes_here()
+            runner.look_at_transfers()
             runner.refuse_during_transfer()
             if (effects := runner.effects_of(query)) is not None:
                 runner.expect(effects, query, params)

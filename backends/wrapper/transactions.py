@@ -157,8 +157,10 @@ class LazyTransactions(WrapperBase):
             runner.end_transfers()
         if lease.connection is None:
             return
-        runner.act_on_notes_here()  # another thread may have closed a stream()
+        runner.look_at_transfers()
         runner.refuse_during_transfer()
+        if lease.connection is None:
+            raise self.Database.InterfaceError(f"connection already closed, so there is no {sql}")
         end = getattr(lease.connection.raw, sql.lower())
         if lease.session is None:
             runner.call(end)

@@ -37,7 +37,7 @@ class Transferring:
         runner.host.validate_thread_sharing()
         params = self._args[0] if self._args else None
         try:
-            runner.act_on_notes_here()
+            runner.look_at_transfers()
             runner.refuse_during_transfer()
             if (effects := runner.effects_of(query)) is not None:
                 runner.expect(effects, query, params)
