@@ -1,6 +1,7 @@
 """I2: what outlives execute() keeps the lease until it is closed."""
 
 import io
+import threading
 from contextlib import closing
 
 import pytest
@@ -13,6 +14,7 @@ from ..support import driver
 from ..support.pools import at_rest, backend_pid, stats
 from ..support.sessions import kill
 from ..support.threads import in_thread
+from ..support.waiting import PATIENCE
 
 copies = driver.needs("psycopg", "cursor.copy()")
 streams = driver.needs("psycopg", "cursor.stream()")
@@ -262,6 +264,39 @@ def test_rows_are_read_after_another_thread_has_closed_a_stream(db, use):
         in_thread(rows.close)
         use(cursor)
     assert at_rest(db)
+
+
+@streams
+def test_another_thread_that_has_waited_for_a_row_of_a_stream_is_refused(db, monkeypatch):
+    runner, errors, waits = db._runner, [], threading.Event()
+    exclusive = runner.exclusive
+
+    def use():
+        try:
+            runner.call(lambda: errors.append("it has run"))
+        except driver.dbapi.ProgrammingError as error:
+            errors.append(str(error))
+
+    def awaited():
+        waits.set()
+        return exclusive()
+
+    user = threading.Thread(target=use)
+
+    def row():
+        monkeypatch.setattr(runner, "exclusive", awaited)
+        user.start()
+        assert waits.wait(PATIENCE)
+
+    db.inc_thread_sharing()
+    try:
+        with db.cursor() as cursor, closing(streaming(cursor)):
+            runner.call_for_transfer(row)
+            user.join(PATIENCE)
+    finally:
+        db.dec_thread_sharing()
+    [error] = errors
+    assert "still open" in error
 
 
 @copies

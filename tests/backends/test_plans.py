@@ -108,6 +108,14 @@ def test_another_name_for_a_target_is_logged(add, caplog):
     assert row("minus").alias == "planned"
 
 
+def test_a_name_for_a_target_without_one_is_not_logged(add, caplog):
+    add()
+    relet.prepare(SQL, using="planned")
+    relet.prepare(SQL, using="planned", name="plus")
+    assert caplog.text == ""
+    assert row("plus").alias == "planned"
+
+
 def test_what_raw_returns_is_a_target(add):
     wrapper = add()
     rows = Item.objects.using("planned").raw(f"SELECT %s AS id FROM ({SQL}) AS x", ["secret", 1])
