@@ -181,6 +181,7 @@ class LazyTransactions(WrapperBase):
 
     def _savepoint_rollback(self, sid: str) -> None:
         if not self._end_pending_savepoint(sid, self.ops.savepoint_rollback_sql(sid), kept=1):
+            self._runner.end_transfers()
             super()._savepoint_rollback(sid)
 
     def _savepoint_commit(self, sid: str) -> None:

@@ -198,6 +198,21 @@ def test_a_block_that_fails_ends_what_is_still_read(db, begin):
 
 @copies
 @transfers
+def test_an_inner_block_that_fails_ends_what_is_still_read(db, begin):
+    with db.cursor() as cursor, transaction.atomic():
+        Item.objects.create(name="outer")
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            Item.objects.create(name="never")
+            rows = begin(cursor)
+            raise ZeroDivisionError
+        assert [item.name for item in Item.objects.all()] == ["outer"]
+        del rows
+        transaction.set_rollback(True)
+    assert at_rest(db)
+
+
+@copies
+@transfers
 def test_a_block_whose_rows_are_still_read_is_not_committed(db, begin):
     with db.cursor() as cursor:
         with pytest.raises(ProgrammingError, match="still open"), transaction.atomic():
