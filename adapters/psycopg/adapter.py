@@ -147,7 +147,7 @@ class PsycopgAdapter(Psycopg, SlotAdapter):
             self._fail(attempt.error)
 
     def _await(self, attempt: BackgroundCall, seconds: float) -> bool:
-        """Wait for the first connection. It is a wait as those in the queue of the pool."""
+        """Wait for the first connection. This counts as a wait in the queue of the pool does."""
         began, ended = self._watchers
         wait, since = object(), monotonic()
         try:
